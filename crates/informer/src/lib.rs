@@ -1,0 +1,1 @@
+//! Reflector, DeltaFifo, Indexer, SharedInformer, WorkQueue: what a controller is made of.

@@ -1,0 +1,1 @@
+//! The pod network: bridge, addresses, and the namespace side of each pod.

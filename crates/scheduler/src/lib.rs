@@ -1,0 +1,1 @@
+//! The scheduler: queue, cache, framework, one file per plugin.
