@@ -1,1 +1,25 @@
-//! What a Kubernetes object is: the resource table, schemas, defaults, validation, patches, protobuf. No I/O, no clock.
+//! What a Kubernetes object is. Pure: no I/O and no clock.
+//!
+//! Three types carry the crate:
+//!
+//! * [`Resource`](resource::Resource), one row of the [`Registry`](resource::Registry): everything the system knows of
+//!   a kind, declared once in one file of [`kinds`]. Custom resources are rows made at run time.
+//! * [`Object`](object::Object), an object as decoded JSON, and [`StoredObject`](object::StoredObject), one revision of
+//!   it as encoded bytes, immutable and shared.
+//! * [`Service`](service::Service), what an API server does for a caller: the request path without HTTP.
+//!
+//! A write goes through [`schema`] (decode: types, unknown fields), [`patch`], [`strategy`] (defaults, preparation,
+//! validation) and leaves as JSON or, through [`protobuf`], as the wire form. Start reading at [`resource`].
+
+pub mod field;
+pub mod kinds;
+pub mod object;
+pub mod patch;
+pub mod protobuf;
+pub mod quantity;
+pub mod resource;
+pub mod schema;
+pub mod selector;
+pub mod service;
+pub mod status;
+pub mod strategy;

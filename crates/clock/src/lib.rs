@@ -29,7 +29,9 @@ impl Clock {
     /// A clock that reads `start` now and moves with tokio's clock. Under `#[tokio::test(start_paused = true)]` it
     /// moves only when every task is idle (to the next timer) or by `tokio::time::advance`.
     pub fn starting_at(start: Timestamp) -> Self {
-        Self { origin: Some((start, Instant::now())) }
+        Self {
+            origin: Some((start, Instant::now())),
+        }
     }
 
     /// The time of day.

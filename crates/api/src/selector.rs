@@ -1,0 +1,1 @@
+//! Label selectors (equality and set-based) and field selectors.
