@@ -1,0 +1,272 @@
+//! The graph of who owns whom, built from the metadata of every object. Pure: it answers questions and names the uids to
+//! look at again; it asks nothing of the API.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use coracle_client::ApiResource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+pub const ORPHAN: &str = "orphan";
+pub const FOREGROUND: &str = "foregroundDeletion";
+
+/// An object's place in the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub resource: Arc<ApiResource>,
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// One object: who it is, whom it names as owners, and whether it is going.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub identity: Identity,
+    pub owners: Vec<OwnerReference>,
+    pub terminating: bool,
+    pub finalizers: Vec<String>,
+}
+
+impl Node {
+    pub fn new(resource: Arc<ApiResource>, meta: &ObjectMeta) -> Self {
+        Self {
+            identity: Identity {
+                resource,
+                namespace: meta.namespace.clone().unwrap_or_default(),
+                name: meta.name.clone().unwrap_or_default(),
+                uid: meta.uid.clone().unwrap_or_default(),
+            },
+            owners: meta.owner_references.clone().unwrap_or_default(),
+            terminating: meta.deletion_timestamp.is_some(),
+            finalizers: meta.finalizers.clone().unwrap_or_default(),
+        }
+    }
+
+    pub fn has_finalizer(&self, name: &str) -> bool {
+        self.finalizers.iter().any(|f| f == name)
+    }
+
+    /// Being deleted in the foreground: it waits for its dependents.
+    pub fn waits_for_dependents(&self) -> bool {
+        self.terminating && self.has_finalizer(FOREGROUND)
+    }
+
+    /// Being deleted, leaving its dependents behind.
+    pub fn orphans(&self) -> bool {
+        self.terminating && self.has_finalizer(ORPHAN)
+    }
+}
+
+/// How the owners that an object names stand.
+#[derive(Debug, Default, PartialEq)]
+pub struct Owners {
+    /// There, and not waiting for dependents.
+    pub solid: Vec<OwnerReference>,
+    /// There, and being deleted in the foreground.
+    pub waiting: Vec<OwnerReference>,
+    /// Not in the graph, or not where the reference can reach: to be looked up before anything is done.
+    pub unknown: Vec<OwnerReference>,
+}
+
+#[derive(Debug, Default)]
+pub struct Graph {
+    nodes: HashMap<String, Node>,
+    /// Owner's uid to dependents' uids; owners need not be known.
+    dependents: HashMap<String, BTreeSet<String>>,
+}
+
+impl Graph {
+    pub fn node(&self, uid: &str) -> Option<&Node> {
+        self.nodes.get(uid)
+    }
+
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// An object was seen. Returns the uids to look at.
+    pub fn set(&mut self, node: Node) -> Vec<String> {
+        let uid = node.identity.uid.clone();
+        let old = self.nodes.get(&uid).cloned();
+        let owners: HashSet<&str> = node.owners.iter().map(|o| o.uid.as_str()).collect();
+        for gone in old.iter().flat_map(|o| &o.owners).filter(|o| !owners.contains(o.uid.as_str())) {
+            self.unlink(&gone.uid, &uid);
+        }
+        for owner in &owners {
+            self.dependents.entry((*owner).to_owned()).or_default().insert(uid.clone());
+        }
+        let mut look = Vec::new();
+        let owners_changed = old.as_ref().is_none_or(|o| o.owners != node.owners);
+        if owners_changed && !node.owners.is_empty() {
+            look.push(uid.clone());
+        }
+        // An owner that waits may be waiting for this one no longer.
+        if let Some(old) = &old
+            && (owners_changed || old.finalizers != node.finalizers)
+        {
+            look.extend(old.owners.iter().map(|o| o.uid.clone()).filter(|o| self.is_waiting(o)));
+        }
+        let became = |test: fn(&Node) -> bool| test(&node) && !old.as_ref().is_some_and(test);
+        if became(Node::orphans) || became(Node::waits_for_dependents) {
+            look.push(uid.clone());
+        }
+        if became(Node::waits_for_dependents) {
+            look.extend(self.dependents_of(&uid));
+        }
+        self.nodes.insert(uid, node);
+        look.sort();
+        look.dedup();
+        look
+    }
+
+    /// An object is gone. Returns the uids to look at: its dependents, and owners that waited for it.
+    pub fn remove(&mut self, uid: &str) -> Vec<String> {
+        let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
+        for owner in &node.owners {
+            self.unlink(&owner.uid, uid);
+        }
+        let mut look = self.dependents_of(uid);
+        look.extend(node.owners.iter().map(|o| o.uid.clone()).filter(|o| self.is_waiting(o)));
+        look
+    }
+
+    /// All objects of a resource that is no longer served.
+    pub fn of_resource(&self, resource: &ApiResource) -> Vec<String> {
+        self.nodes.values().filter(|n| *n.identity.resource == *resource).map(|n| n.identity.uid.clone()).collect()
+    }
+
+    fn unlink(&mut self, owner: &str, uid: &str) {
+        if let Some(set) = self.dependents.get_mut(owner) {
+            set.remove(uid);
+            if set.is_empty() {
+                self.dependents.remove(owner);
+            }
+        }
+    }
+
+    fn is_waiting(&self, uid: &str) -> bool {
+        self.nodes.get(uid).is_some_and(Node::waits_for_dependents)
+    }
+
+    pub fn dependents_of(&self, uid: &str) -> Vec<String> {
+        self.dependents.get(uid).into_iter().flatten().cloned().collect()
+    }
+
+    /// Dependents that an owner's foreground deletion has to wait for.
+    pub fn blocking_dependents(&self, uid: &str) -> Vec<String> {
+        let blocks = |dependent: &String| {
+            self.nodes.get(dependent).is_some_and(|n| {
+                n.owners.iter().any(|o| o.uid == uid && o.block_owner_deletion == Some(true))
+            })
+        };
+        self.dependents_of(uid).into_iter().filter(blocks).collect()
+    }
+
+    /// Sorts the owners of an object. A namespaced owner counts only from its own namespace; a reference whose
+    /// coordinates (kind, name) are not the owner's is as good as absent.
+    pub fn owners_of(&self, node: &Node) -> Owners {
+        let mut out = Owners::default();
+        for reference in &node.owners {
+            match self.nodes.get(&reference.uid) {
+                Some(owner) if is_reachable(node, &owner.identity) && is_meant(reference, &owner.identity) => {
+                    let list = if owner.waits_for_dependents() { &mut out.waiting } else { &mut out.solid };
+                    list.push(reference.clone());
+                }
+                _ => out.unknown.push(reference.clone()),
+            }
+        }
+        out
+    }
+}
+
+fn is_reachable(node: &Node, owner: &Identity) -> bool {
+    !owner.resource.namespaced || owner.namespace == node.identity.namespace
+}
+
+fn is_meant(reference: &OwnerReference, owner: &Identity) -> bool {
+    let group = |api_version: &str| api_version.split_once('/').map_or("", |(g, _)| g).to_owned();
+    reference.kind == owner.resource.kind
+        && reference.name == owner.name
+        && group(&reference.api_version) == owner.resource.group
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource() -> Arc<ApiResource> {
+        Arc::new(ApiResource {
+            group: "".into(),
+            version: "v1".into(),
+            kind: "ConfigMap".into(),
+            plural: "configmaps".into(),
+            namespaced: true,
+        })
+    }
+
+    fn node(uid: &str, owners: &[(&str, bool)]) -> Node {
+        let reference = |(owner, blocks): &(&str, bool)| OwnerReference {
+            api_version: "v1".into(),
+            kind: "ConfigMap".into(),
+            name: (*owner).into(),
+            uid: (*owner).into(),
+            block_owner_deletion: Some(*blocks),
+            controller: None,
+        };
+        let meta = ObjectMeta {
+            namespace: Some("default".into()),
+            name: Some(uid.into()),
+            uid: Some(uid.into()),
+            owner_references: Some(owners.iter().map(reference).collect()),
+            ..ObjectMeta::default()
+        };
+        Node::new(resource(), &meta)
+    }
+
+    #[test]
+    fn when_an_owner_goes_its_dependents_are_looked_at() {
+        let mut graph = Graph::default();
+        graph.set(node("a", &[]));
+        graph.set(node("b", &[("a", false)]));
+        assert_eq!(graph.owners_of(graph.node("b").unwrap()).solid.len(), 1);
+        assert_eq!(graph.remove("a"), ["b"]);
+        assert_eq!(graph.owners_of(graph.node("b").unwrap()).unknown.len(), 1);
+    }
+
+    #[test]
+    fn a_dependent_seen_before_its_owner_is_linked_to_it() {
+        let mut graph = Graph::default();
+        assert_eq!(graph.set(node("b", &[("a", true)])), ["b"]);
+        graph.set(node("a", &[]));
+        assert_eq!(graph.blocking_dependents("a"), ["b"]);
+    }
+
+    #[test]
+    fn foreground_deletion_looks_at_all_dependents_and_then_at_the_owner_again() {
+        let mut graph = Graph::default();
+        graph.set(node("a", &[]));
+        graph.set(node("b", &[("a", true)]));
+        let mut owner = node("a", &[]);
+        owner.terminating = true;
+        owner.finalizers = vec![FOREGROUND.into()];
+        assert_eq!(graph.set(owner), ["a", "b"]);
+        assert_eq!(graph.owners_of(graph.node("b").unwrap()).waiting.len(), 1);
+        assert_eq!(graph.remove("b"), ["a"]);
+        assert!(graph.blocking_dependents("a").is_empty());
+    }
+
+    #[test]
+    fn an_owner_in_another_namespace_is_no_owner() {
+        let mut graph = Graph::default();
+        let mut owner = node("a", &[]);
+        owner.identity.namespace = "other".into();
+        graph.set(owner);
+        graph.set(node("b", &[("a", false)]));
+        assert_eq!(graph.owners_of(graph.node("b").unwrap()).unknown.len(), 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! What controllers ask of pods: active, ready, available, and which to delete first.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use coracle_clock::Timestamp;
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+}
+
+/// Finished for good.
+pub fn is_finished(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Neither finished nor being deleted: it counts as a replica.
+pub fn is_active(pod: &Pod) -> bool {
+    !is_finished(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Being deleted but still there.
+pub fn is_terminating(pod: &Pod) -> bool {
+    !is_finished(pod) && pod.metadata.deletion_timestamp.is_some()
+}
+
+pub fn condition<'p>(pod: &'p Pod, kind: &str) -> Option<&'p PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
+}
+
+/// Since when the pod has been ready, if it is.
+fn ready_since(pod: &Pod) -> Option<Option<Timestamp>> {
+    let ready = condition(pod, "Ready").filter(|c| c.status == "True")?;
+    Some(ready.last_transition_time.as_ref().map(|t| t.0))
+}
+
+pub fn is_ready(pod: &Pod) -> bool {
+    ready_since(pod).is_some()
+}
+
+/// Ready for at least `min_ready_seconds`; otherwise when it will be, if it stays ready.
+pub fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Availability {
+    match ready_since(pod) {
+        None => Availability::NotReady,
+        Some(_) if min_ready_seconds <= 0 => Availability::Available,
+        Some(None) => Availability::NotReady,
+        Some(Some(since)) => {
+            let at = since.saturating_add(SignedDuration::from_secs(min_ready_seconds.into())).unwrap_or(Timestamp::MAX);
+            if at <= now { Availability::Available } else { Availability::At(at) }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    NotReady,
+    /// Ready, and available at this time if it stays so.
+    At(Timestamp),
+    Available,
+}
+
+pub fn node_name(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
+}
+
+fn deletion_cost(pod: &Pod) -> i32 {
+    let cost = pod.metadata.annotations.as_ref().and_then(|a| a.get(DELETION_COST));
+    cost.and_then(|c| c.parse().ok()).unwrap_or(0)
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    let all = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+    all.map(|c| c.restart_count).max().unwrap_or(0)
+}
+
+/// Sorts pods so that those to delete first come first: unscheduled, then pending, then not ready, then lower deletion
+/// cost, then on nodes with more related pods, then ready for a shorter time, then more restarts, then younger.
+/// `related` are the pods that count for "doubled up on a node".
+pub fn rank_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) {
+    let mut on_node: HashMap<String, usize> = HashMap::new();
+    for pod in related.iter().filter(|p| is_active(p)) {
+        *on_node.entry(node_name(pod).to_owned()).or_default() += 1;
+    }
+    let phase_order = |p: &Pod| match phase(p) {
+        "Pending" => 0,
+        "Unknown" => 1,
+        _ => 2,
+    };
+    // Logarithmic buckets of age, so that near-equals are not told apart by noise.
+    let bucket = |since: Option<Timestamp>| -> i32 {
+        since.map_or(-1, |t| {
+            let seconds = now.duration_since(t).as_secs().max(0) as u64;
+            64 - seconds.leading_zeros() as i32
+        })
+    };
+    let created = |p: &Pod| p.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    let by = |a: &Arc<Pod>, b: &Arc<Pod>| -> Ordering {
+        let unassigned = |p: &Pod| node_name(p).is_empty();
+        unassigned(b)
+            .cmp(&unassigned(a))
+            .then(phase_order(a).cmp(&phase_order(b)))
+            .then(is_ready(a).cmp(&is_ready(b)))
+            .then(deletion_cost(a).cmp(&deletion_cost(b)))
+            .then_with(|| on_node.get(node_name(b)).cmp(&on_node.get(node_name(a))))
+            .then_with(|| bucket(ready_since(a).flatten()).cmp(&bucket(ready_since(b).flatten())))
+            .then_with(|| restarts(b).cmp(&restarts(a)))
+            .then_with(|| bucket(created(a)).cmp(&bucket(created(b))))
+            .then_with(|| a.metadata.uid.cmp(&b.metadata.uid))
+    };
+    pods.sort_by(by);
+}

@@ -1,0 +1,316 @@
+//! What can be asked of the binary: subcommands, flags and their help.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Kubernetes in one binary, small enough to carry.
+#[derive(Debug, Parser)]
+#[command(name = "coracle", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Start with:  coracle up && kubectl get nodes")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a cluster on this machine, in the background; returns when it is ready
+    Up(Up),
+    /// Stop the cluster and its containers; its objects are kept unless --delete is given
+    Down(Down),
+    /// Show whether the cluster runs, where, and how it fares
+    Status(Status),
+    /// Run the server in the foreground: API, controllers, scheduler and (unless --no-node) a node
+    Server(Server),
+    /// Run a node in the foreground that joins the server of a kubeconfig
+    Agent(Agent),
+    /// Run the controllers alone, against any Kubernetes API server
+    ControllerManager(Component),
+    /// Run the scheduler alone, against any Kubernetes API server
+    Scheduler(Component),
+    /// Work with the container images of the node on this machine
+    Image(Image),
+    /// Create or update objects from files
+    Apply(Apply),
+    /// Show objects
+    Get(Get),
+    /// Delete objects
+    Delete(Delete),
+    /// Show a container's log
+    Logs(Logs),
+    /// Wait for a condition of an object
+    Wait(Wait),
+    /// Follow or undo a Deployment's rollout
+    Rollout(Rollout),
+}
+
+/// Which cluster on this machine.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// Directory that holds everything of the cluster
+    /// [default: /var/lib/coracle for root, otherwise ~/.local/share/coracle]
+    #[arg(long, env = "CORACLE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Serving {
+    /// Port of the API server on all the addresses it listens on; 0 takes a free one
+    #[arg(long, default_value_t = 6443)]
+    pub port: u16,
+    /// Address the API server listens on
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub bind_address: IpAddr,
+    /// Run no node: the API server and the controllers alone, for tests of operators (needs no root)
+    #[arg(long)]
+    pub no_node: bool,
+    /// Name of the node [default: this machine's host name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Addresses of pods; another range is chosen by itself when this one is in use on this machine
+    #[arg(long, default_value = "10.42.0.0/24", value_name = "CIDR")]
+    pub pod_cidr: String,
+    /// Addresses of services
+    #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR")]
+    pub service_cidr: String,
+    /// An OCI runtime to create containers with instead of the built-in one: runc, crun
+    #[arg(long, value_name = "PATH")]
+    pub oci_runtime: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or a filter as of RUST_LOG
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub serving: Serving,
+    /// Write the cluster's context to this file alone, instead of merging it into the default kubeconfig
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Name of the context, cluster and user in the kubeconfig
+    #[arg(long, default_value = "coracle", value_name = "NAME")]
+    pub name: String,
+    /// Give up when the cluster is not ready after this many seconds
+    #[arg(long, default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct Down {
+    #[command(flatten)]
+    pub place: Place,
+    /// Delete the cluster: its objects, images, volumes and its context in the kubeconfig
+    #[arg(long)]
+    pub delete: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, Args)]
+pub struct Server {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub serving: Serving,
+    /// Leave the terminal's session and tell progress on standard output (what `up` starts)
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Agent {
+    #[command(flatten)]
+    pub place: Place,
+    /// How to reach the server, with the rights of a node
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: PathBuf,
+    /// Name of the node [default: this machine's host name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Addresses of this node's pods; must differ from other nodes'
+    #[arg(long, value_name = "CIDR")]
+    pub pod_cidr: Option<String>,
+    /// Address and port of the agent's own API (logs, exec)
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "IP:PORT")]
+    pub listen: std::net::SocketAddr,
+    /// An OCI runtime to create containers with instead of the built-in one: runc, crun
+    #[arg(long, value_name = "PATH")]
+    pub oci_runtime: Option<PathBuf>,
+    /// What to log
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Component {
+    /// How to reach the API server [default: $KUBECONFIG, ~/.kube/config, or the pod's service account]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Run at once, without being elected by a Lease first
+    #[arg(long)]
+    pub no_leader_election: bool,
+    /// Which to run: names, `*` for all, `-name` to leave one out, separated by commas
+    #[arg(long, default_value = "*", value_delimiter = ',', value_name = "LIST")]
+    pub controllers: Vec<String>,
+    /// What to log
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Image {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(subcommand)]
+    pub verb: ImageVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageVerb {
+    /// Import images from an archive (docker save, or an OCI archive)
+    Import { archive: PathBuf },
+    /// Pull an image from its registry
+    Pull { image: String },
+    /// List images
+    Ls,
+    /// Remove an image
+    Rm { image: String },
+}
+
+/// Which cluster to talk to.
+#[derive(Clone, Debug, Args)]
+pub struct Target {
+    /// [default: $KUBECONFIG or ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace [default: the context's]
+    #[arg(long, short)]
+    pub namespace: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    #[command(flatten)]
+    pub target: Target,
+    /// YAML or JSON; `-` reads standard input; may be given several times
+    #[arg(long, short, required = true, value_name = "FILE")]
+    pub filename: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Get {
+    #[command(flatten)]
+    pub target: Target,
+    /// Resource, as in `pods`, `deploy/web` or `pod web-1`
+    #[arg(required = true)]
+    pub what: Vec<String>,
+    /// In all namespaces
+    #[arg(long, short = 'A')]
+    pub all_namespaces: bool,
+    /// Only objects with these labels
+    #[arg(long, short = 'l', default_value = "")]
+    pub selector: String,
+    /// `wide`, `json`, `yaml` or `name` instead of a table
+    #[arg(long, short)]
+    pub output: Option<String>,
+    /// Go on showing changes
+    #[arg(long, short)]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Delete {
+    #[command(flatten)]
+    pub target: Target,
+    /// Resource and names, as in `deploy/web` or `pod web-1`
+    pub what: Vec<String>,
+    /// Delete the objects of this file
+    #[arg(long, short, value_name = "FILE")]
+    pub filename: Vec<PathBuf>,
+    /// Only objects with these labels
+    #[arg(long, short = 'l', default_value = "")]
+    pub selector: String,
+    /// background, foreground or orphan
+    #[arg(long, default_value = "background")]
+    pub cascade: String,
+    /// Return at once instead of waiting until the objects are gone
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Pod, or deploy/NAME for one of its pods
+    pub pod: String,
+    /// Container [default: the first]
+    #[arg(long, short)]
+    pub container: Option<String>,
+    /// Go on as lines are written
+    #[arg(long, short)]
+    pub follow: bool,
+    /// The container's run before this one
+    #[arg(long, short)]
+    pub previous: bool,
+    /// This many lines from the end
+    #[arg(long)]
+    pub tail: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Wait {
+    #[command(flatten)]
+    pub target: Target,
+    /// Resource, as in `deploy/web` or `pod/web-1`
+    pub what: String,
+    /// `condition=NAME[=VALUE]`, `delete`, or `create`
+    #[arg(long = "for", value_name = "WHAT")]
+    pub condition: String,
+    /// Give up after this many seconds
+    #[arg(long, default_value = "30", value_parser = seconds, value_name = "SECONDS")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct Rollout {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(subcommand)]
+    pub verb: RolloutVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RolloutVerb {
+    /// Follow a rollout to its end
+    Status { deployment: String },
+    /// Go back to the revision before, or to the one given
+    Undo {
+        deployment: String,
+        #[arg(long)]
+        to_revision: Option<i64>,
+    },
+}
+
+/// `30`, `30s`, `5m`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        other => return Err(format!("unknown unit {other:?}; use s, m or h")),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(|| format!("{text:?} is too long"))
+}
