@@ -1,0 +1,13 @@
+//! End to end: the real binary, real containers, real kubectl. Every test has a cluster of its own, in a temporary
+//! directory and on a free port.
+//!
+//! kubectl is looked for in `$CORACLE_CLIENTS/v33` and `v37` (`./test` fetches them). The tests need root.
+
+mod e2e {
+    pub mod bad_input;
+    pub mod crash;
+    pub mod harness;
+    pub mod kubectl;
+    pub mod lifecycle;
+    pub mod workload;
+}

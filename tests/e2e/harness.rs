@@ -1,0 +1,241 @@
+//! A cluster for one test, and the programs that talk to it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+/// Which kubectl to drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kubectl {
+    V33,
+    V37,
+}
+
+pub const EVERY_KUBECTL: [Kubectl; 2] = [Kubectl::V33, Kubectl::V37];
+
+impl Kubectl {
+    fn path(self) -> PathBuf {
+        let clients = std::env::var_os("CORACLE_CLIENTS").expect("CORACLE_CLIENTS is not set; run ./test");
+        let version = match self {
+            Self::V33 => "v33",
+            Self::V37 => "v37",
+        };
+        Path::new(&clients).join(version).join("kubectl")
+    }
+}
+
+/// What a program said.
+#[derive(Debug)]
+pub struct Said {
+    pub ok: bool,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            ok: output.status.success(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Said {
+    /// Standard output of a program that must have succeeded.
+    #[track_caller]
+    pub fn expect_ok(self) -> String {
+        assert!(self.ok, "failed:\n{}\n{}", self.out, self.err);
+        self.out
+    }
+
+    /// Standard error of a program that must have failed.
+    #[track_caller]
+    pub fn expect_error(self) -> String {
+        assert!(!self.ok, "succeeded:\n{}", self.out);
+        self.err
+    }
+}
+
+/// Runs the binary under test.
+pub fn coracle(args: &[&str]) -> Said {
+    Command::new(env!("CARGO_BIN_EXE_coracle"))
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("cannot run coracle")
+        .into()
+}
+
+/// The archive of the image `demo/web:TAG`, built once.
+pub fn image_archive(tag: &str) -> PathBuf {
+    static DIR: OnceLock<TempDir> = OnceLock::new();
+    let dir = DIR.get_or_init(|| tempfile::tempdir().expect("no temporary directory"));
+    let out = dir.path().join(format!("{tag}.tar"));
+    static BUILD: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    let _one_at_a_time = BUILD.lock();
+    if !out.exists() {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/build-image.sh");
+        let status = Command::new(script)
+            .arg(format!("demo/web:{tag}"))
+            .arg(&out)
+            .arg(tag)
+            .status();
+        assert!(status.expect("cannot run build-image.sh").success());
+    }
+    out
+}
+
+/// A running cluster; deleted when dropped.
+pub struct Cluster {
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// A one-node cluster with `demo/web:v1` and `:v2` imported.
+    pub fn with_node() -> Self {
+        let cluster = Self::start(&[]);
+        for tag in ["v1", "v2"] {
+            let archive = image_archive(tag);
+            cluster
+                .coracle(&["image", "import", archive.to_str().unwrap()])
+                .expect_ok();
+        }
+        cluster
+    }
+
+    /// The API server and the controllers alone.
+    pub fn without_node() -> Self {
+        Self::start(&["--no-node"])
+    }
+
+    fn start(flags: &[&str]) -> Self {
+        let cluster = Self {
+            dir: tempfile::tempdir().expect("no temporary directory"),
+        };
+        cluster.up(flags).expect_ok();
+        cluster
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.path().join("kubeconfig")
+    }
+
+    pub fn up(&self, flags: &[&str]) -> Said {
+        let kubeconfig = self.kubeconfig();
+        let mut args = vec!["up", "--port", "0", "--kubeconfig", kubeconfig.to_str().unwrap()];
+        args.extend(flags);
+        self.coracle(&args)
+    }
+
+    /// Runs a subcommand on this cluster's directory.
+    pub fn coracle(&self, args: &[&str]) -> Said {
+        Command::new(env!("CARGO_BIN_EXE_coracle"))
+            .args(args)
+            .env("CORACLE_DATA_DIR", self.data_dir())
+            .env("KUBECONFIG", self.kubeconfig())
+            .stdin(Stdio::null())
+            .output()
+            .expect("cannot run coracle")
+            .into()
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> i32 {
+        let text = std::fs::read_to_string(self.data_dir().join("coracle.pid")).expect("no coracle.pid");
+        text.trim().parse().expect("coracle.pid holds no number")
+    }
+
+    pub fn kubectl_command(&self, which: Kubectl, args: &[&str]) -> Command {
+        let mut command = Command::new(which.path());
+        command
+            .args(args)
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("HOME", self.dir.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn kubectl(&self, which: Kubectl, args: &[&str]) -> Said {
+        self.kubectl_command(which, args)
+            .output()
+            .expect("cannot run kubectl")
+            .into()
+    }
+
+    /// The newest kubectl, which must succeed.
+    #[track_caller]
+    pub fn k(&self, args: &[&str]) -> String {
+        self.kubectl(Kubectl::V37, args).expect_ok()
+    }
+
+    /// kubectl with a manifest on standard input.
+    pub fn kubectl_stdin(&self, which: Kubectl, args: &[&str], input: &str) -> Said {
+        use std::io::Write;
+        let mut child = self
+            .kubectl_command(which, args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cannot run kubectl");
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().expect("kubectl was lost").into()
+    }
+
+    /// Applies a manifest, which must succeed.
+    #[track_caller]
+    pub fn apply(&self, manifest: &str) -> String {
+        self.kubectl_stdin(Kubectl::V37, &["apply", "-f", "-"], manifest)
+            .expect_ok()
+    }
+
+    /// A jsonpath of an object.
+    #[track_caller]
+    pub fn field(&self, what: &str, path: &str) -> String {
+        self.k(&["get", what, "-o", &format!("jsonpath={{{path}}}")])
+    }
+
+    /// Waits (by a watch) until the jsonpath has the value.
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, path: &str, value: &str) {
+        self.k(&[
+            "wait",
+            what,
+            &format!("--for=jsonpath={{{path}}}={value}"),
+            "--timeout=60s",
+        ]);
+    }
+
+    /// The example Deployment of the documentation, applied and rolled out.
+    #[track_caller]
+    pub fn deploy_example(&self) {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/web.yaml");
+        self.k(&["apply", "-f", manifest.to_str().unwrap()]);
+        self.k(&["rollout", "status", "deployment/web", "--timeout=90s"]);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.data_dir().join("coracle.log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!(
+                "--- end of the server's log\n{}",
+                lines[lines.len().saturating_sub(60)..].join("\n")
+            );
+        }
+        let said = self.coracle(&["down", "--delete"]);
+        if !said.ok && !std::thread::panicking() {
+            panic!("down --delete failed: {}", said.err);
+        }
+    }
+}
