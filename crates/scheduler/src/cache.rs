@@ -9,7 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::resources::{Resources, pod_assumed_use, pod_requests};
+use crate::resources::{Resources, parse, pod_assumed_use, pod_requests};
 
 /// A pod with what the cycle asks of it again and again.
 #[derive(Clone, Debug)]
@@ -77,8 +77,7 @@ impl NodeInfo {
     fn set_node(&mut self, node: Arc<Node>) {
         let listed = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
         self.allocatable = listed.map(Resources::parse).unwrap_or_default();
-        self.allowed_pods =
-            listed.and_then(|l| l.get("pods")).map_or(0, |q| coracle_api::quantity::value(&q.0));
+        self.allowed_pods = listed.and_then(|l| l.get("pods")).map_or(0, |q| parse(q).value());
         self.node = node;
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coracle_api::quantity;
+use coracle_api::quantity::Quantity as Amount;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -21,16 +21,21 @@ pub struct Resources {
     pub scalar: Vec<(Arc<str>, i64)>,
 }
 
+/// What the API accepted parses; anything else counts as nothing.
+pub fn parse(quantity: &Quantity) -> Amount {
+    quantity.0.parse().unwrap_or_default()
+}
+
 impl Resources {
     pub fn parse(list: &BTreeMap<String, Quantity>) -> Self {
         let mut out = Self::default();
         for (name, amount) in list {
             match name.as_str() {
-                "cpu" => out.milli_cpu = quantity::milli_value(&amount.0),
-                "memory" => out.memory = quantity::value(&amount.0),
-                "ephemeral-storage" => out.ephemeral_storage = quantity::value(&amount.0),
+                "cpu" => out.milli_cpu = parse(amount).milli_value(),
+                "memory" => out.memory = parse(amount).value(),
+                "ephemeral-storage" => out.ephemeral_storage = parse(amount).value(),
                 "pods" => {}
-                other => out.set_scalar(other, quantity::value(&amount.0)),
+                other => out.set_scalar(other, parse(amount).value()),
             }
         }
         out
