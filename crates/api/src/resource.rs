@@ -102,6 +102,30 @@ pub struct Column {
     pub priority: i32,
 }
 
+impl Column {
+    /// A column that is always shown.
+    pub fn new(name: impl Into<Name>, kind: impl Into<Name>, description: impl Into<Name>) -> Self {
+        Self {
+            name: name.into(),
+            kind: kind.into(),
+            format: Name::default(),
+            description: description.into(),
+            priority: 0,
+        }
+    }
+
+    pub fn format(mut self, format: impl Into<Name>) -> Self {
+        self.format = format.into();
+        self
+    }
+
+    /// Shown with `-o wide` only.
+    pub fn wide(mut self) -> Self {
+        self.priority = 1;
+        self
+    }
+}
+
 /// Turns objects of one version into the version that is stored, and back.
 pub trait Convert: Send + Sync + 'static {
     /// From this row's version to the stored version (sets apiVersion).

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
@@ -59,6 +60,17 @@ pub trait Strategy: Send + Sync + 'static {
                 .collect()
         };
         rest(new) != rest(old)
+    }
+
+    /// The value that a field selector compares for one of the row's selectable fields: by default the scalar at the
+    /// path, or nothing. The object is in the row's version.
+    fn selectable_field(&self, object: &Object, path: &str) -> String {
+        let steps: SmallVec<[&str; 4]> = path.split('.').collect();
+        match object.get(&steps) {
+            Some(Value::String(s)) => s.clone(),
+            Some(scalar @ (Value::Bool(_) | Value::Number(_))) => scalar.to_string(),
+            _ => String::new(),
+        }
     }
 
     /// The cells of the kind's table row, in the order of its columns (the first is the name). `now` is for ages.

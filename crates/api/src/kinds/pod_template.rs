@@ -1,0 +1,33 @@
+//! PodTemplate: a pod to copy, kept on its own.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::cells::{format_labels, name, names_and_images, text};
+use super::row::namespaced;
+use crate::object::Object;
+use crate::resource::Resource;
+use crate::strategy::Strategy;
+
+pub(super) fn row() -> Resource {
+    namespaced("", "v1", "PodTemplate", "podtemplates")
+        .generation()
+        .columns([
+            name(),
+            text("Containers", "Names of each container in the template."),
+            text("Images", "Images referenced by each container in the template."),
+            text("Pod Labels", "The labels for the pod template."),
+        ])
+        .strategy(PodTemplate)
+        .build()
+}
+
+struct PodTemplate;
+
+impl Strategy for PodTemplate {
+    fn cells(&self, object: &Object, _now: Timestamp) -> Vec<Value> {
+        let (names, images) = names_and_images(object, &["template", "spec", "containers"]);
+        let labels = format_labels(object.get(&["template", "metadata", "labels"]));
+        vec![object.name().into(), names, images, labels.into()]
+    }
+}
