@@ -1,0 +1,269 @@
+//! The cache: every object of a kind by key, and by whatever else is asked for often. It holds what it is given; keeping
+//! it in step with the server is the informer's.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use coracle_client::{Kind, ObjectKey};
+use parking_lot::RwLock;
+
+/// The index that every indexer has: by namespace.
+pub const NAMESPACE: &str = "namespace";
+/// The name under which [`by_controller`] is added.
+pub const CONTROLLER: &str = "controller";
+
+type IndexFunction<K> = Arc<dyn Fn(&K) -> Vec<String> + Send + Sync>;
+
+/// Objects of one kind, indexed; safe to share. Readers get `Arc`s and never block each other for long.
+pub struct Indexer<K> {
+    state: RwLock<State<K>>,
+}
+
+struct State<K> {
+    objects: HashMap<ObjectKey<K>, Arc<K>>,
+    indices: Vec<Index<K>>,
+}
+
+struct Index<K> {
+    name: &'static str,
+    function: IndexFunction<K>,
+    entries: HashMap<Box<str>, HashSet<ObjectKey<K>>>,
+}
+
+/// The uid of the owner that manages the object: an index function, to be added as [`CONTROLLER`].
+pub fn by_controller<K: Kind>(object: &K) -> Vec<String> {
+    let owners = object.meta().owner_references.as_deref().unwrap_or_default();
+    owners
+        .iter()
+        .filter(|o| o.controller == Some(true))
+        .map(|o| o.uid.clone())
+        .collect()
+}
+
+impl<K> Index<K> {
+    fn insert(&mut self, key: &ObjectKey<K>, object: &K) {
+        for value in (self.function)(object) {
+            match self.entries.get_mut(value.as_str()) {
+                Some(keys) => {
+                    keys.insert(key.clone());
+                }
+                None => {
+                    self.entries.insert(value.into(), HashSet::from([key.clone()]));
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, key: &ObjectKey<K>, object: &K) {
+        for value in (self.function)(object) {
+            if let Some(keys) = self.entries.get_mut(value.as_str()) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.entries.remove(value.as_str());
+                }
+            }
+        }
+    }
+}
+
+impl<K: Kind> Default for Indexer<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: Kind> Indexer<K> {
+    /// An empty cache, indexed by namespace.
+    pub fn new() -> Self {
+        let indexer = Self {
+            state: RwLock::new(State {
+                objects: HashMap::new(),
+                indices: Vec::new(),
+            }),
+        };
+        indexer.add_index(NAMESPACE, |object| object.meta().namespace.clone());
+        indexer
+    }
+
+    /// Adds an index (at any time): `function` gives the values under which an object is found. An index of this name
+    /// that is there already stays.
+    pub fn add_index<V: IntoIterator<Item = String>>(
+        &self,
+        name: &'static str,
+        function: impl Fn(&K) -> V + Send + Sync + 'static,
+    ) {
+        let mut state = self.state.write();
+        if state.indices.iter().any(|i| i.name == name) {
+            return;
+        }
+        let mut index = Index {
+            name,
+            function: Arc::new(move |object: &K| function(object).into_iter().collect()),
+            entries: HashMap::new(),
+        };
+        for (key, object) in &state.objects {
+            index.insert(key, object);
+        }
+        state.indices.push(index);
+    }
+
+    /// Puts the object in the place of its key; what was there before.
+    pub fn insert(&self, key: ObjectKey<K>, object: Arc<K>) -> Option<Arc<K>> {
+        let mut state = self.state.write();
+        let State { objects, indices } = &mut *state;
+        let old = objects.get(&key).cloned();
+        for index in indices.iter_mut() {
+            if let Some(old) = &old {
+                index.remove(&key, old);
+            }
+            index.insert(&key, &object);
+        }
+        objects.insert(key, object);
+        old
+    }
+
+    pub fn remove(&self, key: &ObjectKey<K>) -> Option<Arc<K>> {
+        let mut state = self.state.write();
+        let State { objects, indices } = &mut *state;
+        let old = objects.remove(key)?;
+        for index in indices.iter_mut() {
+            index.remove(key, &old);
+        }
+        Some(old)
+    }
+
+    pub fn get(&self, key: &ObjectKey<K>) -> Option<Arc<K>> {
+        self.state.read().objects.get(key).cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.state.read().objects.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Everything, in no order.
+    pub fn list(&self) -> Vec<Arc<K>> {
+        self.state.read().objects.values().cloned().collect()
+    }
+
+    pub fn keys(&self) -> Vec<ObjectKey<K>> {
+        self.state.read().objects.keys().cloned().collect()
+    }
+
+    /// The objects that the index has under `value`, in no order.
+    pub fn by_index(&self, name: &str, value: &str) -> Vec<Arc<K>> {
+        let state = self.state.read();
+        let Some(index) = state.indices.iter().find(|i| i.name == name) else {
+            tracing::error!(index = name, "there is no such index; add it before it is read");
+            return Vec::new();
+        };
+        let keys = index.entries.get(value).into_iter().flatten();
+        keys.filter_map(|key| state.objects.get(key).cloned()).collect()
+    }
+
+    /// The objects (of one namespace, unless it is empty) that `wanted` says yes to.
+    pub fn select(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let mut objects = if namespace.is_empty() {
+            self.list()
+        } else {
+            self.by_index(NAMESPACE, namespace)
+        };
+        objects.retain(|o| wanted(o));
+        objects
+    }
+}
+
+/// Reads a cache. Cheap to clone.
+pub struct Lister<K> {
+    indexer: Arc<Indexer<K>>,
+}
+
+impl<K> Clone for Lister<K> {
+    fn clone(&self) -> Self {
+        Self {
+            indexer: self.indexer.clone(),
+        }
+    }
+}
+
+impl<K: Kind> Lister<K> {
+    /// Of an informer by [`SharedInformer::lister`](crate::SharedInformer::lister); of an indexer of one's own in tests.
+    pub fn new(indexer: Arc<Indexer<K>>) -> Self {
+        Self { indexer }
+    }
+
+    pub fn get(&self, key: &ObjectKey<K>) -> Option<Arc<K>> {
+        self.indexer.get(key)
+    }
+
+    /// The object of this name; the namespace is empty for cluster-scoped kinds.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.indexer.get(&ObjectKey::new(namespace, name))
+    }
+
+    pub fn list(&self) -> Vec<Arc<K>> {
+        self.indexer.list()
+    }
+
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.indexer.by_index(NAMESPACE, namespace)
+    }
+
+    pub fn by_index(&self, name: &str, value: &str) -> Vec<Arc<K>> {
+        self.indexer.by_index(name, value)
+    }
+
+    /// What this owner manages. Needs the [`CONTROLLER`] index, as [`Controller::watches_owned`](crate::Controller) adds it.
+    pub fn controlled_by(&self, uid: &str) -> Vec<Arc<K>> {
+        self.indexer.by_index(CONTROLLER, uid)
+    }
+
+    /// The objects (of one namespace, unless it is empty) that `wanted` says yes to: a label selector, mostly.
+    pub fn select(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        self.indexer.select(namespace, wanted)
+    }
+
+    pub fn len(&self) -> usize {
+        self.indexer.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.indexer.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Pod;
+
+    fn pod(namespace: &str, name: &str, node: &str) -> Arc<Pod> {
+        let pod = serde_json::json!({"metadata": {"namespace": namespace, "name": name}, "spec": {"nodeName": node, "containers": []}});
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    fn names(mut pods: Vec<Arc<Pod>>) -> Vec<String> {
+        pods.sort_by_key(|p| p.metadata.name.clone());
+        pods.iter().filter_map(|p| p.metadata.name.clone()).collect()
+    }
+
+    #[test]
+    fn an_index_follows_its_objects_and_may_come_late() {
+        let indexer = Indexer::new();
+        for (ns, name, node) in [("x", "a", "n1"), ("x", "b", "n2"), ("y", "c", "n1")] {
+            indexer.insert(ObjectKey::new(ns, name), pod(ns, name, node));
+        }
+        indexer.add_index("node", |pod: &Pod| pod.spec.as_ref().and_then(|s| s.node_name.clone()));
+        assert_eq!(names(indexer.by_index("node", "n1")), ["a", "c"]);
+        assert_eq!(names(indexer.by_index(NAMESPACE, "x")), ["a", "b"]);
+
+        indexer.insert(ObjectKey::new("x", "a"), pod("x", "a", "n2"));
+        indexer.remove(&ObjectKey::new("y", "c"));
+        assert!(indexer.by_index("node", "n1").is_empty());
+        assert_eq!(names(indexer.by_index("node", "n2")), ["a", "b"]);
+        assert!(indexer.by_index(NAMESPACE, "y").is_empty());
+    }
+}
