@@ -24,7 +24,10 @@ pub struct Expectations {
 
 impl Expectations {
     pub fn new(clock: Clock) -> Self {
-        Self { pending: Mutex::default(), clock }
+        Self {
+            pending: Mutex::default(),
+            clock,
+        }
     }
 
     /// Whether everything asked for `key` has been seen (or the wait has timed out).
@@ -38,7 +41,11 @@ impl Expectations {
 
     /// Before asking: `creations` new objects and the deletion of these uids.
     pub fn expect(&self, key: &str, creations: usize, deletions: impl IntoIterator<Item = String>) {
-        let pending = Pending { creations, deletions: deletions.into_iter().collect(), since: self.clock.instant() };
+        let pending = Pending {
+            creations,
+            deletions: deletions.into_iter().collect(),
+            since: self.clock.instant(),
+        };
         self.pending.lock().insert(key.to_owned(), pending);
     }
 

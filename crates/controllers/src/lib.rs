@@ -20,20 +20,50 @@ pub mod root_ca;
 pub mod service_account;
 pub mod template;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
 pub use context::Context;
 
-/// A controller's name (as `--controllers` takes it) and how it is started.
+/// A controller's name (as `--controllers` takes it) and its life, which ends at the context's shutdown.
 pub struct Registration {
     pub name: &'static str,
-    pub start: fn(&Context),
+    pub run: fn(Context) -> BoxFuture<'static, ()>,
 }
 
 /// Every built-in controller.
 pub const CONTROLLERS: &[Registration] = &[
-    Registration { name: "deployment-controller", start: deployment::start },
-    Registration { name: "garbage-collector-controller", start: garbage_collector::start },
-    Registration { name: "namespace-controller", start: namespace::start },
-    Registration { name: "replicaset-controller", start: replicaset::start },
-    Registration { name: "root-ca-certificate-publisher-controller", start: root_ca::start },
-    Registration { name: "serviceaccount-controller", start: service_account::start },
+    Registration {
+        name: "deployment-controller",
+        run: |cx| deployment::run(cx).boxed(),
+    },
+    Registration {
+        name: "garbage-collector-controller",
+        run: |cx| garbage_collector::run(cx).boxed(),
+    },
+    Registration {
+        name: "namespace-controller",
+        run: |cx| namespace::run(cx).boxed(),
+    },
+    Registration {
+        name: "replicaset-controller",
+        run: |cx| replicaset::run(cx).boxed(),
+    },
+    Registration {
+        name: "root-ca-certificate-publisher-controller",
+        run: |cx| root_ca::run(cx).boxed(),
+    },
+    Registration {
+        name: "serviceaccount-controller",
+        run: |cx| service_account::run(cx).boxed(),
+    },
 ];
+
+/// Runs the controllers that `wanted` says yes to, until the context's shutdown.
+pub async fn run(cx: Context, wanted: impl Fn(&str) -> bool) {
+    let mut running = tokio::task::JoinSet::new();
+    for registration in CONTROLLERS.iter().filter(|r| wanted(r.name)) {
+        running.spawn((registration.run)(cx.clone()));
+    }
+    while running.join_next().await.is_some() {}
+}

@@ -7,7 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 /// The owner that controls the object, if any.
 pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references.as_ref()?.iter().find(|o| o.controller == Some(true))
+    meta.owner_references
+        .as_ref()?
+        .iter()
+        .find(|o| o.controller == Some(true))
 }
 
 /// A controller reference to `owner`, blocking its foreground deletion.
@@ -47,7 +50,11 @@ pub fn claim<K>(
 where
     K: Metadata<Ty = ObjectMeta>,
 {
-    let mut claim = Claim { owned: Vec::new(), adopt: Vec::new(), release: Vec::new() };
+    let mut claim = Claim {
+        owned: Vec::new(),
+        adopt: Vec::new(),
+        release: Vec::new(),
+    };
     for candidate in candidates {
         let meta = candidate.metadata();
         match controller_of(meta) {

@@ -30,7 +30,12 @@ pub fn is_terminating(pod: &Pod) -> bool {
 }
 
 pub fn condition<'p>(pod: &'p Pod, kind: &str) -> Option<&'p PodCondition> {
-    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
+    pod.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|c| c.type_ == kind)
 }
 
 /// Since when the pod has been ready, if it is.
@@ -50,8 +55,14 @@ pub fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Availa
         Some(_) if min_ready_seconds <= 0 => Availability::Available,
         Some(None) => Availability::NotReady,
         Some(Some(since)) => {
-            let at = since.saturating_add(SignedDuration::from_secs(min_ready_seconds.into())).unwrap_or(Timestamp::MAX);
-            if at <= now { Availability::Available } else { Availability::At(at) }
+            let at = since
+                .saturating_add(SignedDuration::from_secs(min_ready_seconds.into()))
+                .unwrap_or(Timestamp::MAX);
+            if at <= now {
+                Availability::Available
+            } else {
+                Availability::At(at)
+            }
         }
     }
 }
@@ -65,7 +76,10 @@ pub enum Availability {
 }
 
 pub fn node_name(pod: &Pod) -> &str {
-    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
+    pod.spec
+        .as_ref()
+        .and_then(|s| s.node_name.as_deref())
+        .unwrap_or_default()
 }
 
 fn deletion_cost(pod: &Pod) -> i32 {

@@ -5,38 +5,305 @@ pub mod plan;
 use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
-use coracle_client::event::EventType;
-use coracle_client::{DeleteOptions, Error, ObjectKey, Patch};
-use coracle_informer::{Action, Controller, Informer};
+use coracle_client::event::{EventRecorder, EventType};
+use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
+use coracle_clock::Clock;
+use coracle_informer::{Action, Change, Controller, Error, Lister};
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::Context;
 use crate::expectations::Expectations;
-use crate::owner::{adopt_patch, claim, controller_of, controller_reference, release_patch};
+use crate::owner::{self, controller_of};
 use crate::template::pod_from_template;
-use plan::{Plan, note_failure, plan};
+use plan::{note_failure, plan};
 
 const NAME: &str = "replicaset-controller";
-const WORKERS: usize = 5;
+const WORKERS: usize = 8;
 
 struct ReplicaSets {
-    cx: Context,
-    sets: Informer<ReplicaSet>,
-    pods: Informer<Pod>,
-    expectations: Expectations,
+    client: Client,
+    events: EventRecorder,
+    clock: Clock,
+    sets: Lister<ReplicaSet>,
+    pods: Lister<Pod>,
+    expectations: Arc<Expectations>,
 }
 
-pub fn start(cx: &Context) {
-    let cx = cx.named(NAME);
-    let sets = cx.informers.get::<ReplicaSet>();
-    let pods = cx.informers.get::<Pod>();
-    let expectations = Expectations::new(cx.clock);
-    let this = Arc::new(ReplicaSets { sets: sets.clone(), pods: pods.clone(), expectations, cx: cx.clone() });
-    let observer = this.clone();
+pub async fn run(cx: Context) {
+    let sets = cx.informers.informer::<ReplicaSet>();
+    let pods = cx.informers.informer::<Pod>();
+    let expectations = Arc::new(Expectations::new(cx.clock));
+    let controllers = ReplicaSets {
+        client: cx.client_of(NAME),
+        events: cx.recorder(NAME),
+        clock: cx.clock,
+        sets: sets.lister(),
+        pods: pods.lister(),
+        expectations: expectations.clone(),
+    };
+    let (forget, lister) = (expectations.clone(), sets.lister());
     Controller::new(NAME, WORKERS, cx.clock)
-        .watches(&sets, |change| vec![ObjectKey::of(change.object())])
-        .watches(&pods, move |change| observer.keys_of(change))
-        .start(move |key| { let this = this.clone(); async move { this.reconcile(key).await } }, cx.shutdown.clone());
+        .watches_changes(&sets, move |change| {
+            let key = ObjectKey::of(&**change.object());
+            if change.is_deletion() {
+                forget.forget(&key.to_string());
+            }
+            [key]
+        })
+        .watches_owned(&pods)
+        .watches_changes(&pods, move |change| observe(change, &expectations, &lister))
+        .run(
+            controllers,
+            |this, key| async move { this.reconcile(key).await },
+            cx.shutdown.clone(),
+        )
+        .await;
+}
+
+/// Counts what the informer saw against what was asked for. An orphan wakes every set that might adopt it.
+fn observe(change: &Change<Pod>, expectations: &Expectations, sets: &Lister<ReplicaSet>) -> Vec<ObjectKey<ReplicaSet>> {
+    let pod = change.object();
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let Some(owner) = controller_of(&pod.metadata) else {
+        if change.is_deletion() {
+            return Vec::new();
+        }
+        let labels = pod.metadata.labels.clone().unwrap_or_default();
+        let may_adopt = |s: &ReplicaSet| selector(s).is_some_and(|s| s.matches_labels(&labels));
+        return sets
+            .select(namespace, may_adopt)
+            .iter()
+            .map(|s| ObjectKey::of(&**s))
+            .collect();
+    };
+    if owner.kind == "ReplicaSet" {
+        let key = format!("{namespace}/{}", owner.name);
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        if change.is_deletion() || pod.metadata.deletion_timestamp.is_some() {
+            expectations.deletion_observed(&key, uid);
+        } else if change.old().is_none() {
+            expectations.creation_observed(&key);
+        }
+    }
+    Vec::new()
+}
+
+fn selector(set: &ReplicaSet) -> Option<LabelSelector> {
+    LabelSelector::from_typed(Some(&set.spec.selector)).ok()
+}
+
+impl ReplicaSets {
+    async fn reconcile(&self, key: ObjectKey<ReplicaSet>) -> Result<Action, Error> {
+        let Some(set) = self.sets.get(&key) else {
+            return Ok(Action::Done);
+        };
+        let Some(selector) = selector(&set) else {
+            return Err(Error::terminal("the selector cannot be used; mend spec.selector"));
+        };
+        let name = key.to_string();
+        let may_act = self.expectations.satisfied(&name);
+        let owned = self.claim(&set, &selector).await?;
+        let plan = plan(&set, &owned, &self.related(&set), may_act, self.clock.now());
+
+        let mut failure = None;
+        if plan.create > 0 {
+            failure = self
+                .create_pods(&set, &name, plan.create)
+                .await
+                .err()
+                .map(|e| ("FailedCreate", e));
+        } else if !plan.delete.is_empty() {
+            failure = self
+                .delete_pods(&set, &name, &plan.delete)
+                .await
+                .err()
+                .map(|e| ("FailedDelete", e));
+        }
+        let mut status = plan.status;
+        let told = failure.as_ref().map(|(reason, error)| (*reason, error.to_string()));
+        note_failure(&mut status, told, self.clock.now());
+        self.write_status(&set, status).await?;
+        match failure {
+            Some((_, error)) => Err(error),
+            None => Ok(plan.check_again.map_or(Action::Done, Action::After)),
+        }
+    }
+
+    /// The set's pods, after adopting matching orphans and releasing pods that match no longer.
+    async fn claim(&self, set: &ReplicaSet, selector: &LabelSelector) -> Result<Vec<Arc<Pod>>, Error> {
+        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+        let none = Default::default();
+        let matches = |m: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
+            selector.matches_labels(m.labels.as_ref().unwrap_or(&none))
+        };
+        let candidates = self.pods.in_namespace(namespace);
+        let claim = owner::claim(&set.metadata, candidates, matches);
+        let mut owned = claim.owned;
+        if claim.adopt.is_empty() && claim.release.is_empty() {
+            return Ok(owned);
+        }
+        let pods = self.client.namespaced::<Pod>(namespace);
+        if !claim.adopt.is_empty() {
+            // The cache may be behind: a set that is being deleted adopts nothing.
+            let name = set.metadata.name.as_deref().unwrap_or_default();
+            let fresh = self.client.namespaced::<ReplicaSet>(namespace).find(name).await?;
+            let living =
+                fresh.filter(|f| f.metadata.uid == set.metadata.uid && f.metadata.deletion_timestamp.is_none());
+            if living.is_some() {
+                let reference = owner::controller_reference(set);
+                for pod in claim.adopt {
+                    let name = pod.metadata.name.as_deref().unwrap_or_default();
+                    match pods
+                        .patch(name, Patch::Merge(owner::adopt_patch(&reference, &pod.metadata)))
+                        .await
+                    {
+                        Ok(adopted) => owned.push(adopted),
+                        Err(error) if error.is_not_found() => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+        }
+        for pod in claim.release {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            let uid = set.metadata.uid.as_deref().unwrap_or_default();
+            match pods
+                .patch(name, Patch::Merge(owner::release_patch(uid, &pod.metadata)))
+                .await
+            {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(owned)
+    }
+
+    /// Pods of all sets with the same owner: they count for spreading when some have to go.
+    fn related(&self, set: &ReplicaSet) -> Vec<Arc<Pod>> {
+        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+        let Some(owner) = controller_of(&set.metadata) else {
+            return self.pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
+        };
+        let siblings = self.sets.select(namespace, |s| {
+            controller_of(&s.metadata).is_some_and(|o| o.uid == owner.uid)
+        });
+        let uids = siblings.iter().filter_map(|s| s.metadata.uid.as_deref());
+        uids.flat_map(|uid| self.pods.controlled_by(uid)).collect()
+    }
+
+    /// Creates pods in batches that double while all goes well, so that a quota is not hit hundreds of times.
+    async fn create_pods(&self, set: &ReplicaSet, key: &str, count: usize) -> Result<(), Error> {
+        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+        let name = set.metadata.name.as_deref().unwrap_or_default();
+        let Some(template) = set.spec.template.as_ref() else {
+            return Ok(());
+        };
+        let pod = pod_from_template(template, namespace, name, owner::controller_reference(set));
+        let pods = self.client.namespaced::<Pod>(namespace);
+        self.expectations.expect(key, count, []);
+        let mut left = count;
+        let mut batch = 1;
+        while left > 0 {
+            let now = batch.min(left);
+            let results = join_all((0..now).map(|_| pods.create(&pod))).await;
+            let mut failure = None;
+            for result in results {
+                match result {
+                    Ok(created) => {
+                        let message = format!("Created pod: {}", created.metadata.name.as_deref().unwrap_or_default());
+                        self.events.event(set, EventType::Normal, "SuccessfulCreate", message);
+                    }
+                    Err(error) => {
+                        self.expectations.creation_observed(key);
+                        failure = Some(error);
+                    }
+                }
+            }
+            left -= now;
+            if let Some(error) = failure {
+                for _ in 0..left {
+                    self.expectations.creation_observed(key);
+                }
+                if namespace_is_going(&error) {
+                    return Ok(());
+                }
+                self.events.event(
+                    set,
+                    EventType::Warning,
+                    "FailedCreate",
+                    format!("Error creating: {error}"),
+                );
+                return Err(error.into());
+            }
+            batch *= 2;
+        }
+        Ok(())
+    }
+
+    async fn delete_pods(&self, set: &ReplicaSet, key: &str, doomed: &[Arc<Pod>]) -> Result<(), Error> {
+        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+        let pods = self.client.namespaced::<Pod>(namespace);
+        let uid_of = |p: &Pod| p.metadata.uid.clone().unwrap_or_default();
+        self.expectations.expect(key, 0, doomed.iter().map(|p| uid_of(p)));
+        let deletions = doomed.iter().map(|pod| {
+            let pods = &pods;
+            async move {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                let options = DeleteOptions {
+                    uid: pod.metadata.uid.clone(),
+                    ..DeleteOptions::default()
+                };
+                (pod, pods.delete(name, &options).await)
+            }
+        });
+        let mut failure = None;
+        for (pod, result) in join_all(deletions).await {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            match result {
+                Ok(_) => {
+                    self.events.event(
+                        set,
+                        EventType::Normal,
+                        "SuccessfulDelete",
+                        format!("Deleted pod: {name}"),
+                    );
+                }
+                Err(error) => {
+                    self.expectations.deletion_observed(key, &uid_of(pod));
+                    if !error.is_not_found() && !error.is_conflict() {
+                        let message = format!("Error deleting: {error}");
+                        self.events.event(set, EventType::Warning, "FailedDelete", message);
+                        failure = Some(error);
+                    }
+                }
+            }
+        }
+        failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn write_status(&self, set: &ReplicaSet, status: ReplicaSetStatus) -> Result<(), Error> {
+        if set.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let mut changed = set.clone();
+        changed.status = Some(status);
+        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+        match self
+            .client
+            .namespaced::<ReplicaSet>(namespace)
+            .update_status(&changed)
+            .await
+        {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The namespace is being deleted: nothing can be created there, and nothing has to be.
+fn namespace_is_going(error: &coracle_client::Error) -> bool {
+    let details = error.status().and_then(|s| s.details.as_ref());
+    details.is_some_and(|d| d.causes.iter().any(|c| c.reason == "NamespaceTerminating"))
 }

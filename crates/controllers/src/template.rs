@@ -27,16 +27,23 @@ pub fn pod_from_template(template: &PodTemplateSpec, namespace: &str, prefix: &s
 /// The hash of a template (and of the count of collisions so far): the same template gives the same text.
 pub fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
     // serde_json's maps are sorted, so the text is canonical.
-    let text = serde_json::to_value(template).map(|v| v.to_string()).unwrap_or_default();
+    let text = serde_json::to_value(template)
+        .map(|v| v.to_string())
+        .unwrap_or_default();
     let mut hash = fnv32(0x811c_9dc5, text.as_bytes());
     if let Some(collisions) = collisions {
         hash = fnv32(hash, &collisions.to_le_bytes());
     }
-    hash.to_string().bytes().map(|b| SAFE[usize::from(b) % SAFE.len()] as char).collect()
+    hash.to_string()
+        .bytes()
+        .map(|b| SAFE[usize::from(b) % SAFE.len()] as char)
+        .collect()
 }
 
 fn fnv32(seed: u32, bytes: &[u8]) -> u32 {
-    bytes.iter().fold(seed, |hash, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193))
+    bytes
+        .iter()
+        .fold(seed, |hash, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193))
 }
 
 /// Equal but for the label that carries the hash.

@@ -26,7 +26,12 @@ impl PodInfo {
         let requests = Arc::new(pod_requests(&pod));
         let assumed_use = Arc::new(pod_assumed_use(&pod));
         let host_ports = host_ports(&pod).into();
-        Self { pod, requests, assumed_use, host_ports }
+        Self {
+            pod,
+            requests,
+            assumed_use,
+            host_ports,
+        }
     }
 
     pub fn key(&self) -> String {
@@ -44,16 +49,33 @@ impl PodInfo {
 
 /// `namespace/name`.
 pub fn key(meta: &ObjectMeta) -> String {
-    format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    format!(
+        "{}/{}",
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default()
+    )
 }
 
 fn host_ports(pod: &Pod) -> Vec<(String, String, i32)> {
     let Some(spec) = &pod.spec else { return Vec::new() };
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let sidecars = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let mut out = Vec::new();
-    for port in spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten()) {
+    for port in spec
+        .containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|c| c.ports.iter().flatten())
+    {
         if let Some(host_port) = port.host_port.filter(|p| *p > 0) {
-            let ip = port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".into());
+            let ip = port
+                .host_ip
+                .clone()
+                .filter(|ip| !ip.is_empty())
+                .unwrap_or_else(|| "0.0.0.0".into());
             out.push((ip, port.protocol.clone().unwrap_or_else(|| "TCP".into()), host_port));
         }
     }
@@ -186,7 +208,9 @@ impl Cache {
     }
 
     pub fn remove_pod(&mut self, uid: &str) {
-        let Some((node, _)) = self.places.remove(uid) else { return };
+        let Some((node, _)) = self.places.remove(uid) else {
+            return;
+        };
         if let Some(info) = self.nodes.get_mut(&node) {
             info.remove(uid);
         } else if let Some(pods) = self.stranded.get_mut(&node) {

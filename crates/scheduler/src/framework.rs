@@ -23,11 +23,17 @@ pub struct Rejection {
 
 impl Rejection {
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reasons: vec![reason.into()], unresolvable: false }
+        Self {
+            reasons: vec![reason.into()],
+            unresolvable: false,
+        }
     }
 
     pub fn unresolvable(reason: impl Into<String>) -> Self {
-        Self { reasons: vec![reason.into()], unresolvable: true }
+        Self {
+            reasons: vec![reason.into()],
+            unresolvable: true,
+        }
     }
 }
 
@@ -51,7 +57,10 @@ impl CycleState {
 #[derive(Clone, Debug)]
 pub enum ClusterEvent<'a> {
     NodeAdded(&'a Node),
-    NodeChanged { old: &'a Node, new: &'a Node },
+    NodeChanged {
+        old: &'a Node,
+        new: &'a Node,
+    },
     /// A pod left a node, by deletion or by finishing.
     PodGone(&'a Pod),
     /// A pod came to a node.
@@ -126,17 +135,26 @@ impl std::fmt::Display for FitError {
         }
         let mut counted: Vec<String> = self.reasons.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
         counted.sort();
-        if counted.is_empty() { f.write_str(".") } else { write!(f, ": {}.", counted.join(", ")) }
+        if counted.is_empty() {
+            f.write_str(".")
+        } else {
+            write!(f, ": {}.", counted.join(", "))
+        }
     }
 }
 
 impl Profile {
     pub fn new(scheduler_name: impl Into<String>, plugins: Vec<(Box<dyn Plugin>, i64)>) -> Self {
-        Self { scheduler_name: scheduler_name.into(), plugins }
+        Self {
+            scheduler_name: scheduler_name.into(),
+            plugins,
+        }
     }
 
     pub fn pre_enqueue(&self, pod: &Pod) -> Result<(), (&'static str, Rejection)> {
-        self.plugins.iter().try_for_each(|(p, _)| p.pre_enqueue(pod).map_err(|r| (p.name(), r)))
+        self.plugins
+            .iter()
+            .try_for_each(|(p, _)| p.pre_enqueue(pod).map_err(|r| (p.name(), r)))
     }
 
     /// Finds the best node for the pod, or says why there is none. Ties go to `pick(how many)`.
@@ -146,7 +164,10 @@ impl Profile {
         cache: &Cache,
         pick: &mut dyn FnMut(usize) -> usize,
     ) -> Result<std::sync::Arc<str>, FitError> {
-        let mut error = FitError { nodes: cache.node_count(), ..FitError::default() };
+        let mut error = FitError {
+            nodes: cache.node_count(),
+            ..FitError::default()
+        };
         let mut state = CycleState::default();
         for (plugin, _) in &self.plugins {
             if let Err(rejection) = plugin.pre_filter(&mut state, pod, cache) {

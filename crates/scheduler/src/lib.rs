@@ -14,3 +14,6 @@ pub mod framework;
 pub mod plugins;
 pub mod queue;
 pub mod resources;
+pub mod scheduler;
+
+pub use scheduler::{DEFAULT_SCHEDULER, Scheduler, SchedulerOptions};

@@ -26,7 +26,9 @@ enum Place {
     Unschedulable(Instant),
     Gated,
     /// Popped; `events` is the count of events when that happened.
-    InFlight { events: u64 },
+    InFlight {
+        events: u64,
+    },
 }
 
 struct Entry {
@@ -65,7 +67,9 @@ pub struct Attempt {
 }
 
 fn backoff(attempts: u32) -> Duration {
-    INITIAL_BACKOFF.saturating_mul(1_u32 << attempts.saturating_sub(1).min(10)).min(MAX_BACKOFF)
+    INITIAL_BACKOFF
+        .saturating_mul(1_u32 << attempts.saturating_sub(1).min(10))
+        .min(MAX_BACKOFF)
 }
 
 impl State {
@@ -73,7 +77,8 @@ impl State {
         let Some(entry) = self.entries.get(uid) else { return };
         match &entry.place {
             Place::Active => {
-                self.active.remove(&(Reverse(entry.pod.priority()), entry.added, uid.to_owned()));
+                self.active
+                    .remove(&(Reverse(entry.pod.priority()), entry.added, uid.to_owned()));
             }
             Place::Backoff(at) | Place::Unschedulable(at) => {
                 self.timers.remove(&(*at, uid.to_owned()));
@@ -87,7 +92,8 @@ impl State {
         let Some(entry) = self.entries.get_mut(uid) else { return };
         match &place {
             Place::Active => {
-                self.active.insert((Reverse(entry.pod.priority()), entry.added, uid.to_owned()));
+                self.active
+                    .insert((Reverse(entry.pod.priority()), entry.added, uid.to_owned()));
             }
             Place::Backoff(at) | Place::Unschedulable(at) => {
                 self.timers.insert((*at, uid.to_owned()));
@@ -100,7 +106,11 @@ impl State {
 
 impl SchedulingQueue {
     pub fn new(clock: Clock) -> Self {
-        Self { state: Mutex::default(), changed: Notify::new(), clock }
+        Self {
+            state: Mutex::default(),
+            changed: Notify::new(),
+            clock,
+        }
     }
 
     /// A pod that needs a node appeared or its spec changed. `gated` pods wait until they are set again.
@@ -136,7 +146,13 @@ impl SchedulingQueue {
         } else {
             state.added += 1;
             let added = state.added;
-            let entry = Entry { pod, attempts: 0, rejected_by: Vec::new(), added, place: Place::Gated };
+            let entry = Entry {
+                pod,
+                attempts: 0,
+                rejected_by: Vec::new(),
+                added,
+                place: Place::Gated,
+            };
             state.entries.insert(uid.clone(), entry);
             state.enter(&uid, if gated { Place::Gated } else { Place::Active });
         }
@@ -162,7 +178,10 @@ impl SchedulingQueue {
                     if let Some(entry) = state.entries.get_mut(&uid) {
                         entry.place = Place::InFlight { events };
                         entry.attempts += 1;
-                        return Attempt { pod: entry.pod.clone(), attempts: entry.attempts - 1 };
+                        return Attempt {
+                            pod: entry.pod.clone(),
+                            attempts: entry.attempts - 1,
+                        };
                     }
                 }
                 state.timers.first().map(|(at, _)| *at)
@@ -194,8 +213,12 @@ impl SchedulingQueue {
         let mut state = self.state.lock();
         let events = state.events;
         let now = self.clock.instant();
-        let Some(entry) = state.entries.get_mut(uid) else { return };
-        let Place::InFlight { events: then } = entry.place else { return };
+        let Some(entry) = state.entries.get_mut(uid) else {
+            return;
+        };
+        let Place::InFlight { events: then } = entry.place else {
+            return;
+        };
         entry.rejected_by = rejected_by;
         let place = if then == events {
             Place::Unschedulable(now + MAX_UNSCHEDULABLE)
@@ -211,7 +234,9 @@ impl SchedulingQueue {
     pub fn retry(&self, uid: &str) {
         let mut state = self.state.lock();
         let now = self.clock.instant();
-        let Some(entry) = state.entries.get_mut(uid) else { return };
+        let Some(entry) = state.entries.get_mut(uid) else {
+            return;
+        };
         let at = now + backoff(entry.attempts);
         state.enter(uid, Place::Backoff(at));
         drop(state);
@@ -236,7 +261,14 @@ impl SchedulingQueue {
                 _ => now,
             };
             let ready = tried + *delay;
-            state.enter(uid, if ready <= now { Place::Active } else { Place::Backoff(ready) });
+            state.enter(
+                uid,
+                if ready <= now {
+                    Place::Active
+                } else {
+                    Place::Backoff(ready)
+                },
+            );
         }
         drop(state);
         if !woken.is_empty() {
@@ -273,7 +305,10 @@ mod tests {
         let mut pod = Pod::default();
         pod.metadata.name = Some(name.into());
         pod.metadata.uid = Some(name.into());
-        pod.spec = Some(PodSpec { priority: Some(priority), ..PodSpec::default() });
+        pod.spec = Some(PodSpec {
+            priority: Some(priority),
+            ..PodSpec::default()
+        });
         PodInfo::new(Arc::new(pod))
     }
 
@@ -303,7 +338,11 @@ mod tests {
         queue.wake(|_, rejected_by| rejected_by.contains(&"Fit"));
         let second = queue.pop().await;
         assert_eq!(second.attempts, 1);
-        assert_eq!(started.elapsed(), Duration::from_secs(1), "the first back-off is a second");
+        assert_eq!(
+            started.elapsed(),
+            Duration::from_secs(1),
+            "the first back-off is a second"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -42,7 +42,9 @@ impl Resources {
     }
 
     pub fn scalar(&self, name: &str) -> i64 {
-        self.scalar.binary_search_by(|(n, _)| n.as_ref().cmp(name)).map_or(0, |at| self.scalar[at].1)
+        self.scalar
+            .binary_search_by(|(n, _)| n.as_ref().cmp(name))
+            .map_or(0, |at| self.scalar[at].1)
     }
 
     fn set_scalar(&mut self, name: &str, amount: i64) {
@@ -77,7 +79,10 @@ impl Resources {
 }
 
 fn requests_of(resources: Option<&ResourceRequirements>) -> Resources {
-    resources.and_then(|r| r.requests.as_ref()).map(Resources::parse).unwrap_or_default()
+    resources
+        .and_then(|r| r.requests.as_ref())
+        .map(Resources::parse)
+        .unwrap_or_default()
 }
 
 fn is_sidecar(container: &Container) -> bool {
@@ -126,7 +131,10 @@ fn total(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources {
 
 /// What the pod requests: what filtering and accounting go by.
 pub fn pod_requests(pod: &Pod) -> Resources {
-    pod.spec.as_ref().map(|spec| total(spec, |c| requests_of(c.resources.as_ref()))).unwrap_or_default()
+    pod.spec
+        .as_ref()
+        .map(|spec| total(spec, |c| requests_of(c.resources.as_ref())))
+        .unwrap_or_default()
 }
 
 /// What the pod is assumed to use at least: as requested, or a small default for containers that request nothing.

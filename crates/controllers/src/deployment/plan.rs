@@ -43,16 +43,24 @@ pub struct Observed<'a> {
 }
 
 pub fn plan(observed: &Observed<'_>) -> Plan {
-    let &Observed { deployment, sets, now, .. } = observed;
+    let &Observed {
+        deployment, sets, now, ..
+    } = observed;
     let new = revision::find_new(deployment, sets);
-    let old: Vec<Arc<ReplicaSet>> =
-        sets.iter().filter(|s| new.as_ref().is_none_or(|n| n.metadata.uid != s.metadata.uid)).cloned().collect();
-    let mut plan = Plan { status: status::counted(deployment, new.as_deref(), sets, now), ..Plan::default() };
+    let old: Vec<Arc<ReplicaSet>> = sets
+        .iter()
+        .filter(|s| new.as_ref().is_none_or(|n| n.metadata.uid != s.metadata.uid))
+        .cloned()
+        .collect();
+    let mut plan = Plan {
+        status: status::counted(deployment, new.as_deref(), sets, now),
+        ..Plan::default()
+    };
 
     if deployment.metadata.deletion_timestamp.is_some() {
         return plan;
     }
-    let paused = deployment.spec.as_ref().and_then(|s| s.paused).unwrap_or(false);
+    let paused = deployment.spec.paused.unwrap_or(false);
     note_pause(&mut plan.status, paused, now);
 
     // A known template keeps its set's annotations in step even while paused.
@@ -63,7 +71,10 @@ pub fn plan(observed: &Observed<'_>) -> Plan {
         let resizes = scale::proportional(deployment, new.as_ref(), &old);
         push_resizes(deployment, resizes, &mut plan);
         if paused {
-            plan.delete = revision::beyond_history(deployment, &old).into_iter().cloned().collect();
+            plan.delete = revision::beyond_history(deployment, &old)
+                .into_iter()
+                .cloned()
+                .collect();
         }
         return plan;
     }
@@ -78,7 +89,10 @@ pub fn plan(observed: &Observed<'_>) -> Plan {
     note_new_set(&mut plan, new.as_deref(), now);
     status::progress(deployment, &mut plan.status, new.as_deref(), sets, now);
     if plan.resize.is_empty() && plan.create.is_none() && status::is_complete(deployment, &plan.status) {
-        plan.delete = revision::beyond_history(deployment, &old).into_iter().cloned().collect();
+        plan.delete = revision::beyond_history(deployment, &old)
+            .into_iter()
+            .cloned()
+            .collect();
     }
     plan.check_again = status::check_again(deployment, &plan.status, now);
     plan
@@ -87,8 +101,11 @@ pub fn plan(observed: &Observed<'_>) -> Plan {
 /// Recreate: old pods go, all of them, before the first new one comes.
 fn recreate(observed: &Observed<'_>, new: Option<&Arc<ReplicaSet>>, old: &[Arc<ReplicaSet>], plan: &mut Plan) {
     let deployment = observed.deployment;
-    let to_zero: Vec<Resize> =
-        old.iter().filter(|s| replicas(s) > 0).map(|s| Resize { set: s.clone(), to: 0 }).collect();
+    let to_zero: Vec<Resize> = old
+        .iter()
+        .filter(|s| replicas(s) > 0)
+        .map(|s| Resize { set: s.clone(), to: 0 })
+        .collect();
     if !to_zero.is_empty() {
         push_resizes(deployment, to_zero, plan);
         return;
@@ -100,7 +117,14 @@ fn recreate(observed: &Observed<'_>, new: Option<&Arc<ReplicaSet>>, old: &[Arc<R
     match new {
         None => plan.create = Some(Box::new(new_set(deployment, observed.sets, old))),
         Some(new) if replicas(new) != wanted(deployment) => {
-            push_resizes(deployment, vec![Resize { set: new.clone(), to: wanted(deployment) }], plan);
+            push_resizes(
+                deployment,
+                vec![Resize {
+                    set: new.clone(),
+                    to: wanted(deployment),
+                }],
+                plan,
+            );
         }
         Some(_) => {}
     }
@@ -119,16 +143,19 @@ fn push_resizes(deployment: &Deployment, resizes: Vec<Resize>, plan: &mut Plan) 
     let annotations = size_annotations(deployment);
     let differs = |r: &Resize| {
         replicas(&r.set) != r.to
-            || annotations.iter().any(|(k, v)| revision::annotation(&r.set, k) != Some(v.as_str()))
+            || annotations
+                .iter()
+                .any(|(k, v)| revision::annotation(&r.set, k) != Some(v.as_str()))
     };
-    plan.resize.extend(resizes.into_iter().filter(differs).map(|r| (r, annotations.clone())));
+    plan.resize
+        .extend(resizes.into_iter().filter(differs).map(|r| (r, annotations.clone())));
 }
 
 /// The new set's annotations and minReadySeconds follow the Deployment; the Deployment's revision follows the set.
 fn follow(deployment: &Deployment, new: &Arc<ReplicaSet>, old: &[Arc<ReplicaSet>], plan: &mut Plan) {
     let (annotations, revision) = revision::annotations(deployment, Some(new), old);
-    let min_ready = deployment.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0);
-    let set_min_ready = new.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0);
+    let min_ready = deployment.spec.min_ready_seconds.unwrap_or(0);
+    let set_min_ready = new.spec.min_ready_seconds.unwrap_or(0);
     if new.metadata.annotations.as_ref() != Some(&annotations) || min_ready != set_min_ready {
         let name = new.metadata.name.clone().unwrap_or_default();
         let patch = serde_json::json!({
@@ -145,12 +172,14 @@ fn follow(deployment: &Deployment, new: &Arc<ReplicaSet>, old: &[Arc<ReplicaSet>
 
 /// The ReplicaSet for a template that has none yet.
 fn new_set(deployment: &Deployment, all: &[Arc<ReplicaSet>], old: &[Arc<ReplicaSet>]) -> ReplicaSet {
-    let spec = deployment.spec.clone().unwrap_or_default();
+    let spec = deployment.spec.clone();
     let collisions = deployment.status.as_ref().and_then(|s| s.collision_count);
     let hash = template_hash(&spec.template, collisions);
     let name = format!("{}-{hash}", deployment.metadata.name.as_deref().unwrap_or_default());
     let label = |labels: &mut Option<BTreeMap<String, String>>| {
-        labels.get_or_insert_default().insert("pod-template-hash".into(), hash.clone());
+        labels
+            .get_or_insert_default()
+            .insert("pod-template-hash".into(), hash.clone());
     };
     let mut template = spec.template.clone();
     let mut meta = template.metadata.take().unwrap_or_default();
@@ -170,12 +199,12 @@ fn new_set(deployment: &Deployment, all: &[Arc<ReplicaSet>], old: &[Arc<ReplicaS
             owner_references: Some(vec![controller_reference(deployment)]),
             ..ObjectMeta::default()
         },
-        spec: Some(ReplicaSetSpec {
+        spec: ReplicaSetSpec {
             replicas: Some(scale::new_size(deployment, 0, all)),
             min_ready_seconds: spec.min_ready_seconds,
             selector,
             template: Some(template),
-        }),
+        },
         status: None,
     }
 }
@@ -188,7 +217,7 @@ fn note_pause(status: &mut DeploymentStatus, paused: bool, now: Timestamp) {
     let was_paused = reason.as_deref() == Some("DeploymentPaused");
     let fresh = |reason: &str, message: &str| {
         let mut condition = status::condition(PROGRESSING, true, reason, message.into(), now);
-        condition.status = "Unknown".into();
+        condition.status = Some("Unknown".into());
         condition
     };
     if paused && !was_paused {
@@ -201,12 +230,24 @@ fn note_pause(status: &mut DeploymentStatus, paused: bool, now: Timestamp) {
 /// Progressing says that the new set was found or is being made, when it says nothing yet.
 fn note_new_set(plan: &mut Plan, new: Option<&ReplicaSet>, now: Timestamp) {
     if let Some(created) = &plan.create {
-        let message = format!("Created new replica set {:?}", created.metadata.name.as_deref().unwrap_or_default());
-        status::set(&mut plan.status, status::condition(PROGRESSING, true, "NewReplicaSetCreated", message, now));
+        let message = format!(
+            "Created new replica set {:?}",
+            created.metadata.name.as_deref().unwrap_or_default()
+        );
+        status::set(
+            &mut plan.status,
+            status::condition(PROGRESSING, true, "NewReplicaSetCreated", message, now),
+        );
     } else if let Some(new) = new
         && status::find(&plan.status, PROGRESSING).is_none()
     {
-        let message = format!("Found new replica set {:?}", new.metadata.name.as_deref().unwrap_or_default());
-        status::set(&mut plan.status, status::condition(PROGRESSING, true, "FoundNewReplicaSet", message, now));
+        let message = format!(
+            "Found new replica set {:?}",
+            new.metadata.name.as_deref().unwrap_or_default()
+        );
+        status::set(
+            &mut plan.status,
+            status::condition(PROGRESSING, true, "FoundNewReplicaSet", message, now),
+        );
     }
 }

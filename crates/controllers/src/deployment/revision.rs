@@ -32,12 +32,10 @@ pub fn revision(set: &ReplicaSet) -> i64 {
 
 /// The ReplicaSet of the Deployment's current template: the oldest, should there be several.
 pub fn find_new(deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> Option<Arc<ReplicaSet>> {
-    let template = &deployment.spec.as_ref()?.template;
+    let template = &deployment.spec.template;
     let mut sorted: Vec<&Arc<ReplicaSet>> = sets.iter().collect();
     sort_by_age(&mut sorted);
-    let same = |s: &&&Arc<ReplicaSet>| {
-        s.spec.as_ref().and_then(|s| s.template.as_ref()).is_some_and(|t| same_template(t, template))
-    };
+    let same = |s: &&&Arc<ReplicaSet>| s.spec.template.as_ref().is_some_and(|t| same_template(t, template));
     sorted.iter().find(same).map(|s| Arc::clone(s))
 }
 
@@ -55,7 +53,9 @@ pub fn annotations(
     existing: Option<&ReplicaSet>,
     old: &[Arc<ReplicaSet>],
 ) -> (BTreeMap<String, String>, i64) {
-    let mut out = existing.and_then(|s| s.metadata.annotations.clone()).unwrap_or_default();
+    let mut out = existing
+        .and_then(|s| s.metadata.annotations.clone())
+        .unwrap_or_default();
     for (key, value) in deployment.metadata.annotations.iter().flatten() {
         if !NOT_COPIED.contains(&key.as_str()) {
             out.insert(key.clone(), value.clone());
@@ -79,7 +79,9 @@ pub fn annotations(
 
 /// Old sets beyond `revisionHistoryLimit`, oldest revisions first; those that still have pods stay.
 pub fn beyond_history<'s>(deployment: &Deployment, old: &'s [Arc<ReplicaSet>]) -> Vec<&'s Arc<ReplicaSet>> {
-    let Some(limit) = deployment.spec.as_ref().and_then(|s| s.revision_history_limit) else { return Vec::new() };
+    let Some(limit) = deployment.spec.revision_history_limit else {
+        return Vec::new();
+    };
     let mut sets: Vec<&Arc<ReplicaSet>> = old.iter().filter(|s| s.metadata.deletion_timestamp.is_none()).collect();
     let excess = sets.len().saturating_sub(usize::try_from(limit).unwrap_or(usize::MAX));
     sets.sort_by_key(|s| revision(s));

@@ -24,7 +24,11 @@ pub fn resolve(value: Option<&IntOrString>, total: i32, round_up: bool) -> i32 {
         Some(IntOrString::String(text)) => {
             let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
             let product = percent * i64::from(total);
-            let whole = if round_up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
+            let whole = if round_up {
+                (product + 99).div_euclid(100)
+            } else {
+                product.div_euclid(100)
+            };
             i32::try_from(whole).unwrap_or(i32::MAX)
         }
     }
@@ -32,19 +36,29 @@ pub fn resolve(value: Option<&IntOrString>, total: i32, round_up: bool) -> i32 {
 
 /// maxSurge (rounded up) and maxUnavailable (rounded down; 1 when both come out as 0). Recreate surges never.
 pub fn fenceposts(deployment: &Deployment) -> (i32, i32) {
-    let Some(spec) = &deployment.spec else { return (0, 0) };
-    let rolling = spec.strategy.as_ref().and_then(|s| s.rolling_update.as_ref());
+    let rolling = deployment
+        .spec
+        .strategy
+        .as_ref()
+        .and_then(|s| s.rolling_update.as_ref());
     if is_recreate(deployment) {
         return (0, 0);
     }
     let total = wanted(deployment);
     let surge = resolve(rolling.and_then(|r| r.max_surge.as_ref()), total, true);
     let unavailable = resolve(rolling.and_then(|r| r.max_unavailable.as_ref()), total, false);
-    (surge, if surge == 0 && unavailable == 0 { 1 } else { unavailable.min(total) })
+    (
+        surge,
+        if surge == 0 && unavailable == 0 {
+            1
+        } else {
+            unavailable.min(total)
+        },
+    )
 }
 
 pub fn is_recreate(deployment: &Deployment) -> bool {
-    let strategy = deployment.spec.as_ref().and_then(|s| s.strategy.as_ref());
+    let strategy = deployment.spec.strategy.as_ref();
     strategy.and_then(|s| s.type_.as_deref()) == Some("Recreate")
 }
 
@@ -59,7 +73,11 @@ pub fn new_size(deployment: &Deployment, new: i32, all: &[Arc<ReplicaSet>]) -> i
         return wanted;
     }
     let room = wanted + fenceposts(deployment).0 - sum(all, replicas);
-    if room <= 0 { new } else { new + room.min(wanted - new).max(0) }
+    if room <= 0 {
+        new
+    } else {
+        new + room.min(wanted - new).max(0)
+    }
 }
 
 /// The next step of a rolling update: the new set grows, or old sets shrink; nothing when neither may.
@@ -73,7 +91,10 @@ pub fn roll(deployment: &Deployment, new: &Arc<ReplicaSet>, old: &[Arc<ReplicaSe
         std::cmp::Ordering::Less => new_size(deployment, current, &all),
     };
     if target != current {
-        return vec![Resize { set: new.clone(), to: target }];
+        return vec![Resize {
+            set: new.clone(),
+            to: target,
+        }];
     }
     shrink_old(deployment, new, old, &all)
 }
@@ -117,7 +138,9 @@ fn shrink_old(
 /// Whether the Deployment was scaled since its sets were last sized.
 pub fn was_scaled(deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> bool {
     sets.iter().filter(|s| replicas(s) > 0).any(|s| {
-        annotation(s, DESIRED_REPLICAS).and_then(|d| d.parse::<i32>().ok()).is_some_and(|d| d != wanted(deployment))
+        annotation(s, DESIRED_REPLICAS)
+            .and_then(|d| d.parse::<i32>().ok())
+            .is_some_and(|d| d != wanted(deployment))
     })
 }
 
@@ -136,7 +159,14 @@ pub fn proportional(deployment: &Deployment, new: Option<&Arc<ReplicaSet>>, old:
         _ => None,
     };
     if let Some(only) = only {
-        return if replicas(only) == wanted { Vec::new() } else { vec![Resize { set: only.clone(), to: wanted }] };
+        return if replicas(only) == wanted {
+            Vec::new()
+        } else {
+            vec![Resize {
+                set: only.clone(),
+                to: wanted,
+            }]
+        };
     }
     if new.is_some_and(|n| is_saturated(deployment, n)) {
         let rest = old.iter().filter(|s| replicas(s) > 0);
@@ -180,7 +210,9 @@ fn share(deployment: &Deployment, set: &ReplicaSet, surge: i32, to_add: i32, add
         -current
     } else {
         let status_replicas = deployment.status.as_ref().and_then(|s| s.replicas).unwrap_or(0);
-        let before = annotation(set, MAX_REPLICAS).and_then(|m| m.parse().ok()).unwrap_or(status_replicas);
+        let before = annotation(set, MAX_REPLICAS)
+            .and_then(|m| m.parse().ok())
+            .unwrap_or(status_replicas);
         if before == 0 {
             0
         } else {
@@ -189,7 +221,11 @@ fn share(deployment: &Deployment, set: &ReplicaSet, surge: i32, to_add: i32, add
         }
     };
     let left = to_add - added;
-    if to_add > 0 { fraction.min(left) } else { fraction.max(left) }
+    if to_add > 0 {
+        fraction.min(left)
+    } else {
+        fraction.max(left)
+    }
 }
 
 fn is_saturated(deployment: &Deployment, set: &ReplicaSet) -> bool {

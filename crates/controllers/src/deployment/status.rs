@@ -19,8 +19,8 @@ pub const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
 pub fn condition(kind: &str, status: bool, reason: &str, message: String, now: Timestamp) -> DeploymentCondition {
     DeploymentCondition {
-        type_: kind.into(),
-        status: if status { "True" } else { "False" }.into(),
+        type_: Some(kind.into()),
+        status: Some(if status { "True" } else { "False" }.into()),
         reason: Some(reason.into()),
         message: Some(message),
         last_update_time: Some(Time(now)),
@@ -29,7 +29,11 @@ pub fn condition(kind: &str, status: bool, reason: &str, message: String, now: T
 }
 
 pub fn find<'s>(status: &'s DeploymentStatus, kind: &str) -> Option<&'s DeploymentCondition> {
-    status.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
+    status
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|c| c.type_.as_deref() == Some(kind))
 }
 
 /// Sets a condition; the same status and reason change nothing, the same status keeps its transition time.
@@ -49,18 +53,25 @@ pub fn set(status: &mut DeploymentStatus, mut condition: DeploymentCondition) {
 
 pub fn remove(status: &mut DeploymentStatus, kind: &str) {
     if let Some(conditions) = status.conditions.as_mut() {
-        conditions.retain(|c| c.type_ != kind);
+        conditions.retain(|c| c.type_.as_deref() != Some(kind));
     }
 }
 
 /// Counts and the Available condition, from the sets' statuses.
-pub fn counted(deployment: &Deployment, new: Option<&ReplicaSet>, all: &[Arc<ReplicaSet>], now: Timestamp) -> DeploymentStatus {
+pub fn counted(
+    deployment: &Deployment,
+    new: Option<&ReplicaSet>,
+    all: &[Arc<ReplicaSet>],
+    now: Timestamp,
+) -> DeploymentStatus {
     let old = deployment.status.clone().unwrap_or_default();
     let of = |f: fn(&ReplicaSet) -> i32| all.iter().map(|s| f(s)).sum::<i32>();
     let status_of = |s: &ReplicaSet| s.status.as_ref().map_or(0, |st| st.replicas);
     let ready_of = |s: &ReplicaSet| s.status.as_ref().and_then(|st| st.ready_replicas).unwrap_or(0);
-    let terminating: Vec<i32> =
-        all.iter().filter_map(|s| s.status.as_ref().and_then(|st| st.terminating_replicas)).collect();
+    let terminating: Vec<i32> = all
+        .iter()
+        .filter_map(|s| s.status.as_ref().and_then(|st| st.terminating_replicas))
+        .collect();
     let available_replicas = of(available);
     let nonzero = |n: i32| (n != 0).then_some(n);
     let mut status = DeploymentStatus {
@@ -76,7 +87,13 @@ pub fn counted(deployment: &Deployment, new: Option<&ReplicaSet>, all: &[Arc<Rep
     };
     let enough = available_replicas >= wanted(deployment) - fenceposts(deployment).1;
     let available = if enough {
-        condition(AVAILABLE, true, "MinimumReplicasAvailable", "Deployment has minimum availability.".into(), now)
+        condition(
+            AVAILABLE,
+            true,
+            "MinimumReplicasAvailable",
+            "Deployment has minimum availability.".into(),
+            now,
+        )
     } else {
         let message = "Deployment does not have minimum availability.".into();
         condition(AVAILABLE, false, "MinimumReplicasUnavailable", message, now)
@@ -105,16 +122,21 @@ fn progressed(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
 }
 
 fn deadline(deployment: &Deployment) -> Option<SignedDuration> {
-    let seconds = deployment.spec.as_ref()?.progress_deadline_seconds?;
+    let seconds = deployment.spec.progress_deadline_seconds?;
     (seconds != i32::MAX).then(|| SignedDuration::from_secs(seconds.into()))
 }
 
 fn timed_out(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> bool {
-    let (Some(limit), Some(current)) = (deadline(deployment), find(status, PROGRESSING)) else { return false };
+    let (Some(limit), Some(current)) = (deadline(deployment), find(status, PROGRESSING)) else {
+        return false;
+    };
     match current.reason.as_deref() {
         Some(NEW_SET_AVAILABLE) => false,
         Some(DEADLINE_EXCEEDED) => true,
-        _ => current.last_update_time.as_ref().is_some_and(|t| now.duration_since(t.0) > limit),
+        _ => current
+            .last_update_time
+            .as_ref()
+            .is_some_and(|t| now.duration_since(t.0) > limit),
     }
 }
 
@@ -129,20 +151,33 @@ pub fn progress(
     let old = deployment.status.clone().unwrap_or_default();
     let named = |set: &ReplicaSet| format!("ReplicaSet {:?}", set.metadata.name.as_deref().unwrap_or_default());
     let subject = new.map_or_else(
-        || format!("Deployment {:?}", deployment.metadata.name.as_deref().unwrap_or_default()),
+        || {
+            format!(
+                "Deployment {:?}",
+                deployment.metadata.name.as_deref().unwrap_or_default()
+            )
+        },
         named,
     );
     let current = find(status, PROGRESSING).cloned();
     let done = status.replicas == status.updated_replicas
-        && current.as_ref().is_some_and(|c| c.reason.as_deref() == Some(NEW_SET_AVAILABLE));
+        && current
+            .as_ref()
+            .is_some_and(|c| c.reason.as_deref() == Some(NEW_SET_AVAILABLE));
     if deadline(deployment).is_some() && !done {
         if is_complete(deployment, status) {
             let message = format!("{subject} has successfully progressed.");
             set(status, condition(PROGRESSING, true, NEW_SET_AVAILABLE, message, now));
         } else if progressed(&old, status) {
-            let mut fresh = condition(PROGRESSING, true, "ReplicaSetUpdated", format!("{subject} is progressing."), now);
+            let mut fresh = condition(
+                PROGRESSING,
+                true,
+                "ReplicaSetUpdated",
+                format!("{subject} is progressing."),
+                now,
+            );
             // Progress restarts the deadline, so the update time changes even when nothing else does.
-            if let Some(current) = current.filter(|c| c.status == "True") {
+            if let Some(current) = current.filter(|c| c.status.as_deref() == Some("True")) {
                 fresh.last_transition_time = current.last_transition_time;
             }
             remove(status, PROGRESSING);
@@ -162,8 +197,13 @@ pub fn progress(
 fn failure(new: Option<&ReplicaSet>, all: &[Arc<ReplicaSet>]) -> Option<(String, String)> {
     let of = |s: &ReplicaSet| {
         let conditions = s.status.as_ref()?.conditions.as_ref()?;
-        let found = conditions.iter().find(|c| c.type_ == REPLICA_FAILURE && c.status == "True")?;
-        Some((found.reason.clone().unwrap_or_default(), found.message.clone().unwrap_or_default()))
+        let found = conditions
+            .iter()
+            .find(|c| c.type_.as_deref() == Some(REPLICA_FAILURE) && c.status.as_deref() == Some("True"))?;
+        Some((
+            found.reason.clone().unwrap_or_default(),
+            found.message.clone().unwrap_or_default(),
+        ))
     };
     new.and_then(of).or_else(|| all.iter().find_map(|s| of(s)))
 }
@@ -176,6 +216,8 @@ pub fn check_again(deployment: &Deployment, status: &DeploymentStatus, now: Time
         return None;
     }
     let since = current.last_update_time.as_ref()?.0;
-    let left = limit.saturating_sub(now.duration_since(since)).saturating_add(SignedDuration::from_secs(1));
+    let left = limit
+        .saturating_sub(now.duration_since(since))
+        .saturating_add(SignedDuration::from_secs(1));
     Some(Duration::try_from(left).unwrap_or(Duration::from_secs(1)))
 }

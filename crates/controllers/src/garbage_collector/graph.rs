@@ -94,11 +94,18 @@ impl Graph {
         let uid = node.identity.uid.clone();
         let old = self.nodes.get(&uid).cloned();
         let owners: HashSet<&str> = node.owners.iter().map(|o| o.uid.as_str()).collect();
-        for gone in old.iter().flat_map(|o| &o.owners).filter(|o| !owners.contains(o.uid.as_str())) {
+        for gone in old
+            .iter()
+            .flat_map(|o| &o.owners)
+            .filter(|o| !owners.contains(o.uid.as_str()))
+        {
             self.unlink(&gone.uid, &uid);
         }
         for owner in &owners {
-            self.dependents.entry((*owner).to_owned()).or_default().insert(uid.clone());
+            self.dependents
+                .entry((*owner).to_owned())
+                .or_default()
+                .insert(uid.clone());
         }
         let mut look = Vec::new();
         let owners_changed = old.as_ref().is_none_or(|o| o.owners != node.owners);
@@ -126,7 +133,9 @@ impl Graph {
 
     /// An object is gone. Returns the uids to look at: its dependents, and owners that waited for it.
     pub fn remove(&mut self, uid: &str) -> Vec<String> {
-        let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
+        let Some(node) = self.nodes.remove(uid) else {
+            return Vec::new();
+        };
         for owner in &node.owners {
             self.unlink(&owner.uid, uid);
         }
@@ -137,7 +146,11 @@ impl Graph {
 
     /// All objects of a resource that is no longer served.
     pub fn of_resource(&self, resource: &ApiResource) -> Vec<String> {
-        self.nodes.values().filter(|n| *n.identity.resource == *resource).map(|n| n.identity.uid.clone()).collect()
+        self.nodes
+            .values()
+            .filter(|n| *n.identity.resource == *resource)
+            .map(|n| n.identity.uid.clone())
+            .collect()
     }
 
     fn unlink(&mut self, owner: &str, uid: &str) {
@@ -161,7 +174,9 @@ impl Graph {
     pub fn blocking_dependents(&self, uid: &str) -> Vec<String> {
         let blocks = |dependent: &String| {
             self.nodes.get(dependent).is_some_and(|n| {
-                n.owners.iter().any(|o| o.uid == uid && o.block_owner_deletion == Some(true))
+                n.owners
+                    .iter()
+                    .any(|o| o.uid == uid && o.block_owner_deletion == Some(true))
             })
         };
         self.dependents_of(uid).into_iter().filter(blocks).collect()
@@ -174,7 +189,11 @@ impl Graph {
         for reference in &node.owners {
             match self.nodes.get(&reference.uid) {
                 Some(owner) if is_reachable(node, &owner.identity) && is_meant(reference, &owner.identity) => {
-                    let list = if owner.waits_for_dependents() { &mut out.waiting } else { &mut out.solid };
+                    let list = if owner.waits_for_dependents() {
+                        &mut out.waiting
+                    } else {
+                        &mut out.solid
+                    };
                     list.push(reference.clone());
                 }
                 _ => out.unknown.push(reference.clone()),

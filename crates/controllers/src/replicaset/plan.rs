@@ -25,8 +25,8 @@ pub struct Plan {
 /// `owned` are the pods that the set controls; `related` those of sets with the same owner (for ranking). With
 /// `may_act` false (the cache is behind) only the status is planned.
 pub fn plan(set: &ReplicaSet, owned: &[Arc<Pod>], related: &[Arc<Pod>], may_act: bool, now: Timestamp) -> Plan {
-    let wanted = usize::try_from(set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)).unwrap_or(0);
-    let min_ready = set.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0);
+    let wanted = usize::try_from(set.spec.replicas.unwrap_or(1)).unwrap_or(0);
+    let min_ready = set.spec.min_ready_seconds.unwrap_or(0);
     let active: Vec<Arc<Pod>> = owned.iter().filter(|p| is_active(p)).cloned().collect();
     let mut plan = Plan::default();
 
@@ -41,7 +41,7 @@ pub fn plan(set: &ReplicaSet, owned: &[Arc<Pod>], related: &[Arc<Pod>], may_act:
         }
     }
 
-    let labels = set.spec.as_ref().and_then(|s| s.template.as_ref()).and_then(|t| t.metadata.as_ref());
+    let labels = set.spec.template.as_ref().and_then(|t| t.metadata.as_ref());
     let labels = labels.and_then(|m| m.labels.clone()).unwrap_or_default();
     let fully_labeled = |p: &&Arc<Pod>| {
         let own = p.metadata.labels.as_ref();
@@ -64,7 +64,9 @@ pub fn plan(set: &ReplicaSet, owned: &[Arc<Pod>], related: &[Arc<Pod>], may_act:
         fully_labeled_replicas: nonzero(count(active.iter().filter(fully_labeled).count())),
         ready_replicas: nonzero(count(active.iter().filter(|p| is_ready(p)).count())),
         available_replicas: nonzero(available),
-        terminating_replicas: Some(count(owned.iter().filter(|p| is_terminating(p) && !is_finished(p)).count())),
+        terminating_replicas: Some(count(
+            owned.iter().filter(|p| is_terminating(p) && !is_finished(p)).count(),
+        )),
         observed_generation: set.metadata.generation,
         conditions: old.conditions,
     };
@@ -79,12 +81,12 @@ fn nonzero(n: i32) -> Option<i32> {
 pub fn note_failure(status: &mut ReplicaSetStatus, failure: Option<(&str, String)>, now: Timestamp) {
     let conditions = status.conditions.get_or_insert_default();
     match failure {
-        None => conditions.retain(|c| c.type_ != "ReplicaFailure"),
+        None => conditions.retain(|c| c.type_.as_deref() != Some("ReplicaFailure")),
         Some((reason, message)) => {
-            if !conditions.iter().any(|c| c.type_ == "ReplicaFailure") {
+            if !conditions.iter().any(|c| c.type_.as_deref() == Some("ReplicaFailure")) {
                 conditions.push(ReplicaSetCondition {
-                    type_: "ReplicaFailure".into(),
-                    status: "True".into(),
+                    type_: Some("ReplicaFailure".into()),
+                    status: Some("True".into()),
                     reason: Some(reason.into()),
                     message: Some(message),
                     last_transition_time: Some(Time(now)),

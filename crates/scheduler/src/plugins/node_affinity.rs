@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Node, NodeAffinity as Affinity, NodeSelectorRequirement, NodeSelectorTerm, PodSpec,
-};
+use k8s_openapi::api::core::v1::{Node, NodeAffinity as Affinity, NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
 use crate::cache::{NodeInfo, PodInfo};
 use crate::framework::{ClusterEvent, CycleState, Plugin, Rejection, normalize_to_max};
@@ -36,8 +34,14 @@ fn term_matches(term: &NodeSelectorTerm, node: &Node, labels: &BTreeMap<String, 
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }
-    let field = |name: &str| (name == "metadata.name").then_some(node.metadata.name.as_deref()).flatten();
-    expressions.iter().all(|r| requirement_matches(r, labels.get(&r.key).map(String::as_str)))
+    let field = |name: &str| {
+        (name == "metadata.name")
+            .then_some(node.metadata.name.as_deref())
+            .flatten()
+    };
+    expressions
+        .iter()
+        .all(|r| requirement_matches(r, labels.get(&r.key).map(String::as_str)))
         && fields.iter().all(|r| requirement_matches(r, field(&r.key)))
 }
 
@@ -45,7 +49,11 @@ fn term_matches(term: &NodeSelectorTerm, node: &Node, labels: &BTreeMap<String, 
 pub fn matches_required(spec: &PodSpec, node: &Node) -> bool {
     let none = BTreeMap::new();
     let labels = node.metadata.labels.as_ref().unwrap_or(&none);
-    let selected = spec.node_selector.iter().flatten().all(|(k, v)| labels.get(k) == Some(v));
+    let selected = spec
+        .node_selector
+        .iter()
+        .flatten()
+        .all(|(k, v)| labels.get(k) == Some(v));
     let required = affinity(spec).and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
     selected && required.is_none_or(|r| r.node_selector_terms.iter().any(|t| term_matches(t, node, labels)))
 }
@@ -57,9 +65,9 @@ impl Plugin for NodeAffinity {
 
     fn filter(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
         match &pod.pod.spec {
-            Some(spec) if !matches_required(spec, &node.node) => {
-                Err(Rejection::unresolvable("node(s) didn't match Pod's node affinity/selector"))
-            }
+            Some(spec) if !matches_required(spec, &node.node) => Err(Rejection::unresolvable(
+                "node(s) didn't match Pod's node affinity/selector",
+            )),
             _ => Ok(()),
         }
     }
@@ -78,7 +86,9 @@ impl Plugin for NodeAffinity {
             .and_then(affinity)
             .and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_deref())
             .unwrap_or_default();
-        let matching = preferred.iter().filter(|p| term_matches(&p.preference, &node.node, labels));
+        let matching = preferred
+            .iter()
+            .filter(|p| term_matches(&p.preference, &node.node, labels));
         matching.map(|p| i64::from(p.weight)).sum()
     }
 

@@ -11,7 +11,12 @@ impl Plugin for NodeName {
     }
 
     fn filter(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        let wanted = pod.pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default();
+        let wanted = pod
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.node_name.as_deref())
+            .unwrap_or_default();
         if wanted.is_empty() || wanted == node.name.as_ref() {
             return Ok(());
         }

@@ -21,7 +21,9 @@ impl Plugin for NodePorts {
         }
         let mut taken = node.pods.values().flat_map(|p| p.host_ports.iter());
         if taken.any(|t| pod.host_ports.iter().any(|p| clash(p, t))) {
-            return Err(Rejection::new("node(s) didn't have free ports for the requested pod ports"));
+            return Err(Rejection::new(
+                "node(s) didn't have free ports for the requested pod ports",
+            ));
         }
         Ok(())
     }

@@ -20,7 +20,12 @@ fn shortages(pod: &Resources, node: &NodeInfo) -> Vec<String> {
     let (has, used) = (&node.allocatable, &node.requested);
     check("cpu", pod.milli_cpu, has.milli_cpu, used.milli_cpu);
     check("memory", pod.memory, has.memory, used.memory);
-    check("ephemeral-storage", pod.ephemeral_storage, has.ephemeral_storage, used.ephemeral_storage);
+    check(
+        "ephemeral-storage",
+        pod.ephemeral_storage,
+        has.ephemeral_storage,
+        used.ephemeral_storage,
+    );
     for (name, wanted) in &pod.scalar {
         check(name, *wanted, has.scalar(name), used.scalar(name));
     }
@@ -64,16 +69,19 @@ impl Plugin for NodeResourcesFit {
             least_allocated(has.memory, used.memory + own.memory),
         ];
         let counted: Vec<i64> = parts.into_iter().flatten().collect();
-        if counted.is_empty() { 0 } else { counted.iter().sum::<i64>() / counted.len() as i64 }
+        if counted.is_empty() {
+            0
+        } else {
+            counted.iter().sum::<i64>() / counted.len() as i64
+        }
     }
 
     fn may_help(&self, event: &ClusterEvent<'_>, _pod: &PodInfo) -> bool {
         match event {
             ClusterEvent::NodeAdded(_) | ClusterEvent::PodGone(_) => true,
             ClusterEvent::NodeChanged { old, new } => {
-                let allocatable = |n: &k8s_openapi::api::core::v1::Node| {
-                    n.status.as_ref().and_then(|s| s.allocatable.clone())
-                };
+                let allocatable =
+                    |n: &k8s_openapi::api::core::v1::Node| n.status.as_ref().and_then(|s| s.allocatable.clone());
                 allocatable(old) != allocatable(new)
             }
             ClusterEvent::PodPlaced(_) => false,

@@ -21,6 +21,9 @@ impl Plugin for SchedulingGates {
         if gates.is_empty() {
             return Ok(());
         }
-        Err(Rejection::unresolvable(format!("waiting for scheduling gates: [{}]", gates.join(" "))))
+        Err(Rejection::unresolvable(format!(
+            "waiting for scheduling gates: [{}]",
+            gates.join(" ")
+        )))
     }
 }

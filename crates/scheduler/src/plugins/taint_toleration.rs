@@ -32,7 +32,10 @@ fn compare(left: &str, right: &str) -> Option<std::cmp::Ordering> {
 
 /// Does the pod tolerate the taint?
 pub fn tolerates(pod: &Pod, taint: &Taint) -> bool {
-    pod.spec.iter().flat_map(|s| s.tolerations.iter().flatten()).any(|t| matches(t, taint))
+    pod.spec
+        .iter()
+        .flat_map(|s| s.tolerations.iter().flatten())
+        .any(|t| matches(t, taint))
 }
 
 fn taints(node: &NodeInfo) -> impl Iterator<Item = &Taint> {
@@ -50,7 +53,10 @@ impl Plugin for TaintToleration {
             None => Ok(()),
             Some(taint) => {
                 let value = taint.value.as_deref().unwrap_or_default();
-                Err(Rejection::unresolvable(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key)))
+                Err(Rejection::unresolvable(format!(
+                    "node(s) had untolerated taint {{{}: {value}}}",
+                    taint.key
+                )))
             }
         }
     }

@@ -1,0 +1,310 @@
+//! Deployment: one ReplicaSet per version of the template, and an orderly way from one to the next. Watches Deployments,
+//! ReplicaSets by owner, and Pods (Recreate waits for the last). Writes ReplicaSets and the Deployment's status.
+
+pub mod plan;
+pub mod revision;
+pub mod scale;
+pub mod status;
+
+use std::sync::Arc;
+
+use coracle_api::selector::LabelSelector;
+use coracle_client::event::{EventRecorder, EventType};
+use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
+use coracle_clock::Clock;
+use coracle_informer::{Action, Controller, Error, Lister};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::Context;
+use crate::owner::{self, controller_of};
+use crate::template::same_template;
+use plan::{Observed, Plan, plan};
+
+const NAME: &str = "deployment-controller";
+const WORKERS: usize = 5;
+
+/// The replicas a Deployment asks for.
+pub fn wanted(deployment: &Deployment) -> i32 {
+    deployment.spec.replicas.unwrap_or(1)
+}
+
+/// The replicas a set is asked for.
+pub fn replicas(set: &ReplicaSet) -> i32 {
+    set.spec.replicas.unwrap_or(1)
+}
+
+/// The replicas of a set that are available.
+pub fn available(set: &ReplicaSet) -> i32 {
+    set.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0)
+}
+
+struct Deployments {
+    client: Client,
+    events: EventRecorder,
+    clock: Clock,
+    deployments: Lister<Deployment>,
+    sets: Lister<ReplicaSet>,
+    pods: Lister<Pod>,
+}
+
+pub async fn run(cx: Context) {
+    let deployments = cx.informers.informer::<Deployment>();
+    let sets = cx.informers.informer::<ReplicaSet>();
+    let pods = cx.informers.informer::<Pod>();
+    let context = Deployments {
+        client: cx.client_of(NAME),
+        events: cx.recorder(NAME),
+        clock: cx.clock,
+        deployments: deployments.lister(),
+        sets: sets.lister(),
+        pods: pods.lister(),
+    };
+    let (adopters, by_set) = (deployments.lister(), sets.lister());
+    Controller::new(NAME, WORKERS, cx.clock)
+        .watches(&deployments, |deployment| [ObjectKey::of(deployment)])
+        .watches_owned(&sets)
+        .watches(&sets, move |set| may_adopt(set, &adopters))
+        // A Recreate rollout goes on when the last old pod is gone.
+        .watches_changes(&pods, move |change| {
+            let gone = change.is_deletion().then(|| owner_of_owner(change.object(), &by_set));
+            gone.flatten()
+        })
+        .run(
+            context,
+            |this, key| async move { this.reconcile(key).await },
+            cx.shutdown.clone(),
+        )
+        .await;
+}
+
+fn selector(deployment: &Deployment) -> Option<LabelSelector> {
+    LabelSelector::from_typed(Some(&deployment.spec.selector)).ok()
+}
+
+/// An orphaned set wakes the Deployments that select it.
+fn may_adopt(set: &ReplicaSet, deployments: &Lister<Deployment>) -> Vec<ObjectKey<Deployment>> {
+    if controller_of(&set.metadata).is_some() {
+        return Vec::new();
+    }
+    let labels = set.metadata.labels.clone().unwrap_or_default();
+    let selects = |d: &Deployment| selector(d).is_some_and(|s| s.matches_labels(&labels));
+    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+    deployments
+        .select(namespace, selects)
+        .iter()
+        .map(|d| ObjectKey::of(&**d))
+        .collect()
+}
+
+/// The Deployment of the set of a pod.
+fn owner_of_owner(pod: &Pod, sets: &Lister<ReplicaSet>) -> Option<ObjectKey<Deployment>> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let owner = controller_of(&pod.metadata).filter(|o| o.kind == "ReplicaSet")?;
+    let set = sets.find(namespace, &owner.name)?;
+    let top = controller_of(&set.metadata).filter(|o| o.kind == "Deployment")?;
+    Some(ObjectKey::of_owner(namespace, top))
+}
+
+impl Deployments {
+    async fn reconcile(&self, key: ObjectKey<Deployment>) -> Result<Action, Error> {
+        let Some(deployment) = self.deployments.get(&key) else {
+            return Ok(Action::Done);
+        };
+        let Some(selector) = selector(&deployment) else {
+            return Err(Error::terminal("the selector cannot be used; mend spec.selector"));
+        };
+        if selector.is_everything() {
+            let message = "This deployment is selecting all pods. A non-empty selector is required.";
+            self.events
+                .event(&*deployment, EventType::Warning, "SelectingAll", message);
+            return Ok(Action::Done);
+        }
+        let sets = self.claim(&deployment, &selector).await?;
+        let plan = {
+            let pods_of = |set: &ReplicaSet| self.pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
+            let now = self.clock.now();
+            plan(&Observed {
+                deployment: &deployment,
+                sets: &sets,
+                pods_of: &pods_of,
+                now,
+            })
+        };
+        self.execute(&deployment, plan).await
+    }
+
+    async fn claim(&self, deployment: &Deployment, selector: &LabelSelector) -> Result<Vec<Arc<ReplicaSet>>, Error> {
+        let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
+        let none = Default::default();
+        let claim = owner::claim(&deployment.metadata, self.sets.in_namespace(namespace), |m| {
+            selector.matches_labels(m.labels.as_ref().unwrap_or(&none))
+        });
+        let mut owned = claim.owned;
+        let api = self.client.namespaced::<ReplicaSet>(namespace);
+        if !claim.adopt.is_empty() {
+            let name = deployment.metadata.name.as_deref().unwrap_or_default();
+            let fresh = self.client.namespaced::<Deployment>(namespace).find(name).await?;
+            let same = |f: &Arc<Deployment>| {
+                f.metadata.uid == deployment.metadata.uid && f.metadata.deletion_timestamp.is_none()
+            };
+            if fresh.as_ref().is_some_and(same) {
+                let reference = owner::controller_reference(deployment);
+                for set in claim.adopt {
+                    let name = set.metadata.name.as_deref().unwrap_or_default();
+                    let patch = owner::adopt_patch(&reference, &set.metadata);
+                    owned.push(api.patch(name, Patch::Merge(patch)).await?);
+                }
+            }
+        }
+        for set in claim.release {
+            let name = set.metadata.name.as_deref().unwrap_or_default();
+            let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
+            match api
+                .patch(name, Patch::Merge(owner::release_patch(uid, &set.metadata)))
+                .await
+            {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(owned)
+    }
+
+    async fn execute(&self, deployment: &Deployment, plan: Plan) -> Result<Action, Error> {
+        let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
+        let name = deployment.metadata.name.as_deref().unwrap_or_default();
+        let api = self.client.namespaced::<ReplicaSet>(namespace);
+        let mut status = plan.status;
+        if let Some(set) = &plan.create {
+            match api.create(set).await {
+                Ok(_) => self.tell_scaled(deployment, set, 0, replicas(set)),
+                Err(error) if error.is_already_exists() => {
+                    if let Some(collision) = self.collision(deployment, set).await? {
+                        status.collision_count = Some(collision);
+                        self.write_status(deployment, status).await?;
+                        return Ok(Action::Done);
+                    }
+                }
+                Err(error) => {
+                    let message = format!("Failed to create new replica set {:?}: {error}", set.metadata.name);
+                    self.events
+                        .event(deployment, EventType::Warning, "ReplicaSetCreateError", message.clone());
+                    let failed = status::condition(
+                        status::PROGRESSING,
+                        false,
+                        "ReplicaSetCreateError",
+                        message,
+                        self.clock.now(),
+                    );
+                    status::set(&mut status, failed);
+                    self.write_status(deployment, status).await?;
+                    return Err(error.into());
+                }
+            }
+        }
+        for (set, patch) in plan.annotate {
+            api.patch(&set, Patch::Merge(patch)).await?;
+        }
+        // A set whose annotations were just written has a newer revision than the cache knows.
+        for (resize, annotations) in plan.resize {
+            let set = &resize.set;
+            let from = replicas(set);
+            let patch = serde_json::json!({
+                "metadata": {"annotations": annotations},
+                "spec": {"replicas": resize.to},
+            });
+            let test_and_set = serde_json::json!([
+                {"op": "test", "path": "/spec/replicas", "value": from},
+                {"op": "test", "path": "/metadata/uid", "value": set.metadata.uid},
+            ]);
+            let set_name = set.metadata.name.as_deref().unwrap_or_default();
+            let patch = json_patch_of(test_and_set, &patch, set);
+            api.patch(set_name, Patch::Json(patch)).await?;
+            if from != resize.to {
+                self.tell_scaled(deployment, set, from, resize.to);
+            }
+        }
+        for set in plan.delete {
+            let options = DeleteOptions {
+                uid: set.metadata.uid.clone(),
+                ..DeleteOptions::default()
+            };
+            let set_name = set.metadata.name.as_deref().unwrap_or_default();
+            match api.delete(set_name, &options).await {
+                Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        if let Some(revision) = plan.revision {
+            let patch = serde_json::json!({"metadata": {"annotations": {revision::REVISION: revision}}});
+            self.client
+                .namespaced::<Deployment>(namespace)
+                .patch(name, Patch::Merge(patch))
+                .await?;
+            // The status is written against the Deployment as it is now, at the event this write causes.
+            if deployment.status.as_ref() == Some(&status) {
+                return Ok(plan.check_again.map_or(Action::Done, Action::After));
+            }
+        }
+        self.write_status(deployment, status).await?;
+        Ok(plan.check_again.map_or(Action::Done, Action::After))
+    }
+
+    /// The name is taken: by our own set (then nothing is wrong), or by a stranger (then the hash must change).
+    async fn collision(&self, deployment: &Deployment, set: &ReplicaSet) -> Result<Option<i32>, Error> {
+        let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
+        let name = set.metadata.name.as_deref().unwrap_or_default();
+        let there = self.client.namespaced::<ReplicaSet>(namespace).get(name).await?;
+        let ours = controller_of(&there.metadata).is_some_and(|o| Some(&o.uid) == deployment.metadata.uid.as_ref());
+        let template = |s: &ReplicaSet| s.spec.template.clone().unwrap_or_default();
+        if ours && same_template(&template(&there), &template(set)) {
+            return Ok(None);
+        }
+        Ok(Some(
+            deployment.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0) + 1,
+        ))
+    }
+
+    fn tell_scaled(&self, deployment: &Deployment, set: &ReplicaSet, from: i32, to: i32) {
+        let direction = if to > from { "up" } else { "down" };
+        let name = set.metadata.name.as_deref().unwrap_or_default();
+        let message = format!("Scaled {direction} replica set {name} from {from} to {to}");
+        self.events
+            .event(deployment, EventType::Normal, "ScalingReplicaSet", message);
+    }
+
+    async fn write_status(&self, deployment: &Deployment, status: DeploymentStatus) -> Result<(), Error> {
+        if deployment.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let mut changed = deployment.clone();
+        changed.status = Some(status);
+        let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
+        match self
+            .client
+            .namespaced::<Deployment>(namespace)
+            .update_status(&changed)
+            .await
+        {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The tests, then the changes of a merge patch of annotations and replicas, as one JSON patch: a set that was scaled
+/// by someone else meanwhile is left alone.
+fn json_patch_of(tests: serde_json::Value, change: &serde_json::Value, set: &ReplicaSet) -> serde_json::Value {
+    let mut operations = tests.as_array().cloned().unwrap_or_default();
+    if set.metadata.annotations.is_none() {
+        operations.push(serde_json::json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
+    }
+    for (key, value) in change["metadata"]["annotations"].as_object().into_iter().flatten() {
+        let path = format!("/metadata/annotations/{}", key.replace('~', "~0").replace('/', "~1"));
+        operations.push(serde_json::json!({"op": "add", "path": path, "value": value}));
+    }
+    operations
+        .push(serde_json::json!({"op": "replace", "path": "/spec/replicas", "value": change["spec"]["replicas"]}));
+    serde_json::Value::Array(operations)
+}
