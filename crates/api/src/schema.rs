@@ -6,6 +6,9 @@
 
 #[cfg(test)]
 mod agreement;
+pub mod decode;
+pub mod parse;
+pub(crate) mod scalar;
 mod table;
 
 use std::sync::{Arc, LazyLock};
