@@ -26,13 +26,12 @@ impl Builder {
         NodeId(self.set.nodes.len() as u32 - 1)
     }
 
-    fn object(&mut self, properties: &[(&str, NodeId, PatchStrategy)]) -> ObjectShape {
+    fn object(&mut self, properties: &[(&'static str, NodeId, PatchStrategy)]) -> ObjectShape {
         let mut properties: Vec<Property> = properties
             .iter()
             .map(|(name, node, patch)| Property {
-                name: (*name).into(),
-                node: *node,
                 patch: patch.clone(),
+                ..Property::new(*name, *node)
             })
             .collect();
         properties.sort_by(|a, b| a.name.cmp(&b.name));
@@ -43,11 +42,15 @@ impl Builder {
     }
 
     fn list(&mut self, items: NodeId, list_type: ListType) -> NodeId {
-        self.add(Shape::List { items, list_type })
+        self.add(Shape::List {
+            items,
+            list_type,
+            message: false,
+        })
     }
 }
 
-fn by(key: &str) -> PatchStrategy {
+fn by(key: &'static str) -> PatchStrategy {
     PatchStrategy {
         merge: true,
         merge_key: Some(key.into()),
@@ -173,7 +176,7 @@ pub(super) fn arbitrary(schema: Schema<'_>, seed: u64) -> Value {
 
 fn value(schema: Schema<'_>, rng: &mut StdRng) -> Value {
     match schema.shape() {
-        Shape::Any => match rng.random_range(0..3) {
+        Shape::Any | Shape::SchemaOr { .. } => match rng.random_range(0..3) {
             0 => Value::from("x"),
             1 => serde_json::json!({"a": {"b": rng.random_range(0..3)}}),
             _ => serde_json::json!([{"a": rng.random_range(0..2)}, {"a": 1}]),

@@ -328,11 +328,11 @@ pub fn validate_label_selector(at: &Cursor<'_>, errors: &mut ErrorList) {
     for expression in at.at("matchExpressions").items() {
         let values = expression.at("values");
         match expression.at("operator").str() {
-            "In" | "NotIn" if values.len() == 0 => {
+            "In" | "NotIn" if values.is_empty() => {
                 errors.required(&values, "must be specified when `operator` is 'In' or 'NotIn'");
             }
             "In" | "NotIn" => {}
-            "Exists" | "DoesNotExist" if values.len() > 0 => {
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
                 errors.forbidden(
                     &values,
                     "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
