@@ -1,0 +1,8 @@
+//! One file per row of the budget table.
+
+pub mod idle;
+pub mod pod_start;
+pub mod requests;
+pub mod scale_out;
+pub mod start;
+pub mod watch;
