@@ -30,9 +30,8 @@ impl Builder {
         let mut properties: Vec<Property> = properties
             .iter()
             .map(|(name, node, patch)| Property {
-                name: (*name).into(),
-                node: *node,
                 patch: patch.clone(),
+                ..Property::new(name.to_string(), *node)
             })
             .collect();
         properties.sort_by(|a, b| a.name.cmp(&b.name));
@@ -43,14 +42,18 @@ impl Builder {
     }
 
     fn list(&mut self, items: NodeId, list_type: ListType) -> NodeId {
-        self.add(Shape::List { items, list_type })
+        self.add(Shape::List {
+            items,
+            list_type,
+            message: false,
+        })
     }
 }
 
 fn by(key: &str) -> PatchStrategy {
     PatchStrategy {
         merge: true,
-        merge_key: Some(key.into()),
+        merge_key: Some(key.to_owned().into()),
         ..PatchStrategy::default()
     }
 }
@@ -173,7 +176,7 @@ pub(super) fn arbitrary(schema: Schema<'_>, seed: u64) -> Value {
 
 fn value(schema: Schema<'_>, rng: &mut StdRng) -> Value {
     match schema.shape() {
-        Shape::Any => match rng.random_range(0..3) {
+        Shape::Any | Shape::SchemaOr { .. } => match rng.random_range(0..3) {
             0 => Value::from("x"),
             1 => serde_json::json!({"a": {"b": rng.random_range(0..3)}}),
             _ => serde_json::json!([{"a": rng.random_range(0..2)}, {"a": 1}]),
