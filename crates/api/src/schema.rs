@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod agreement;
+pub mod custom;
 pub mod decode;
 pub mod parse;
 pub(crate) mod scalar;
@@ -199,6 +200,10 @@ pub struct SchemaSet {
     /// Objects that have a name, sorted by it.
     named: Vec<NodeId>,
     kinds: Vec<KindRow>,
+    /// Free-form nodes of built-in types with the name of their type.
+    free_form: Vec<(NodeId, &'static str)>,
+    /// The schema as the CustomResourceDefinition has it, as JSON: OpenAPI publishes it.
+    pub(crate) source: Option<Box<str>>,
 }
 
 /// Which type a group, version and kind has.
@@ -234,6 +239,14 @@ impl SchemaSet {
     /// All types with their names, in order.
     pub fn types(&self) -> impl Iterator<Item = (&str, NodeId)> {
         self.named.iter().map(|id| (self.name_of(*id), *id))
+    }
+
+    /// Which type a free-form node of a built-in type is: `io.k8s.apimachinery.pkg.runtime.RawExtension`.
+    pub fn free_form_name(&self, id: NodeId) -> Option<&'static str> {
+        self.free_form
+            .iter()
+            .find(|(node, _)| *node == id)
+            .map(|(_, name)| *name)
     }
 
     pub fn kinds(&self) -> &[KindRow] {

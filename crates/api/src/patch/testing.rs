@@ -26,12 +26,12 @@ impl Builder {
         NodeId(self.set.nodes.len() as u32 - 1)
     }
 
-    fn object(&mut self, properties: &[(&'static str, NodeId, PatchStrategy)]) -> ObjectShape {
+    fn object(&mut self, properties: &[(&str, NodeId, PatchStrategy)]) -> ObjectShape {
         let mut properties: Vec<Property> = properties
             .iter()
             .map(|(name, node, patch)| Property {
                 patch: patch.clone(),
-                ..Property::new(*name, *node)
+                ..Property::new(name.to_string(), *node)
             })
             .collect();
         properties.sort_by(|a, b| a.name.cmp(&b.name));
@@ -50,10 +50,10 @@ impl Builder {
     }
 }
 
-fn by(key: &'static str) -> PatchStrategy {
+fn by(key: &str) -> PatchStrategy {
     PatchStrategy {
         merge: true,
-        merge_key: Some(key.into()),
+        merge_key: Some(key.to_owned().into()),
         ..PatchStrategy::default()
     }
 }

@@ -239,7 +239,16 @@ impl<'a> Walk<'a> {
         match (schema.shape(), &mut *value) {
             (Shape::Any, _) => {}
             (_, Value::Null) if schema.node().nullable || self.mode == Mode::Partial => {}
-            (Shape::Boolean, Value::Bool(_)) | (Shape::Number, Value::Number(_)) => {}
+            (Shape::Boolean, Value::Bool(_)) => {}
+            (Shape::Number, Value::Number(number)) => {
+                // Go prints a whole number without a fraction.
+                let whole = number
+                    .as_f64()
+                    .filter(|f| self.go && number.is_f64() && f.fract() == 0.0 && f.abs() < 9e15);
+                if let Some(whole) = whole {
+                    *value = (whole as i64).into();
+                }
+            }
             (Shape::Integer { bits }, Value::Number(number)) => {
                 let whole = match number.as_i64() {
                     // A custom resource's `1.0` is an integer.
@@ -393,7 +402,7 @@ pub(crate) fn is_set(value: &Value, shape: &Shape, field: Field) -> bool {
     let omit_zero = field.omit_empty && !field.pointer;
     match (shape, value) {
         (_, Value::Null) => false,
-        (Shape::Any | Shape::SchemaOr { .. }, _) => true,
+        (Shape::Any, _) => true,
         (_, Value::Array(items)) => !items.is_empty(),
         (Shape::Map { .. }, Value::Object(map)) => !map.is_empty(),
         (Shape::Boolean, Value::Bool(false)) => !omit_zero,

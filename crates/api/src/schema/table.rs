@@ -68,6 +68,7 @@ struct Reader {
     /// Nodes without a name, by what the table calls them: each is made once.
     shared: HashMap<String, NodeId>,
     kinds: Vec<KindRow>,
+    free_form: Vec<(NodeId, &'static str)>,
 }
 
 impl Reader {
@@ -219,6 +220,13 @@ impl Reader {
         }
         let shape = self.shape(package, expression, list, map)?;
         let id = self.push(shape);
+        let free_form = match expression {
+            "json" => Some("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON"),
+            "raw" => Some("io.k8s.apimachinery.pkg.runtime.RawExtension"),
+            "fields" => Some("io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1"),
+            _ => None,
+        };
+        self.free_form.extend(free_form.map(|name| (id, name)));
         self.shared.insert(key, id);
         Ok(id)
     }
@@ -336,6 +344,8 @@ impl Reader {
             nodes: self.nodes,
             named: Vec::new(),
             kinds: self.kinds,
+            free_form: self.free_form,
+            source: None,
         };
         named.sort_by(|a, b| set.name_of(*a).cmp(set.name_of(*b)));
         set.named = named;
