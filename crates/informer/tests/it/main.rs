@@ -2,8 +2,11 @@
 
 mod controller;
 mod convergence;
+#[path = "../../../client/tests/it/front.rs"]
+mod front;
 #[path = "../../../client/tests/it/memory.rs"]
 mod memory;
+mod over_http;
 mod sharing;
 
 use std::sync::Arc;
