@@ -1,4 +1,5 @@
 //! Informers and controllers against a scripted server that fails as it is told, in virtual time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod controller;
 mod convergence;
