@@ -169,7 +169,7 @@ impl Writer {
         while let Some(event) = self.next(&mut waiting).await {
             match self.correlator.correlate(event) {
                 Verdict::Drop => {}
-                Verdict::Write(event) => self.write(event).await,
+                Verdict::Write(event) => self.write(*event).await,
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use coracle_api::selector::LabelSelector;
 use coracle_client::{Kind, ObjectKey};
 use parking_lot::RwLock;
 
@@ -221,9 +222,20 @@ impl<K: Kind> Lister<K> {
         self.indexer.by_index(CONTROLLER, uid)
     }
 
-    /// The objects (of one namespace, unless it is empty) that `wanted` says yes to: a label selector, mostly.
+    /// The objects (of one namespace, unless it is empty) that `wanted` says yes to.
     pub fn select(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
         self.indexer.select(namespace, wanted)
+    }
+
+    /// The objects (of one namespace, unless it is empty) whose labels are selected.
+    pub fn matching(&self, namespace: &str, selector: &LabelSelector) -> Vec<Arc<K>> {
+        if selector.is_nothing() {
+            return Vec::new();
+        }
+        self.select(namespace, |object| {
+            let labels = object.meta().labels.as_ref();
+            selector.matches(|key| labels?.get(key).map(String::as_str))
+        })
     }
 
     pub fn len(&self) -> usize {

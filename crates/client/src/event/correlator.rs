@@ -22,7 +22,7 @@ const PER_SECOND: f64 = 1.0 / 300.0;
 
 pub enum Verdict {
     /// With a count above one it has been written before, under the same name.
-    Write(Event),
+    Write(Box<Event>),
     Drop,
 }
 
@@ -95,7 +95,7 @@ impl Correlator {
         event.count = Some(written.count);
         event.first_timestamp.clone_from(&written.first);
         event.metadata.name.clone_from(&written.name);
-        Verdict::Write(event)
+        Verdict::Write(Box::new(event))
     }
 
     /// The event could not be written: the next like it is a first one again.
@@ -201,7 +201,7 @@ mod tests {
 
     fn written(verdict: Verdict) -> Option<Event> {
         match verdict {
-            Verdict::Write(event) => Some(event),
+            Verdict::Write(event) => Some(*event),
             Verdict::Drop => None,
         }
     }
