@@ -5,6 +5,8 @@ pub mod plan;
 pub mod revision;
 pub mod scale;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
