@@ -19,6 +19,9 @@ pub struct Status {
     pub details: Option<Box<Details>>,
     #[serde(default)]
     pub code: u16,
+    /// `metadata.continue`: how a list goes on whose token has expired.
+    #[serde(skip)]
+    pub continue_token: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -83,6 +86,7 @@ impl Status {
             reason: reason.into(),
             details: None,
             code,
+            continue_token: String::new(),
         }
     }
 

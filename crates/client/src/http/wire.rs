@@ -207,6 +207,7 @@ pub fn decode(request: &Request, parts: &http::response::Parts, body: &[u8]) -> 
             reason: String::new(),
             details: None,
             code: 200,
+            continue_token: String::new(),
         })
     } else {
         Answer::Object {

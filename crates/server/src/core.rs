@@ -1,0 +1,45 @@
+//! What every part of the server holds: the store, the cache, the table of resources, and who decides.
+
+use std::sync::Arc;
+
+use coracle_api::resource::Registry;
+use coracle_api::status::Status;
+use coracle_clock::Clock;
+use coracle_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Chain;
+use crate::authn::tokens::TokenIssuer;
+use crate::authz::Authorizer;
+use crate::cache::{Cache, store_failed};
+use crate::discovery::Discovery;
+use crate::http::connect::NodeClient;
+use crate::http::health::Readiness;
+use crate::http::limits::InFlight;
+use crate::metrics::Metrics;
+use crate::options::Network;
+
+/// See the module.
+pub(crate) struct Core {
+    pub clock: Clock,
+    pub store: Arc<dyn Store>,
+    pub cache: Arc<Cache>,
+    pub registry: Arc<Registry>,
+    pub authorizer: Arc<dyn Authorizer>,
+    pub admission: Chain,
+    pub tokens: TokenIssuer,
+    pub metrics: Metrics,
+    pub network: Network,
+    pub limits: InFlight,
+    pub nodes: NodeClient,
+    pub discovery: Discovery,
+    pub ready: Readiness,
+    pub shutdown: CancellationToken,
+}
+
+impl Core {
+    /// Whether a key holds anything.
+    pub async fn exists(&self, key: &str) -> Result<bool, Status> {
+        Ok(self.store.get(key, None).await.map_err(|e| store_failed(&e))?.kv.is_some())
+    }
+}

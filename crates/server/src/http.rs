@@ -1,0 +1,164 @@
+//! The HTTP front: it turns requests into calls of the object road and answers into bytes. Policy is elsewhere; here is
+//! the order of things: who, what, whether, then the work.
+
+pub(crate) mod body;
+pub(crate) mod connect;
+pub(crate) mod encode;
+pub(crate) mod health;
+pub(crate) mod impersonate;
+pub(crate) mod limits;
+pub(crate) mod listener;
+pub(crate) mod negotiate;
+pub(crate) mod nonresource;
+pub(crate) mod query;
+pub(crate) mod request_info;
+pub(crate) mod resource;
+pub(crate) mod table;
+pub(crate) mod watch;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coracle_api::service::UserInfo;
+use coracle_api::status::Status;
+use futures::FutureExt;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+
+use crate::authn;
+use crate::authz::{self, Attributes, Decision};
+use crate::core::Core;
+use crate::metrics::Labels;
+use query::Query;
+use request_info::RequestInfo;
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub(crate) type Answer = Response<Body>;
+
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// A request with all that is known of it before its body is read.
+pub(crate) struct Inbound {
+    pub method: Method,
+    pub headers: HeaderMap,
+    pub info: RequestInfo,
+    pub query: Query,
+    pub user: UserInfo,
+    /// The peer is on this machine.
+    pub local: bool,
+    pub request: Request<Incoming>,
+}
+
+/// What is known of a connection.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub certificate: Option<Arc<UserInfo>>,
+    pub local: bool,
+}
+
+/// Answers one request, whatever happens in it.
+pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Incoming>) -> Answer {
+    let started = core.clock.instant();
+    let info = RequestInfo::parse(request.method(), request.uri());
+    let audit_id = request
+        .headers()
+        .get("audit-id")
+        .filter(|v| v.len() <= 64)
+        .cloned()
+        .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
+    let head_only = request.method() == Method::HEAD;
+    let labels = info.labels();
+    let long = info.is_long_running();
+    let path = info.path.clone();
+    let served = AssertUnwindSafe(serve(&core, peer, request, info, &labels)).catch_unwind().await;
+    let mut answer = match served {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(status)) => encode::status(&status),
+        Err(_) => {
+            core.metrics.panicked();
+            tracing::error!(path, verb = labels.verb, "a request panicked");
+            encode::status(&Status::internal("the request hit a bug in the server, which is logged there"))
+        }
+    };
+    if let Some(id) = audit_id {
+        answer.headers_mut().insert(HeaderName::from_static("audit-id"), id);
+    }
+    answer.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    let took = (!long).then(|| core.clock.instant().saturating_duration_since(started));
+    core.metrics.answered(&labels, answer.status().as_u16(), took);
+    if head_only {
+        let (parts, _) = answer.into_parts();
+        return Response::from_parts(parts, empty());
+    }
+    answer
+}
+
+async fn serve(
+    core: &Arc<Core>,
+    peer: Peer,
+    request: Request<Incoming>,
+    info: RequestInfo,
+    labels: &Labels,
+) -> Result<Answer, Status> {
+    let known = authn::authenticate(core, peer.certificate.as_ref(), request.headers()).await?;
+    if known.is_none() && !info.is_open_to_all() {
+        return Err(Status::unauthorized());
+    }
+    let mut user = known.unwrap_or_else(authn::anonymous);
+    if let Some(other) = impersonate::impersonated(core, &user, request.headers()).await? {
+        user = other;
+    }
+    if !info.is_open_to_all() {
+        authorize(core, &info.attributes(&user)).await?;
+    }
+    let _turn = core.limits.enter(core, &info, labels).await?;
+    let incoming = Inbound {
+        method: request.method().clone(),
+        headers: request.headers().clone(),
+        query: Query::parse(request.uri().query().unwrap_or_default()),
+        info,
+        user,
+        local: peer.local,
+        request,
+    };
+    if incoming.info.target.resource.is_empty() {
+        nonresource::serve(core, incoming).await
+    } else {
+        resource::serve(core, incoming, labels).await
+    }
+}
+
+/// Refuses what nothing allows.
+pub(crate) async fn authorize(core: &Arc<Core>, attributes: &Attributes) -> Result<(), Status> {
+    match core.authorizer.authorize(attributes).await? {
+        Decision::Allow(_) => Ok(()),
+        Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(authz::forbidden(attributes, &reason)),
+    }
+}
+
+pub(crate) fn empty() -> Body {
+    full(Bytes::new())
+}
+
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer of text or JSON.
+pub(crate) fn plain(code: u16, content_type: &'static str, bytes: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(full(bytes));
+    *answer.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// A JSON answer.
+pub(crate) fn json(code: u16, value: &serde_json::Value) -> Answer {
+    plain(code, JSON, serde_json::to_vec(value).unwrap_or_default())
+}

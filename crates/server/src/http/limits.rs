@@ -1,0 +1,78 @@
+//! How many requests are served at a time. Those beyond wait their turn; when too many wait, the next is sent away with
+//! 429 and told when to come back. Watches and streams do not count.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use coracle_api::status::Status;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::request_info::RequestInfo;
+use crate::core::Core;
+use crate::metrics::Labels;
+use crate::options::Limits;
+
+/// See the module.
+pub(crate) struct InFlight {
+    reads: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    most_waiting: usize,
+    pub body_bytes: usize,
+}
+
+/// A request's place; given back when it is dropped.
+pub(crate) struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
+    _counted: Option<Box<dyn Send>>,
+}
+
+impl InFlight {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            reads: Arc::new(Semaphore::new(limits.reads_in_flight)),
+            writes: Arc::new(Semaphore::new(limits.writes_in_flight)),
+            waiting: AtomicUsize::new(0),
+            most_waiting: limits.waiting,
+            body_bytes: limits.body_bytes,
+        }
+    }
+
+    /// Waits for a place.
+    pub async fn enter(&self, core: &Core, info: &RequestInfo, _labels: &Labels) -> Result<Turn, Status> {
+        // The kubelet's and load balancers' probes must get through when nothing else does.
+        if info.is_long_running() || info.is_open_to_all() {
+            return Ok(Turn { _permit: None, _counted: None });
+        }
+        let mutating = info.is_mutating();
+        let places = if mutating { &self.writes } else { &self.reads };
+        let permit = match places.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let _place = self.queue(core)?;
+                let turn = places.clone().acquire_owned().await;
+                turn.map_err(|_| Status::unavailable("the server is shutting down"))?
+            }
+        };
+        let counted: Box<dyn Send> = Box::new(core.metrics.in_flight(mutating));
+        Ok(Turn { _permit: Some(permit), _counted: Some(counted) })
+    }
+
+    fn queue(&self, core: &Core) -> Result<Place<'_>, Status> {
+        let before = self.waiting.fetch_add(1, Ordering::AcqRel);
+        let place = Place(&self.waiting);
+        if before >= self.most_waiting {
+            core.metrics.refused();
+            return Err(Status::too_many_requests("too many requests, please try again later", 1));
+        }
+        Ok(place)
+    }
+}
+
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

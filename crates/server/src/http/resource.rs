@@ -1,0 +1,79 @@
+//! Requests for resources: a call of the object road made from HTTP, and its answer.
+
+use std::sync::Arc;
+
+use coracle_api::service::{Operation, Request};
+use coracle_api::status::Status;
+
+use super::{Answer, Inbound, body, connect, encode, negotiate, table, watch};
+use crate::core::Core;
+use crate::metrics::Labels;
+use crate::registry::{self, Output};
+
+/// Serves an authorized request.
+pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -> Result<Answer, Status> {
+    let resources = core.registry.table();
+    let target = inbound.info.target.clone();
+    let row = resources
+        .get(&target.group, &target.version, &target.resource)
+        .ok_or_else(Status::no_such_resource)?
+        .clone();
+    let connects = row.subresource(&target.subresource).is_some_and(|s| s.connect);
+    if connects {
+        return connect::serve(core, inbound, labels).await;
+    }
+    if !inbound.info.rest.is_empty() {
+        return Err(Status::no_such_resource());
+    }
+    let format = negotiate::negotiate(&inbound.headers, &inbound.query, row.protobuf)?;
+    let table_options = table::Options::parse(&inbound.query);
+    let Inbound { headers, query, info, user, local, request, .. } = inbound;
+    let most = core.limits.body_bytes;
+    let unread = request.into_body();
+    let mut warnings = Vec::new();
+    let operation = match info.verb.as_str() {
+        "get" => Operation::Get { resource_version: query.get("resourceVersion").unwrap_or_default().to_owned() },
+        "list" => Operation::List(query.list_options()?),
+        "watch" => Operation::Watch(query.list_options()?),
+        "create" => {
+            let options = query.write_options("CreateOptions", &headers)?;
+            let (object, more) = body::object(&headers, &body::read(unread, most).await?, options.field_validation)?;
+            warnings = more;
+            Operation::Create { object, options }
+        }
+        "update" => {
+            let options = query.write_options("UpdateOptions", &headers)?;
+            let (object, more) = body::object(&headers, &body::read(unread, most).await?, options.field_validation)?;
+            warnings = more;
+            Operation::Update { object, options }
+        }
+        "patch" => {
+            let options = query.write_options("PatchOptions", &headers)?;
+            let (kind, patch) = body::patch(&headers, &body::read(unread, most).await?)?;
+            Operation::Patch { kind, patch, options }
+        }
+        "delete" => Operation::Delete(body::delete_options(&headers, &query, &body::read(unread, most).await?)?),
+        "deletecollection" => Operation::DeleteCollection {
+            list: query.list_options()?,
+            delete: body::delete_options(&headers, &query, &body::read(unread, most).await?)?,
+        },
+        _ => return Err(registry::method_not_allowed()),
+    };
+    let reply = match core.serve(&user, Request { target, operation }).await {
+        Ok(reply) => reply,
+        // A watch that cannot begin says so as a watch does, so that clients list again.
+        Err(status) if info.verb == "watch" && status.code == 410 => return Ok(watch::refused(&status)),
+        Err(status) => return Err(status),
+    };
+    warnings.extend(reply.warnings);
+    let accepts_gzip = !local && encode::accepts_gzip(&headers);
+    let form = encode::Form { row: &reply.row, format, table: table_options, now: core.clock.now(), accepts_gzip };
+    let mut answer = match reply.output {
+        Output::Object { object, created } => encode::object(&form, &object, if created { 201 } else { 200 })?,
+        Output::List(list) => encode::list(&form, &list)?,
+        Output::Status(status) => encode::status(&status),
+        Output::Watch(watcher) => watch::stream(core, *watcher, &form, labels),
+    };
+    encode::add_warnings(&mut answer, &warnings);
+    Ok(answer)
+}

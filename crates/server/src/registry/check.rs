@@ -1,0 +1,108 @@
+//! Validation of an object on its way to the store: metadata, then the kind's own rules. Answers with all mistakes.
+
+use coracle_api::field::{Cursor, ErrorList, FieldError, FieldErrorKind};
+use coracle_api::names;
+use coracle_api::object::Object;
+use coracle_api::resource::Resource;
+use coracle_api::status::Status;
+use serde_json::Value;
+
+use super::Call;
+
+/// A new object.
+pub(crate) fn create(row: &Resource, object: &Object) -> Result<(), Status> {
+    with_cursor(row, object, |at, errors| {
+        validate_meta(row, at, errors);
+        row.strategy.validate(at, errors);
+    })
+}
+
+fn validate_meta(row: &Resource, at: &Cursor<'_>, errors: &mut ErrorList) {
+    let metadata = at.at("metadata");
+    let name = metadata.at("name");
+    if name.is_empty() {
+        errors.required(&name, "name or generateName is required");
+    }
+    for reason in names::object_name(row.strategy.name_rule(), name.str(), false) {
+        errors.invalid(&name, reason);
+    }
+    names::labels(&metadata.at("labels"), errors);
+    names::annotations(&metadata.at("annotations"), errors);
+}
+
+fn validate_meta_update(row: &Resource, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+    for field in ["name", "namespace", "uid"] {
+        let (new, old) = (new.at("metadata"), old.at("metadata"));
+        let (now, before) = (new.at(field), old.at(field));
+        if now.str() != before.str() {
+            errors.invalid(&now, "field is immutable");
+        }
+    }
+    validate_meta(row, new, errors);
+}
+
+/// An update of the main resource.
+pub(crate) fn update(row: &Resource, new: &Object, old: &Object) -> Result<(), Status> {
+    two(row, new, old, |new, old, errors| {
+        validate_meta_update(row, new, old, errors);
+        row.strategy.validate_update(new, old, errors);
+    })
+}
+
+/// An update by a subresource that changes one part: what is immutable otherwise may change by it.
+pub(crate) fn update_part(row: &Resource, new: &Object, old: &Object) -> Result<(), Status> {
+    two(row, new, old, |new, old, errors| {
+        validate_meta_update(row, new, old, errors);
+        row.strategy.validate(new, errors);
+    })
+}
+
+/// An update of `status`.
+pub(crate) fn update_status(row: &Resource, new: &Object, old: &Object) -> Result<(), Status> {
+    two(row, new, old, |new, old, errors| {
+        validate_meta_update(row, new, old, errors);
+        row.strategy.validate_status_update(new, old, errors);
+    })
+}
+
+fn two(
+    row: &Resource,
+    new: &Object,
+    old: &Object,
+    rules: impl Fn(&Cursor<'_>, &Cursor<'_>, &mut ErrorList),
+) -> Result<(), Status> {
+    let old = Value::Object(old.0.clone());
+    with_cursor(row, new, |at, errors| rules(at, &Cursor::root(&old, Some(row.schema())), errors))
+}
+
+fn with_cursor(row: &Resource, object: &Object, rules: impl Fn(&Cursor<'_>, &mut ErrorList)) -> Result<(), Status> {
+    let mut errors = ErrorList::new();
+    let value = Value::Object(object.0.clone());
+    rules(&Cursor::root(&value, Some(row.schema())), &mut errors);
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(&row.group, &row.kind, object.name(), errors.as_slice()))
+}
+
+/// One mistake found outside of the kind's rules.
+pub(crate) fn invalid(call: &Call<'_>, path: &str, value: &str, detail: &str) -> Status {
+    let error = FieldError {
+        kind: FieldErrorKind::Invalid,
+        path: path.into(),
+        value: value.into(),
+        detail: detail.into(),
+    };
+    Status::invalid(&call.row.group, &call.row.kind, &call.target.name, &[error])
+}
+
+/// List options that contradict each other.
+pub(crate) fn list_options(path: &str, detail: &str) -> Status {
+    let error = FieldError {
+        kind: FieldErrorKind::Forbidden,
+        path: path.into(),
+        value: String::new(),
+        detail: detail.into(),
+    };
+    Status::invalid("meta.k8s.io", "ListOptions", "", &[error])
+}

@@ -1,0 +1,104 @@
+//! `PATCH` in its four kinds. A patch is applied to the newest state; when somebody else writes meanwhile it is applied
+//! again to what they wrote.
+
+use coracle_api::object::Object;
+use coracle_api::service::{PatchKind, WriteOptions};
+use coracle_api::status::Status;
+use serde_json::Value;
+
+use super::read::load;
+use super::update::{Commit, Tracking, revise};
+use super::{Call, Output, body, codec, create, ownership};
+
+/// How often a patch is applied anew before the client gets the conflict.
+const TRIES: usize = 5;
+
+/// See the module.
+pub(crate) async fn patch(
+    call: &mut Call<'_>,
+    kind: PatchKind,
+    patch: Value,
+    options: &WriteOptions,
+) -> Result<Output, Status> {
+    check_options(kind, options)?;
+    let key = call.key(&call.target.name);
+    let mut tries = 1;
+    loop {
+        let current = load(call.core, &call.row, &key).await?;
+        let Some(current) = current else {
+            if kind == PatchKind::Apply && call.target.subresource.is_empty() {
+                return create_by_apply(call, patch, options).await;
+            }
+            return Err(Status::not_found(call.of(), &call.target.name));
+        };
+        let (mut new, tracking) = match kind {
+            PatchKind::Apply => (ownership::apply(call, Some(&current.object), &patch, options)?, Tracking::Applied),
+            _ => (patched(call, kind, &current.object, &patch)?, Tracking::Update),
+        };
+        body::check_kind(&mut new, &call.row.api_version(), &call.row.kind.clone())?;
+        check_place(call, &new, &current.object)?;
+        let before = call.warnings.len();
+        let mut new = codec::decode(call, new, options.field_validation)?;
+        call.row.strategy.set_defaults(&mut new);
+        let conditional = new.resource_version() != current.object.resource_version();
+        match revise(call, &key, &current, new, options, tracking).await? {
+            Commit::Done(object) => return Ok(Output::object(object)),
+            Commit::Conflict if !conditional && tries < TRIES => {
+                call.warnings.truncate(before);
+                tries += 1;
+            }
+            Commit::Conflict => return Err(Status::modified(call.of(), &call.target.name)),
+        }
+    }
+}
+
+/// What the options of a patch must and must not have.
+pub(crate) fn check_options(kind: PatchKind, options: &WriteOptions) -> Result<(), Status> {
+    use coracle_api::field::{FieldError, FieldErrorKind};
+    let error = match kind {
+        PatchKind::Apply if options.field_manager.is_empty() => {
+            ("fieldManager", FieldErrorKind::Required, "is required for apply patch")
+        }
+        PatchKind::Json | PatchKind::Merge | PatchKind::Strategic if options.force => {
+            ("force", FieldErrorKind::Forbidden, "may not be specified for non-apply patch")
+        }
+        _ => return Ok(()),
+    };
+    let (path, kind, detail) = error;
+    let error = FieldError { kind, path: path.into(), value: String::new(), detail: detail.into() };
+    Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]))
+}
+
+async fn create_by_apply(call: &mut Call<'_>, patch: Value, options: &WriteOptions) -> Result<Output, Status> {
+    let mut object = ownership::apply(call, None, &patch, options)?;
+    body::check_kind(&mut object, &call.row.api_version(), &call.row.kind.clone())?;
+    body::check_place(call, &mut object)?;
+    if !object.uid().is_empty() {
+        let why = "uid mismatch: the provided object specified uid ".to_owned() + object.uid() + ", and no existing object was found";
+        return Err(Status::conflict(call.of(), &call.target.name, &why));
+    }
+    let object = codec::decode(call, object, options.field_validation)?;
+    create::insert(call, object, options, true).await
+}
+
+/// A patch may not move an object.
+fn check_place(call: &Call<'_>, new: &Object, old: &Object) -> Result<(), Status> {
+    if !new.0.get("metadata").is_some_and(Value::is_object) {
+        return Err(Status::bad_request("the patch leaves the object without metadata"));
+    }
+    if new.name() != old.name() {
+        return Err(Status::bad_request("the name of the object does not match the name on the URL"));
+    }
+    if new.namespace() != old.namespace() {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let _ = call;
+    Ok(())
+}
+
+/// The object that a JSON, merge or strategic merge patch makes of `current`.
+pub(crate) fn patched(call: &Call<'_>, kind: PatchKind, current: &Object, patch: &Value) -> Result<Object, Status> {
+    codec::patched(&call.row, kind, current, patch)
+}
