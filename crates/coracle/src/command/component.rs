@@ -3,8 +3,8 @@
 
 use std::future::Future;
 
-use anyhow::{Context as _, bail};
-use coracle_client::leader::{LeaderElector, LeaderOptions};
+use anyhow::bail;
+use coracle_client::leader::{LeaderConfig, LeaderElector};
 use coracle_client::{Client, Config};
 use coracle_clock::Clock;
 use coracle_informer::{CancellationToken, InformerFactory};
@@ -59,8 +59,15 @@ where
             work(client, clock, shutdown, ca).await;
             return Ok(());
         }
-        let elector = LeaderElector::new(client.clone(), LeaderOptions::new("kube-system", name), clock);
-        elector.run(&shutdown, |lost| work(client, clock, lost, ca)).await.context("lost the lease")
+        let host = nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default();
+        let identity = format!("{host}_{}", std::process::id());
+        let elector = LeaderElector::new(client.clone(), LeaderConfig::new("kube-system", name, &identity), clock);
+        elector.run(shutdown.clone(), |led| work(client, clock, led, ca)).await;
+        if shutdown.is_cancelled() {
+            return Ok(());
+        }
+        // Another leads now; a fresh start waits for its turn with nothing left over.
+        bail!("the lease kube-system/{name} was lost; start again to wait for it")
     })
 }
 
