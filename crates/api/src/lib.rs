@@ -13,6 +13,7 @@
 
 pub mod field;
 pub mod kinds;
+pub mod meta;
 pub mod names;
 pub mod object;
 pub mod openapi;
