@@ -45,7 +45,8 @@ async fn main() {
     }
     let elapsed = clock.instant().duration_since(started);
     latencies.sort_unstable();
-    let part = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
+    let last = latencies.len().saturating_sub(1);
+    let part = |percent: usize| latencies.get(last * percent / 100).copied().unwrap_or_default();
     println!(
         "{writers} writers of {size} bytes: {:.0} durable commits/s, p50 {:.1?}, p99 {:.1?}",
         latencies.len() as f64 / elapsed.as_secs_f64(),
