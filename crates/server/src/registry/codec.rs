@@ -1,10 +1,7 @@
 //! Where the road meets `coracle_api`'s schema and patch code: their errors as Statuses, their findings as warnings.
 
 use coracle_api::object::Object;
-use coracle_api::patch::json::apply_json_patch;
-use coracle_api::patch::merge::apply_merge_patch;
-use coracle_api::patch::strategic::apply_strategic_patch;
-use coracle_api::patch::PatchError;
+use coracle_api::patch::{PatchError, apply_json_patch, apply_merge_patch, apply_strategic_patch};
 use coracle_api::resource::Resource;
 use coracle_api::schema::decode::{self, Mode};
 use coracle_api::service::{FieldValidation, PatchKind};
