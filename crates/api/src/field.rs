@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::quantity::Quantity;
 use crate::schema::Schema;
 
 /// What kind of mistake it is; upstream's `field.ErrorType`.
@@ -149,8 +150,27 @@ impl ErrorList {
         self.add(FieldErrorKind::Invalid, at, show(value), detail);
     }
 
+    /// [`invalid`](Self::invalid) for each of the reasons, as the checks of [`names`](crate::names) return them.
+    pub fn faults(&mut self, at: &Cursor<'_>, faults: Vec<String>) {
+        for fault in faults {
+            self.invalid(at, fault);
+        }
+    }
+
+    /// The value may not differ from the one that is stored.
+    pub fn immutable(&mut self, new: &Cursor<'_>, old: &Cursor<'_>) {
+        if new.value() != old.value() {
+            self.invalid(new, "field is immutable");
+        }
+    }
+
     pub fn duplicate(&mut self, at: &Cursor<'_>) {
         self.add(FieldErrorKind::Duplicate, at, at.shown(), "");
+    }
+
+    /// Something made of several fields is there twice; `value` is how it is told.
+    pub fn duplicate_value(&mut self, at: &Cursor<'_>, value: &Value, detail: impl Into<String>) {
+        self.add(FieldErrorKind::Duplicate, at, show(value), detail);
     }
 
     pub fn forbidden(&mut self, at: &Cursor<'_>, detail: impl Into<String>) {
@@ -168,8 +188,20 @@ impl ErrorList {
         );
     }
 
+    /// Some other value than the one at the cursor is not among those supported there.
+    pub fn not_supported_value(&mut self, at: &Cursor<'_>, value: &Value, supported: &[&str]) {
+        self.not_supported(at, supported);
+        if let Some(last) = self.errors.last_mut() {
+            last.value = show(value);
+        }
+    }
+
     pub fn not_found(&mut self, at: &Cursor<'_>) {
-        self.add(FieldErrorKind::NotFound, at, at.shown(), "");
+        self.not_found_because(at, "");
+    }
+
+    pub fn not_found_because(&mut self, at: &Cursor<'_>, detail: impl Into<String>) {
+        self.add(FieldErrorKind::NotFound, at, at.shown(), detail);
     }
 
     pub fn too_long(&mut self, at: &Cursor<'_>, most: usize) {
@@ -260,6 +292,15 @@ impl<'a> Cursor<'a> {
         })
     }
 
+    /// The element at `index` of the list here, present or not.
+    pub fn index(&self, index: usize) -> Cursor<'_> {
+        Cursor {
+            value: self.value.and_then(|v| v.as_array()?.get(index)),
+            step: Step::Index(self, index),
+            schema: self.schema.and_then(|s| s.items()),
+        }
+    }
+
     /// The entries of the map here, with paths like `spec.limits[cpu]`.
     pub fn entries<'b>(&'b self) -> impl Iterator<Item = (&'b str, Cursor<'b>)> + 'b {
         let schema = self.schema.and_then(|s| s.values());
@@ -323,6 +364,27 @@ impl<'a> Cursor<'a> {
 
     pub fn bool(&self) -> Option<bool> {
         self.value.and_then(Value::as_bool)
+    }
+
+    /// The integer here, or 0.
+    pub fn int(&self) -> i64 {
+        self.i64().unwrap_or_default()
+    }
+
+    /// Whether true is here.
+    pub fn is_true(&self) -> bool {
+        self.bool().unwrap_or_default()
+    }
+
+    /// The strings of the list here.
+    pub fn strs<'b>(&'b self) -> impl Iterator<Item = &'b str> + 'b {
+        let items: &'b [Value] = self.value.and_then(Value::as_array).map_or(&[], Vec::as_slice);
+        items.iter().filter_map(Value::as_str)
+    }
+
+    /// The quantity here, if there is one.
+    pub fn quantity(&self) -> Option<Quantity> {
+        Quantity::from_json(self.value?).ok()
     }
 
     /// How many elements the list or map here has.

@@ -11,8 +11,11 @@ use crate::resource::Resource;
 use crate::strategy::Strategy;
 
 pub mod human_duration;
+pub mod pod_spec;
 
 mod cells;
+mod check;
+mod fill;
 mod row;
 
 mod admission_policy;
@@ -181,6 +184,13 @@ mod tests {
             let cells = row.strategy.cells(&object, now);
             assert_eq!(cells.len(), row.columns.len(), "{row:?}");
             assert!(row.columns.iter().any(|c| c.name == "Name"), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn every_row_has_its_schema() {
+        for row in all() {
+            assert!(row.schema().object().is_some(), "{row:?}");
         }
     }
 

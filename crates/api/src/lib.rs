@@ -13,8 +13,10 @@
 
 pub mod field;
 pub mod kinds;
+pub mod meta;
 pub mod names;
 pub mod object;
+pub mod openapi;
 pub mod patch;
 pub mod protobuf;
 pub mod quantity;

@@ -4,14 +4,24 @@
 //! Everything here is a function from values to values. Which kinds a resource takes, and the HTTP code of a refusal,
 //! is the server's.
 
+pub mod apply;
+mod atom;
+mod combine;
+mod compare;
+mod conform;
 mod diff;
+pub mod fields;
 mod json;
+pub mod managed;
 mod merge;
+#[cfg(test)]
+mod ownership;
 mod show;
 mod strategic;
 #[cfg(test)]
 mod testing;
 
+pub use compare::{Comparison, fields_of};
 pub use diff::{create_merge_patch, create_strategic_patch};
 pub use json::{MAX_COPY_BYTES, MAX_JSON_PATCH_OPERATIONS, apply_json_patch};
 pub use merge::apply_merge_patch;

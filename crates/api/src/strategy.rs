@@ -34,6 +34,13 @@ pub trait Strategy: Send + Sync + 'static {
     /// The rules for an update of `status`.
     fn validate_status_update(&self, _new: &Cursor<'_>, _old: &Cursor<'_>, _errors: &mut ErrorList) {}
 
+    /// Carries over from `old` what an update of the subresource `name` (`ephemeralcontainers`, `resize`, `finalize`,
+    /// `approval`; not `status` or `scale`) may not change: everything but the subresource's own part of the object.
+    fn prepare_for_subresource_update(&self, _name: &str, _new: &mut Object, _old: &Object) {}
+
+    /// The rules for an update of the subresource `name`.
+    fn validate_subresource_update(&self, _name: &str, _new: &Cursor<'_>, _old: &Cursor<'_>, _errors: &mut ErrorList) {}
+
     /// Warnings for the client (deprecated fields and the like).
     fn warnings(&self, _new: &Object, _old: Option<&Object>) -> Vec<String> {
         Vec::new()

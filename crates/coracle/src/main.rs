@@ -4,6 +4,7 @@
 mod cli;
 mod cluster;
 mod command;
+mod image_service;
 mod preflight;
 mod user_kubeconfig;
 

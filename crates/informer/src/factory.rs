@@ -103,7 +103,7 @@ impl InformerFactory {
         });
     }
 
-    /// Waits until every informer that has been asked for so far has its first list.
+    /// Waits until every informer that has been asked for so far has its first list or is stopped.
     pub async fn synced(&self) {
         let waits: Vec<_> = self.informers.lock().values().map(|kept| (kept.synced)()).collect();
         futures::future::join_all(waits).await;

@@ -176,11 +176,14 @@ impl<K: Kind> SharedInformer<K> {
         *self.shared.synced.borrow()
     }
 
-    /// Waits for [`has_synced`](Self::has_synced); for ever if the informer is stopped before.
+    /// Waits for [`has_synced`](Self::has_synced), or for the informer to be stopped.
     pub async fn synced(&self) {
         let mut synced = self.shared.synced.subscribe();
-        // The sender lives as long as `self`.
-        let _ = synced.wait_for(|s| *s).await;
+        tokio::select! {
+            // The sender lives as long as `self`.
+            _ = synced.wait_for(|s| *s) => {}
+            () = self.shared.stop.cancelled() => {}
+        }
     }
 
     /// Tells every handler of every object again, as an update from itself to itself.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::human_duration::since;
 use crate::object::Object;
 use crate::resource::Column;
+use crate::selector::LabelSelector;
 
 /// The first column of nearly every table.
 pub(super) fn name() -> Column {
@@ -134,36 +135,11 @@ pub(super) fn format_labels(labels: Option<&Value>) -> String {
 
 /// A LabelSelector as the text of its requirements, sorted by key; empty when it has none.
 pub(super) fn selector_text(selector: Option<&Value>) -> String {
-    let mut requirements: Vec<(&str, String)> = Vec::new();
-    if let Some(labels) = selector.and_then(|s| s.get("matchLabels")?.as_object()) {
-        requirements.extend(labels.iter().map(|(k, v)| (k.as_str(), format!("{k}={}", plain(v)))));
+    match selector.map(LabelSelector::from_json) {
+        Some(Ok(selector)) => selector.to_string(),
+        Some(Err(_)) => "<invalid>".to_owned(),
+        None => String::new(),
     }
-    let expressions = selector.and_then(|s| s.get("matchExpressions")?.as_array());
-    for expression in expressions.into_iter().flatten() {
-        let field = |name| expression.get(name).and_then(Value::as_str).unwrap_or_default();
-        let key = field("key");
-        let mut values: Vec<&str> = expression
-            .get("values")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
-        values.sort_unstable();
-        let values = values.join(",");
-        requirements.push((
-            key,
-            match field("operator") {
-                "In" => format!("{key} in ({values})"),
-                "NotIn" => format!("{key} notin ({values})"),
-                "DoesNotExist" => format!("!{key}"),
-                _ => key.to_owned(),
-            },
-        ));
-    }
-    requirements.sort_by_key(|(key, _)| *key);
-    let texts: Vec<String> = requirements.into_iter().map(|(_, text)| text).collect();
-    texts.join(",")
 }
 
 /// [`selector_text`], with `<none>` for one that selects everything or is absent.

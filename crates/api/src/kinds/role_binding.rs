@@ -7,7 +7,7 @@ use super::cells::{age, age_of, name, text};
 use super::row::{Row, cluster, namespaced};
 use crate::object::Object;
 use crate::resource::Resource;
-use crate::strategy::Strategy;
+use crate::strategy::{NameRule, Strategy};
 
 pub(super) fn role_binding_row() -> Resource {
     shared(namespaced(
@@ -44,6 +44,10 @@ fn shared(row: Row) -> Resource {
 struct RoleBinding;
 
 impl Strategy for RoleBinding {
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let role = |field| object.str(&["roleRef", field]).unwrap_or_default();
         vec![

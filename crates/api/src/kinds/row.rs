@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::resource::{Column, Convert, Name, Resource, ScalePaths, Scope, Storage, Subresource, Verbs};
-use crate::schema::{NodeId, SchemaSet};
+use crate::schema::{NodeId, SchemaSet, built_in};
 use crate::strategy::Strategy;
 
 /// The verbs of `status` and other subresources that are read and written like the object.
@@ -194,17 +194,10 @@ impl Row {
     }
 }
 
-/// The schema of a built-in type: `io.k8s.api.core.v1.Pod`.
+/// The schema of a built-in kind.
 fn type_of(group: &str, version: &str, kind: &str) -> (Arc<SchemaSet>, NodeId) {
-    let _name = match group {
-        "apiextensions.k8s.io" => format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}"),
-        "apiregistration.k8s.io" => format!("io.k8s.kube-aggregator.pkg.apis.apiregistration.{version}.{kind}"),
-        "" => format!("io.k8s.api.core.{version}.{kind}"),
-        _ => {
-            let package = group.split('.').next().unwrap_or_default();
-            format!("io.k8s.api.{package}.{version}.{kind}")
-        }
-    };
-    // An index outside the set reads as "anything".
-    (Arc::default(), NodeId(0))
+    let set = built_in();
+    // A test walks all rows; an index outside the set would read as "anything".
+    let node = set.kind_node(group, version, kind).unwrap_or(NodeId(u32::MAX));
+    (set.clone(), node)
 }

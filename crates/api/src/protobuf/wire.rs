@@ -2,19 +2,19 @@
 
 use super::ProtobufError;
 
-pub(super) const VARINT: u8 = 0;
-pub(super) const FIXED64: u8 = 1;
-pub(super) const BYTES: u8 = 2;
-pub(super) const FIXED32: u8 = 5;
+pub(crate) const VARINT: u8 = 0;
+pub(crate) const FIXED64: u8 = 1;
+pub(crate) const BYTES: u8 = 2;
+pub(crate) const FIXED32: u8 = 5;
 
 /// Fields of one message, in the order they come.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 /// One field as it is on the wire.
 #[derive(Clone, Copy)]
-pub(super) struct RawField<'a> {
+pub(crate) struct RawField<'a> {
     pub number: u32,
     pub wire: u8,
     /// A number's value.
@@ -131,7 +131,7 @@ impl<'a> RawField<'a> {
 
 /// A message being written.
 #[derive(Default)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     out: Vec<u8>,
 }
 

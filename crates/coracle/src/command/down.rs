@@ -46,7 +46,7 @@ pub fn run(args: &Down) -> anyhow::Result<()> {
         drop(held);
         progress.done("cluster stopped; its objects are kept (start it again with `coracle up`)");
     }
-    progress.end();
+    progress.clear();
     Ok(())
 }
 

@@ -38,8 +38,9 @@ impl Progress {
         }
     }
 
-    pub fn end(self) {
-        if let Some(bar) = self.bar {
+    /// Takes what is under way off the screen.
+    pub fn clear(&self) {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }

@@ -39,11 +39,11 @@ pub fn run(args: &Up) -> anyhow::Result<()> {
     let (mut child, milestones) = spawn(args, &cluster)?;
     match follow(&mut child, milestones, &progress, args, &cluster, kubeconfig) {
         Ok(()) => {
-            progress.end();
+            progress.clear();
             Ok(())
         }
         Err(error) => {
-            progress.end();
+            progress.clear();
             // A server that did not become ready is not left behind.
             let _ = nix::sys::signal::kill(
                 nix::unistd::Pid::from_raw(i32::try_from(child.id())?),

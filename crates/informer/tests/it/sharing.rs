@@ -140,3 +140,18 @@ async fn labels_select_from_the_cache() {
     assert_eq!(found[0].metadata.name.as_deref(), Some("a"));
     assert!(informer.lister().matching("other", &selector).is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_goes_before_it_was_listed_keeps_nobody_waiting() {
+    let memory = Memory::new();
+    memory.fail(1000, &coracle_api::status::Status::no_such_resource());
+    let factory = factory(&memory);
+    let informer = factory.informer::<ConfigMap>();
+    let stopping = factory.clone();
+    tokio::spawn(async move {
+        Clock::system().sleep(std::time::Duration::from_secs(60)).await;
+        stopping.forget::<ConfigMap>(&ApiResource::of::<ConfigMap>());
+    });
+    factory.synced().await;
+    assert!(!informer.has_synced());
+}

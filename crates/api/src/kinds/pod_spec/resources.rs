@@ -1,0 +1,265 @@
+//! What containers and pods ask for: requests, limits, claims on devices.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::super::check::{
+    container_resource_name, is_huge_page, may_overcommit, named_if_set, not_empty, quantity_of,
+};
+use super::super::fill::{at, fill, map_made};
+use super::Context;
+use crate::field::{Cursor, ErrorList};
+use crate::names;
+use crate::quantity::Quantity;
+
+/// The rules for a container's resources (or, without a context, a claim's).
+pub(in crate::kinds) fn requirements(resources: &Cursor<'_>, errors: &mut ErrorList) {
+    container(resources, None, errors);
+}
+
+pub(super) fn container(resources: &Cursor<'_>, cx: Option<&Context<'_>>, errors: &mut ErrorList) {
+    requests_and_limits(resources, container_resource_name, errors);
+    claim_names(&resources.at("claims"), cx, errors);
+}
+
+pub(super) fn overhead(overhead: &Cursor<'_>, errors: &mut ErrorList) {
+    for (name, quantity) in overhead.entries() {
+        container_resource_name(&quantity, name, errors);
+        quantity_of(name, &quantity, errors);
+    }
+}
+
+/// The resources of the pod as a whole.
+pub(super) fn pod_level(spec: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
+    let resources = spec.at("resources");
+    if cx.operating_system == "windows" {
+        errors.forbidden(&resources, "may not be set for a windows pod");
+    }
+    let claims = resources.at("claims");
+    if !claims.is_empty() {
+        errors.forbidden(&claims, "claims cannot be set for Resources at pod-level");
+    }
+    let supported = |at: &Cursor<'_>, name: &str, errors: &mut ErrorList| {
+        if !matches!(name, "cpu" | "memory") && !is_huge_page(name) {
+            errors.not_supported_value(at, &name.into(), &["cpu", "hugepages-", "memory"]);
+        }
+    };
+    requests_and_limits(&resources, supported, errors);
+    let sums = container_requests(spec.value().and_then(Value::as_object));
+    let requests = resources.at("requests");
+    for (name, quantity) in requests.entries() {
+        let (Some(pod), Some(sum)) = (quantity.quantity(), sums.get(name)) else {
+            continue;
+        };
+        if pod < *sum {
+            errors.invalid(
+                &quantity,
+                format!("must be greater than or equal to aggregate container requests of {sum}"),
+            );
+        }
+    }
+}
+
+fn requests_and_limits(
+    resources: &Cursor<'_>,
+    check_name: fn(&Cursor<'_>, &str, &mut ErrorList),
+    errors: &mut ErrorList,
+) {
+    let limits = resources.at("limits");
+    let requests = resources.at("requests");
+    let (mut computes, mut huge_pages) = (false, false);
+    let mut each = |name: &str, quantity: &Cursor<'_>, errors: &mut ErrorList| {
+        check_name(quantity, name, errors);
+        quantity_of(name, quantity, errors);
+        computes |= matches!(name, "cpu" | "memory");
+        if is_huge_page(name) {
+            huge_pages = true;
+            whole_pages(name, quantity, errors);
+        }
+    };
+    for (name, quantity) in limits.entries() {
+        each(name, &quantity, errors);
+    }
+    for (name, quantity) in requests.entries() {
+        each(name, &quantity, errors);
+        let limit = limits.key(name);
+        match (quantity.quantity(), limit.quantity()) {
+            (Some(request), Some(limit)) if !may_overcommit(name) && request != limit => {
+                let detail = format!("must be equal to {name} limit of {limit}");
+                errors.invalid_value(&requests, &request.to_string().into(), detail);
+            }
+            (Some(request), Some(limit)) if request > limit => {
+                let detail = format!("must be less than or equal to {name} limit of {limit}");
+                errors.invalid_value(&requests, &request.to_string().into(), detail);
+            }
+            (Some(_), None) if !may_overcommit(name) => {
+                errors.required(&limits, "Limit must be set for non overcommitable resources");
+            }
+            _ => {}
+        }
+    }
+    if huge_pages && !computes {
+        errors.forbidden(resources, "HugePages require cpu or memory");
+    }
+}
+
+/// Huge pages are asked for in whole ones: `hugepages-2Mi: 4Mi`.
+fn whole_pages(name: &str, quantity: &Cursor<'_>, errors: &mut ErrorList) {
+    let size = name.strip_prefix("hugepages-").and_then(|s| s.parse::<Quantity>().ok());
+    let (Some(size), Some(asked)) = (size, quantity.quantity()) else {
+        return;
+    };
+    let (size, asked_bytes) = (size.value(), asked.value());
+    if size <= 0 || asked_bytes % size != 0 {
+        errors.invalid(quantity, format!("{asked} is not positive integer multiple of {name}"));
+    }
+}
+
+fn claim_names(claims: &Cursor<'_>, cx: Option<&Context<'_>>, errors: &mut ErrorList) {
+    let mut seen = BTreeSet::new();
+    for claim in claims.items() {
+        let name = claim.at("name");
+        if name.is_empty() {
+            errors.required(&claim, "");
+            continue;
+        }
+        let request = claim.at("request");
+        if !seen.insert((name.str().to_owned(), request.str().to_owned())) {
+            errors.duplicate_value(&claim, &name.str().into(), "");
+        }
+        let known = cx.map(|cx| &cx.resource_claims);
+        if known.is_some_and(|known| !known.contains(name.str())) {
+            let list: Vec<&str> = known.into_iter().flatten().copied().collect();
+            let detail = if list.is_empty() {
+                "must be one of the names in pod.spec.resourceClaims which is empty".to_owned()
+            } else {
+                format!(
+                    "must be one of the names in pod.spec.resourceClaims: {}",
+                    list.join(", ")
+                )
+            };
+            errors.not_found_because(&name, detail);
+        }
+    }
+}
+
+/// The rules for a pod's claims, and their names.
+pub(super) fn claims<'b>(claims: &'b Cursor<'_>, errors: &mut ErrorList) -> BTreeSet<&'b str> {
+    let items = claims.value().and_then(Value::as_array);
+    let names_there = items
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c.get("name")?.as_str())
+        .filter(|name| !name.is_empty())
+        .collect();
+    let mut seen = BTreeSet::new();
+    for claim in claims.items() {
+        let name = claim.at("name");
+        not_empty(&name, errors);
+        if !name.is_empty() && !seen.insert(name.str().to_owned()) {
+            errors.duplicate(&name);
+        } else {
+            named_if_set(&name, names::dns1123_label, errors);
+        }
+        let (direct, template) = (claim.at("resourceClaimName"), claim.at("resourceClaimTemplateName"));
+        if direct.is_set() && template.is_set() {
+            errors.invalid(
+                &claim,
+                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+            );
+        }
+        if !direct.is_set() && !template.is_set() {
+            errors.invalid(
+                &claim,
+                "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+            );
+        }
+        for reference in [direct, template] {
+            if reference.is_set() {
+                errors.faults(&reference, names::dns1123_subdomain(reference.str()));
+            }
+        }
+    }
+    names_there
+}
+
+type Amounts = BTreeMap<String, Quantity>;
+
+fn amounts(container: &Value, kind: &str) -> Amounts {
+    let list = container.get("resources").and_then(|r| r.get(kind)?.as_object());
+    list.into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name.clone(), Quantity::from_json(value).ok()?)))
+        .collect()
+}
+
+fn add(sum: &mut Amounts, more: &Amounts) {
+    for (name, quantity) in more {
+        let total = sum.entry(name.clone()).or_insert(Quantity::ZERO);
+        *total = if total.is_zero() { *quantity } else { *total + *quantity };
+    }
+}
+
+fn raise(sum: &mut Amounts, least: &Amounts) {
+    for (name, quantity) in least {
+        let value = sum.entry(name.clone()).or_insert(*quantity);
+        if *value < *quantity {
+            *value = *quantity;
+        }
+    }
+}
+
+/// What the containers of a spec request together: the regular ones and sidecars summed, or the greatest init
+/// container with the sidecars started before it, whichever is more.
+fn container_requests(spec: Option<&Map<String, Value>>) -> Amounts {
+    let list = |name: &str| spec.and_then(|s| s.get(name)?.as_array());
+    let mut sum = Amounts::new();
+    for container in list("containers").into_iter().flatten() {
+        add(&mut sum, &amounts(container, "requests"));
+    }
+    let (mut sidecars, mut init) = (Amounts::new(), Amounts::new());
+    for container in list("initContainers").into_iter().flatten() {
+        let mut requests = amounts(container, "requests");
+        if container.get("restartPolicy").and_then(Value::as_str) == Some("Always") {
+            add(&mut sum, &requests);
+            add(&mut sidecars, &requests);
+            raise(&mut init, &sidecars);
+        } else {
+            add(&mut requests, &sidecars);
+            raise(&mut init, &requests);
+        }
+    }
+    raise(&mut sum, &init);
+    sum
+}
+
+/// A pod with limits of its own has requests of its own: what its containers request together, else the limits.
+pub(super) fn default_pod_level(spec: &mut Map<String, Value>) {
+    let has_any = |spec: &Map<String, Value>, kind: &str| {
+        let list = spec.get("resources").and_then(|r| r.get(kind)?.as_object());
+        list.is_some_and(|list| !list.is_empty())
+    };
+    if !has_any(spec, "limits") && !has_any(spec, "requests") {
+        return;
+    }
+    let sums = container_requests(Some(spec));
+    let Some(resources) = at(spec, "resources") else {
+        return;
+    };
+    let limits = resources.get("limits").and_then(Value::as_object).cloned();
+    let Some(requests) = map_made(resources, "requests") else {
+        return;
+    };
+    for (name, sum) in sums {
+        if matches!(name.as_str(), "cpu" | "memory") {
+            fill(requests, &name, sum.to_string());
+        }
+    }
+    for (name, limit) in limits.unwrap_or_default() {
+        fill(requests, &name, limit);
+    }
+    if requests.is_empty() {
+        resources.remove("requests");
+    }
+}

@@ -1,0 +1,61 @@
+//! `coracle agent`: a node in the foreground that joins the server of a kubeconfig.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use coracle_client::{Client, Config};
+use coracle_clock::Clock;
+use coracle_informer::CancellationToken;
+use coracle_node::{Agent, AgentOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::container;
+use super::server::{node_name, start_log};
+use crate::cluster::Cluster;
+use crate::{cli, image_service, preflight};
+
+pub fn run(args: cli::Agent) -> anyhow::Result<()> {
+    start_log(&args.log)?;
+    preflight::node()?;
+    let cluster = Cluster::at(&args.place)?;
+    cluster.create()?;
+    let _held = cluster.hold()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let clock = Clock::system();
+        let shutdown = CancellationToken::new();
+        let config = Config::from_kubeconfig(&args.kubeconfig, None)?;
+        let client = Client::connect(config, clock)?;
+        let cidr = args.pod_cidr.as_deref().unwrap_or("10.42.1.0/24");
+        let parts = container::open(&cluster, cidr, args.oci_runtime.clone()).await?;
+        let images = image_service::serve(&cluster, parts.engine.clone(), shutdown.clone())?;
+        tokio::spawn(images);
+        let agent = Agent::start(AgentOptions {
+            client,
+            runtime: Arc::new(parts.engine),
+            pod_cidr: Some(parts.network.pod_cidr().to_string()),
+            network: Arc::new(parts.network),
+            clock,
+            node_name: node_name(args.node_name.as_deref()),
+            data_dir: cluster.node_dir(),
+            node_ip: (!args.listen.ip().is_loopback() && !args.listen.ip().is_unspecified()).then(|| args.listen.ip()),
+            labels: Default::default(),
+            taints: Vec::new(),
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".into(),
+            cgroup_root: container::cgroup_root(&cluster),
+            max_pods: 110,
+            serving: None,
+            shutdown: shutdown.clone(),
+        });
+        let agent = agent.await.context("the node does not start")?;
+        tracing::info!(node = agent.node_name(), "the node is ready");
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        shutdown.cancel();
+        Ok(())
+    })
+}

@@ -1,0 +1,128 @@
+//! `coracle controller-manager` and `coracle scheduler`: the same components in a process of their own, against any
+//! Kubernetes API server, elected by a Lease.
+
+use std::future::Future;
+
+use anyhow::bail;
+use coracle_client::leader::{LeaderConfig, LeaderElector};
+use coracle_client::{Client, Config};
+use coracle_clock::Clock;
+use coracle_informer::{CancellationToken, InformerFactory};
+use coracle_scheduler::{Scheduler, SchedulerOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::server::start_log;
+use crate::cli::Component;
+
+pub fn controllers(args: Component) -> anyhow::Result<()> {
+    let wanted = Selection::parse(&args.controllers)?;
+    run(&args, "kube-controller-manager", move |client, clock, shutdown, ca| async move {
+        let cx = coracle_controllers::Context::new(client, clock, shutdown, &ca);
+        coracle_controllers::run(cx, |name| wanted.includes(name)).await;
+    })
+}
+
+pub fn scheduler(args: Component) -> anyhow::Result<()> {
+    run(&args, "kube-scheduler", |client, clock, shutdown, _| async move {
+        let informers = InformerFactory::new(client.clone(), clock, shutdown.clone());
+        let scheduler = Scheduler::new(&client, clock, shutdown.clone(), SchedulerOptions::default());
+        scheduler.run(&informers, shutdown).await;
+    })
+}
+
+fn run<F, Fut>(args: &Component, name: &'static str, work: F) -> anyhow::Result<()>
+where
+    F: FnOnce(Client, Clock, CancellationToken, String) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    start_log(&args.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let config = match &args.kubeconfig {
+            Some(path) => Config::from_kubeconfig(path, None)?,
+            None => Config::infer()?,
+        };
+        let ca = config.certificate_authority.as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+        let clock = Clock::system();
+        let client = Client::connect(config, clock)?.named(name);
+        let shutdown = CancellationToken::new();
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            stop.cancel();
+        });
+        if args.no_leader_election {
+            work(client, clock, shutdown, ca).await;
+            return Ok(());
+        }
+        let host = nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default();
+        let identity = format!("{host}_{}", std::process::id());
+        let elector = LeaderElector::new(client.clone(), LeaderConfig::new("kube-system", name, &identity), clock);
+        elector.run(shutdown.clone(), |led| work(client, clock, led, ca)).await;
+        if shutdown.is_cancelled() {
+            return Ok(());
+        }
+        // Another leads now; a fresh start waits for its turn with nothing left over.
+        bail!("the lease kube-system/{name} was lost; start again to wait for it")
+    })
+}
+
+/// Which controllers to run.
+#[derive(Debug)]
+struct Selection {
+    all: bool,
+    named: Vec<String>,
+    without: Vec<String>,
+}
+
+impl Selection {
+    fn parse(words: &[String]) -> anyhow::Result<Self> {
+        let mut out = Self { all: false, named: Vec::new(), without: Vec::new() };
+        for word in words {
+            let (list, name) = match word.strip_prefix('-') {
+                Some(name) => (&mut out.without, name),
+                None if word == "*" => {
+                    out.all = true;
+                    continue;
+                }
+                None => (&mut out.named, word.as_str()),
+            };
+            let known = coracle_controllers::CONTROLLERS.iter().map(|c| c.name);
+            let Some(full) = known.clone().find(|k| *k == name || k.strip_suffix("-controller") == Some(name)) else {
+                bail!("there is no controller {name:?}; there are {}", known.collect::<Vec<_>>().join(", "));
+            };
+            list.push(full.to_owned());
+        }
+        // Leaving some out means all the others.
+        out.all |= out.named.is_empty();
+        Ok(out)
+    }
+
+    fn includes(&self, name: &str) -> bool {
+        let listed = |list: &[String]| list.iter().any(|n| n == name);
+        !listed(&self.without) && (self.all || listed(&self.named))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selected(words: &[&str]) -> Vec<&'static str> {
+        let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+        let selection = Selection::parse(&words).unwrap();
+        coracle_controllers::CONTROLLERS.iter().map(|c| c.name).filter(|n| selection.includes(n)).collect()
+    }
+
+    #[test]
+    fn controllers_are_selected_by_name_all_or_all_but_some() {
+        assert_eq!(selected(&["*"]).len(), coracle_controllers::CONTROLLERS.len());
+        assert_eq!(selected(&["deployment"]), ["deployment-controller"]);
+        assert_eq!(selected(&["*", "-namespace"]).len(), coracle_controllers::CONTROLLERS.len() - 1);
+        assert!(Selection::parse(&["deployments".into()]).unwrap_err().to_string().contains("deployment-controller"));
+    }
+}
