@@ -179,8 +179,13 @@ async fn run(core: &Arc<Core>, inbound: &Inbound, verb: &str) -> Result<Destinat
             if verb == "exec" { "into" } else { "to" }
         )));
     }
+    let path = format!("/{verb}/{}/{}/{container}", pod.namespace(), pod.name());
+    agent(core, node_of(&pod)?, with_query(path, &run_query(inbound))).await
+}
+
+/// The parameters of exec and attach by the agent's names.
+fn run_query(inbound: &Inbound) -> String {
     let mut out = form_urlencoded::Serializer::new(String::new());
-    // The agent's names of the flags.
     for (theirs, ours) in [("input", "stdin"), ("output", "stdout"), ("error", "stderr"), ("tty", "tty")] {
         if inbound.query.flag(ours) {
             out.append_pair(theirs, "1");
@@ -189,18 +194,14 @@ async fn run(core: &Arc<Core>, inbound: &Inbound, verb: &str) -> Result<Destinat
     for word in inbound.query.all("command") {
         out.append_pair("command", word);
     }
-    let path = format!("/{verb}/{}/{}/{container}", pod.namespace(), pod.name());
-    agent(core, node_of(&pod)?, with_query(path, &out.finish())).await
+    out.finish()
 }
 
 async fn port_forward(core: &Arc<Core>, inbound: &Inbound) -> Result<Destination, Status> {
     let pod = pod(core, inbound).await?;
-    let mut out = form_urlencoded::Serializer::new(String::new());
-    for port in inbound.query.all("ports") {
-        out.append_pair("port", port);
-    }
     let path = format!("/portForward/{}/{}", pod.namespace(), pod.name());
-    agent(core, node_of(&pod)?, with_query(path, &out.finish())).await
+    let ports = query(inbound, &["ports"]).replace("ports=", "port=");
+    agent(core, node_of(&pod)?, with_query(path, &ports)).await
 }
 
 async fn node_proxy(core: &Arc<Core>, inbound: &Inbound) -> Result<Destination, Status> {
