@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coracle_api::openapi::OpenApi;
 use coracle_api::resource::Registry;
 use coracle_api::status::Status;
 use coracle_clock::Clock;
@@ -33,6 +34,7 @@ pub(crate) struct Core {
     pub limits: InFlight,
     pub nodes: NodeClient,
     pub discovery: Discovery,
+    pub openapi: OpenApi,
     pub ready: Readiness,
     pub shutdown: CancellationToken,
 }

@@ -117,14 +117,14 @@ impl Metrics {
     }
 
     /// A watch or stream begins; it ends when the guard is dropped.
-    pub fn long_running(&self, labels: &Labels) -> impl Drop + Send + 'static + use<> {
+    pub fn long_running(&self, labels: &Labels) -> impl Send + 'static + use<> {
         let gauge = self.long_running.get_or_create(&labels.kind()).clone();
         gauge.inc();
         Guard(gauge)
     }
 
     /// A request that reads or writes is being served until the guard is dropped.
-    pub fn in_flight(&self, mutating: bool) -> impl Drop + Send + 'static + use<> {
+    pub fn in_flight(&self, mutating: bool) -> impl Send + 'static + use<> {
         let request_kind = if mutating { "mutating" } else { "readOnly" }.to_owned();
         let gauge = self.in_flight.get_or_create(&InFlight { request_kind }).clone();
         gauge.inc();

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use coracle_api::openapi::OpenApi;
 use coracle_api::resource::Registry;
 use coracle_api::service::{Answer, Operation, Request, Response, Service, UserInfo, WatchStream};
 use coracle_api::status::Status;
@@ -23,6 +24,7 @@ use crate::http::connect::NodeClient;
 use crate::http::health::Readiness;
 use crate::http::limits::InFlight;
 use crate::http::listener;
+use crate::http::nonresource::GIT_VERSION;
 use crate::metrics::{Labels, Metrics};
 use crate::options::ServerOptions;
 use crate::pki::{self, Pki, PkiError};
@@ -99,6 +101,7 @@ impl ApiServer {
             limits: InFlight::new(options.limits),
             nodes,
             discovery: Discovery::default(),
+            openapi: OpenApi::new(GIT_VERSION),
             ready: Readiness::default(),
             shutdown,
         });
@@ -162,7 +165,7 @@ impl Service for ApiServer {
 fn watch_stream(
     watcher: Watcher,
     row: Arc<coracle_api::resource::Resource>,
-    guard: Option<impl Drop + Send + 'static>,
+    guard: Option<impl Send + 'static>,
 ) -> WatchStream {
     use coracle_api::service::WatchEvent;
     let stored = read::is_stored_version(&row);

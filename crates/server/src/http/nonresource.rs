@@ -40,9 +40,9 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound) -> Result<Answer, 
         ["api", version] => discovery::resources(core, &inbound, "", version),
         ["apis", group] => discovery::group(core, &inbound, group),
         ["apis", group, version] => discovery::resources(core, &inbound, group, version),
-        ["openapi", "v2"] => openapi::v2(core, &inbound),
+        ["openapi", "v2"] => openapi::v2(core, &inbound).await,
         ["openapi", "v3"] => openapi::v3_root(core, &inbound),
-        ["openapi", "v3", rest @ ..] => openapi::v3(core, &inbound, &rest.join("/")),
+        ["openapi", "v3", rest @ ..] => openapi::v3(core, &inbound, &rest.join("/")).await,
         [".well-known", "openid-configuration"] => {
             Ok(json(200, &core.tokens.discovery_document(&format!("{}/openid/v1/jwks", core.tokens.issuer()))))
         }

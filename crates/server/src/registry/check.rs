@@ -1,7 +1,7 @@
 //! Validation of an object on its way to the store: metadata, then the kind's own rules. Answers with all mistakes.
 
 use coracle_api::field::{Cursor, ErrorList, FieldError, FieldErrorKind};
-use coracle_api::names;
+use coracle_api::meta;
 use coracle_api::object::Object;
 use coracle_api::resource::Resource;
 use coracle_api::status::Status;
@@ -12,55 +12,31 @@ use super::Call;
 /// A new object.
 pub(crate) fn create(row: &Resource, object: &Object) -> Result<(), Status> {
     with_cursor(row, object, |at, errors| {
-        validate_meta(row, at, errors);
+        meta::validate(at, row.is_namespaced(), row.strategy.name_rule(), errors);
         row.strategy.validate(at, errors);
     })
-}
-
-fn validate_meta(row: &Resource, at: &Cursor<'_>, errors: &mut ErrorList) {
-    let metadata = at.at("metadata");
-    let name = metadata.at("name");
-    if name.is_empty() {
-        errors.required(&name, "name or generateName is required");
-    }
-    for reason in names::object_name(row.strategy.name_rule(), name.str(), false) {
-        errors.invalid(&name, reason);
-    }
-    names::labels(&metadata.at("labels"), errors);
-    names::annotations(&metadata.at("annotations"), errors);
-}
-
-fn validate_meta_update(row: &Resource, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
-    for field in ["name", "namespace", "uid"] {
-        let (new, old) = (new.at("metadata"), old.at("metadata"));
-        let (now, before) = (new.at(field), old.at(field));
-        if now.str() != before.str() {
-            errors.invalid(&now, "field is immutable");
-        }
-    }
-    validate_meta(row, new, errors);
 }
 
 /// An update of the main resource.
 pub(crate) fn update(row: &Resource, new: &Object, old: &Object) -> Result<(), Status> {
     two(row, new, old, |new, old, errors| {
-        validate_meta_update(row, new, old, errors);
+        meta::validate_update(new, old, errors);
         row.strategy.validate_update(new, old, errors);
     })
 }
 
 /// An update by a subresource that changes one part: what is immutable otherwise may change by it.
-pub(crate) fn update_part(row: &Resource, new: &Object, old: &Object) -> Result<(), Status> {
+pub(crate) fn update_part(row: &Resource, part: &str, new: &Object, old: &Object) -> Result<(), Status> {
     two(row, new, old, |new, old, errors| {
-        validate_meta_update(row, new, old, errors);
-        row.strategy.validate(new, errors);
+        meta::validate_update(new, old, errors);
+        row.strategy.validate_subresource_update(part, new, old, errors);
     })
 }
 
 /// An update of `status`.
 pub(crate) fn update_status(row: &Resource, new: &Object, old: &Object) -> Result<(), Status> {
     two(row, new, old, |new, old, errors| {
-        validate_meta_update(row, new, old, errors);
+        meta::validate_update(new, old, errors);
         row.strategy.validate_status_update(new, old, errors);
     })
 }

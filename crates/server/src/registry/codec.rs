@@ -1,10 +1,7 @@
 //! Where the road meets `coracle_api`'s schema and patch code: their errors as Statuses, their findings as warnings.
 
 use coracle_api::object::Object;
-use coracle_api::patch::json::apply_json_patch;
-use coracle_api::patch::merge::apply_merge_patch;
-use coracle_api::patch::strategic::apply_strategic_patch;
-use coracle_api::patch::PatchError;
+use coracle_api::patch::{PatchError, apply_json_patch, apply_merge_patch, apply_strategic_patch};
 use coracle_api::resource::Resource;
 use coracle_api::schema::decode::{self, Mode};
 use coracle_api::service::{FieldValidation, PatchKind};
@@ -15,9 +12,27 @@ use super::Call;
 
 /// Checks the types of an object against the row's schema and drops (or refuses) unknown fields.
 pub(crate) fn decode(call: &mut Call<'_>, object: Object, validation: FieldValidation) -> Result<Object, Status> {
+    decode_as(call, object, validation, Mode::Whole)
+}
+
+/// The same for an applied configuration, in which what is absent has not been said.
+pub(crate) fn decode_partial(
+    call: &mut Call<'_>,
+    object: Object,
+    validation: FieldValidation,
+) -> Result<Object, Status> {
+    decode_as(call, object, validation, Mode::Partial)
+}
+
+fn decode_as(
+    call: &mut Call<'_>,
+    object: Object,
+    validation: FieldValidation,
+    mode: Mode,
+) -> Result<Object, Status> {
     let row = call.row.clone();
     let mut value = object.into_value();
-    let decoded = decode::decode(&mut value, row.schema(), Mode::Whole).map_err(|errors| {
+    let decoded = decode::decode(&mut value, row.schema(), mode).map_err(|errors| {
         if row.custom {
             let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
             let errors: Vec<_> = errors.iter().map(decode::TypeError::field_error).collect();

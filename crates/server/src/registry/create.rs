@@ -55,7 +55,7 @@ pub(crate) async fn insert(
     object.remove(&["metadata", "resourceVersion"]);
     meta::prepare_for_create(&row, &mut object, call.core.clock);
     if !applied {
-        ownership::track(call, None, &mut object, options)?;
+        ownership::track(call, None, &mut object, options);
     }
     let name = object.name().to_owned();
     check::create(&row, &object)?;

@@ -4,7 +4,6 @@ use coracle_api::object::Object;
 use coracle_api::resource::Resource;
 use coracle_clock::{Clock, Timestamp};
 use rand::Rng;
-use serde_json::Value;
 
 /// Fields of metadata that only the server writes.
 const DELETION_TIMESTAMP: [&str; 2] = ["metadata", "deletionTimestamp"];
@@ -124,50 +123,25 @@ pub(crate) fn prepare_for_status_update(row: &Resource, new: &mut Object, old: &
     row.strategy.prepare_for_status_update(new, old);
 }
 
-/// Subresources that speak the parent's kind and change only these parts of it.
-pub(crate) fn parts(row: &Resource, subresource: &str) -> &'static [&'static [&'static str]] {
-    match (row.group.as_ref(), row.plural.as_ref(), subresource) {
-        ("", "pods", "ephemeralcontainers") => &[&["spec", "ephemeralContainers"]],
-        ("", "pods", "resize") => &[&["spec", "containers"], &["spec", "initContainers"], &["spec", "resources"]],
+/// An update by a subresource that speaks the parent's kind and changes one part of it: which, the kind says.
+pub(crate) fn prepare_for_part_update(row: &Resource, subresource: &str, new: &mut Object, old: &Object) {
+    carry_over(new, old);
+    row.strategy.prepare_for_subresource_update(subresource, new, old);
+    let parts: &[&[&str]] = match (row.group.as_ref(), row.plural.as_ref(), subresource) {
         ("", "namespaces", "finalize") => &[&["spec", "finalizers"]],
         ("certificates.k8s.io", "certificatesigningrequests", "approval") => &[&["status", "conditions"]],
         _ => &[],
-    }
-}
-
-/// Takes the parts that the subresource may change from `new`, and all else from `old`.
-pub(crate) fn prepare_for_part_update(row: &Resource, subresource: &str, new: &mut Object, old: &Object) {
-    let mut next = old.clone();
-    for path in parts(row, subresource) {
-        copy(&mut next, new, path);
-    }
-    if subresource == "resize" {
-        keep_all_but_resources(&mut next, old);
-    }
-    copy(&mut next, new, &["metadata", "resourceVersion"]);
-    if row.has_generation && row.strategy.changes_generation(&next, old) {
-        next.set(&GENERATION, old.generation() + 1);
-    }
-    *new = next;
-}
-
-/// A resize changes containers' resources and restart policies for them, by container name.
-fn keep_all_but_resources(new: &mut Object, old: &Object) {
-    for list in ["containers", "initContainers"] {
-        let wanted = new.array(&["spec", list]).to_vec();
-        let mut kept = old.array(&["spec", list]).to_vec();
-        for container in kept.iter_mut().filter_map(Value::as_object_mut) {
-            let same = wanted.iter().find(|w| w.get("name") == container.get("name"));
-            for field in ["resources", "resizePolicy"] {
-                match same.and_then(|w| w.get(field)) {
-                    Some(value) => container.insert(field.into(), value.clone()),
-                    None => container.remove(field),
-                };
-            }
+    };
+    if !parts.is_empty() {
+        let mut next = old.clone();
+        for path in parts {
+            copy(&mut next, new, path);
         }
-        if !kept.is_empty() {
-            new.set(&["spec", list], kept);
-        }
+        copy(&mut next, new, &["metadata", "resourceVersion"]);
+        *new = next;
+    }
+    if row.has_generation && row.strategy.changes_generation(new, old) {
+        new.set(&GENERATION, old.generation() + 1);
     }
 }
 
@@ -207,30 +181,6 @@ pub(crate) fn has_finalizers(row: &Resource, object: &Object) -> bool {
 
 pub(crate) fn is_namespace(row: &Resource) -> bool {
     row.group.is_empty() && row.plural == "namespaces"
-}
-
-/// Whether two states of an object differ in more than what every write touches: the version and the times in
-/// managedFields.
-pub(crate) fn same_content(a: &Object, b: &Object) -> bool {
-    fn managed(o: &Object) -> Vec<Value> {
-        let mut entries = o.array(&["metadata", "managedFields"]).to_vec();
-        for entry in &mut entries {
-            if let Some(entry) = entry.as_object_mut() {
-                entry.remove("time");
-            }
-        }
-        entries
-    }
-    let meta = |o: &Object| o.get(&["metadata"]).and_then(Value::as_object).cloned().unwrap_or_default();
-    if a.0.len() != b.0.len() || a.0.iter().any(|(k, v)| k != "metadata" && b.0.get(k) != Some(v)) {
-        return false;
-    }
-    let strip = |mut m: serde_json::Map<String, Value>| {
-        m.remove("resourceVersion");
-        m.remove("managedFields");
-        m
-    };
-    strip(meta(a)) == strip(meta(b)) && managed(a) == managed(b)
 }
 
 #[cfg(test)]

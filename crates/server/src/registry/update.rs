@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use coracle_api::object::{Object, StoredObject};
+use coracle_api::patch::managed;
 use coracle_api::service::WriteOptions;
 use coracle_api::status::Status;
 use coracle_store::{Compare, Op, Txn, TxnResult};
@@ -81,17 +82,17 @@ pub(crate) async fn revise(
     }
     match subresource.as_str() {
         "status" => meta::prepare_for_status_update(&row, &mut new, old),
-        part if !meta::parts(&row, part).is_empty() => meta::prepare_for_part_update(&row, part, &mut new, old),
-        _ => meta::prepare_for_update(&row, &mut new, old),
+        "" | "scale" => meta::prepare_for_update(&row, &mut new, old),
+        part => meta::prepare_for_part_update(&row, part, &mut new, old),
     }
     new.set(&["metadata", "resourceVersion"], old.resource_version());
     if tracking == Tracking::Update {
-        ownership::track(call, Some(old), &mut new, options)?;
+        ownership::track(call, Some(old), &mut new, options);
     }
     match subresource.as_str() {
         "status" => check::update_status(&row, &new, old)?,
-        part if !meta::parts(&row, part).is_empty() => check::update_part(&row, &new, old)?,
-        _ => check::update(&row, &new, old)?,
+        "" | "scale" => check::update(&row, &new, old)?,
+        part => check::update_part(&row, part, &new, old)?,
     }
     for warning in row.strategy.warnings(&new, Some(old)) {
         call.warn(warning);
@@ -102,7 +103,9 @@ pub(crate) async fn revise(
     if meta::deletion_is_complete(&row, &new) {
         return remove(call, key, current, new, options.dry_run).await;
     }
-    if meta::same_content(&new, old) {
+    // A write that changes nothing but times is none.
+    managed::ignore_times(old, &mut new);
+    if new == *old {
         return Ok(Commit::Done(read::in_version(&row, &current.stored)?));
     }
     commit(call, key, new, Some(current), options.dry_run).await
