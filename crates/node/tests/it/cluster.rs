@@ -14,7 +14,7 @@ use coracle_runtime::{Archive, Engine, EngineConfig, PodRuntime};
 use coracle_server::{Identity, PkiDir};
 use coracle_testkit::TestCluster;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod, ServiceAccount};
 use serde_json::{Value, json};
 
 pub const IMAGE: &str = "busybox:test";
@@ -63,6 +63,7 @@ impl Node {
         )
         .await;
         let client = cluster.client.clone();
+        account(&client).await;
         Self {
             cluster,
             client,
@@ -165,6 +166,28 @@ impl Node {
             .expect("the pod is never removed");
     }
 
+    /// Waits for an event of this reason.
+    pub async fn event(&self, reason: &str) {
+        let mut events = self
+            .client
+            .namespaced::<Event>("default")
+            .watch(&ListOptions::default())
+            .await
+            .unwrap();
+        let find = async {
+            while let Some(event) = events.next().await {
+                if let WatchEvent::Added(event) = event.unwrap()
+                    && event.reason.as_deref() == Some(reason)
+                {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, find)
+            .await
+            .unwrap_or_else(|_| panic!("no event {reason}"));
+    }
+
     /// Takes everything down and looks that nothing is left.
     pub async fn end(self) {
         self.stop.cancel();
@@ -179,6 +202,22 @@ impl Node {
             "mounts are left: {mounts}"
         );
     }
+}
+
+/// Waits for the default service account, without which no pod is admitted.
+async fn account(client: &Client) {
+    let accounts = client.namespaced::<ServiceAccount>("default");
+    let mut events = accounts.watch(&ListOptions::default()).await.unwrap();
+    let find = async {
+        while let Some(event) = events.next().await {
+            if let WatchEvent::Added(account) = event.unwrap()
+                && account.metadata.name.as_deref() == Some("default")
+            {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, find).await.expect("no default service account");
 }
 
 async fn agent(
@@ -242,6 +281,8 @@ fn busybox() -> Vec<u8> {
         header.set_mode(mode);
         header.set_size(bytes.len() as u64);
         header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
         match link {
             Some(link) => layer.append_link(&mut header, name, link).unwrap(),
             None => layer.append_data(&mut header, name, bytes).unwrap(),

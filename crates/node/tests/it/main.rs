@@ -9,19 +9,19 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
 
-type Case = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
+type Case = (&'static str, Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>);
 
 macro_rules! cases {
-    ($($name:ident),* $(,)?) => { [$((stringify!($name), (|| Box::pin(pods::$name())) as fn() -> _)),*] };
+    ($($name:ident),* $(,)?) => { vec![$((stringify!($name), Box::new(|| Box::pin(pods::$name())))),*] };
 }
 
 fn main() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == "shim") {
-        return coracle_runtime::shim_main(arguments);
+        coracle_runtime::shim_main(arguments);
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let cases: [Case; 6] = cases![
+    let cases: Vec<Case> = cases![
         a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_behind,
         its_log_is_served_to_the_api_server_and_to_nobody_else,
         volumes_follow_their_config_map_in_a_running_pod,

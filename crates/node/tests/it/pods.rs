@@ -7,7 +7,7 @@ use bytes::Bytes;
 use coracle_client::Patch;
 use coracle_runtime::PodRuntime;
 use http_body_util::{BodyExt, Empty};
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Node as ApiNode, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node as ApiNode, Pod, Secret};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -143,22 +143,8 @@ pub async fn a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_
     assert!(!dir.exists());
     assert_eq!(node.engine.sandboxes().await.len(), 0);
     assert_eq!(node.engine.containers().await.len(), 0);
-    let reasons = async || {
-        let events = node
-            .client
-            .namespaced::<Event>("default")
-            .list(&Default::default())
-            .await
-            .unwrap();
-        events.items.iter().filter_map(|e| e.reason.clone()).collect::<Vec<_>>()
-    };
-    let begun = Instant::now();
-    while !["Pulled", "Created", "Started", "Killing"]
-        .iter()
-        .all(|r| futures::executor::block_on(reasons()).contains(&(*r).to_owned()))
-    {
-        assert!(begun.elapsed() < Duration::from_secs(10));
-        tokio::task::yield_now().await;
+    for wanted in ["Pulled", "Created", "Started", "Killing"] {
+        node.event(wanted).await;
     }
     node.end().await;
 }
