@@ -44,11 +44,18 @@ impl Cgroups {
     }
 
     fn from_mountinfo(mountinfo: &str) -> Self {
-        let mut found = Self { v1: Vec::new(), unified: None };
+        let mut found = Self {
+            v1: Vec::new(),
+            unified: None,
+        };
         for line in mountinfo.lines() {
-            let Some((mount, filesystem)) = line.split_once(" - ") else { continue };
+            let Some((mount, filesystem)) = line.split_once(" - ") else {
+                continue;
+            };
             let mut mount = mount.split(' ');
-            let (Some(root), Some(point)) = (mount.nth(3), mount.next()) else { continue };
+            let (Some(root), Some(point)) = (mount.nth(3), mount.next()) else {
+                continue;
+            };
             let point = PathBuf::from(point);
             // A bind mount of a part of a hierarchy, or one outside the usual place, is someone else's.
             if root.contains("/../") || !point.starts_with("/sys/fs/cgroup") {
@@ -65,7 +72,10 @@ impl Cgroups {
                         .filter(|o| !o.starts_with("release_agent"))
                         .map(str::to_owned)
                         .collect();
-                    found.v1.push(Hierarchy { mount: point, controllers });
+                    found.v1.push(Hierarchy {
+                        mount: point,
+                        controllers,
+                    });
                 }
                 _ => {}
             }
@@ -163,7 +173,11 @@ impl Cgroups {
         }
         // Each round kills what the last one's victims managed to fork. Two rounds are usual, none endless.
         for _ in 0..100 {
-            let processes: Vec<i32> = self.processes(group).into_iter().filter(|pid| Some(*pid) != spare).collect();
+            let processes: Vec<i32> = self
+                .processes(group)
+                .into_iter()
+                .filter(|pid| Some(*pid) != spare)
+                .collect();
             if processes.is_empty() {
                 return Ok(());
             }
@@ -210,8 +224,14 @@ impl Cgroups {
 
     /// How many processes of the group the kernel has killed for want of memory.
     pub(crate) fn oom_kills(&self, group: &str) -> u64 {
-        let Some(directory) = self.directory("memory", group) else { return 0 };
-        let file = if self.is_v2() { "memory.events" } else { "memory.oom_control" };
+        let Some(directory) = self.directory("memory", group) else {
+            return 0;
+        };
+        let file = if self.is_v2() {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
         stats::keyed(&directory.join(file), "oom_kill").unwrap_or(0)
     }
 
@@ -230,7 +250,12 @@ fn join(mount: &Path, group: &str) -> PathBuf {
 
 fn collect_processes(directory: &Path, found: &mut Vec<i32>) {
     if let Ok(processes) = fs::read_to_string(directory.join("cgroup.procs")) {
-        found.extend(processes.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+        found.extend(
+            processes
+                .lines()
+                .filter_map(|line| line.parse::<i32>().ok())
+                .filter(|pid| *pid > 0),
+        );
     }
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
@@ -322,7 +347,10 @@ mod tests {
         assert_eq!(host.v1.len(), 2);
         assert_eq!(host.v1[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(host.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
-        assert_eq!(host.directory("cpuacct", "/a/b"), Some("/sys/fs/cgroup/cpu,cpuacct/a/b".into()));
+        assert_eq!(
+            host.directory("cpuacct", "/a/b"),
+            Some("/sys/fs/cgroup/cpu,cpuacct/a/b".into())
+        );
     }
 
     #[test]

@@ -65,7 +65,10 @@ impl EngineConfig {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
-            shim: Program { path: "/proc/self/exe".into(), arguments: vec!["shim".into()] },
+            shim: Program {
+                path: "/proc/self/exe".into(),
+                arguments: vec!["shim".into()],
+            },
             oci_runtime: None,
             registries: RegistryConfig::default(),
             clock: Clock::system(),
@@ -236,7 +239,9 @@ async fn lock(config: &EngineConfig) -> Result<File> {
             }
             Err(std::fs::TryLockError::WouldBlock) => {
                 let path = root.display();
-                return Err(Error::Failed(format!("{path} is in use by another engine; stop it first")));
+                return Err(Error::Failed(format!(
+                    "{path} is in use by another engine; stop it first"
+                )));
             }
             Err(std::fs::TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
         }
@@ -264,12 +269,21 @@ impl Inner {
 
     fn containers_of(&self, sandbox: &SandboxId) -> Vec<Arc<ContainerEntry>> {
         let state = self.state.lock();
-        state.containers.values().filter(|c| c.record.lock().sandbox == *sandbox).cloned().collect()
+        state
+            .containers
+            .values()
+            .filter(|c| c.record.lock().sandbox == *sandbox)
+            .cloned()
+            .collect()
     }
 
     fn emit(&self, kind: EventKind, sandbox: &SandboxId, container: Option<&ContainerId>) {
         // Nobody listening is fine.
-        let _ = self.events.send(Event { kind, sandbox: sandbox.clone(), container: container.cloned() });
+        let _ = self.events.send(Event {
+            kind,
+            sandbox: sandbox.clone(),
+            container: container.cloned(),
+        });
     }
 
     /// Takes over what a shim says of a container.
@@ -301,7 +315,11 @@ impl Inner {
 
     fn pinned_layers(&self) -> HashSet<String> {
         let state = self.state.lock();
-        state.containers.values().flat_map(|c| c.record.lock().layers.clone()).collect()
+        state
+            .containers
+            .values()
+            .flat_map(|c| c.record.lock().layers.clone())
+            .collect()
     }
 }
 

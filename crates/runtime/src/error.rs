@@ -33,7 +33,11 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     #[error("image {reference:?} has no manifest for {platform}; its platforms: {available}")]
-    PlatformNotFound { reference: String, platform: String, available: String },
+    PlatformNotFound {
+        reference: String,
+        platform: String,
+        available: String,
+    },
     #[error("{what} is corrupt: {reason}; fetch or export it again")]
     CorruptImage { what: String, reason: String },
     #[error("image {reference:?} is used by container {container}; remove the container first")]
@@ -48,7 +52,11 @@ pub enum Error {
     #[error("no container {0}")]
     NoSuchContainer(String),
     #[error("container {id} is {state}, not {wanted}")]
-    WrongContainerState { id: String, state: String, wanted: &'static str },
+    WrongContainerState {
+        id: String,
+        state: String,
+        wanted: &'static str,
+    },
     #[error("invalid configuration: {0}")]
     InvalidConfig(String),
 
@@ -58,7 +66,11 @@ pub enum Error {
     #[error("{0}")]
     StartFailed(String),
     #[error("command did not end within {limit:?}")]
-    ExecTimeout { limit: std::time::Duration, stdout: Vec<u8>, stderr: Vec<u8> },
+    ExecTimeout {
+        limit: std::time::Duration,
+        stdout: Vec<u8>,
+        stderr: Vec<u8>,
+    },
 
     #[error("the pod's shim does not answer: {reason}")]
     Shim {
@@ -83,11 +95,18 @@ impl Error {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(E) -> Error {
         let path = path.into();
-        move |source| Error::Io { operation, path, source: source.into() }
+        move |source| Error::Io {
+            operation,
+            path,
+            source: source.into(),
+        }
     }
 
     pub(crate) fn corrupt(what: impl Into<String>, reason: impl std::fmt::Display) -> Error {
-        Error::CorruptImage { what: what.into(), reason: reason.to_string() }
+        Error::CorruptImage {
+            what: what.into(),
+            reason: reason.to_string(),
+        }
     }
 
     /// The error and its sources in one line, for a status message.

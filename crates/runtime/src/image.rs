@@ -85,11 +85,16 @@ pub type ProgressSink = Option<Arc<dyn Fn(Progress) + Send + Sync>>;
 
 /// A name in full: `busybox` is `docker.io/library/busybox:latest`.
 pub(crate) fn parse_reference(reference: &str) -> Result<oci_client::Reference> {
-    let invalid = |reason: String| Error::InvalidImageReference { reference: reference.to_owned(), reason };
+    let invalid = |reason: String| Error::InvalidImageReference {
+        reference: reference.to_owned(),
+        reason,
+    };
     if reference.is_empty() {
         return Err(invalid("it is empty".to_owned()));
     }
-    reference.parse::<oci_client::Reference>().map_err(|error| invalid(error.to_string()))
+    reference
+        .parse::<oci_client::Reference>()
+        .map_err(|error| invalid(error.to_string()))
 }
 
 /// The hexadecimal digits of an image id given as `sha256:...` or bare.
@@ -105,10 +110,19 @@ mod tests {
 
     #[test]
     fn short_names_are_completed() {
-        assert_eq!(parse_reference("busybox").unwrap().whole(), "docker.io/library/busybox:latest");
+        assert_eq!(
+            parse_reference("busybox").unwrap().whole(),
+            "docker.io/library/busybox:latest"
+        );
         assert_eq!(parse_reference("a/b:1").unwrap().whole(), "docker.io/a/b:1");
-        assert_eq!(parse_reference("localhost:5000/b").unwrap().whole(), "localhost:5000/b:latest");
-        assert!(matches!(parse_reference("Not Valid"), Err(Error::InvalidImageReference { .. })));
+        assert_eq!(
+            parse_reference("localhost:5000/b").unwrap().whole(),
+            "localhost:5000/b:latest"
+        );
+        assert!(matches!(
+            parse_reference("Not Valid"),
+            Err(Error::InvalidImageReference { .. })
+        ));
         assert!(parse_reference("").is_err());
     }
 

@@ -59,7 +59,11 @@ struct Arguments {
 
 impl Arguments {
     fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
-        let mut parsed = Self { root: "/run/coracle/oci".into(), bundle: ".".into(), ..Self::default() };
+        let mut parsed = Self {
+            root: "/run/coracle/oci".into(),
+            bundle: ".".into(),
+            ..Self::default()
+        };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let text = argument.to_string_lossy().into_owned();
@@ -156,13 +160,20 @@ impl Arguments {
         let root = self.root.join(format!(".exec-{}", std::process::id()));
         let directory = root.join(&self.id);
         fs::create_dir_all(&directory)?;
-        let result = fs::copy(self.root.join(&self.id).join("state.json"), directory.join("state.json"))
-            .map_err(Failure::from)
-            .and_then(|_| {
-                let builder = self.builder(&root, PodExecutor::for_exec(seccomp))?;
-                builder.as_tenant().with_detach(true).with_process(self.process.clone()).build()?;
-                Ok(())
-            });
+        let result = fs::copy(
+            self.root.join(&self.id).join("state.json"),
+            directory.join("state.json"),
+        )
+        .map_err(Failure::from)
+        .and_then(|_| {
+            let builder = self.builder(&root, PodExecutor::for_exec(seccomp))?;
+            builder
+                .as_tenant()
+                .with_detach(true)
+                .with_process(self.process.clone())
+                .build()?;
+            Ok(())
+        });
         let _ = fs::remove_dir_all(&root);
         result
     }
@@ -196,7 +207,12 @@ fn explain(failure: &dyn StdError) -> String {
         Some(start) => {
             let reason = &text[start..];
             // Buffers of fixed size cross process boundaries on the way here, so cut at what cannot be text.
-            reason.split(['\0', '\n']).next().unwrap_or(reason).trim_end_matches(['"', ')', '\\']).to_owned()
+            reason
+                .split(['\0', '\n'])
+                .next()
+                .unwrap_or(reason)
+                .trim_end_matches(['"', ')', '\\'])
+                .to_owned()
         }
         None => text,
     }

@@ -5,9 +5,9 @@
 //! its life. It knows nothing of images or pods' specifications, and uses no threads, so that it may fork at any time.
 
 mod container;
+mod log;
 mod namespaces;
 pub(crate) mod protocol;
-mod log;
 mod server;
 pub(crate) mod wire;
 
@@ -74,7 +74,11 @@ fn start(directory: &Path) -> io::Result<(ShimIdentity, server::Server)> {
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     std::env::set_current_dir("/")?;
     silence(0)?;
-    let log = File::options().append(true).create(true).mode(0o600).open(directory.join("shim.log"))?;
+    let log = File::options()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(directory.join("shim.log"))?;
     dup2(log.as_raw_fd(), 2)?;
     drop(log);
     let _ = prctl::set_name(c"coracle-shim");

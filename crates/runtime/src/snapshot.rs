@@ -23,7 +23,13 @@ pub(crate) fn mount_rootfs(layers_directory: &Path, layers: &[String], container
     let target = container.join("rootfs");
     if layers.is_empty() {
         // An image of nothing: the container's own directory is all there is.
-        return Ok(mount(Some(&container.join("upper")), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?);
+        return Ok(mount(
+            Some(&container.join("upper")),
+            &target,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )?);
     }
     let top = fs::metadata(layers_directory.join(&layers[layers.len() - 1]))?;
     // The merged root shows the attributes of the upper directory, which should be the image's.
@@ -44,7 +50,13 @@ pub(crate) fn mount_rootfs(layers_directory: &Path, layers: &[String], container
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_FS)?;
             nix::unistd::chdir(layers_directory)?;
-            mount(Some("overlay"), &target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+            mount(
+                Some("overlay"),
+                &target,
+                Some("overlay"),
+                MsFlags::empty(),
+                Some(options.as_str()),
+            )
         });
         match thread.join() {
             Ok(result) => Ok(result?),
@@ -58,7 +70,13 @@ pub(crate) fn mount_shm(target: &Path, size: u64) -> io::Result<()> {
     fs::create_dir_all(target)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let options = format!("mode=1777,size={size}");
-    Ok(mount(Some("shm"), target, Some("tmpfs"), flags, Some(options.as_str()))?)
+    Ok(mount(
+        Some("shm"),
+        target,
+        Some("tmpfs"),
+        flags,
+        Some(options.as_str()),
+    )?)
 }
 
 /// Unmounts everything stacked at `target`. Absent or not mounted is fine.
@@ -90,7 +108,11 @@ pub(crate) fn unmount_below(directory: &Path) -> io::Result<()> {
 
 /// mountinfo writes blanks and backslashes as octal numbers.
 fn unescape(field: &str) -> String {
-    field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    field
+        .replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
 }
 
 /// Options that keep upper directories usable as lower ones and on any kernel, where the kernel knows them.
@@ -111,11 +133,19 @@ pub(crate) fn mount_of(path: &Path) -> io::Result<(std::path::PathBuf, Vec<Strin
     let mut best: Option<(std::path::PathBuf, Vec<String>)> = None;
     for line in mountinfo.lines() {
         let fields: Vec<&str> = line.split(' ').collect();
-        let Some(point) = fields.get(4).map(|point| std::path::PathBuf::from(unescape(point))) else { continue };
+        let Some(point) = fields.get(4).map(|point| std::path::PathBuf::from(unescape(point))) else {
+            continue;
+        };
         // Of mounts on one another, the last is the one that is seen.
-        let deeper = best.as_ref().is_none_or(|(known, _)| point.components().count() >= known.components().count());
+        let deeper = best
+            .as_ref()
+            .is_none_or(|(known, _)| point.components().count() >= known.components().count());
         if path.starts_with(&point) && deeper {
-            let tags = fields[6..].iter().take_while(|field| **field != "-").map(|tag| (*tag).to_owned()).collect();
+            let tags = fields[6..]
+                .iter()
+                .take_while(|field| **field != "-")
+                .map(|tag| (*tag).to_owned())
+                .collect();
             best = Some((point, tags));
         }
     }

@@ -92,7 +92,11 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Value> {
     if let Some(profile) = security.apparmor_profile.as_deref().filter(|_| !security.privileged) {
         process["apparmorProfile"] = json!(profile);
     }
-    let propagates = input.config.mounts.iter().any(|m| m.propagation == Propagation::Bidirectional);
+    let propagates = input
+        .config
+        .mounts
+        .iter()
+        .any(|m| m.propagation == Propagation::Bidirectional);
     let mut linux = json!({
         "cgroupsPath": input.cgroup,
         "namespaces": namespaces(input),
@@ -148,10 +152,24 @@ fn resources(limits: &Resources, devices: Vec<Value>) -> Value {
     set(&mut cpu, "shares", limits.cpu_shares.filter(|shares| *shares > 0));
     set(&mut cpu, "quota", limits.cpu_quota.filter(|quota| *quota != 0));
     set(&mut cpu, "period", limits.cpu_period.filter(|period| *period > 0));
-    set(&mut cpu, "cpus", limits.cpuset_cpus.as_deref().filter(|cpus| !cpus.is_empty()));
-    set(&mut cpu, "mems", limits.cpuset_mems.as_deref().filter(|mems| !mems.is_empty()));
+    set(
+        &mut cpu,
+        "cpus",
+        limits.cpuset_cpus.as_deref().filter(|cpus| !cpus.is_empty()),
+    );
+    set(
+        &mut cpu,
+        "mems",
+        limits.cpuset_mems.as_deref().filter(|mems| !mems.is_empty()),
+    );
     set(&mut memory, "limit", limits.memory_limit.filter(|limit| *limit != 0));
-    set(&mut memory, "swap", limits.memory_swap_limit.filter(|limit| *limit != 0 && swap_is_accounted()));
+    set(
+        &mut memory,
+        "swap",
+        limits
+            .memory_swap_limit
+            .filter(|limit| *limit != 0 && swap_is_accounted()),
+    );
     let mut all = json!({ "devices": devices, "cpu": cpu, "memory": memory });
     if let Some(limit) = limits.pids_limit {
         all["pids"] = json!({ "limit": limit });
@@ -183,7 +201,9 @@ fn oom_score_adj(wanted: i32, bounding: u64) -> i32 {
     if bounding & (1 << CAP_SYS_RESOURCE) != 0 {
         return wanted;
     }
-    let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok());
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj")
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     wanted.max(own.unwrap_or(0))
 }
 

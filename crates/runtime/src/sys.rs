@@ -16,17 +16,14 @@ use nix::unistd::Pid;
 
 /// Tells a terminal how large its window is.
 pub(crate) fn set_terminal_size(terminal: &impl AsFd, columns: u16, rows: u16) -> io::Result<()> {
-    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the descriptor is open for the call and `size` is a valid winsize that the kernel only reads.
     check(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &size) })
-}
-
-/// Sets an extended attribute of an open file.
-pub(crate) fn set_xattr(file: &impl AsFd, name: &CStr, value: &[u8]) -> io::Result<()> {
-    // SAFETY: `name` is NUL-terminated, `value` points to `value.len()` readable bytes, the descriptor is open.
-    check(unsafe {
-        libc::fsetxattr(file.as_fd().as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-    })
 }
 
 /// Sets an extended attribute of what `path` names, following symbolic links.
@@ -120,14 +117,6 @@ pub(crate) fn close_from(first: RawFd) {
     }
 }
 
-/// Makes every descriptor from `first` on close on exec.
-pub(crate) fn close_on_exec_from(first: RawFd) {
-    // SAFETY: sets a flag on descriptors; nothing is closed now.
-    unsafe {
-        libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
-    }
-}
-
 /// Default actions for every signal that Rust or the shim changed, and none blocked.
 pub(crate) fn reset_signals() {
     for signal in [libc::SIGPIPE, libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
@@ -155,7 +144,9 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
 }
 
 pub(crate) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// The capabilities that this process can give away, as a bit mask.
@@ -194,5 +185,9 @@ pub(crate) fn write_durable(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

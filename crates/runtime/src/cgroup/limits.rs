@@ -8,7 +8,11 @@ use super::Cgroups;
 use crate::container::Resources;
 
 pub(super) fn write(cgroups: &Cgroups, group: &str, resources: &Resources) -> io::Result<()> {
-    if cgroups.is_v2() { write_v2(cgroups, group, resources) } else { write_v1(cgroups, group, resources) }
+    if cgroups.is_v2() {
+        write_v2(cgroups, group, resources)
+    } else {
+        write_v1(cgroups, group, resources)
+    }
 }
 
 fn write_v1(cgroups: &Cgroups, group: &str, r: &Resources) -> io::Result<()> {
@@ -18,8 +22,16 @@ fn write_v1(cgroups: &Cgroups, group: &str, r: &Resources) -> io::Result<()> {
         put(&cpu, "cpu.cfs_quota_us", r.cpu_quota)?;
     }
     if let Some(cpuset) = cgroups.directory("cpuset", group) {
-        put(&cpuset, "cpuset.cpus", r.cpuset_cpus.as_deref().filter(|v| !v.is_empty()))?;
-        put(&cpuset, "cpuset.mems", r.cpuset_mems.as_deref().filter(|v| !v.is_empty()))?;
+        put(
+            &cpuset,
+            "cpuset.cpus",
+            r.cpuset_cpus.as_deref().filter(|v| !v.is_empty()),
+        )?;
+        put(
+            &cpuset,
+            "cpuset.mems",
+            r.cpuset_mems.as_deref().filter(|v| !v.is_empty()),
+        )?;
     }
     if let Some(memory) = cgroups.directory("memory", group) {
         let swap_file = memory.join("memory.memsw.limit_in_bytes").exists();
@@ -51,18 +63,39 @@ fn write_v1(cgroups: &Cgroups, group: &str, r: &Resources) -> io::Result<()> {
 }
 
 fn write_v2(cgroups: &Cgroups, group: &str, r: &Resources) -> io::Result<()> {
-    let Some(directory) = cgroups.directory("", group) else { return Ok(()) };
+    let Some(directory) = cgroups.directory("", group) else {
+        return Ok(());
+    };
     put(&directory, "cpu.weight", r.cpu_shares.map(weight))?;
     if r.cpu_quota.is_some() || r.cpu_period.is_some() {
-        let quota = r.cpu_quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
-        put(&directory, "cpu.max", Some(format!("{quota} {}", r.cpu_period.unwrap_or(100_000))))?;
+        let quota = r
+            .cpu_quota
+            .filter(|quota| *quota > 0)
+            .map_or("max".to_owned(), |quota| quota.to_string());
+        put(
+            &directory,
+            "cpu.max",
+            Some(format!("{quota} {}", r.cpu_period.unwrap_or(100_000))),
+        )?;
     }
-    put(&directory, "cpuset.cpus", r.cpuset_cpus.as_deref().filter(|v| !v.is_empty()))?;
-    put(&directory, "cpuset.mems", r.cpuset_mems.as_deref().filter(|v| !v.is_empty()))?;
+    put(
+        &directory,
+        "cpuset.cpus",
+        r.cpuset_cpus.as_deref().filter(|v| !v.is_empty()),
+    )?;
+    put(
+        &directory,
+        "cpuset.mems",
+        r.cpuset_mems.as_deref().filter(|v| !v.is_empty()),
+    )?;
     put(&directory, "memory.max", r.memory_limit.map(limit_or_max))?;
     if let (Some(limit), Some(both)) = (r.memory_limit, r.memory_swap_limit) {
         // v2 limits swap alone where v1 limits both together.
-        put(&directory, "memory.swap.max", Some(limit_or_max(if both < 0 { -1 } else { (both - limit).max(0) })))?;
+        put(
+            &directory,
+            "memory.swap.max",
+            Some(limit_or_max(if both < 0 { -1 } else { (both - limit).max(0) })),
+        )?;
     }
     put(&directory, "pids.max", r.pids_limit.map(limit_or_max))?;
     for (size, limit) in &r.hugepage_limits {
@@ -70,7 +103,10 @@ fn write_v2(cgroups: &Cgroups, group: &str, r: &Resources) -> io::Result<()> {
     }
     for (file, value) in &r.unified {
         if file.contains('/') {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a cgroup file's name holds no slash"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a cgroup file's name holds no slash",
+            ));
         }
         put(&directory, file, Some(value))?;
     }
@@ -83,7 +119,11 @@ pub(crate) fn weight(shares: u64) -> u64 {
 }
 
 fn limit_or_max(limit: i64) -> String {
-    if limit <= 0 { "max".to_owned() } else { limit.to_string() }
+    if limit <= 0 {
+        "max".to_owned()
+    } else {
+        limit.to_string()
+    }
 }
 
 fn put(directory: &Path, file: &str, value: Option<impl ToString>) -> io::Result<()> {

@@ -41,12 +41,16 @@ pub(super) fn read(cgroups: &Cgroups, group: &str) -> io::Result<Usage> {
     }
     usage.memory = number(&memory.join("memory.usage_in_bytes"))?;
     let stat = fs::read_to_string(memory.join("memory.stat"))?;
-    usage.working_set = usage.memory.saturating_sub(value(&stat, "total_inactive_file").unwrap_or(0));
+    usage.working_set = usage
+        .memory
+        .saturating_sub(value(&stat, "total_inactive_file").unwrap_or(0));
     usage.rss = value(&stat, "total_rss").unwrap_or(0);
     usage.page_faults = value(&stat, "total_pgfault").unwrap_or(0);
     usage.major_page_faults = value(&stat, "total_pgmajfault").unwrap_or(0);
     usage.swap = value(&stat, "total_swap").unwrap_or(0);
-    usage.memory_limit = number(&memory.join("memory.limit_in_bytes")).ok().filter(|limit| *limit < NO_LIMIT);
+    usage.memory_limit = number(&memory.join("memory.limit_in_bytes"))
+        .ok()
+        .filter(|limit| *limit < NO_LIMIT);
     if let Some(cpu) = cgroups.directory("cpuacct", group) {
         usage.cpu_ns = number(&cpu.join("cpuacct.usage")).unwrap_or(0);
     }
@@ -59,7 +63,9 @@ pub(super) fn read(cgroups: &Cgroups, group: &str) -> io::Result<Usage> {
 /// A file that holds one number.
 fn number(file: &Path) -> io::Result<u64> {
     let text = fs::read_to_string(file)?;
-    text.trim().parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    text.trim()
+        .parse()
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// The number after `key` in a file of keys and numbers.
@@ -68,7 +74,8 @@ pub(super) fn keyed(file: &Path, key: &str) -> Option<u64> {
 }
 
 fn value(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -77,7 +84,10 @@ mod tests {
 
     #[test]
     fn a_key_is_matched_whole() {
-        assert_eq!(value("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "oom_kill"), Some(3));
+        assert_eq!(
+            value("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "oom_kill"),
+            Some(3)
+        );
         assert_eq!(value("oom_kill_disable 1\n", "oom_kill"), None);
     }
 }

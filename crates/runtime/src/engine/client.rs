@@ -28,7 +28,10 @@ pub struct ShimClient {
 
 impl ShimClient {
     pub(super) fn new(directory: &Path, clock: Clock) -> Self {
-        Self { directory: directory.to_owned(), clock }
+        Self {
+            directory: directory.to_owned(),
+            clock,
+        }
     }
 
     pub(super) fn connect(&self) -> Result<Connection> {
@@ -41,7 +44,11 @@ impl ShimClient {
             UnixStream::from_std(stream)
         };
         let stream = connect().map_err(|error| unreachable("it cannot be connected to", error))?;
-        Ok(Connection { stream, buffer: Vec::new(), descriptors: VecDeque::new() })
+        Ok(Connection {
+            stream,
+            buffer: Vec::new(),
+            descriptors: VecDeque::new(),
+        })
     }
 
     /// One request and its answer; an error of the shim's becomes one of ours.
@@ -57,17 +64,29 @@ impl ShimClient {
             match connection.receive().await? {
                 Some(Reply::Error { kind, message }) => Err(explain(kind, message)),
                 Some(reply) => Ok((reply, connection)),
-                None => Err(Error::Shim { reason: "it ended".to_owned(), source: None }),
+                None => Err(Error::Shim {
+                    reason: "it ended".to_owned(),
+                    source: None,
+                }),
             }
         };
         match self.clock.timeout(ANSWER_LIMIT, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(Error::Shim { reason: format!("no answer within {ANSWER_LIMIT:?}"), source: None }),
+            Err(_) => Err(Error::Shim {
+                reason: format!("no answer within {ANSWER_LIMIT:?}"),
+                source: None,
+            }),
         }
     }
 
     pub(crate) async fn resize(&self, container: &ContainerId, columns: u16, rows: u16) -> Result<()> {
-        self.call(&Request::Resize { container: container.to_string(), columns, rows }).await.map(|_| ())
+        self.call(&Request::Resize {
+            container: container.to_string(),
+            columns,
+            rows,
+        })
+        .await
+        .map(|_| ())
     }
 }
 
@@ -100,10 +119,13 @@ impl Connection {
             if let Some(reply) = decode(&mut self.buffer).map_err(failed)? {
                 return Ok(Some(reply));
             }
-            let Self { stream, buffer, descriptors } = self;
-            let receive = || {
-                wire::receive(&*stream, buffer, descriptors)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
-            };
+            let Self {
+                stream,
+                buffer,
+                descriptors,
+            } = self;
+            let receive =
+                || wire::receive(&*stream, buffer, descriptors)?.ok_or_else(|| io::ErrorKind::WouldBlock.into());
             match stream.async_io(Interest::READABLE, receive).await {
                 Ok(0) => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
@@ -118,7 +140,10 @@ impl Connection {
 }
 
 fn unreachable(reason: &str, source: io::Error) -> Error {
-    Error::Shim { reason: reason.to_owned(), source: Some(source) }
+    Error::Shim {
+        reason: reason.to_owned(),
+        source: Some(source),
+    }
 }
 
 fn explain(kind: ErrorKind, message: String) -> Error {
@@ -126,9 +151,11 @@ fn explain(kind: ErrorKind, message: String) -> Error {
         ErrorKind::CommandNotFound => Error::CommandNotFound(message),
         ErrorKind::StartFailed => Error::StartFailed(message),
         ErrorKind::NoSuchContainer => Error::NoSuchContainer(message),
-        ErrorKind::NotRunning => {
-            Error::WrongContainerState { id: message, state: "not running".to_owned(), wanted: "running" }
-        }
+        ErrorKind::NotRunning => Error::WrongContainerState {
+            id: message,
+            state: "not running".to_owned(),
+            wanted: "running",
+        },
         ErrorKind::Failed => Error::Failed(message),
     }
 }

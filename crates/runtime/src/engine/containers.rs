@@ -14,14 +14,14 @@ use super::{
 use crate::container::{ContainerConfig, ContainerState, ContainerStatus, Mount, Propagation};
 use crate::error::{Error, Result};
 use crate::id::{self, ContainerId, SandboxId};
+use crate::image::ImageInfo;
 use crate::image::config::{command_line, environment, parse_signal};
 use crate::image::unpack::open_in_root;
-use crate::image::ImageInfo;
 use crate::pod_runtime::EventKind;
 use crate::sandbox::SandboxState;
 use crate::shim::protocol::{RECORD, Record, RecordState, Request, StartRequest};
-use crate::spec::{self, user};
 use crate::snapshot;
+use crate::spec::{self, user};
 
 /// A process that SIGKILL does not end within this waits for something that does not come back.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
@@ -33,7 +33,9 @@ impl Engine {
             return Err(Error::SandboxNotReady(sandbox.to_string()));
         }
         let image = self.inner.images.find(&config.image);
-        let image = image.ok_or_else(|| Error::ImageNotFound { reference: config.image.clone() })?;
+        let image = image.ok_or_else(|| Error::ImageNotFound {
+            reference: config.image.clone(),
+        })?;
         let id = ContainerId::new(id::random());
         let (inner, new, created_in) = (self.inner.clone(), id.clone(), pod.clone());
         let record = blocking(move || {
@@ -117,7 +119,9 @@ impl Engine {
         let entry = self.inner.container(id)?;
         let mut status = entry.status.subscribe();
         let ended = status.wait_for(|status| status.state == ContainerState::Exited).await;
-        ended.map(|status| status.clone()).map_err(|_| Error::NoSuchContainer(id.to_string()))
+        ended
+            .map(|status| status.clone())
+            .map_err(|_| Error::NoSuchContainer(id.to_string()))
     }
 
     pub(super) async fn kill(&self, id: &ContainerId, signal: i32) -> Result<()> {
@@ -125,11 +129,20 @@ impl Engine {
         entry.expect(ContainerState::Running, "running")?;
         let sandbox = entry.record.lock().sandbox.clone();
         let sandbox = self.inner.sandbox(&sandbox)?;
-        sandbox.client.call(&Request::Kill { container: id.to_string(), signal }).await.map(|_| ())
+        sandbox
+            .client
+            .call(&Request::Kill {
+                container: id.to_string(),
+                signal,
+            })
+            .await
+            .map(|_| ())
     }
 
     pub(super) async fn stop_running(&self, id: &ContainerId, signal: Option<i32>, grace: Duration) -> Result<()> {
-        let Ok(entry) = self.inner.container(id) else { return Ok(()) };
+        let Ok(entry) = self.inner.container(id) else {
+            return Ok(());
+        };
         if entry.status.borrow().state != ContainerState::Running {
             return Ok(());
         }
@@ -148,13 +161,20 @@ impl Engine {
     }
 
     pub(super) async fn delete_container(&self, id: &ContainerId) -> Result<()> {
-        let Ok(entry) = self.inner.container(id) else { return Ok(()) };
+        let Ok(entry) = self.inner.container(id) else {
+            return Ok(());
+        };
         let _change = entry.change.lock().await;
         self.stop_running(id, None, Duration::ZERO).await?;
         let record = entry.record.lock().clone();
         let sandbox = self.inner.sandbox(&record.sandbox).ok();
         if let Some(sandbox) = sandbox.filter(|sandbox| *sandbox.state.borrow() == SandboxState::Ready) {
-            let _ = sandbox.client.call(&Request::Forget { container: id.to_string() }).await;
+            let _ = sandbox
+                .client
+                .call(&Request::Forget {
+                    container: id.to_string(),
+                })
+                .await;
         }
         let (inner, removing) = (self.inner.clone(), entry.clone());
         blocking(move || inner.clear_container(&removing.id, &removing.directory, &record)).await?;
@@ -183,15 +203,23 @@ impl ContainerEntry {
             return Ok(());
         }
         let state = format!("{actual:?}").to_lowercase();
-        Err(Error::WrongContainerState { id: self.id.to_string(), state, wanted })
+        Err(Error::WrongContainerState {
+            id: self.id.to_string(),
+            state,
+            wanted,
+        })
     }
 }
 
 impl Inner {
     /// Removes a container's traces, in an order that leaves its record until nothing else is left. Blocking.
     pub(super) fn clear_container(&self, id: &ContainerId, directory: &Path, record: &ContainerRecord) -> Result<()> {
-        self.cgroups.kill(&record.cgroup, None).map_err(Error::io("kill cgroup", &record.cgroup))?;
-        self.cgroups.remove(&record.cgroup).map_err(Error::io("remove cgroup", &record.cgroup))?;
+        self.cgroups
+            .kill(&record.cgroup, None)
+            .map_err(Error::io("kill cgroup", &record.cgroup))?;
+        self.cgroups
+            .remove(&record.cgroup)
+            .map_err(Error::io("remove cgroup", &record.cgroup))?;
         snapshot::unmount_below(directory).map_err(Error::io("unmount", directory))?;
         remove_directory(&self.sandbox_directory(&record.sandbox).join("oci").join(id.as_str()))?;
         remove_directory(directory)
@@ -222,15 +250,32 @@ impl Inner {
         }
         let working_dir = config.working_dir.clone().filter(|dir| !dir.is_empty());
         let working_dir = working_dir.unwrap_or_else(|| image.config.working_dir.clone());
-        let working_dir =
-            if working_dir.is_empty() { "/".to_owned() } else { spec::absolute(&working_dir, "working directory")? };
-        for path in image.config.volumes.keys().map(String::as_str).chain([working_dir.as_str()]) {
+        let working_dir = if working_dir.is_empty() {
+            "/".to_owned()
+        } else {
+            spec::absolute(&working_dir, "working directory")?
+        };
+        for path in image
+            .config
+            .volumes
+            .keys()
+            .map(String::as_str)
+            .chain([working_dir.as_str()])
+        {
             make_inside(&rootfs, path)?;
         }
 
-        let shim = pod.shim.lock().clone().ok_or_else(|| Error::SandboxNotReady(pod.id.to_string()))?;
+        let shim = pod
+            .shim
+            .lock()
+            .clone()
+            .ok_or_else(|| Error::SandboxNotReady(pod.id.to_string()))?;
         let sandbox = &pod.record.config;
-        let shm = if sandbox.host_ipc { PathBuf::from("/dev/shm") } else { pod.directory.join("shm") };
+        let shm = if sandbox.host_ipc {
+            PathBuf::from("/dev/shm")
+        } else {
+            pod.directory.join("shm")
+        };
         let cgroup = format!("{}/{id}", pod.record.cgroup);
         let specification = spec::build(&spec::Input {
             config: &config,
@@ -280,7 +325,10 @@ fn stop_signal(config: &ContainerConfig, image: &ImageInfo) -> Result<i32> {
 fn prepare_source(mount: &mut Mount) -> Result<()> {
     let source = &mount.host_path;
     if !source.is_absolute() {
-        return Err(Error::InvalidConfig(format!("mount source {} is not absolute", source.display())));
+        return Err(Error::InvalidConfig(format!(
+            "mount source {} is not absolute",
+            source.display()
+        )));
     }
     match std::fs::canonicalize(source) {
         Ok(path) => mount.host_path = path,
@@ -292,7 +340,8 @@ fn prepare_source(mount: &mut Mount) -> Result<()> {
     if mount.propagation == Propagation::Private {
         return Ok(());
     }
-    let (point, tags) = snapshot::mount_of(&mount.host_path).map_err(Error::io("find the mount of", &mount.host_path))?;
+    let (point, tags) =
+        snapshot::mount_of(&mount.host_path).map_err(Error::io("find the mount of", &mount.host_path))?;
     let shared = tags.iter().any(|tag| tag.starts_with("shared:"));
     let slave = tags.iter().any(|tag| tag.starts_with("master:"));
     let fits = match mount.propagation {
@@ -318,7 +367,9 @@ fn make_inside(rootfs: &Path, path: &str) -> Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let mut so_far = PathBuf::new();
     for part in Path::new(path).components() {
-        let std::path::Component::Normal(part) = part else { continue };
+        let std::path::Component::Normal(part) = part else {
+            continue;
+        };
         so_far.push(part);
         here = match open_in_root(&root, &so_far, flags) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -46,7 +46,11 @@ impl Engine {
             stdout: stdout.is_some(),
             stderr: stderr.is_some(),
         };
-        let theirs = [stdin.as_ref().map(|s| &s.1), stdout.as_ref().map(|s| &s.1), stderr.as_ref().map(|s| &s.1)];
+        let theirs = [
+            stdin.as_ref().map(|s| &s.1),
+            stdout.as_ref().map(|s| &s.1),
+            stderr.as_ref().map(|s| &s.1),
+        ];
         let theirs: Vec<&OwnedFd> = theirs.into_iter().flatten().collect();
         let (_, mut connection) = sandbox.client.open(&request, &theirs).await?;
         let terminal = connection.take_descriptor().map(Arc::new);
@@ -61,7 +65,10 @@ impl Engine {
             stdin: stdin.map(|(ours, _)| ours),
             stdout: stdout.map(|(ours, _)| ours),
             stderr: stderr.map(|(ours, _)| ours),
-            control: ExecControl { terminal: terminal.clone(), exit },
+            control: ExecControl {
+                terminal: terminal.clone(),
+                exit,
+            },
         };
         if let Some(terminal) = terminal {
             let copy = || -> std::io::Result<Terminal> {
@@ -84,8 +91,12 @@ impl Engine {
         command: &[String],
         timeout: Option<Duration>,
     ) -> Result<ExecOutput> {
-        let config =
-            ExecConfig { command: command.to_vec(), stdout: true, stderr: true, ..ExecConfig::default() };
+        let config = ExecConfig {
+            command: command.to_vec(),
+            stdout: true,
+            stderr: true,
+            ..ExecConfig::default()
+        };
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let clock = self.inner.config.clock;
         let run = async {
@@ -114,7 +125,11 @@ impl Engine {
             None => Ok(run.await),
         };
         match result {
-            Ok(code) => Ok(ExecOutput { exit_code: code?, stdout, stderr }),
+            Ok(code) => Ok(ExecOutput {
+                exit_code: code?,
+                stdout,
+                stderr,
+            }),
             // Letting go of the connection has killed the command.
             Err(limit) => Err(Error::ExecTimeout { limit, stdout, stderr }),
         }
@@ -138,14 +153,21 @@ impl Engine {
             stdout: stdout.is_some(),
             stderr: stderr.is_some(),
         };
-        let theirs = [stdin.as_ref().map(|s| &s.1), stdout.as_ref().map(|s| &s.1), stderr.as_ref().map(|s| &s.1)];
+        let theirs = [
+            stdin.as_ref().map(|s| &s.1),
+            stdout.as_ref().map(|s| &s.1),
+            stderr.as_ref().map(|s| &s.1),
+        ];
         let theirs: Vec<&OwnedFd> = theirs.into_iter().flatten().collect();
         sandbox.client.open(&request, &theirs).await?;
         Ok(AttachStreams {
             stdin: stdin.map(|(ours, _)| ours),
             stdout: stdout.map(|(ours, _)| ours),
             stderr: stderr.map(|(ours, _)| ours),
-            control: AttachControl { shim: sandbox.client.clone(), container: id.clone() },
+            control: AttachControl {
+                shim: sandbox.client.clone(),
+                container: id.clone(),
+            },
         })
     }
 }
@@ -160,7 +182,10 @@ fn process(specification: &serde_json::Value, config: &ExecConfig) -> Result<ser
     process["terminal"] = serde_json::json!(config.tty);
     if config.tty {
         if let Some(environment) = process["env"].as_array_mut() {
-            if !environment.iter().any(|entry| entry.as_str().is_some_and(|text| text.starts_with("TERM="))) {
+            if !environment
+                .iter()
+                .any(|entry| entry.as_str().is_some_and(|text| text.starts_with("TERM=")))
+            {
                 environment.push("TERM=xterm".into());
             }
         }

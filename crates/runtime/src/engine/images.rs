@@ -33,9 +33,15 @@ impl Engine {
             Archive::Reader(mut reader) => {
                 let path = self.inner.images.temporary();
                 let guard = RemoveFile(path.clone());
-                let mut file = tokio::fs::File::create(&path).await.map_err(Error::io("create", &path))?;
-                tokio::io::copy(&mut reader, &mut file).await.map_err(Error::io("receive archive into", &path))?;
-                tokio::io::AsyncWriteExt::flush(&mut file).await.map_err(Error::io("write", &path))?;
+                let mut file = tokio::fs::File::create(&path)
+                    .await
+                    .map_err(Error::io("create", &path))?;
+                tokio::io::copy(&mut reader, &mut file)
+                    .await
+                    .map_err(Error::io("receive archive into", &path))?;
+                tokio::io::AsyncWriteExt::flush(&mut file)
+                    .await
+                    .map_err(Error::io("write", &path))?;
                 (path, Some(guard))
             }
         };
@@ -54,7 +60,11 @@ impl Engine {
         blocking(move || {
             inner.images.remove(&reference, |id| {
                 let state = inner.state.lock();
-                state.containers.values().find(|c| c.record.lock().image_id == *id).map(|c| c.id.to_string())
+                state
+                    .containers
+                    .values()
+                    .find(|c| c.record.lock().image_id == *id)
+                    .map(|c| c.id.to_string())
             })
         })
         .await?;

@@ -56,7 +56,11 @@ impl Inner {
                 record,
                 client: ShimClient::new(&directory, self.config.clock),
                 directory,
-                state: watch::Sender::new(if shim.is_some() { SandboxState::Ready } else { SandboxState::NotReady }),
+                state: watch::Sender::new(if shim.is_some() {
+                    SandboxState::Ready
+                } else {
+                    SandboxState::NotReady
+                }),
                 shim: Mutex::new(shim),
                 change: tokio::sync::Mutex::default(),
             };
@@ -114,5 +118,8 @@ impl Inner {
 fn directories(path: &Path) -> Result<Vec<String>> {
     std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
     let entries = std::fs::read_dir(path).map_err(Error::io("list", path))?;
-    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect())
 }

@@ -72,7 +72,13 @@ impl PodRuntime for Engine {
     async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
         let sandbox = self.inner.container(id)?.record.lock().sandbox.clone();
         let sandbox = self.inner.sandbox(&sandbox)?;
-        sandbox.client.call(&Request::ReopenLog { container: id.to_string() }).await.map(|_| ())
+        sandbox
+            .client
+            .call(&Request::ReopenLog {
+                container: id.to_string(),
+            })
+            .await
+            .map(|_| ())
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {
@@ -117,7 +123,10 @@ impl PodRuntime for Engine {
         let (inner, updating) = (self.inner.clone(), entry.clone());
         let merged = blocking(move || {
             let mut record = updating.record.lock().clone();
-            inner.cgroups.limit(&record.cgroup, &resources).map_err(Error::io("limit cgroup", &record.cgroup))?;
+            inner
+                .cgroups
+                .limit(&record.cgroup, &resources)
+                .map_err(Error::io("limit cgroup", &record.cgroup))?;
             merge(&mut record.config.resources, resources);
             write_json(&updating.directory.join(CONTAINER_RECORD), &record)?;
             let merged = record.config.resources.clone();
@@ -131,7 +140,13 @@ impl PodRuntime for Engine {
 
     async fn update_sandbox_resources(&self, id: &SandboxId, resources: Resources) -> Result<()> {
         let (inner, cgroup) = (self.inner.clone(), self.inner.sandbox(id)?.record.cgroup.clone());
-        blocking(move || inner.cgroups.limit(&cgroup, &resources).map_err(Error::io("limit cgroup", cgroup))).await
+        blocking(move || {
+            inner
+                .cgroups
+                .limit(&cgroup, &resources)
+                .map_err(Error::io("limit cgroup", cgroup))
+        })
+        .await
     }
 
     async fn pull_image(&self, reference: &str, auth: Option<Auth>, progress: ProgressSink) -> Result<ImageId> {
@@ -161,7 +176,10 @@ impl PodRuntime for Engine {
 
 async fn usage(inner: Arc<Inner>, cgroup: String) -> Result<Stats> {
     blocking(move || {
-        let usage = inner.cgroups.stats(&cgroup).map_err(Error::io("read cgroup", &cgroup))?;
+        let usage = inner
+            .cgroups
+            .stats(&cgroup)
+            .map_err(Error::io("read cgroup", &cgroup))?;
         Ok(Stats {
             at: inner.config.clock.now(),
             cpu_usage_ns: usage.cpu_ns,
@@ -184,7 +202,14 @@ fn merge(known: &mut Resources, new: Resources) {
         ($($field:ident),*) => { $(if new.$field.is_some() { known.$field = new.$field; })* };
     }
     take!(
-        cpu_shares, cpu_quota, cpu_period, cpuset_cpus, cpuset_mems, memory_limit, memory_swap_limit, pids_limit,
+        cpu_shares,
+        cpu_quota,
+        cpu_period,
+        cpuset_cpus,
+        cpuset_mems,
+        memory_limit,
+        memory_swap_limit,
+        pids_limit,
         oom_score_adj
     );
     known.hugepage_limits.extend(new.hugepage_limits);
@@ -193,7 +218,9 @@ fn merge(known: &mut Resources, new: Resources) {
 
 fn measure(directory: &std::path::Path, usage: &mut DiskUsage) {
     use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
     for entry in entries.flatten() {
         let Ok(metadata) = entry.metadata() else { continue };
         usage.inodes += 1;

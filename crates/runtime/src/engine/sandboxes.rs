@@ -27,12 +27,16 @@ impl Engine {
     pub(super) async fn start_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
         let id = config.id.clone().unwrap_or_else(|| SandboxId::new(id::random()));
         if !id::is_valid(id.as_str()) {
-            return Err(Error::InvalidConfig(format!("sandbox id {id:?} is not made of letters, digits, - _ and .")));
+            return Err(Error::InvalidConfig(format!(
+                "sandbox id {id:?} is not made of letters, digits, - _ and ."
+            )));
         }
         let parent = match config.cgroup_parent.trim_matches('/') {
             "" => format!("/coracle/{id}"),
             parent if parent.split('/').any(|part| part.is_empty() || part.starts_with('.')) => {
-                return Err(Error::InvalidConfig(format!("cgroup parent {parent:?} is not a plain path")));
+                return Err(Error::InvalidConfig(format!(
+                    "cgroup parent {parent:?} is not a plain path"
+                )));
             }
             parent => format!("/{parent}"),
         };
@@ -73,7 +77,11 @@ impl Engine {
             tracing::warn!(sandbox = %id, %error, "cannot watch the shim");
             self.inner.sandbox_ended(&entry).await;
         }
-        Ok(Sandbox { id, pid: shim.pid, netns: netns(shim.pid) })
+        Ok(Sandbox {
+            id,
+            pid: shim.pid,
+            netns: netns(shim.pid),
+        })
     }
 
     /// Follows the shim's events until it ends.
@@ -101,7 +109,9 @@ impl Engine {
     }
 
     pub(super) async fn stop(&self, id: &SandboxId) -> Result<()> {
-        let Ok(entry) = self.inner.sandbox(id) else { return Ok(()) };
+        let Ok(entry) = self.inner.sandbox(id) else {
+            return Ok(());
+        };
         let _change = entry.change.lock().await;
         let mut state = entry.state.subscribe();
         if *state.borrow() == SandboxState::Ready {
@@ -126,7 +136,9 @@ impl Engine {
     }
 
     pub(super) async fn remove(&self, id: &SandboxId) -> Result<()> {
-        let Ok(entry) = self.inner.sandbox(id) else { return Ok(()) };
+        let Ok(entry) = self.inner.sandbox(id) else {
+            return Ok(());
+        };
         self.stop(id).await?;
         for container in self.inner.containers_of(id) {
             self.delete_container(&container.id).await?;
@@ -134,7 +146,10 @@ impl Engine {
         let _change = entry.change.lock().await;
         let (inner, removing) = (self.inner.clone(), entry.clone());
         blocking(move || {
-            inner.cgroups.kill(&removing.record.infra_cgroup, None).map_err(Error::io("kill", "cgroup"))?;
+            inner
+                .cgroups
+                .kill(&removing.record.infra_cgroup, None)
+                .map_err(Error::io("kill", "cgroup"))?;
             snapshot::unmount(&removing.directory.join("shm")).map_err(Error::io("unmount", &removing.directory))?;
             inner.remove_sandbox_cgroups(&removing.id, &removing.record)?;
             remove_directory(&removing.directory)
@@ -170,8 +185,12 @@ impl Inner {
     fn start_shim(&self, directory: &Path, record: &SandboxRecord) -> Result<ShimIdentity> {
         let config = &record.config;
         write_json(&directory.join(SANDBOX_RECORD), record)?;
-        self.cgroups.create(&record.cgroup).map_err(Error::io("create cgroup", &record.cgroup))?;
-        self.cgroups.limit(&record.cgroup, &config.resources).map_err(Error::io("limit cgroup", &record.cgroup))?;
+        self.cgroups
+            .create(&record.cgroup)
+            .map_err(Error::io("create cgroup", &record.cgroup))?;
+        self.cgroups
+            .limit(&record.cgroup, &config.resources)
+            .map_err(Error::io("limit cgroup", &record.cgroup))?;
         if !config.host_ipc {
             let shm = directory.join("shm");
             snapshot::mount_shm(&shm, config.shm_size.unwrap_or(DEFAULT_SHM)).map_err(Error::io("mount", &shm))?;
@@ -221,7 +240,10 @@ impl Inner {
             Err(_) => {
                 let log = std::fs::read_to_string(directory.join("shim.log")).unwrap_or_default();
                 let reason = log.lines().last().unwrap_or("it said nothing").to_owned();
-                Err(Error::Shim { reason: format!("it ended before it was ready: {reason}"), source: None })
+                Err(Error::Shim {
+                    reason: format!("it ended before it was ready: {reason}"),
+                    source: None,
+                })
             }
         }
     }
@@ -245,7 +267,10 @@ impl Inner {
         self.cgroups.remove(&record.infra_cgroup).map_err(failed)?;
         let shared = {
             let state = self.state.lock();
-            state.sandboxes.values().any(|other| other.id != *id && other.record.cgroup == record.cgroup)
+            state
+                .sandboxes
+                .values()
+                .any(|other| other.id != *id && other.record.cgroup == record.cgroup)
         };
         if !shared {
             self.cgroups.remove_if_empty(&record.cgroup);

@@ -31,7 +31,11 @@ pub(crate) fn import(store: &ImageStore, path: &Path, progress: &ProgressSink) -
     drop(decompressed);
 
     let mut archive = ArchiveFile::open(path)?;
-    let mut images = if archive.entries.contains_key("index.json") { archive.oci_images()? } else { Vec::new() };
+    let mut images = if archive.entries.contains_key("index.json") {
+        archive.oci_images()?
+    } else {
+        Vec::new()
+    };
     if archive.entries.contains_key("manifest.json") {
         let docker = archive.docker_images()?;
         if images.is_empty() {
@@ -121,7 +125,11 @@ impl ArchiveFile {
                 entries.insert(name, place);
             }
         }
-        Ok(Self { path: path.to_owned(), file, entries })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            entries,
+        })
     }
 
     fn corrupt(&self, reason: impl std::fmt::Display) -> Error {
@@ -129,7 +137,10 @@ impl ArchiveFile {
     }
 
     fn place(&self, name: &str) -> Result<(u64, u64)> {
-        self.entries.get(name).copied().ok_or_else(|| self.corrupt(format!("{name} is missing from it")))
+        self.entries
+            .get(name)
+            .copied()
+            .ok_or_else(|| self.corrupt(format!("{name} is missing from it")))
     }
 
     fn read(&mut self, name: &str) -> Result<Vec<u8>> {
@@ -138,8 +149,13 @@ impl ArchiveFile {
             return Err(self.corrupt(format!("{name} is too large")));
         }
         let mut bytes = Vec::new();
-        self.file.seek(SeekFrom::Start(offset)).map_err(Error::io("read archive", &self.path))?;
-        (&self.file).take(length).read_to_end(&mut bytes).map_err(Error::io("read archive", &self.path))?;
+        self.file
+            .seek(SeekFrom::Start(offset))
+            .map_err(Error::io("read archive", &self.path))?;
+        (&self.file)
+            .take(length)
+            .read_to_end(&mut bytes)
+            .map_err(Error::io("read archive", &self.path))?;
         if bytes.len() as u64 != length {
             return Err(self.corrupt(format!("it ends in the middle of {name}")));
         }
@@ -222,7 +238,12 @@ impl ArchiveFile {
         for entry in entries {
             let config = self.read(&entry.config)?;
             let id = sha256(&config);
-            let stem = entry.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
+            let stem = entry
+                .config
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches(".json");
             let named = stem.len() == 64 && stem.bytes().all(|b| b.is_ascii_hexdigit());
             if named && id != format!("sha256:{stem}") {
                 return Err(self.corrupt(format!("configuration {} hashes to {id}", entry.config)));
@@ -235,7 +256,13 @@ impl ArchiveFile {
             for (name, diff_id) in entry.layers.iter().zip(&parsed.rootfs.diff_ids) {
                 let (offset, length) = self.place(name)?;
                 let (file, diff_id) = (self.path.clone(), diff_id.clone());
-                layers.push(Some(LayerSource { digest: None, diff_id, file, offset, length }));
+                layers.push(Some(LayerSource {
+                    digest: None,
+                    diff_id,
+                    file,
+                    offset,
+                    length,
+                }));
             }
             let mut tags = Vec::new();
             for tag in entry.repo_tags.unwrap_or_default() {
@@ -257,7 +284,9 @@ impl ArchiveFile {
 
 /// The full name that an index entry gives its image. A bare tag (`latest`, `1.36`) names nothing by itself.
 fn image_name(entry: &Descriptor) -> Result<Option<String>> {
-    let Some(annotations) = &entry.annotations else { return Ok(None) };
+    let Some(annotations) = &entry.annotations else {
+        return Ok(None);
+    };
     if let Some(name) = annotations.get("io.containerd.image.name") {
         return Ok(Some(parse_reference(name)?.whole()));
     }
@@ -280,7 +309,10 @@ fn blob_name(digest: &str) -> Option<String> {
 
 fn entry_name(bytes: &[u8]) -> String {
     let name = String::from_utf8_lossy(bytes);
-    let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let parts: Vec<&str> = name
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
     parts.join("/")
 }
 
@@ -324,6 +356,9 @@ mod tests {
             platform: None,
         };
         assert_eq!(image_name(&entry("latest")).unwrap(), None);
-        assert_eq!(image_name(&entry("busybox:1")).unwrap().as_deref(), Some("docker.io/library/busybox:1"));
+        assert_eq!(
+            image_name(&entry("busybox:1")).unwrap().as_deref(),
+            Some("docker.io/library/busybox:1")
+        );
     }
 }

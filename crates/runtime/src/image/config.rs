@@ -37,8 +37,6 @@ pub struct ImageConfig {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ConfigFile {
     #[serde(default)]
-    pub(crate) architecture: String,
-    #[serde(default)]
     pub(crate) os: String,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) config: ImageConfig,
@@ -78,14 +76,20 @@ pub(crate) fn command_line(image: &ImageConfig, command: &[String], args: &[Stri
 pub(crate) fn environment(image: &ImageConfig, own: &[(String, String)]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     let mut values: BTreeMap<String, String> = BTreeMap::new();
-    let from_image = image.env.iter().map(|entry| entry.split_once('=').unwrap_or((entry, "")));
+    let from_image = image
+        .env
+        .iter()
+        .map(|entry| entry.split_once('=').unwrap_or((entry, "")));
     let from_own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in [("PATH", DEFAULT_PATH)].into_iter().chain(from_image).chain(from_own) {
         if values.insert(name.to_owned(), value.to_owned()).is_none() {
             names.push(name.to_owned());
         }
     }
-    names.into_iter().map(|name| format!("{name}={}", values[&name])).collect()
+    names
+        .into_iter()
+        .map(|name| format!("{name}={}", values[&name]))
+        .collect()
 }
 
 /// A signal by number, or by name with or without `SIG`.
@@ -118,24 +122,39 @@ mod tests {
 
     #[test]
     fn command_and_args_override_the_image_as_kubernetes_documents() {
-        let image =
-            ImageConfig { entrypoint: strings(&["/ep"]), cmd: strings(&["foo", "bar"]), ..ImageConfig::default() };
+        let image = ImageConfig {
+            entrypoint: strings(&["/ep"]),
+            cmd: strings(&["foo", "bar"]),
+            ..ImageConfig::default()
+        };
         for (command, args, expected) in [
             (&[][..], &[][..], &["/ep", "foo", "bar"][..]),
             (&["/cmd"], &[], &["/cmd"]),
             (&[], &["zoo", "boo"], &["/ep", "zoo", "boo"]),
             (&["/cmd"], &["zoo"], &["/cmd", "zoo"]),
         ] {
-            assert_eq!(command_line(&image, &strings(command), &strings(args)), strings(expected));
+            assert_eq!(
+                command_line(&image, &strings(command), &strings(args)),
+                strings(expected)
+            );
         }
     }
 
     #[test]
     fn the_containers_environment_wins_and_a_path_is_always_there() {
-        let image = ImageConfig { env: strings(&["A=1", "B=2=3"]), ..ImageConfig::default() };
+        let image = ImageConfig {
+            env: strings(&["A=1", "B=2=3"]),
+            ..ImageConfig::default()
+        };
         let own = [("A".to_owned(), "x".to_owned()), ("C".to_owned(), String::new())];
-        assert_eq!(environment(&image, &own), [&format!("PATH={DEFAULT_PATH}"), "A=x", "B=2=3", "C="]);
-        let image = ImageConfig { env: strings(&["PATH=/bin"]), ..ImageConfig::default() };
+        assert_eq!(
+            environment(&image, &own),
+            [&format!("PATH={DEFAULT_PATH}"), "A=x", "B=2=3", "C="]
+        );
+        let image = ImageConfig {
+            env: strings(&["PATH=/bin"]),
+            ..ImageConfig::default()
+        };
         assert_eq!(environment(&image, &[]), ["PATH=/bin"]);
     }
 

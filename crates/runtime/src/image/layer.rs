@@ -71,16 +71,26 @@ pub(crate) fn unpack_all(
         Ok(())
     };
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("unpack".to_owned()).spawn_scoped(scope, work);
+        let thread = std::thread::Builder::new()
+            .name("unpack".to_owned())
+            .spawn_scoped(scope, work);
         let thread = thread.map_err(Error::io("start thread to unpack", layers))?;
-        thread.join().unwrap_or_else(|_| Err(Error::Failed(format!("unpacking {what} panicked"))))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(Error::Failed(format!("unpacking {what} panicked"))))
     })
 }
 
 /// Gives the calling thread mounts and a working directory of its own.
 fn private_mounts(directory: &Path) -> io::Result<()> {
     unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )?;
     nix::unistd::chdir(directory)?;
     Ok(())
 }
@@ -108,8 +118,14 @@ fn unpack_one(
             crate::snapshot::stable_options()
         );
         let target = layers.join(&temporary.target);
-        mount(Some("overlay"), &target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-            .map_err(Error::io("mount the layers below at", &target))?;
+        mount(
+            Some("overlay"),
+            &target,
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )
+        .map_err(Error::io("mount the layers below at", &target))?;
         let result = read_layer(source, what, |stream| super::unpack::unpack(stream, &target, true));
         let unmounted = umount2(&target, MntFlags::MNT_DETACH).map_err(Error::io("unmount", &target));
         result.and(unmounted)?;
@@ -126,14 +142,11 @@ fn unpack_one(
 }
 
 /// Feeds a layer's uncompressed stream to `consume`, and checks both digests to the last byte.
-fn read_layer(
-    source: &LayerSource,
-    what: &str,
-    consume: impl FnOnce(&mut dyn Read) -> io::Result<()>,
-) -> Result<()> {
+fn read_layer(source: &LayerSource, what: &str, consume: impl FnOnce(&mut dyn Read) -> io::Result<()>) -> Result<()> {
     let corrupt = |reason: String| Error::corrupt(format!("layer {} of {what}", source.diff_id), reason);
     let mut file = File::open(&source.file).map_err(Error::io("open layer", &source.file))?;
-    file.seek(SeekFrom::Start(source.offset)).map_err(Error::io("read layer", &source.file))?;
+    file.seek(SeekFrom::Start(source.offset))
+        .map_err(Error::io("read layer", &source.file))?;
     let stored = Hashing::new(file.take(source.length));
     let mut plain = Hashing::new(decompress(stored).map_err(|error| corrupt(error.to_string()))?);
     match consume(&mut plain) {
@@ -155,7 +168,9 @@ fn read_layer(
     if let Some(expected) = &source.digest {
         let actual = stored.digest();
         if actual != *expected {
-            return Err(corrupt(format!("its file should hash to {expected} but hashes to {actual}")));
+            return Err(corrupt(format!(
+                "its file should hash to {expected} but hashes to {actual}"
+            )));
         }
     }
     Ok(())
@@ -220,7 +235,10 @@ struct Hashing<R> {
 
 impl<R: Read> Hashing<R> {
     fn new(inner: R) -> Self {
-        Self { inner, hash: Sha256::new() }
+        Self {
+            inner,
+            hash: Sha256::new(),
+        }
     }
 
     fn digest(&self) -> String {
@@ -287,7 +305,12 @@ pub(crate) fn sync_filesystem(directory: &Path) -> Result<()> {
 fn report(progress: &ProgressSink, source: &LayerSource, phase: Phase, current: u64) {
     if let Some(progress) = progress {
         let layer = source.digest.clone().unwrap_or_else(|| source.diff_id.clone());
-        progress(Progress { layer, phase, current, total: source.length });
+        progress(Progress {
+            layer,
+            phase,
+            current,
+            total: source.length,
+        });
     }
 }
 

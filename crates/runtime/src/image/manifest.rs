@@ -81,7 +81,9 @@ pub(crate) fn host_architecture() -> &'static str {
 pub(crate) fn choose<'a>(index: &'a Index, reference: &str) -> Result<&'a Descriptor> {
     let architecture = host_architecture();
     let fits = |d: &&Descriptor| {
-        d.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == architecture)
+        d.platform
+            .as_ref()
+            .is_some_and(|p| p.os == "linux" && p.architecture == architecture)
     };
     let unnamed = |d: &&Descriptor| d.platform.is_none() && !d.media_type.contains("artifact");
     let plain = |d: &&Descriptor| fits(d) && d.platform.as_ref().is_some_and(|p| p.variant.is_none());
@@ -106,7 +108,11 @@ fn available(index: &Index) -> String {
         .map(|p| format!("{}/{}", p.os, p.architecture))
         .collect();
     names.dedup();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -122,7 +128,9 @@ mod tests {
               {{"digest":"sha256:3","platform":{{"os":"linux","architecture":"{0}"}}}}]}}"#,
             host_architecture()
         );
-        let Document::Index(mut index) = parse(index.as_bytes(), "x").unwrap() else { panic!("an index") };
+        let Document::Index(mut index) = parse(index.as_bytes(), "x").unwrap() else {
+            panic!("an index")
+        };
         assert_eq!(choose(&index, "x").unwrap().digest, "sha256:3");
         index.manifests.pop();
         let error = choose(&index, "x").unwrap_err().to_string();

@@ -56,7 +56,12 @@ pub(crate) async fn pull(
         Some(Auth::Basic { username, password }) => RegistryAuth::Basic(username, password),
         Some(Auth::Bearer(token)) => RegistryAuth::Bearer(token),
     };
-    let puller = Puller { client: client(registries, &name)?, name, reference: reference.to_owned(), auth };
+    let puller = Puller {
+        client: client(registries, &name)?,
+        name,
+        reference: reference.to_owned(),
+        auth,
+    };
     puller.run(store, progress).await
 }
 
@@ -65,12 +70,19 @@ fn client(registries: &RegistryConfig, name: &Reference) -> Result<Client> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let registry = name.resolve_registry();
     let plain = is_local(registry) || registries.insecure.contains(registry);
-    let certificates = registries.certificate_authorities.iter().map(|data| oci_client::client::Certificate {
-        encoding: oci_client::client::CertificateEncoding::Pem,
-        data: data.clone(),
-    });
+    let certificates = registries
+        .certificate_authorities
+        .iter()
+        .map(|data| oci_client::client::Certificate {
+            encoding: oci_client::client::CertificateEncoding::Pem,
+            data: data.clone(),
+        });
     Client::try_from(ClientConfig {
-        protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
+        protocol: if plain {
+            ClientProtocol::Http
+        } else {
+            ClientProtocol::Https
+        },
         extra_root_certificates: certificates.collect(),
         connect_timeout: Some(CONNECT_LIMIT),
         read_timeout: Some(READ_LIMIT),
@@ -90,7 +102,10 @@ fn is_local(registry: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => registry.split(':').next().unwrap_or_default(),
     };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 struct Puller {
@@ -119,8 +134,7 @@ impl Puller {
         for ((layer, diff_id), name) in manifest.layers.iter().zip(&parsed.rootfs.diff_ids).zip(&names) {
             fetches.push(self.layer(&store, &downloads, &progress, layer, diff_id, name));
         }
-        let layers: Vec<Option<LayerSource>> =
-            stream::iter(fetches).buffered(PARALLEL_DOWNLOADS).try_collect().await?;
+        let layers: Vec<Option<LayerSource>> = stream::iter(fetches).buffered(PARALLEL_DOWNLOADS).try_collect().await?;
         let repository = format!("{}/{}", self.name.registry(), self.name.repository());
         let new = NewImage {
             id: ImageId::new(manifest.config.digest.clone()),
@@ -128,14 +142,20 @@ impl Puller {
             config: parsed,
             layers,
             layers_size: manifest.layers.iter().map(|layer| layer.size).sum(),
-            tags: if self.name.digest().is_some() { Vec::new() } else { vec![self.name.whole()] },
+            tags: if self.name.digest().is_some() {
+                Vec::new()
+            } else {
+                vec![self.name.whole()]
+            },
             digests: vec![format!("{repository}@{top_digest}")],
         };
         let added = tokio::task::spawn_blocking(move || {
             let _downloads = downloads;
             store.add(new, &progress)
         });
-        let info = added.await.map_err(|error| Error::Failed(format!("unpacking failed: {error}")))??;
+        let info = added
+            .await
+            .map_err(|error| Error::Failed(format!("unpacking failed: {error}")))??;
         Ok(info.id.clone())
     }
 
@@ -145,7 +165,10 @@ impl Puller {
         let mut top = None;
         // An index in an index is allowed; one that never ends is not.
         for _ in 0..4 {
-            let pulled = self.client.pull_manifest_raw(&name, &self.auth, manifest::ACCEPTED).await;
+            let pulled = self
+                .client
+                .pull_manifest_raw(&name, &self.auth, manifest::ACCEPTED)
+                .await;
             let (bytes, _) = pulled.map_err(|error| self.explain(error))?;
             let digest = sha256(&bytes);
             if let Some(wanted) = name.digest() {
@@ -163,7 +186,10 @@ impl Puller {
                 }
             }
         }
-        Err(Error::corrupt(format!("image {}", self.reference), "its indexes are nested too deeply"))
+        Err(Error::corrupt(
+            format!("image {}", self.reference),
+            "its indexes are nested too deeply",
+        ))
     }
 
     async fn blob(&self, blob: &Descriptor) -> Result<Vec<u8>> {
@@ -191,9 +217,18 @@ impl Puller {
         let file = store.temporary();
         downloads.0.lock().push(file.clone());
         self.download(layer, &file, progress).await?;
-        let length = tokio::fs::metadata(&file).await.map_err(Error::io("look up", &file))?.len();
+        let length = tokio::fs::metadata(&file)
+            .await
+            .map_err(Error::io("look up", &file))?
+            .len();
         let (digest, diff_id) = (Some(layer.digest.clone()), diff_id.to_owned());
-        Ok(Some(LayerSource { digest, diff_id, file, offset: 0, length }))
+        Ok(Some(LayerSource {
+            digest,
+            diff_id,
+            file,
+            offset: 0,
+            length,
+        }))
     }
 
     async fn download(&self, layer: &Descriptor, file: &std::path::Path, progress: &ProgressSink) -> Result<()> {
@@ -216,36 +251,58 @@ impl Puller {
         let registry = self.name.resolve_registry().to_owned();
         match &error {
             OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
-                Error::RegistryUnauthorized { reference, source: Box::new(error) }
+                Error::RegistryUnauthorized {
+                    reference,
+                    source: Box::new(error),
+                }
             }
-            OciDistributionError::ImageManifestNotFoundError(_) => {
-                Error::RegistryNotFound { reference, source: Box::new(error) }
-            }
-            OciDistributionError::ServerError { code: 404, .. } => {
-                Error::RegistryNotFound { reference, source: Box::new(error) }
-            }
-            OciDistributionError::ServerError { code: 401 | 403, .. } => {
-                Error::RegistryUnauthorized { reference, source: Box::new(error) }
-            }
+            OciDistributionError::ImageManifestNotFoundError(_) => Error::RegistryNotFound {
+                reference,
+                source: Box::new(error),
+            },
+            OciDistributionError::ServerError { code: 404, .. } => Error::RegistryNotFound {
+                reference,
+                source: Box::new(error),
+            },
+            OciDistributionError::ServerError { code: 401 | 403, .. } => Error::RegistryUnauthorized {
+                reference,
+                source: Box::new(error),
+            },
             OciDistributionError::RegistryError { envelope, .. } => {
                 let has = |codes: &[OciErrorCode]| envelope.errors.iter().any(|e| codes.contains(&e.code));
-                if has(&[OciErrorCode::ManifestUnknown, OciErrorCode::NameUnknown, OciErrorCode::NotFound]) {
-                    Error::RegistryNotFound { reference, source: Box::new(error) }
+                if has(&[
+                    OciErrorCode::ManifestUnknown,
+                    OciErrorCode::NameUnknown,
+                    OciErrorCode::NotFound,
+                ]) {
+                    Error::RegistryNotFound {
+                        reference,
+                        source: Box::new(error),
+                    }
                 } else if has(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {
-                    Error::RegistryUnauthorized { reference, source: Box::new(error) }
+                    Error::RegistryUnauthorized {
+                        reference,
+                        source: Box::new(error),
+                    }
                 } else {
-                    Error::RegistryUnavailable { registry, reference, source: Box::new(error) }
+                    Error::RegistryUnavailable {
+                        registry,
+                        reference,
+                        source: Box::new(error),
+                    }
                 }
             }
             OciDistributionError::DigestError(_)
             | OciDistributionError::JsonError(_)
             | OciDistributionError::ManifestParsingError(_)
             | OciDistributionError::ManifestEncodingError(_)
-            | OciDistributionError::VersionedParsingError(_) => {
-                Error::corrupt(format!("image {reference}"), error)
-            }
+            | OciDistributionError::VersionedParsingError(_) => Error::corrupt(format!("image {reference}"), error),
             OciDistributionError::IoError(_) => Error::Failed(format!("cannot store image {reference}: {error}")),
-            _ => Error::RegistryUnavailable { registry, reference, source: Box::new(error) },
+            _ => Error::RegistryUnavailable {
+                registry,
+                reference,
+                source: Box::new(error),
+            },
         }
     }
 }
@@ -289,7 +346,12 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Counting<W> {
         if let Some(progress) = self.progress.clone() {
             if before / step != self.current / step {
                 let (layer, current, total) = (self.layer.clone(), self.current, self.total);
-                progress(Progress { layer, phase: Phase::Downloading, current, total });
+                progress(Progress {
+                    layer,
+                    phase: Phase::Downloading,
+                    current,
+                    total,
+                });
             }
         }
         Poll::Ready(Ok(written))

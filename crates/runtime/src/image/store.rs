@@ -48,9 +48,14 @@ impl ImageStore {
         remove_children(&root.join("images"), |name| !name.ends_with(".json"));
         let mut images = BTreeMap::new();
         let directory = root.join("images");
-        for entry in fs::read_dir(&directory).map_err(Error::io("list", &directory))?.flatten() {
+        for entry in fs::read_dir(&directory)
+            .map_err(Error::io("list", &directory))?
+            .flatten()
+        {
             let path = entry.path();
-            let info = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<ImageInfo>(&bytes).ok());
+            let info = fs::read(&path)
+                .ok()
+                .and_then(|bytes| serde_json::from_slice::<ImageInfo>(&bytes).ok());
             match info {
                 Some(info) if info.layers.iter().all(|layer| root.join("layers").join(layer).is_dir()) => {
                     images.insert(info.id.clone(), Arc::new(info));
@@ -61,7 +66,12 @@ impl ImageStore {
                 }
             }
         }
-        Ok(Self { root: root.to_owned(), images: RwLock::new(images), change: Mutex::new(()), layers: RwLock::new(()) })
+        Ok(Self {
+            root: root.to_owned(),
+            images: RwLock::new(images),
+            change: Mutex::new(()),
+            layers: RwLock::new(()),
+        })
     }
 
     pub(crate) fn layers_directory(&self) -> PathBuf {
@@ -88,7 +98,10 @@ impl ImageStore {
         let wanted = parse_reference(reference).ok()?;
         if let Some(digest) = wanted.digest() {
             let name = format!("{}/{}@{digest}", wanted.registry(), wanted.repository());
-            return images.values().find(|image| image.repo_digests.contains(&name)).cloned();
+            return images
+                .values()
+                .find(|image| image.repo_digests.contains(&name))
+                .cloned();
         }
         let name = wanted.whole();
         images.values().find(|image| image.repo_tags.contains(&name)).cloned()
@@ -101,6 +114,13 @@ impl ImageStore {
 
     /// Unpacks what is missing and records the image under its names. Blocking.
     pub(crate) fn add(&self, new: NewImage, progress: &ProgressSink) -> Result<Arc<ImageInfo>> {
+        if !matches!(new.config.os.as_str(), "" | "linux") {
+            return Err(Error::PlatformNotFound {
+                reference: new.tags.first().cloned().unwrap_or_else(|| new.id.to_string()),
+                platform: format!("linux/{}", super::manifest::host_architecture()),
+                available: new.config.os,
+            });
+        }
         let diff_ids = &new.config.rootfs.diff_ids;
         if diff_ids.len() != new.layers.len() {
             let reason = format!("{} layers but {} digests of them", new.layers.len(), diff_ids.len());
@@ -147,7 +167,9 @@ impl ImageStore {
     /// Takes a name away; with the last name, or by id, the image. `used_by` tells who still runs it.
     pub(crate) fn remove(&self, reference: &str, used_by: impl Fn(&ImageId) -> Option<String>) -> Result<bool> {
         let _change = self.change.lock();
-        let Some(image) = self.find(reference) else { return Ok(false) };
+        let Some(image) = self.find(reference) else {
+            return Ok(false);
+        };
         if as_image_id(reference).is_none() {
             let mut rest = ImageInfo::clone(&image);
             if let Ok(wanted) = parse_reference(reference) {
@@ -165,7 +187,10 @@ impl ImageStore {
             }
         }
         if let Some(container) = used_by(&image.id) {
-            return Err(Error::ImageInUse { reference: reference.to_owned(), container });
+            return Err(Error::ImageInUse {
+                reference: reference.to_owned(),
+                container,
+            });
         }
         let path = self.record_path(&image.id);
         fs::remove_file(&path).map_err(Error::io("remove", &path))?;
@@ -176,7 +201,9 @@ impl ImageStore {
     /// Removes layers that neither an image nor `pinned` names.
     pub(crate) fn collect_layers(&self, pinned: &HashSet<String>) {
         // Someone is unpacking: what is garbage will still be so next time.
-        let Some(_exclusive) = self.layers.try_write() else { return };
+        let Some(_exclusive) = self.layers.try_write() else {
+            return;
+        };
         let images = self.images.read();
         let used: HashSet<&str> = images
             .values()

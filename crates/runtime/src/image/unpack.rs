@@ -25,12 +25,19 @@ const METADATA: &[u8] = b".wh..wh.";
 /// Unpacks `layer` into `root`. With `merged`, `root` shows lower layers too, which whiteouts then hide.
 pub(crate) fn unpack(layer: impl Read, root: &Path, merged: bool) -> io::Result<()> {
     let root = File::open(root)?;
-    let mut unpacker = Unpacker { root: root.into(), merged, written: HashSet::new(), directories: Vec::new() };
+    let mut unpacker = Unpacker {
+        root: root.into(),
+        merged,
+        written: HashSet::new(),
+        directories: Vec::new(),
+    };
     let mut archive = Archive::new(layer);
     for entry in archive.entries()? {
         let mut entry = entry?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        unpacker.apply(&mut entry).map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
+        unpacker
+            .apply(&mut entry)
+            .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
     }
     unpacker.finish()
 }
@@ -205,13 +212,24 @@ impl Unpacker {
             }
         }
         if !kind.is_dir() {
-            utimensat(Some(dir), name, &metadata.mtime, &metadata.mtime, UtimensatFlags::NoFollowSymlink)?;
+            utimensat(
+                Some(dir),
+                name,
+                &metadata.mtime,
+                &metadata.mtime,
+                UtimensatFlags::NoFollowSymlink,
+            )?;
         }
         Ok(())
     }
 
     fn set_xattrs(&self, dir: RawFd, name: &OsStr, xattrs: &[(CString, Vec<u8>)]) -> io::Result<()> {
-        let file = own(openat(Some(dir), name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?);
+        let file = own(openat(
+            Some(dir),
+            name,
+            OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?);
         let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         for (key, value) in xattrs {
             match crate::sys::set_xattr_at(&path, key, value) {
@@ -243,7 +261,9 @@ impl Metadata {
             mtime: TimeSpec::new(seconds, 0),
             xattrs: Vec::new(),
         };
-        let Some(records) = entry.pax_extensions()? else { return Ok(metadata) };
+        let Some(records) = entry.pax_extensions()? else {
+            return Ok(metadata);
+        };
         for record in records {
             let record = record?;
             let key = record.key_bytes();
@@ -253,7 +273,9 @@ impl Metadata {
                 if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
                     continue;
                 }
-                metadata.xattrs.push((CString::new(name)?, record.value_bytes().to_vec()));
+                metadata
+                    .xattrs
+                    .push((CString::new(name)?, record.value_bytes().to_vec()));
             } else if key == b"uid" {
                 metadata.uid = text()?.parse().map_err(|_| invalid("a PAX uid that is no number"))?;
             } else if key == b"gid" {
@@ -306,14 +328,21 @@ fn write_file<R: Read>(entry: &mut Entry<'_, R>, dir: RawFd, name: &OsStr) -> io
     let expected = entry.size();
     let copied = io::copy(entry, &mut file)?;
     if copied != expected {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends in the middle of this file"));
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the archive ends in the middle of this file",
+        ));
     }
     Ok(())
 }
 
 /// Opens `path` as if `root` were the root directory: links, absolute ones and `..` included.
 pub(crate) fn open_in_root(root: &OwnedFd, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);

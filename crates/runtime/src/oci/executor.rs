@@ -28,17 +28,25 @@ pub(super) struct PodExecutor {
 
 impl PodExecutor {
     pub(super) fn for_init(die_with_parent: bool) -> Self {
-        Self { die_with_parent, ..Self::default() }
+        Self {
+            die_with_parent,
+            ..Self::default()
+        }
     }
 
     pub(super) fn for_exec(seccomp: Option<LinuxSeccomp>) -> Self {
-        Self { seccomp, ..Self::default() }
+        Self {
+            seccomp,
+            ..Self::default()
+        }
     }
 }
 
 impl Executor for PodExecutor {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        program(spec).map(|_| ()).map_err(ExecutorValidationError::ArgValidationError)
+        program(spec)
+            .map(|_| ())
+            .map_err(ExecutorValidationError::ArgValidationError)
     }
 
     /// Keeps the environment for the program instead of changing this process's own.
@@ -51,9 +59,16 @@ impl Executor for PodExecutor {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let failed = |reason: String| ExecutorError::Other(reason);
         let program = program(spec).map_err(failed)?;
-        let arguments = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
-        let arguments: Vec<CString> =
-            arguments.into_iter().map(CString::new).collect::<Result<_, _>>().map_err(|_| ExecutorError::InvalidArg)?;
+        let arguments = spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.args().clone())
+            .unwrap_or_default();
+        let arguments: Vec<CString> = arguments
+            .into_iter()
+            .map(CString::new)
+            .collect::<Result<_, _>>()
+            .map_err(|_| ExecutorError::InvalidArg)?;
         let path = CString::new(program.as_os_str().as_bytes()).map_err(|_| ExecutorError::InvalidArg)?;
         if self.die_with_parent {
             // By now the parent is the shim: what created this process had to end before it could be started.
@@ -61,9 +76,9 @@ impl Executor for PodExecutor {
         }
         if let Some(seccomp) = &self.seccomp {
             // Capabilities are gone by now, and without them a filter needs this promise.
-            let filtered = prctl::set_no_new_privs().map_err(|error| error.to_string()).and_then(|()| {
-                libcontainer::seccomp::initialize_seccomp(seccomp).map_err(|error| error.to_string())
-            });
+            let filtered = prctl::set_no_new_privs()
+                .map_err(|error| error.to_string())
+                .and_then(|()| libcontainer::seccomp::initialize_seccomp(seccomp).map_err(|error| error.to_string()));
             filtered.map_err(|error| failed(format!("apply seccomp profile: {error}")))?;
         }
         sys::reset_signals();
@@ -82,7 +97,13 @@ fn program(spec: &Spec) -> Result<PathBuf, String> {
         Some(name) => name,
         None => return Err(format!("{MARKER}\": no command specified")),
     };
-    let path = process.env().iter().flatten().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
+    let path = process
+        .env()
+        .iter()
+        .flatten()
+        .rev()
+        .find_map(|entry| entry.strip_prefix("PATH="))
+        .unwrap_or_default();
     look_up(name, path)
 }
 
@@ -102,7 +123,11 @@ fn look_up(name: &str, path: &str) -> Result<PathBuf, String> {
             Err(error) => denied |= error == Errno::EACCES,
         }
     }
-    let reason = if denied { "permission denied" } else { "executable file not found in $PATH" };
+    let reason = if denied {
+        "permission denied"
+    } else {
+        "executable file not found in $PATH"
+    };
     Err(format!("{MARKER}{name}\": {reason}"))
 }
 
@@ -131,9 +156,18 @@ mod tests {
     #[test]
     fn a_missing_program_is_told_in_runcs_words() {
         assert_eq!(look_up("sh", "/nowhere:/bin"), Ok("/bin/sh".into()));
-        assert_eq!(look_up("nope", "/bin"), Err("exec: \"nope\": executable file not found in $PATH".into()));
-        assert_eq!(look_up("/nope", "/bin"), Err("exec: \"/nope\": stat /nope: no such file or directory".into()));
+        assert_eq!(
+            look_up("nope", "/bin"),
+            Err("exec: \"nope\": executable file not found in $PATH".into())
+        );
+        assert_eq!(
+            look_up("/nope", "/bin"),
+            Err("exec: \"/nope\": stat /nope: no such file or directory".into())
+        );
         assert_eq!(look_up("/bin", ""), Err("exec: \"/bin\": is a directory".into()));
-        assert_eq!(look_up("/etc/passwd", ""), Err("exec: \"/etc/passwd\": permission denied".into()));
+        assert_eq!(
+            look_up("/etc/passwd", ""),
+            Err("exec: \"/etc/passwd\": permission denied".into())
+        );
     }
 }

@@ -194,7 +194,9 @@ impl Container {
 
     /// Moves input from an attached client towards the container.
     pub(super) fn read_input(&mut self, index: usize) {
-        let Some(attachment) = self.attached.get_mut(index) else { return };
+        let Some(attachment) = self.attached.get_mut(index) else {
+            return;
+        };
         let Some(file) = &mut attachment.stdin else { return };
         let mut chunk = [0; CHUNK];
         match file.read(&mut chunk) {
@@ -244,14 +246,18 @@ impl Container {
                 }
             }
         }
-        self.attached.retain(|a| a.stdin.is_some() || a.stdout.is_some() || a.stderr.is_some());
+        self.attached
+            .retain(|a| a.stdin.is_some() || a.stdout.is_some() || a.stderr.is_some());
     }
 }
 
 impl Outlet {
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         set_nonblocking(&fd)?;
-        Ok(Self { file: File::from(fd), pending: Vec::new() })
+        Ok(Self {
+            file: File::from(fd),
+            pending: Vec::new(),
+        })
     }
 
     /// Writes what can be written now. False when nobody reads any more.

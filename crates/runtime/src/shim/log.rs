@@ -82,7 +82,10 @@ impl LogFile {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        let mut log = Self { path: path.to_owned(), file: None };
+        let mut log = Self {
+            path: path.to_owned(),
+            file: None,
+        };
         log.reopen()?;
         Ok(log)
     }

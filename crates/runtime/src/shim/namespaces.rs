@@ -15,7 +15,9 @@ use crate::sys;
 
 /// Returns the first process of the pod's PID namespace, if it has one of its own.
 pub(super) fn make(setup: &Setup, cgroups: &Cgroups) -> io::Result<Option<i32>> {
-    cgroups.join_infra(&setup.cgroup).map_err(context("join the pod's cgroup"))?;
+    cgroups
+        .join_infra(&setup.cgroup)
+        .map_err(context("join the pod's cgroup"))?;
     let mut flags = CloneFlags::empty();
     if !setup.host_network {
         flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
@@ -23,9 +25,13 @@ pub(super) fn make(setup: &Setup, cgroups: &Cgroups) -> io::Result<Option<i32>> 
     if !setup.host_ipc {
         flags |= CloneFlags::CLONE_NEWIPC;
     }
-    unshare(flags).map_err(io::Error::from).map_err(context("make namespaces"))?;
+    unshare(flags)
+        .map_err(io::Error::from)
+        .map_err(context("make namespaces"))?;
     if !setup.host_network {
-        sethostname(&setup.hostname).map_err(io::Error::from).map_err(context("set the host name"))?;
+        sethostname(&setup.hostname)
+            .map_err(io::Error::from)
+            .map_err(context("set the host name"))?;
         sys::bring_up_loopback().map_err(context("bring up the loopback device"))?;
     }
     for (name, value) in &setup.sysctls {
@@ -70,8 +76,14 @@ fn sysctl_path(name: &str) -> io::Result<String> {
             })
             .collect(),
     };
-    if relative.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("invalid sysctl {name:?}")));
+    if relative
+        .split('/')
+        .any(|part| part.is_empty() || part == "." || part == "..")
+    {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("invalid sysctl {name:?}"),
+        ));
     }
     Ok(format!("/proc/sys/{relative}"))
 }
@@ -87,9 +99,18 @@ mod tests {
 
     #[test]
     fn sysctls_are_named_with_dots_or_slashes() {
-        assert_eq!(sysctl_path("net.ipv4.ip_forward").unwrap(), "/proc/sys/net/ipv4/ip_forward");
-        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/x").unwrap(), "/proc/sys/net/ipv4/conf/eth0.1/x");
-        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.x").unwrap(), "/proc/sys/net/ipv4/conf/eth0.1/x");
+        assert_eq!(
+            sysctl_path("net.ipv4.ip_forward").unwrap(),
+            "/proc/sys/net/ipv4/ip_forward"
+        );
+        assert_eq!(
+            sysctl_path("net/ipv4/conf/eth0.1/x").unwrap(),
+            "/proc/sys/net/ipv4/conf/eth0.1/x"
+        );
+        assert_eq!(
+            sysctl_path("net.ipv4.conf.eth0/1.x").unwrap(),
+            "/proc/sys/net/ipv4/conf/eth0.1/x"
+        );
         assert!(sysctl_path("net/../../etc/passwd").is_err());
     }
 }

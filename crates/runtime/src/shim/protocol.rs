@@ -162,7 +162,9 @@ pub(crate) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
 
 /// Takes the first whole frame off a buffer.
 pub(crate) fn decode<T: DeserializeOwned>(buffer: &mut Vec<u8>) -> io::Result<Option<T>> {
-    let Some(head) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let Some(head) = buffer.first_chunk::<4>() else {
+        return Ok(None);
+    };
     let length = u32::from_le_bytes(*head) as usize;
     if length > FRAME_LIMIT {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "frame too long"));

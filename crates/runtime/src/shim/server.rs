@@ -76,7 +76,10 @@ pub(super) fn block_signals() -> io::Result<SignalFd> {
         set.add(signal);
     }
     set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+    Ok(SignalFd::with_flags(
+        &set,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
 }
 
 impl Server {
@@ -139,10 +142,18 @@ impl Server {
         for (name, container) in &self.containers {
             if container.wants_output() {
                 if let Some(file) = &container.stdout {
-                    add(Source::Output(name.clone(), Stream::Stdout), file.as_fd(), PollFlags::POLLIN);
+                    add(
+                        Source::Output(name.clone(), Stream::Stdout),
+                        file.as_fd(),
+                        PollFlags::POLLIN,
+                    );
                 }
                 if let Some(file) = &container.stderr {
-                    add(Source::Output(name.clone(), Stream::Stderr), file.as_fd(), PollFlags::POLLIN);
+                    add(
+                        Source::Output(name.clone(), Stream::Stderr),
+                        file.as_fd(),
+                        PollFlags::POLLIN,
+                    );
                 }
             }
             if let Some(file) = container.stdin.as_ref().filter(|_| !container.input.is_empty()) {
@@ -150,13 +161,25 @@ impl Server {
             }
             for (index, attached) in container.attached.iter().enumerate() {
                 if let Some(file) = attached.stdin.as_ref().filter(|_| container.input.is_empty()) {
-                    add(Source::AttachedInput(name.clone(), index), file.as_fd(), PollFlags::POLLIN);
+                    add(
+                        Source::AttachedInput(name.clone(), index),
+                        file.as_fd(),
+                        PollFlags::POLLIN,
+                    );
                 }
                 for (outlet, stream) in [(&attached.stdout, Stream::Stdout), (&attached.stderr, Stream::Stderr)] {
                     if let Some(open) = outlet.as_ref() {
                         // Without anything to write only its end is of interest, which comes unasked.
-                        let flags = if open.pending.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
-                        add(Source::AttachedOutput(name.clone(), index, stream), open.file.as_fd(), flags);
+                        let flags = if open.pending.is_empty() {
+                            PollFlags::empty()
+                        } else {
+                            PollFlags::POLLOUT
+                        };
+                        add(
+                            Source::AttachedOutput(name.clone(), index, stream),
+                            open.file.as_fd(),
+                            flags,
+                        );
                     }
                 }
             }
@@ -170,7 +193,12 @@ impl Server {
         }
         let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
         drop(fds);
-        Ok(sources.into_iter().zip(ready).filter(|(_, ready)| *ready).map(|(source, _)| source).collect())
+        Ok(sources
+            .into_iter()
+            .zip(ready)
+            .filter(|(_, ready)| *ready)
+            .map(|(source, _)| source)
+            .collect())
     }
 
     fn handle(&mut self, source: Source) {
@@ -178,8 +206,12 @@ impl Server {
             Source::Signals => self.handle_signals(),
             Source::Listener => {
                 while let Ok((stream, _)) = self.listener.accept() {
-                    let client =
-                        Client { stream, buffer: Vec::new(), descriptors: VecDeque::new(), subscribed: false };
+                    let client = Client {
+                        stream,
+                        buffer: Vec::new(),
+                        descriptors: VecDeque::new(),
+                        subscribed: false,
+                    };
                     self.clients.insert(self.next_client, client);
                     self.next_client += 1;
                 }
@@ -201,7 +233,9 @@ impl Server {
                 }
             }
             Source::AttachedOutput(name, index, stream) => {
-                let Some(container) = self.containers.get_mut(&name) else { return };
+                let Some(container) = self.containers.get_mut(&name) else {
+                    return;
+                };
                 if let Some(attached) = container.attached.get_mut(index) {
                     let outlet = match stream {
                         Stream::Stdout => &mut attached.stdout,
@@ -229,7 +263,13 @@ impl Server {
                 Ok(WaitStatus::Exited(pid, code)) => (pid.as_raw(), Ended { code, signal: None }),
                 Ok(WaitStatus::Signaled(pid, signal, _)) => {
                     let signal = signal as i32;
-                    (pid.as_raw(), Ended { code: 128 + signal, signal: Some(signal) })
+                    (
+                        pid.as_raw(),
+                        Ended {
+                            code: 128 + signal,
+                            signal: Some(signal),
+                        },
+                    )
                 }
                 Ok(WaitStatus::StillAlive) | Err(_) => break,
                 Ok(_) => continue,
@@ -249,7 +289,12 @@ impl Server {
             return self.finish_command(client, ended);
         }
         let running = |c: &Container| c.phase == Phase::Running && c.record.pid == Some(pid);
-        if let Some(name) = self.containers.iter().find(|(_, c)| running(c)).map(|(name, _)| name.clone()) {
+        if let Some(name) = self
+            .containers
+            .iter()
+            .find(|(_, c)| running(c))
+            .map(|(name, _)| name.clone())
+        {
             return self.container_ended(&name, ended);
         }
         if self.pause == Some(pid) {
@@ -261,7 +306,9 @@ impl Server {
     }
 
     fn container_ended(&mut self, name: &Name, ended: Ended) {
-        let Some(container) = self.containers.get_mut(name) else { return };
+        let Some(container) = self.containers.get_mut(name) else {
+            return;
+        };
         if container.request.shared_pids {
             self.cgroups.signal(&container.request.cgroup, nix::libc::SIGKILL);
         }
@@ -284,12 +331,19 @@ impl Server {
 
     /// Writes the container's record down and tells everyone.
     fn publish(&mut self, name: &Name) {
-        let Some(container) = self.containers.get(name) else { return };
+        let Some(container) = self.containers.get(name) else {
+            return;
+        };
         if let Err(error) = container.save() {
             eprintln!("cannot record the state of {name}: {error}");
         }
         let changed = Reply::Changed(container.record.clone());
-        let subscribers: Vec<u64> = self.clients.iter().filter(|(_, c)| c.subscribed).map(|(id, _)| *id).collect();
+        let subscribers: Vec<u64> = self
+            .clients
+            .iter()
+            .filter(|(_, c)| c.subscribed)
+            .map(|(id, _)| *id)
+            .collect();
         for client in subscribers {
             self.reply(client, &changed);
         }
@@ -308,11 +362,19 @@ impl Server {
     }
 
     fn fail(&mut self, client: u64, kind: ErrorKind, message: impl Into<String>) {
-        self.reply(client, &Reply::Error { kind, message: message.into() });
+        self.reply(
+            client,
+            &Reply::Error {
+                kind,
+                message: message.into(),
+            },
+        );
     }
 
     fn handle_client(&mut self, id: u64) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
         match wire::receive(&client.stream, &mut client.buffer, &mut client.descriptors) {
             Ok(None) => return,
             Ok(Some(count)) if count > 0 => {}
@@ -344,7 +406,14 @@ impl Server {
     fn handle_request(&mut self, client: u64, request: Request) {
         match request {
             Request::Start(request) => self.start_container(client, request),
-            Request::Exec { container, process, terminal, stdin, stdout, stderr } => {
+            Request::Exec {
+                container,
+                process,
+                terminal,
+                stdin,
+                stdout,
+                stderr,
+            } => {
                 let streams = self.take_descriptors(client, [stdin, stdout, stderr]);
                 match streams {
                     Ok(streams) => self.start_command(client, &container, &process, terminal, streams),
@@ -356,14 +425,21 @@ impl Server {
                     return self.fail(client, ErrorKind::NoSuchContainer, container);
                 };
                 let pid = found.record.pid.filter(|_| found.phase == Phase::Running);
-                let Some(pid) = pid else { return self.fail(client, ErrorKind::NotRunning, "it has ended") };
+                let Some(pid) = pid else {
+                    return self.fail(client, ErrorKind::NotRunning, "it has ended");
+                };
                 // Its number cannot be anyone else's: only we reap it.
                 match send_signal(pid, signal) {
                     Ok(()) => self.reply(client, &Reply::Ok),
                     Err(error) => self.fail(client, ErrorKind::Failed, error.to_string()),
                 }
             }
-            Request::Attach { container, stdin, stdout, stderr } => {
+            Request::Attach {
+                container,
+                stdin,
+                stdout,
+                stderr,
+            } => {
                 let result = self.attach(client, &container, [stdin, stdout, stderr]);
                 match result {
                     Ok(true) => self.reply(client, &Reply::Ok),
@@ -371,8 +447,15 @@ impl Server {
                     Err(error) => self.fail(client, ErrorKind::Failed, error.to_string()),
                 }
             }
-            Request::Resize { container, columns, rows } => {
-                let terminal = self.containers.get(container.as_str()).and_then(|c| c.terminal.as_ref());
+            Request::Resize {
+                container,
+                columns,
+                rows,
+            } => {
+                let terminal = self
+                    .containers
+                    .get(container.as_str())
+                    .and_then(|c| c.terminal.as_ref());
                 let result = terminal.map_or(Ok(()), |fd| crate::sys::set_terminal_size(fd, columns, rows));
                 match result {
                     Ok(()) => self.reply(client, &Reply::Ok),
@@ -400,7 +483,11 @@ impl Server {
                 }
             }
             Request::Forget { container } => {
-                if self.containers.get(container.as_str()).is_some_and(|c| c.phase == Phase::Exited) {
+                if self
+                    .containers
+                    .get(container.as_str())
+                    .is_some_and(|c| c.phase == Phase::Exited)
+                {
                     self.containers.remove(container.as_str());
                 }
                 self.reply(client, &Reply::Ok);
@@ -411,7 +498,9 @@ impl Server {
 
     fn take_descriptors(&mut self, client: u64, wanted: [bool; 3]) -> io::Result<[Option<OwnedFd>; 3]> {
         let mut taken = [None, None, None];
-        let Some(peer) = self.clients.get_mut(&client) else { return Ok(taken) };
+        let Some(peer) = self.clients.get_mut(&client) else {
+            return Ok(taken);
+        };
         for (slot, wanted) in taken.iter_mut().zip(wanted) {
             if wanted {
                 let missing = || io::Error::new(io::ErrorKind::InvalidInput, "a stream is missing");
@@ -423,7 +512,9 @@ impl Server {
 
     fn attach(&mut self, client: u64, name: &str, wanted: [bool; 3]) -> io::Result<bool> {
         let [stdin, stdout, stderr] = self.take_descriptors(client, wanted)?;
-        let Some(container) = self.containers.get_mut(name) else { return Ok(false) };
+        let Some(container) = self.containers.get_mut(name) else {
+            return Ok(false);
+        };
         if container.phase != Phase::Running {
             return Ok(false);
         }

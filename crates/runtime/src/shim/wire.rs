@@ -51,7 +51,9 @@ pub(crate) fn receive_terminal(listener: &UnixListener) -> io::Result<OwnedFd> {
     let (stream, _) = listener.accept()?;
     let (mut buffer, mut descriptors) = (Vec::new(), VecDeque::new());
     receive(&stream, &mut buffer, &mut descriptors)?;
-    descriptors.pop_front().ok_or_else(|| io::Error::other("the runtime sent no terminal"))
+    descriptors
+        .pop_front()
+        .ok_or_else(|| io::Error::other("the runtime sent no terminal"))
 }
 
 #[allow(unsafe_code)]

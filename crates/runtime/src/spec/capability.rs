@@ -5,23 +5,74 @@ use crate::error::{Error, Result};
 
 /// By number, as the kernel counts them.
 const NAMES: &[&str] = &[
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
 /// What a container has unless it says otherwise: the set that all runtimes agree on.
 const DEFAULT: &[&str] = &[
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
-    "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
 ];
 
 /// The container's capabilities as `CAP_...`, within those of `bounding`.
 pub(crate) fn resolve(security: &Security, bounding: u64) -> Result<Vec<String>> {
-    let mut mask = if security.privileged { all() } else { mask_of(DEFAULT.iter().copied())? };
+    let mut mask = if security.privileged {
+        all()
+    } else {
+        mask_of(DEFAULT.iter().copied())?
+    };
     if has_all(&security.add_capabilities) {
         mask = all();
     }
@@ -31,7 +82,10 @@ pub(crate) fn resolve(security: &Security, bounding: u64) -> Result<Vec<String>>
     mask |= mask_of(named(&security.add_capabilities))?;
     mask &= !mask_of(named(&security.drop_capabilities))?;
     mask &= bounding;
-    Ok((0..NAMES.len()).filter(|bit| mask & (1 << bit) != 0).map(|bit| format!("CAP_{}", NAMES[bit])).collect())
+    Ok((0..NAMES.len())
+        .filter(|bit| mask & (1 << bit) != 0)
+        .map(|bit| format!("CAP_{}", NAMES[bit]))
+        .collect())
 }
 
 fn all() -> u64 {
@@ -43,7 +97,10 @@ fn has_all(names: &[String]) -> bool {
 }
 
 fn named(names: &[String]) -> impl Iterator<Item = &str> {
-    names.iter().map(String::as_str).filter(|name| !name.eq_ignore_ascii_case("ALL"))
+    names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !name.eq_ignore_ascii_case("ALL"))
 }
 
 fn mask_of<'a>(names: impl Iterator<Item = &'a str>) -> Result<u64> {
@@ -78,7 +135,10 @@ mod tests {
 
     #[test]
     fn dropping_all_leaves_only_what_is_added_by_name() {
-        assert_eq!(resolve(&security(&["chown"], &["ALL"]), u64::MAX).unwrap(), ["CAP_CHOWN"]);
+        assert_eq!(
+            resolve(&security(&["chown"], &["ALL"]), u64::MAX).unwrap(),
+            ["CAP_CHOWN"]
+        );
         assert_eq!(resolve(&security(&["ALL"], &[]), u64::MAX).unwrap().len(), NAMES.len());
     }
 

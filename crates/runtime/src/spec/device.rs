@@ -91,13 +91,20 @@ pub(crate) fn rules(config: &ContainerConfig) -> Result<Vec<Value>> {
 fn requested(config: &ContainerConfig) -> Result<Vec<(Node, String)>> {
     let mut found = Vec::new();
     for device in &config.devices {
-        let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
+        let access = if device.permissions.is_empty() {
+            "rwm"
+        } else {
+            &device.permissions
+        };
         if !access.bytes().all(|b| b"rwm".contains(&b)) {
             let reason = format!("device permissions {access:?} are not made of r, w and m");
             return Err(Error::InvalidConfig(reason));
         }
-        let inside =
-            if device.container_path.as_os_str().is_empty() { &device.host_path } else { &device.container_path };
+        let inside = if device.container_path.as_os_str().is_empty() {
+            &device.host_path
+        } else {
+            &device.container_path
+        };
         if device.host_path.is_dir() {
             let mut nodes = Vec::new();
             host_devices(&device.host_path, &mut nodes);

@@ -35,7 +35,12 @@ pub(crate) fn mounts(input: &Input<'_>) -> Result<Vec<Value>> {
     ];
     list.extend(cgroup(input, privileged));
     // A volume takes the place of what would be there otherwise.
-    let own: Vec<String> = input.config.mounts.iter().map(|mount| clean(&mount.container_path)).collect();
+    let own: Vec<String> = input
+        .config
+        .mounts
+        .iter()
+        .map(|mount| clean(&mount.container_path))
+        .collect();
     list.retain(|mount| !own.iter().any(|path| mount["destination"] == json!(path)));
 
     let mut volumes: Vec<&Mount> = input.config.mounts.iter().collect();
@@ -60,7 +65,11 @@ fn cgroup(input: &Input<'_>, privileged: bool) -> Vec<Value> {
         "options": ["nosuid", "noexec", "nodev", "mode=755"],
     })];
     for hierarchy in input.cgroups.v1() {
-        if hierarchy.controllers.iter().any(|controller| controller.starts_with("name=")) {
+        if hierarchy
+            .controllers
+            .iter()
+            .any(|controller| controller.starts_with("name="))
+        {
             continue;
         }
         let source = hierarchy.mount.join(input.cgroup.trim_start_matches('/'));
@@ -126,6 +135,12 @@ mod tests {
 
     #[test]
     fn a_relative_mount_path_is_refused() {
-        assert!(bind(&Mount { container_path: "data".into(), ..Mount::default() }).is_err());
+        assert!(
+            bind(&Mount {
+                container_path: "data".into(),
+                ..Mount::default()
+            })
+            .is_err()
+        );
     }
 }

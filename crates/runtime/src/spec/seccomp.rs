@@ -15,20 +15,56 @@ const BY_CAPABILITY: &[(&str, &[&str])] = &[
     (
         "CAP_SYS_ADMIN",
         &[
-            "bpf", "clone", "clone3", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick", "lookup_dcookie",
-            "mount", "mount_setattr", "move_mount", "open_tree", "perf_event_open", "quotactl", "quotactl_fd",
-            "setdomainname", "sethostname", "setns", "syslog", "umount", "umount2", "unshare",
+            "bpf",
+            "clone",
+            "clone3",
+            "fanotify_init",
+            "fsconfig",
+            "fsmount",
+            "fsopen",
+            "fspick",
+            "lookup_dcookie",
+            "mount",
+            "mount_setattr",
+            "move_mount",
+            "open_tree",
+            "perf_event_open",
+            "quotactl",
+            "quotactl_fd",
+            "setdomainname",
+            "sethostname",
+            "setns",
+            "syslog",
+            "umount",
+            "umount2",
+            "unshare",
         ],
     ),
     ("CAP_SYS_BOOT", &["reboot"]),
     ("CAP_SYS_CHROOT", &["chroot"]),
     ("CAP_SYS_MODULE", &["delete_module", "finit_module", "init_module"]),
     ("CAP_SYS_PACCT", &["acct"]),
-    ("CAP_SYS_PTRACE", &["kcmp", "pidfd_getfd", "process_madvise", "process_vm_readv", "process_vm_writev", "ptrace"]),
+    (
+        "CAP_SYS_PTRACE",
+        &[
+            "kcmp",
+            "pidfd_getfd",
+            "process_madvise",
+            "process_vm_readv",
+            "process_vm_writev",
+            "ptrace",
+        ],
+    ),
     ("CAP_SYS_RAWIO", &["ioperm", "iopl"]),
-    ("CAP_SYS_TIME", &["clock_settime", "clock_settime64", "settimeofday", "stime"]),
+    (
+        "CAP_SYS_TIME",
+        &["clock_settime", "clock_settime64", "settimeofday", "stime"],
+    ),
     ("CAP_SYS_TTY_CONFIG", &["vhangup"]),
-    ("CAP_SYS_NICE", &["get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node"]),
+    (
+        "CAP_SYS_NICE",
+        &["get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node"],
+    ),
     ("CAP_SYSLOG", &["syslog"]),
     ("CAP_BPF", &["bpf"]),
     ("CAP_PERFMON", &["perf_event_open"]),
@@ -54,7 +90,10 @@ pub(crate) fn profile(profile: &SeccompProfile, capabilities: &[String]) -> Resu
 }
 
 fn runtime_default(capabilities: &[String]) -> Value {
-    let mut names: Vec<&str> = ALLOWED.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let mut names: Vec<&str> = ALLOWED
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
     let has = |capability: &str| capabilities.iter().any(|own| own == capability);
     for (capability, more) in BY_CAPABILITY {
         if has(capability) {
@@ -106,7 +145,13 @@ fn architectures() -> Vec<&'static str> {
 /// Docker's format is the OCI's with conditions on rules, by architecture and capability.
 fn from_file(file: &Value, capabilities: &[String]) -> Value {
     let mut profile = json!({});
-    for key in ["defaultAction", "defaultErrnoRet", "flags", "listenerPath", "listenerMetadata"] {
+    for key in [
+        "defaultAction",
+        "defaultErrnoRet",
+        "flags",
+        "listenerPath",
+        "listenerMetadata",
+    ] {
         if let Some(value) = file.get(key).filter(|value| !value.is_null()) {
             profile[key] = value.clone();
         }
@@ -115,7 +160,11 @@ fn from_file(file: &Value, capabilities: &[String]) -> Value {
         Some(list) if !list.is_empty() => json!(list),
         _ => json!(architectures()),
     };
-    let rules = file.get("syscalls").and_then(Value::as_array).cloned().unwrap_or_default();
+    let rules = file
+        .get("syscalls")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     let applies = |rule: &Value| {
         let listed = |of: &str, what: &str| -> Option<Vec<String>> {
             let list = rule.get(of)?.get(what)?.as_array()?;
@@ -171,6 +220,9 @@ mod tests {
             ],
         });
         let profile = from_file(&file, &[]);
-        assert_eq!(profile["syscalls"], json!([{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO" }]));
+        assert_eq!(
+            profile["syscalls"],
+            json!([{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO" }])
+        );
     }
 }

@@ -40,16 +40,24 @@ impl Database {
             let _ = File::from(file).take(LIMIT).read_to_end(&mut bytes);
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        Ok(Self { passwd: read("etc/passwd"), group: read("etc/group") })
+        Ok(Self {
+            passwd: read("etc/passwd"),
+            group: read("etc/group"),
+        })
     }
 
     fn user(&self, matches: impl Fn(&[&str]) -> bool) -> Option<Vec<&str>> {
-        self.passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|f| f.len() >= 6 && matches(f))
+        self.passwd
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .find(|f| f.len() >= 6 && matches(f))
     }
 
     fn group_id(&self, name: &str) -> Option<u32> {
         let groups = self.group.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        groups.filter(|f| f.len() >= 3 && f[0] == name).find_map(|f| f[2].parse().ok())
+        groups
+            .filter(|f| f.len() >= 3 && f[0] == name)
+            .find_map(|f| f[2].parse().ok())
     }
 
     fn groups_of(&self, user: &str) -> Vec<u32> {
@@ -58,7 +66,10 @@ impl Database {
             .filter_map(|line| {
                 let fields: Vec<&str> = line.split(':').collect();
                 let members = fields.get(3)?;
-                members.split(',').any(|member| member.trim() == user).then(|| fields[2].parse().ok())?
+                members
+                    .split(',')
+                    .any(|member| member.trim() == user)
+                    .then(|| fields[2].parse().ok())?
             })
             .collect()
     }
@@ -70,8 +81,13 @@ pub(crate) fn resolve(security: &Security, image_user: &str, database: &Database
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (image_user, None),
     };
-    let own = security.user.map(|uid| uid.to_string()).or_else(|| security.username.clone());
-    let user = own.as_deref().unwrap_or(if image_name.is_empty() { "0" } else { image_name });
+    let own = security
+        .user
+        .map(|uid| uid.to_string())
+        .or_else(|| security.username.clone());
+    let user = own
+        .as_deref()
+        .unwrap_or(if image_name.is_empty() { "0" } else { image_name });
 
     // A name may consist of digits, but then the digits are the number, as everywhere.
     let (uid, entry) = match user.parse::<u32>() {
@@ -101,7 +117,12 @@ pub(crate) fn resolve(security: &Security, image_user: &str, database: &Database
     let mut seen = std::collections::HashSet::new();
     additional.retain(|gid| seen.insert(*gid));
     let home = entry.map(|fields| fields[5].to_owned()).filter(|home| !home.is_empty());
-    Ok(Identity { uid, gid, additional_gids: additional, home: home.unwrap_or_else(|| "/".to_owned()) })
+    Ok(Identity {
+        uid,
+        gid,
+        additional_gids: additional,
+        home: home.unwrap_or_else(|| "/".to_owned()),
+    })
 }
 
 #[cfg(test)]
@@ -118,7 +139,10 @@ mod tests {
     #[test]
     fn the_images_user_is_looked_up_by_name_and_number() {
         let by_name = resolve(&Security::default(), "app", &database()).unwrap();
-        assert_eq!((by_name.uid, by_name.gid, by_name.home.as_str()), (1000, 1001, "/home/app"));
+        assert_eq!(
+            (by_name.uid, by_name.gid, by_name.home.as_str()),
+            (1000, 1001, "/home/app")
+        );
         assert_eq!(by_name.additional_gids, [1001, 50]);
         assert_eq!(resolve(&Security::default(), "1000", &database()).unwrap(), by_name);
         assert_eq!(resolve(&Security::default(), "app:web", &database()).unwrap().gid, 33);
@@ -128,8 +152,12 @@ mod tests {
 
     #[test]
     fn the_containers_user_and_groups_override_the_images() {
-        let security =
-            Security { user: Some(5), group: Some(6), supplemental_groups: vec![7, 6], ..Security::default() };
+        let security = Security {
+            user: Some(5),
+            group: Some(6),
+            supplemental_groups: vec![7, 6],
+            ..Security::default()
+        };
         let identity = resolve(&security, "app:web", &database()).unwrap();
         assert_eq!((identity.uid, identity.gid), (5, 6));
         assert_eq!(identity.additional_gids, [6, 7]);
@@ -138,7 +166,14 @@ mod tests {
 
     #[test]
     fn strict_groups_leave_out_those_of_the_image() {
-        let security = Security { strict_groups: true, supplemental_groups: vec![9], ..Security::default() };
-        assert_eq!(resolve(&security, "app", &database()).unwrap().additional_gids, [1001, 9]);
+        let security = Security {
+            strict_groups: true,
+            supplemental_groups: vec![9],
+            ..Security::default()
+        };
+        assert_eq!(
+            resolve(&security, "app", &database()).unwrap().additional_gids,
+            [1001, 9]
+        );
     }
 }

@@ -5,7 +5,11 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::node::{Node, log_lines, shell, text_of};
 
-const ALL: AttachConfig = AttachConfig { stdin: true, stdout: true, stderr: true };
+const ALL: AttachConfig = AttachConfig {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+};
 
 #[tokio::test]
 async fn output_from_now_on_and_input_are_those_of_the_container() {
@@ -22,7 +26,10 @@ async fn output_from_now_on_and_input_are_those_of_the_container() {
     let (mut out, mut err) = (String::new(), String::new());
     streams.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
     streams.stderr.take().unwrap().read_to_string(&mut err).await.unwrap();
-    assert_eq!((out.as_str(), err.as_str()), ("got one\ngot two\nover\n", "err one\nerr two\n"));
+    assert_eq!(
+        (out.as_str(), err.as_str()),
+        ("got one\ngot two\nover\n", "err one\nerr two\n")
+    );
     assert_eq!(node.ended(&id).await.exit_code, Some(0));
     node.finish().await;
 }
@@ -36,9 +43,18 @@ async fn input_stays_open_between_clients_unless_it_is_for_once() {
     let id = node.start(&pod, config).await;
     for word in ["first", "second"] {
         let mut streams = node.engine.attach(&id, ALL).await.unwrap();
-        streams.stdin.take().unwrap().write_all(format!("{word}\n").as_bytes()).await.unwrap();
+        streams
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(format!("{word}\n").as_bytes())
+            .await
+            .unwrap();
         let mut line = String::new();
-        BufReader::new(streams.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
+        BufReader::new(streams.stdout.take().unwrap())
+            .read_line(&mut line)
+            .await
+            .unwrap();
         assert_eq!(line, format!("got {word}\n"));
     }
     node.finish().await;
@@ -78,7 +94,10 @@ async fn a_slow_reader_gets_everything_and_the_log_too() {
     // Meanwhile the pipe is full and the container waits, whose exit is therefore still to come.
     let mut rest = Vec::new();
     stdout.read_to_end(&mut rest).await.unwrap();
-    assert_eq!(rest.len() + 1, (1..=200_000).map(|n: u32| n.to_string().len() + 1).sum::<usize>());
+    assert_eq!(
+        rest.len() + 1,
+        (1..=200_000).map(|n: u32| n.to_string().len() + 1).sum::<usize>()
+    );
     let status = node.ended(&id).await;
     assert_eq!(log_lines(&status).len(), 200_000);
     node.finish().await;

@@ -23,7 +23,11 @@ async fn a_commands_output_and_exit_code_are_returned() {
     let output = node.engine.exec_sync(&id, &script, None).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "value yes\n/work/dir\n");
     assert_eq!((output.stderr.as_slice(), output.exit_code), (&b"oops\n"[..], 5));
-    let killed = node.engine.exec_sync(&id, &command(&["sh", "-c", "kill -9 $$"]), None).await.unwrap();
+    let killed = node
+        .engine
+        .exec_sync(&id, &command(&["sh", "-c", "kill -9 $$"]), None)
+        .await
+        .unwrap();
     assert_eq!(killed.exit_code, 137);
     node.finish().await;
 }
@@ -35,8 +39,14 @@ async fn a_command_that_is_not_there_is_told_from_one_that_fails() {
     let id = node.start(&pod, sleeper()).await;
     let error = node.engine.exec_sync(&id, &command(&["nope"]), None).await.unwrap_err();
     let expected = "exec: \"nope\": executable file not found in $PATH";
-    assert!(matches!(&error, Error::CommandNotFound(message) if message == expected), "{error:?}");
-    assert!(matches!(node.engine.exec_sync(&id, &[], None).await, Err(Error::InvalidConfig(_))));
+    assert!(
+        matches!(&error, Error::CommandNotFound(message) if message == expected),
+        "{error:?}"
+    );
+    assert!(matches!(
+        node.engine.exec_sync(&id, &[], None).await,
+        Err(Error::InvalidConfig(_))
+    ));
     node.finish().await;
 }
 
@@ -46,8 +56,14 @@ async fn a_command_that_takes_too_long_is_killed() {
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
     let script = command(&["sh", "-c", "echo begun; sleep 777 & sleep 777"]);
-    let error = node.engine.exec_sync(&id, &script, Some(Duration::from_millis(500))).await.unwrap_err();
-    let Error::ExecTimeout { stdout, .. } = &error else { panic!("{error:?}") };
+    let error = node
+        .engine
+        .exec_sync(&id, &script, Some(Duration::from_millis(500)))
+        .await
+        .unwrap_err();
+    let Error::ExecTimeout { stdout, .. } = &error else {
+        panic!("{error:?}")
+    };
     assert_eq!(stdout, b"begun\n");
     for _ in 0..200 {
         if !node.sh(&id, "ps").await.contains("sleep 777") {
@@ -62,8 +78,12 @@ async fn a_background_process_does_not_hold_up_the_answer() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
-    let run = node.engine.exec_sync(&id, &command(&["sh", "-c", "sleep 100 & echo done"]), None);
-    let output = tokio::time::timeout(Duration::from_secs(10), run).await.unwrap().unwrap();
+    let script = command(&["sh", "-c", "sleep 100 & echo done"]);
+    let run = node.engine.exec_sync(&id, &script, None);
+    let output = tokio::time::timeout(Duration::from_secs(10), run)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(output.stdout, b"done\n");
     node.finish().await;
 }
@@ -73,7 +93,12 @@ async fn input_reaches_a_command_and_its_end_is_seen() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
-    let config = ExecConfig { command: command(&["wc", "-c"]), stdin: true, stdout: true, ..ExecConfig::default() };
+    let config = ExecConfig {
+        command: command(&["wc", "-c"]),
+        stdin: true,
+        stdout: true,
+        ..ExecConfig::default()
+    };
     let mut streams = node.engine.exec(&id, config).await.unwrap();
     let mut stdin = streams.stdin.take().unwrap();
     let data = vec![b'x'; 300_000];
@@ -114,7 +139,10 @@ async fn letting_go_of_a_command_kills_it() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
-    let config = ExecConfig { command: command(&["sleep", "555"]), ..ExecConfig::default() };
+    let config = ExecConfig {
+        command: command(&["sleep", "555"]),
+        ..ExecConfig::default()
+    };
     let streams = node.engine.exec(&id, config).await.unwrap();
     assert!(node.sh(&id, "ps").await.contains("sleep 555"));
     drop(streams);
@@ -132,7 +160,10 @@ async fn many_commands_leave_no_files_behind() {
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
     let files = || {
-        let mut found: Vec<_> = ["containers", "sandboxes"].iter().flat_map(|kind| walk(&node.root().join(kind))).collect();
+        let mut found: Vec<_> = ["containers", "sandboxes"]
+            .iter()
+            .flat_map(|kind| walk(&node.root().join(kind)))
+            .collect();
         found.sort();
         found
     };
@@ -141,9 +172,18 @@ async fn many_commands_leave_no_files_behind() {
     let engine = &node.engine;
     let runs = (0..12).map(|number| {
         let id = id.clone();
-        async move { engine.exec_sync(&id, &command(&["sh", "-c", &format!("exit {number}")]), None).await.unwrap() }
+        async move {
+            engine
+                .exec_sync(&id, &command(&["sh", "-c", &format!("exit {number}")]), None)
+                .await
+                .unwrap()
+        }
     });
-    let codes: Vec<i32> = futures::future::join_all(runs).await.iter().map(|output| output.exit_code).collect();
+    let codes: Vec<i32> = futures::future::join_all(runs)
+        .await
+        .iter()
+        .map(|output| output.exit_code)
+        .collect();
     assert_eq!(codes, (0..12).collect::<Vec<_>>());
     assert_eq!(files(), before);
     node.finish().await;

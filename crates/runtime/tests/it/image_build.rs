@@ -129,13 +129,18 @@ impl Image {
             .dir("sys/", 0o555)
             .dir("dev/", 0o755)
             .file("bin/busybox", 0o755, &binary)
-            .file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:app:/home/app:/bin/sh\n")
+            .file(
+                "etc/passwd",
+                0o644,
+                b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:app:/home/app:/bin/sh\n",
+            )
             .file("etc/group", 0o644, b"root:x:0:\napp:x:1001:\nextra:x:50:app\n")
             .file("etc/plain", 0o644, b"not a program\n");
         for name in [
-            "sh", "cat", "sleep", "echo", "ls", "id", "stat", "mount", "ip", "nc", "hostname", "kill", "ps", "readlink",
-            "dd", "head", "tail", "touch", "mkdir", "rm", "grep", "env", "pwd", "chmod", "ping", "wc", "true", "false",
-            "tty", "stty", "test", "yes", "mknod", "unshare", "sysctl", "seq", "chown", "umount", "df", "printf", "cut",
+            "sh", "cat", "sleep", "echo", "ls", "id", "stat", "mount", "ip", "nc", "hostname", "kill", "ps",
+            "readlink", "dd", "head", "tail", "touch", "mkdir", "rm", "grep", "env", "pwd", "chmod", "ping", "wc",
+            "true", "false", "tty", "stty", "test", "yes", "mknod", "unshare", "sysctl", "seq", "chown", "umount",
+            "df", "printf", "cut",
         ] {
             layer = layer.symlink(&format!("bin/{name}"), "busybox");
         }
@@ -165,7 +170,9 @@ impl Image {
     pub fn docker_archive(&self, path: &Path, tags: &[&str]) {
         let config = self.config_file();
         let config_name = format!("{}.json", digest(&config).trim_start_matches("sha256:"));
-        let names: Vec<String> = (0..self.layers.len()).map(|index| format!("{index}/layer.tar")).collect();
+        let names: Vec<String> = (0..self.layers.len())
+            .map(|index| format!("{index}/layer.tar"))
+            .collect();
         let manifest = json!([{ "Config": config_name, "RepoTags": tags, "Layers": names }]);
         let mut files: Vec<(String, Vec<u8>)> = vec![(config_name, config)];
         files.extend(names.into_iter().zip(self.layers.iter().cloned()));
@@ -182,7 +189,8 @@ impl Image {
             Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
         };
         let layers: Vec<Vec<u8>> = self.layers.iter().map(|layer| compress(layer, compression)).collect();
-        let describe = |kind: &str, blob: &[u8]| json!({ "mediaType": kind, "digest": digest(blob), "size": blob.len() });
+        let describe =
+            |kind: &str, blob: &[u8]| json!({ "mediaType": kind, "digest": digest(blob), "size": blob.len() });
         let manifest = serde_json::to_vec(&json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",

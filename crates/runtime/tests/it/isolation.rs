@@ -10,7 +10,9 @@ use crate::node::{Node, labels, shell, sleeper};
 async fn a_pods_containers_share_network_memory_and_name_but_not_processes() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
-    let server = node.start(&pod, shell("while :; do echo hello | nc -l -p 8080 127.0.0.1; done")).await;
+    let server = node
+        .start(&pod, shell("while :; do echo hello | nc -l -p 8080 127.0.0.1; done"))
+        .await;
     let client = node.start(&pod, sleeper()).await;
     let mut answer = String::new();
     for _ in 0..200 {
@@ -25,9 +27,15 @@ async fn a_pods_containers_share_network_memory_and_name_but_not_processes() {
     node.sh(&server, "echo shared > /dev/shm/file").await;
     assert_eq!(node.sh(&client, "cat /dev/shm/file").await, "shared");
     assert_eq!(node.sh(&client, "hostname").await, "pod");
-    assert_eq!(node.sh(&client, "readlink /proc/self/ns/ipc").await, node.sh(&server, "readlink /proc/self/ns/ipc").await);
+    assert_eq!(
+        node.sh(&client, "readlink /proc/self/ns/ipc").await,
+        node.sh(&server, "readlink /proc/self/ns/ipc").await
+    );
     assert!(!node.sh(&client, "ps").await.contains("8080"));
-    assert_ne!(node.sh(&client, "readlink /proc/self/ns/net").await, link("/proc/self/ns/net"));
+    assert_ne!(
+        node.sh(&client, "readlink /proc/self/ns/net").await,
+        link("/proc/self/ns/net")
+    );
     node.finish().await;
 }
 
@@ -40,7 +48,10 @@ async fn a_shared_process_namespace_shows_the_pods_processes_and_ends_with_each(
     let one = node.start(&pod, shell("sleep 4321 & sleep 1234")).await;
     let two = node.start(&pod, sleeper()).await;
     let processes = node.sh(&two, "ps").await;
-    assert!(processes.contains("sleep 1234") && processes.contains("coracle-pause"), "{processes}");
+    assert!(
+        processes.contains("sleep 1234") && processes.contains("coracle-pause"),
+        "{processes}"
+    );
     node.engine.kill_container(&one, 9).await.unwrap();
     node.ended(&one).await;
     for _ in 0..100 {
@@ -60,9 +71,15 @@ async fn host_namespaces_are_the_hosts() {
     let pod = node.engine.run_sandbox(config).await.unwrap().id;
     let id = node.start(&pod, sleeper()).await;
     for kind in ["net", "pid", "ipc", "uts"] {
-        assert_eq!(node.sh(&id, &format!("readlink /proc/self/ns/{kind}")).await, link(&format!("/proc/self/ns/{kind}")));
+        assert_eq!(
+            node.sh(&id, &format!("readlink /proc/self/ns/{kind}")).await,
+            link(&format!("/proc/self/ns/{kind}"))
+        );
     }
-    assert_ne!(node.sh(&id, "readlink /proc/self/ns/mnt").await, link("/proc/self/ns/mnt"));
+    assert_ne!(
+        node.sh(&id, "readlink /proc/self/ns/mnt").await,
+        link("/proc/self/ns/mnt")
+    );
     node.engine.remove_container(&id).await.unwrap();
     node.finish().await;
 }
@@ -71,12 +88,23 @@ async fn host_namespaces_are_the_hosts() {
 async fn sysctls_are_the_pods_own() {
     let node = Node::new().await;
     let mut config = node.sandbox_config("pod");
-    config.sysctls = labels(&[("net.ipv4.ip_unprivileged_port_start", "7"), ("kernel.shm_rmid_forced", "1")]);
+    config.sysctls = labels(&[
+        ("net.ipv4.ip_unprivileged_port_start", "7"),
+        ("kernel.shm_rmid_forced", "1"),
+    ]);
     let pod = node.engine.run_sandbox(config).await.unwrap().id;
     let id = node.start(&pod, sleeper()).await;
-    assert_eq!(node.sh(&id, "cat /proc/sys/net/ipv4/ip_unprivileged_port_start").await, "7");
+    assert_eq!(
+        node.sh(&id, "cat /proc/sys/net/ipv4/ip_unprivileged_port_start").await,
+        "7"
+    );
     assert_eq!(node.sh(&id, "cat /proc/sys/kernel/shm_rmid_forced").await, "1");
-    assert_ne!(fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap().trim(), "7");
+    assert_ne!(
+        fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+            .unwrap()
+            .trim(),
+        "7"
+    );
     node.finish().await;
 }
 
@@ -90,7 +118,10 @@ async fn users_and_groups_come_from_the_container_or_the_image() {
     config.security.username = Some("app".into());
     config.security.supplemental_groups = vec![77];
     let (status, log) = node.run(&pod, config).await;
-    assert!(log.contains("1000\n1001\n1001 50 77\n/home/app\n") && log.contains("denied"), "{log}");
+    assert!(
+        log.contains("1000\n1001\n1001 50 77\n/home/app\n") && log.contains("denied"),
+        "{log}"
+    );
     assert_eq!((status.user, status.group), (1000, 1001));
     node.finish().await;
 }
@@ -109,7 +140,10 @@ async fn capabilities_are_few_and_follow_what_is_asked() {
     let mut config = shell("mknod /dev/x b 8 0 && head -c1 /dev/x");
     config.security.no_new_privileges = true;
     let (status, log) = node.run(&pod, config).await;
-    assert!(status.exit_code != Some(0) && log.contains("Operation not permitted"), "{log}");
+    assert!(
+        status.exit_code != Some(0) && log.contains("Operation not permitted"),
+        "{log}"
+    );
     node.finish().await;
 }
 
@@ -117,15 +151,27 @@ async fn capabilities_are_few_and_follow_what_is_asked() {
 async fn a_privileged_container_may_what_the_node_may() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
-    let mut config = shell("mount -t tmpfs none /tmp && echo mounted; ls /dev | grep -c loop-control; \
-                            echo 1 > /proc/sys/net/ipv4/ip_forward && echo wrote; grep CapEff /proc/self/status | cut -f2");
+    let mut config = shell(
+        "mount -t tmpfs none /tmp && echo mounted; ls /dev | grep -c loop-control; \
+                            echo 1 > /proc/sys/net/ipv4/ip_forward && echo wrote; grep CapEff /proc/self/status | cut -f2",
+    );
     config.security.privileged = true;
     let (_, log) = node.run(&pod, config).await;
     assert!(log.contains("mounted") && log.contains("wrote"), "{log}");
     let own = fs::read_to_string("/proc/self/status").unwrap();
-    let own = own.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap().trim().to_owned();
+    let own = own
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:"))
+        .unwrap()
+        .trim()
+        .to_owned();
     assert!(log.contains(&own), "{log} {own}");
-    let (_, log) = node.run(&pod, shell("mount -t tmpfs none /tmp; echo 1 > /proc/sys/net/ipv4/ip_forward")).await;
+    let (_, log) = node
+        .run(
+            &pod,
+            shell("mount -t tmpfs none /tmp; echo 1 > /proc/sys/net/ipv4/ip_forward"),
+        )
+        .await;
     assert!(log.contains("denied") && log.contains("Read-only"), "{log}");
     node.finish().await;
 }
@@ -134,7 +180,9 @@ async fn a_privileged_container_may_what_the_node_may() {
 async fn the_root_file_system_is_the_containers_own_and_may_be_read_only() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
-    let writer = node.start(&pod, shell("echo mine > /file; rm /etc/plain; sleep 1000")).await;
+    let writer = node
+        .start(&pod, shell("echo mine > /file; rm /etc/plain; sleep 1000"))
+        .await;
     let (_, log) = node.run(&pod, shell("cat /file; cat /etc/plain")).await;
     assert!(log.contains("No such file") && log.contains("not a program"), "{log}");
     assert_eq!(node.sh(&writer, "cat /file").await, "mine");
@@ -152,7 +200,8 @@ async fn mounts_are_where_they_should_be_and_as_writable_as_they_should_be() {
     let data = node.directory.path().join("data");
     fs::create_dir_all(data.join("sub")).unwrap();
     fs::write(data.join("hosts"), "1.2.3.4 example\n").unwrap();
-    let mut config = shell("echo x > /data/new && echo wrote; echo x > /ro/new; cat /etc/hosts; ls /ro/inner; ls /made");
+    let mut config =
+        shell("echo x > /data/new && echo wrote; echo x > /ro/new; cat /etc/hosts; ls /ro/inner; ls /made");
     let mount = |host: &str, container: &str, readonly: bool| Mount {
         host_path: data.join(host),
         container_path: container.into(),
@@ -196,25 +245,53 @@ async fn mounts_propagate_only_as_asked() {
     let with = |propagation: Propagation| {
         let mut config = sleeper();
         config.security.privileged = propagation == Propagation::Bidirectional;
-        let mount = Mount { host_path: shared.clone(), container_path: "/m".into(), propagation, ..Mount::default() };
+        let mount = Mount {
+            host_path: shared.clone(),
+            container_path: "/m".into(),
+            propagation,
+            ..Mount::default()
+        };
         config.mounts = vec![mount];
         config
     };
     let private = node.start(&pod, with(Propagation::Private)).await;
     let slave = node.start(&pod, with(Propagation::HostToContainer)).await;
     let both = node.start(&pod, with(Propagation::Bidirectional)).await;
-    nix::mount::mount(Some("none"), &shared.join("late"), Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    nix::mount::mount(
+        Some("none"),
+        &shared.join("late"),
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .unwrap();
     fs::write(shared.join("late/file"), "").unwrap();
-    node.sh(&both, "mount -t tmpfs none /m/inside && touch /m/inside/file").await;
-    assert_eq!(node.sh(&private, "ls /m/late /m/inside").await, "/m/inside:\n\n/m/late:");
-    assert_eq!(node.sh(&slave, "ls /m/late /m/inside").await, "/m/inside:\nfile\n\n/m/late:\nfile");
+    node.sh(&both, "mount -t tmpfs none /m/inside && touch /m/inside/file")
+        .await;
+    assert_eq!(
+        node.sh(&private, "ls /m/late /m/inside").await,
+        "/m/inside:\n\n/m/late:"
+    );
+    assert_eq!(
+        node.sh(&slave, "ls /m/late /m/inside").await,
+        "/m/inside:\nfile\n\n/m/late:\nfile"
+    );
     assert!(shared.join("inside/file").exists());
     let unshared = node.directory.path().join("plain");
     fs::create_dir(&unshared).unwrap();
     let mut config = with(Propagation::Bidirectional);
     config.mounts[0].host_path = unshared;
-    if !fs::read_to_string("/proc/self/mountinfo").unwrap().lines().any(|l| l.contains(" / / ") && l.contains("shared:")) {
-        let error = node.engine.create_container(&pod, config).await.unwrap_err().to_string();
+    if !fs::read_to_string("/proc/self/mountinfo")
+        .unwrap()
+        .lines()
+        .any(|l| l.contains(" / / ") && l.contains("shared:"))
+    {
+        let error = node
+            .engine
+            .create_container(&pod, config)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("not a shared mount"), "{error}");
     }
     for point in ["inside", "late", ""] {
@@ -227,10 +304,22 @@ async fn mounts_propagate_only_as_asked() {
 async fn devices_are_there_only_when_asked_for() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
-    let (_, log) = node.run(&pod, shell("ls -l /dev/null /dev/zero /dev/full /dev/tty /dev/urandom /dev/ptmx /dev/kmsg")).await;
-    assert!(log.contains("/dev/urandom") && log.contains("/dev/kmsg: No such"), "{log}");
+    let (_, log) = node
+        .run(
+            &pod,
+            shell("ls -l /dev/null /dev/zero /dev/full /dev/tty /dev/urandom /dev/ptmx /dev/kmsg"),
+        )
+        .await;
+    assert!(
+        log.contains("/dev/urandom") && log.contains("/dev/kmsg: No such"),
+        "{log}"
+    );
     let mut config = shell("head -c 2 /dev/z | wc -c");
-    config.devices = vec![Device { host_path: "/dev/zero".into(), container_path: "/dev/z".into(), ..Device::default() }];
+    config.devices = vec![Device {
+        host_path: "/dev/zero".into(),
+        container_path: "/dev/z".into(),
+        ..Device::default()
+    }];
     assert_eq!(node.run(&pod, config).await.1.trim(), "2");
     node.finish().await;
 }
@@ -245,13 +334,21 @@ async fn seccomp_profiles_are_applied() {
     let (_, log) = node.run(&pod, config).await;
     assert!(log.contains("Seccomp:\t2") && log.contains("not permitted"), "{log}");
     let profile = node.directory.path().join("profile.json");
-    fs::write(&profile, r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}"#)
-        .unwrap();
+    fs::write(
+        &profile,
+        r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}"#,
+    )
+    .unwrap();
     let mut config = shell("mkdir /tmp/x");
     config.security.seccomp = SeccompProfile::Localhost(profile);
     let (status, log) = node.run(&pod, config).await;
     assert!(status.exit_code != Some(0) && log.contains("not permitted"), "{log}");
-    assert!(node.run(&pod, shell("grep Seccomp: /proc/self/status")).await.1.contains("Seccomp:\t0"));
+    assert!(
+        node.run(&pod, shell("grep Seccomp: /proc/self/status"))
+            .await
+            .1
+            .contains("Seccomp:\t0")
+    );
     node.finish().await;
 }
 
@@ -260,7 +357,9 @@ async fn signals_have_their_usual_meaning_in_a_container() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
     // Were the pipe signal ignored, as it is in this program, `yes` would complain instead.
-    let (_, log) = node.run(&pod, shell("yes | head -1; grep -E 'Sig(Ign|Blk)' /proc/self/status")).await;
+    let (_, log) = node
+        .run(&pod, shell("yes | head -1; grep -E 'Sig(Ign|Blk)' /proc/self/status"))
+        .await;
     assert_eq!(log, "y\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
     node.finish().await;
 }
@@ -269,7 +368,9 @@ async fn signals_have_their_usual_meaning_in_a_container() {
 async fn no_descriptor_of_the_shims_is_open_in_a_container() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
-    let (_, log) = node.run(&pod, shell("ls /proc/self/fd | grep -vE '^[0-3]$'; echo none")).await;
+    let (_, log) = node
+        .run(&pod, shell("ls /proc/self/fd | grep -vE '^[0-3]$'; echo none"))
+        .await;
     assert_eq!(log, "none\n");
     node.finish().await;
 }

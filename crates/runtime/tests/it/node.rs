@@ -23,7 +23,10 @@ pub struct Node {
 
 pub fn config(root: &Path) -> EngineConfig {
     let mut config = EngineConfig::new(root);
-    config.shim = Program { path: env!("CARGO_BIN_EXE_coracle-runtime").into(), arguments: vec!["shim".into()] };
+    config.shim = Program {
+        path: env!("CARGO_BIN_EXE_coracle-runtime").into(),
+        arguments: vec!["shim".into()],
+    };
     config
 }
 
@@ -38,11 +41,18 @@ impl Node {
     }
 
     pub async fn empty() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "these tests run containers: run them as root");
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "these tests run containers: run them as root"
+        );
         let directory = TempDir::new().unwrap();
         let engine = Engine::open(config(&directory.path().join("root"))).await.unwrap();
         let name: String = directory.path().file_name().unwrap().to_str().unwrap().replace('.', "");
-        Self { engine, directory, cgroup: format!("/coracle-test-{name}") }
+        Self {
+            engine,
+            directory,
+            cgroup: format!("/coracle-test-{name}"),
+        }
     }
 
     pub fn root(&self) -> PathBuf {
@@ -90,7 +100,11 @@ impl Node {
     /// What a shell command in a container prints.
     pub async fn sh(&self, id: &ContainerId, script: &str) -> String {
         let command = ["sh".to_owned(), "-c".to_owned(), script.to_owned()];
-        let output = self.engine.exec_sync(id, &command, Some(Duration::from_secs(20))).await.unwrap();
+        let output = self
+            .engine
+            .exec_sync(id, &command, Some(Duration::from_secs(20)))
+            .await
+            .unwrap();
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.exit_code, 0, "{script}: {err}");
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
@@ -106,7 +120,11 @@ impl Node {
         assert_eq!(self.mounts(), Vec::<String>::new(), "mounts are left");
         assert_eq!(self.cgroups(), Vec::<PathBuf>::new(), "cgroups are left");
         for kind in ["sandboxes", "containers", "tmp"] {
-            let left: Vec<_> = fs::read_dir(self.root().join(kind)).unwrap().flatten().map(|e| e.path()).collect();
+            let left: Vec<_> = fs::read_dir(self.root().join(kind))
+                .unwrap()
+                .flatten()
+                .map(|e| e.path())
+                .collect();
             assert!(left.is_empty(), "{left:?} are left");
         }
         assert_eq!(self.processes(), Vec::<String>::new(), "processes are left");
@@ -115,12 +133,18 @@ impl Node {
     pub fn mounts(&self) -> Vec<String> {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let root = self.directory.path().to_str().unwrap();
-        mountinfo.lines().filter(|line| line.contains(root)).map(str::to_owned).collect()
+        mountinfo
+            .lines()
+            .filter(|line| line.contains(root))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Groups with limits or processes; the test's own empty parent does not count.
     pub fn cgroups(&self) -> Vec<PathBuf> {
-        let tops = cgroup_roots().into_iter().map(|root| root.join(self.cgroup.trim_start_matches('/')));
+        let tops = cgroup_roots()
+            .into_iter()
+            .map(|root| root.join(self.cgroup.trim_start_matches('/')));
         tops.flat_map(|top| children(&top)).collect()
     }
 
@@ -128,7 +152,9 @@ impl Node {
     pub fn processes(&self) -> Vec<String> {
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
+            let line = fs::read_to_string(entry.path().join("cmdline"))
+                .unwrap_or_default()
+                .replace('\0', " ");
             let groups = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
             let ours = line.contains(self.directory.path().to_str().unwrap()) || groups.contains(&self.cgroup);
             if ours && line.contains(|c: char| !c.is_whitespace()) {
@@ -142,26 +168,38 @@ impl Node {
         let v1 = Path::new("/sys/fs/cgroup").join(controller);
         let root = if v1.is_dir() { v1 } else { "/sys/fs/cgroup".into() };
         let path = root.join(group.trim_start_matches('/')).join(file);
-        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+        fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+            .trim()
+            .to_owned()
     }
 }
 
 impl Drop for Node {
     /// A test that failed half-way must not leave anything either.
     fn drop(&mut self) {
-        let tops: Vec<PathBuf> =
-            cgroup_roots().into_iter().map(|root| root.join(self.cgroup.trim_start_matches('/'))).collect();
+        let tops: Vec<PathBuf> = cgroup_roots()
+            .into_iter()
+            .map(|root| root.join(self.cgroup.trim_start_matches('/')))
+            .collect();
         for top in &tops {
             let _ = fs::write(top.join("cgroup.kill"), "1");
         }
         for _ in 0..100 {
-            let left: Vec<PathBuf> =
-                tops.iter().filter(|top| top.is_dir()).cloned().flat_map(|top| [children(&top), vec![top]].concat()).collect();
+            let left: Vec<PathBuf> = tops
+                .iter()
+                .filter(|top| top.is_dir())
+                .cloned()
+                .flat_map(|top| [children(&top), vec![top]].concat())
+                .collect();
             if left.is_empty() {
                 break;
             }
             for group in left {
-                for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
+                for pid in fs::read_to_string(group.join("cgroup.procs"))
+                    .unwrap_or_default()
+                    .lines()
+                {
                     let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
                     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
                 }
@@ -180,7 +218,9 @@ impl Drop for Node {
 fn cgroup_roots() -> Vec<PathBuf> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let cgroups = mountinfo.lines().filter(|line| line.contains(" - cgroup"));
-    cgroups.map(|line| PathBuf::from(line.split(' ').nth(4).unwrap())).collect()
+    cgroups
+        .map(|line| PathBuf::from(line.split(' ').nth(4).unwrap()))
+        .collect()
 }
 
 /// Deepest first.
@@ -230,7 +270,11 @@ pub fn log_lines(status: &ContainerStatus) -> Vec<LogLine> {
     log.lines()
         .map(|line| {
             let mut fields = line.splitn(4, ' ');
-            fields.next().unwrap().parse::<jiff::Timestamp>().expect("a time comes first");
+            fields
+                .next()
+                .unwrap()
+                .parse::<jiff::Timestamp>()
+                .expect("a time comes first");
             LogLine {
                 stream: fields.next().unwrap().to_owned(),
                 whole: fields.next().unwrap() == "F",
@@ -241,7 +285,10 @@ pub fn log_lines(status: &ContainerStatus) -> Vec<LogLine> {
 }
 
 pub fn text_of(lines: &[LogLine]) -> String {
-    lines.iter().map(|line| line.text.clone() + if line.whole { "\n" } else { "" }).collect()
+    lines
+        .iter()
+        .map(|line| line.text.clone() + if line.whole { "\n" } else { "" })
+        .collect()
 }
 
 pub fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -249,5 +296,9 @@ pub fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 pub fn memory(limit: i64) -> Resources {
-    Resources { memory_limit: Some(limit), memory_swap_limit: Some(limit), ..Resources::default() }
+    Resources {
+        memory_limit: Some(limit),
+        memory_swap_limit: Some(limit),
+        ..Resources::default()
+    }
 }

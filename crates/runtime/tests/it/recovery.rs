@@ -27,8 +27,11 @@ async fn a_restarted_agent_finds_everything_as_it_is_now() {
     let go = node.directory.path().join("go");
     fs::create_dir(&go).unwrap();
     let mut waiting = shell("while ! test -e /go/now; do sleep 0.05; done; echo away; exit 42");
-    waiting.mounts =
-        vec![coracle_runtime::Mount { host_path: go.clone(), container_path: "/go".into(), ..Default::default() }];
+    waiting.mounts = vec![coracle_runtime::Mount {
+        host_path: go.clone(),
+        container_path: "/go".into(),
+        ..Default::default()
+    }];
     let ending = node.start(&pod, waiting).await;
     let created = node.create(&pod, sleeper()).await;
     let before = node.engine.container_status(&running).await.unwrap();
@@ -43,17 +46,26 @@ async fn a_restarted_agent_finds_everything_as_it_is_now() {
     .await;
 
     let after = node.engine.container_status(&running).await.unwrap();
-    assert_eq!((after.state, after.pid, after.started_at), (ContainerState::Running, before.pid, before.started_at));
+    assert_eq!(
+        (after.state, after.pid, after.started_at),
+        (ContainerState::Running, before.pid, before.started_at)
+    );
     let ended = node.engine.container_status(&ending).await.unwrap();
     assert_eq!((ended.state, ended.exit_code), (ContainerState::Exited, Some(42)));
     assert!(fs::read_to_string(ended.log_path.unwrap()).unwrap().contains("F away"));
-    assert_eq!(node.engine.container_status(&created).await.unwrap().state, ContainerState::Created);
+    assert_eq!(
+        node.engine.container_status(&created).await.unwrap().state,
+        ContainerState::Created
+    );
     assert_eq!(node.engine.sandboxes().await[0].state, SandboxState::Ready);
     // And it is in charge again.
     assert_eq!(node.sh(&running, "echo alive").await, "alive");
     node.engine.start_container(&created).await.unwrap();
     let mut events = node.engine.events();
-    node.engine.stop_container(&running, None, Duration::from_secs(20)).await.unwrap();
+    node.engine
+        .stop_container(&running, None, Duration::from_secs(20))
+        .await
+        .unwrap();
     assert_eq!(events.recv().await.unwrap().kind, EventKind::Exited);
     node.finish().await;
 }
@@ -62,13 +74,19 @@ async fn a_restarted_agent_finds_everything_as_it_is_now() {
 async fn a_shims_death_is_its_pods_death() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
-    let (one, two) = (node.start(&pod, sleeper()).await, node.start(&pod, shell("exit 3")).await);
+    let (one, two) = (
+        node.start(&pod, sleeper()).await,
+        node.start(&pod, shell("exit 3")).await,
+    );
     node.ended(&two).await;
     let pid = node.engine.container_status(&one).await.unwrap().pid.unwrap();
     let mut events = node.engine.events();
     kill(node.engine.sandboxes().await[0].pid.unwrap());
     let status = node.ended(&one).await;
-    assert_eq!((status.exit_code, status.reason.as_deref()), (Some(137), Some("ContainerStatusUnknown")));
+    assert_eq!(
+        (status.exit_code, status.reason.as_deref()),
+        (Some(137), Some("ContainerStatusUnknown"))
+    );
     assert_eq!(node.engine.container_status(&two).await.unwrap().exit_code, Some(3));
     let mut kinds = vec![events.recv().await.unwrap().kind];
     kinds.push(events.recv().await.unwrap().kind);
@@ -125,7 +143,10 @@ async fn what_a_crash_left_half_made_is_cleared_away() {
 #[tokio::test]
 async fn a_directory_belongs_to_one_engine() {
     let node = Node::empty().await;
-    let error = Engine::open(config(&node.root())).await.err().expect("a second engine is refused");
+    let error = Engine::open(config(&node.root()))
+        .await
+        .err()
+        .expect("a second engine is refused");
     assert!(error.to_string().contains("in use"), "{error}");
     node.finish().await;
 }

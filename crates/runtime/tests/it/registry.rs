@@ -23,7 +23,11 @@ struct Registry {
 impl Registry {
     fn start(users: Option<&str>) -> Self {
         let directory = TempDir::new().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .to_string();
         let storage = directory.path().join("storage");
         let mut config = format!(
             "version: 0.1\nlog:\n  level: info\n  formatter: json\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
@@ -51,7 +55,11 @@ impl Registry {
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "the registry ended");
         }
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { process, address, directory }
+        Self {
+            process,
+            address,
+            directory,
+        }
     }
 
     /// Puts an image there by a foreign tool; returns its reference.
@@ -88,7 +96,11 @@ async fn an_image_is_pulled_with_progress_and_runs() {
     let sink = seen.clone();
     let id = node
         .engine
-        .pull_image(&reference, None, Some(Arc::new(move |progress| sink.lock().push(progress))))
+        .pull_image(
+            &reference,
+            None,
+            Some(Arc::new(move |progress| sink.lock().push(progress))),
+        )
         .await
         .unwrap();
     assert_eq!(id.as_str(), image.id());
@@ -101,7 +113,10 @@ async fn an_image_is_pulled_with_progress_and_runs() {
     let digest = info.repo_digests[0].clone();
     assert!(digest.contains("team/app@sha256:"));
     let pod = node.sandbox().await;
-    let config = coracle_runtime::ContainerConfig { image: reference.clone(), ..shell("cat /pulled") };
+    let config = coracle_runtime::ContainerConfig {
+        image: reference.clone(),
+        ..shell("cat /pulled")
+    };
     assert_eq!(node.run(&pod, config).await.1, "yes");
 
     // By its digest, from nothing; then by the same with the registry gone.
@@ -128,13 +143,20 @@ async fn a_second_pull_fetches_only_what_is_new() {
     let engine = &node.engine;
     let pull = || {
         let sink = sink.clone();
-        engine.pull_image(&reference, None, Some(Arc::new(move |p: Progress| {
-            sink.lock().insert(p.layer);
-        })))
+        engine.pull_image(
+            &reference,
+            None,
+            Some(Arc::new(move |p: Progress| {
+                sink.lock().insert(p.layer);
+            })),
+        )
     };
     // At once, which must not disturb each other.
     let (a, b, c) = tokio::join!(pull(), pull(), pull());
-    assert_eq!((a.unwrap().as_str(), b.unwrap().as_str(), c.unwrap().as_str()), (&*image.id(), &*image.id(), &*image.id()));
+    assert_eq!(
+        (a.unwrap().as_str(), b.unwrap().as_str(), c.unwrap().as_str()),
+        (&*image.id(), &*image.id(), &*image.id())
+    );
     assert_eq!(fetched.lock().len(), 1);
     let tagged = node.engine.image(&reference).await.unwrap();
     assert_eq!(tagged.id.as_str(), image.id());
@@ -147,7 +169,12 @@ async fn an_index_of_many_platforms_gives_the_hosts() {
     let image = Image::busybox();
     let reference = registry.push(&image, "multi:1", &[]);
     let raw = Command::new("skopeo")
-        .args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{reference}")])
+        .args([
+            "inspect",
+            "--raw",
+            "--tls-verify=false",
+            &format!("docker://{reference}"),
+        ])
         .output()
         .unwrap()
         .stdout;
@@ -159,16 +186,32 @@ async fn an_index_of_many_platforms_gives_the_hosts() {
     let digest = crate::image_build::digest(&raw);
     let index = serde_json::json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [entry("linux", architecture, &digest)] });
-    put(&registry, "multi/manifests/all", "application/vnd.oci.image.index.v1+json", &index.to_string());
+    put(
+        &registry,
+        "multi/manifests/all",
+        "application/vnd.oci.image.index.v1+json",
+        &index.to_string(),
+    );
     let all = format!("{}/multi:all", registry.address);
-    assert_eq!(node.engine.pull_image(&all, None, None).await.unwrap().as_str(), image.id());
+    assert_eq!(
+        node.engine.pull_image(&all, None, None).await.unwrap().as_str(),
+        image.id()
+    );
 
     let foreign = serde_json::json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [entry("linux", "s390x", &digest)] });
-    put(&registry, "multi/manifests/foreign", "application/vnd.oci.image.index.v1+json", &foreign.to_string());
+    put(
+        &registry,
+        "multi/manifests/foreign",
+        "application/vnd.oci.image.index.v1+json",
+        &foreign.to_string(),
+    );
     let foreign = format!("{}/multi:foreign", registry.address);
     let error = node.engine.pull_image(&foreign, None, None).await.unwrap_err();
-    assert!(matches!(error, Error::PlatformNotFound { .. }) && error.to_string().contains("s390x"), "{error:?}");
+    assert!(
+        matches!(error, Error::PlatformNotFound { .. }) && error.to_string().contains("s390x"),
+        "{error:?}"
+    );
     node.finish().await;
 }
 
@@ -200,7 +243,13 @@ async fn what_a_registry_refuses_is_told_in_its_kind() {
 
     let guarded = Registry::start(Some(users));
     let private = format!("{}/private:1", guarded.address);
-    for auth in [None, Some(Auth::Basic { username: "user".into(), password: "wrong".into() })] {
+    for auth in [
+        None,
+        Some(Auth::Basic {
+            username: "user".into(),
+            password: "wrong".into(),
+        }),
+    ] {
         let error = node.engine.pull_image(&private, auth, None).await.unwrap_err();
         assert!(matches!(error, Error::RegistryUnauthorized { .. }), "{error:?}");
     }
@@ -210,9 +259,15 @@ async fn what_a_registry_refuses_is_told_in_its_kind() {
 #[tokio::test]
 async fn a_corrupt_blob_in_a_registry_is_noticed() {
     let (node, registry) = (Node::empty().await, Registry::start(None));
-    let image = Image::new(vec![Layer::new().file("f", 0o644, &[1; 9000]).build()], serde_json::json!({}));
+    let image = Image::new(
+        vec![Layer::new().file("f", 0o644, &[1; 9000]).build()],
+        serde_json::json!({}),
+    );
     let reference = registry.push(&image, "damaged:1", &[]);
-    let blobs = registry.directory.path().join("storage/docker/registry/v2/blobs/sha256");
+    let blobs = registry
+        .directory
+        .path()
+        .join("storage/docker/registry/v2/blobs/sha256");
     let mut largest = (0, std::path::PathBuf::new());
     for two in fs::read_dir(blobs).unwrap().flatten() {
         for blob in fs::read_dir(two.path()).unwrap().flatten() {

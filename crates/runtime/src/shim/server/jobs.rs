@@ -48,7 +48,9 @@ impl Job {
 
     fn pid(&self) -> io::Result<i32> {
         let text = fs::read_to_string(self.file("pid"))?;
-        text.trim().parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        text.trim()
+            .parse()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// The runtime's own words for why it failed.
@@ -80,7 +82,13 @@ impl Server {
             return self.fail(client, ErrorKind::Failed, "it is running already, or the pod is ending");
         }
         let stem = request.directory.join("create");
-        let mut job = Job { kind: Kind::Create, client, container: name.clone(), stem, console: None };
+        let mut job = Job {
+            kind: Kind::Create,
+            client,
+            container: name.clone(),
+            stem,
+            console: None,
+        };
         let started = Container::new(request).and_then(|mut container| {
             let process = self.create(&mut job, &mut container)?;
             Ok((container, process))
@@ -102,7 +110,13 @@ impl Server {
         if self.setup.oci_runtime.is_none() {
             arguments.push("--die-with-parent".into());
         }
-        let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+        let null = || {
+            File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .map(OwnedFd::from)
+        };
         let streams = if request.terminal {
             job.console = Some(listen(&job.file("sock"))?);
             arguments.extend(["--console-socket".into(), job.file("sock").into_os_string()]);
@@ -140,7 +154,13 @@ impl Server {
             return self.fail(client, ErrorKind::NotRunning, "the container does not run");
         };
         let stem = container.request.directory.join(format!("command-{client}"));
-        let mut job = Job { kind: Kind::Command, client, container: Rc::from(name), stem, console: None };
+        let mut job = Job {
+            kind: Kind::Command,
+            client,
+            container: Rc::from(name),
+            stem,
+            console: None,
+        };
         let started = (|| {
             let mut arguments = self.arguments(&job, "exec");
             let specification = job.file("json");
@@ -151,7 +171,13 @@ impl Server {
                 arguments.extend(["--console-socket".into(), job.file("sock").into_os_string()]);
             }
             arguments.push(name.into());
-            let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+            let null = || {
+                File::options()
+                    .read(true)
+                    .write(true)
+                    .open("/dev/null")
+                    .map(OwnedFd::from)
+            };
             let [stdin, stdout, stderr] = streams;
             let or_null = |stream: Option<OwnedFd>| stream.map_or_else(null, Ok);
             self.call(arguments, [or_null(stdin)?, or_null(stdout)?, or_null(stderr)?])
@@ -166,9 +192,17 @@ impl Server {
 
     /// The part of a command line that all calls have.
     fn arguments(&self, job: &Job, command: &str) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> =
-            vec!["--root".into(), self.setup.oci_root.clone().into_os_string(), "--log".into()];
-        arguments.extend([job.file("log").into_os_string(), "--log-format".into(), "json".into(), command.into()]);
+        let mut arguments: Vec<OsString> = vec![
+            "--root".into(),
+            self.setup.oci_root.clone().into_os_string(),
+            "--log".into(),
+        ];
+        arguments.extend([
+            job.file("log").into_os_string(),
+            "--log-format".into(),
+            "json".into(),
+            command.into(),
+        ]);
         if command != "start" {
             arguments.extend(["--pid-file".into(), job.file("pid").into_os_string()]);
         }
@@ -185,9 +219,13 @@ impl Server {
             }
             sys::close_from(3);
             sys::reset_signals();
-            let Some(runtime) = &self.setup.oci_runtime else { return oci::oci_main(arguments) };
+            let Some(runtime) = &self.setup.oci_runtime else {
+                return oci::oci_main(arguments);
+            };
             let all = std::iter::once(runtime.as_os_str()).chain(arguments.iter().map(OsString::as_os_str));
-            let all: Vec<CString> = all.filter_map(|argument| CString::new(argument.as_bytes()).ok()).collect();
+            let all: Vec<CString> = all
+                .filter_map(|argument| CString::new(argument.as_bytes()).ok())
+                .collect();
             let Some(program) = all.first() else { return 125 };
             let _ = nix::unistd::execv(program, &all);
             127
@@ -209,7 +247,13 @@ impl Server {
                 Ok(()) => {
                     let mut arguments = self.arguments(&job, "start");
                     arguments.push(job.container.as_ref().into());
-                    let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+                    let null = || {
+                        File::options()
+                            .read(true)
+                            .write(true)
+                            .open("/dev/null")
+                            .map(OwnedFd::from)
+                    };
                     let called = (|| self.call(arguments, [null()?, null()?, null()?]))();
                     match called {
                         Ok(process) => {
@@ -244,7 +288,9 @@ impl Server {
     }
 
     fn started(&mut self, job: &Job) {
-        let Some(container) = self.containers.get_mut(&job.container) else { return };
+        let Some(container) = self.containers.get_mut(&job.container) else {
+            return;
+        };
         container.phase = Phase::Running;
         container.record.started_at = Some(Clock::system().now());
         let pid = container.record.pid.unwrap_or_default();
@@ -258,7 +304,9 @@ impl Server {
     }
 
     fn start_failed(&mut self, job: &Job, reason: &str) {
-        let Some(container) = self.containers.get_mut(&job.container) else { return };
+        let Some(container) = self.containers.get_mut(&job.container) else {
+            return;
+        };
         self.cgroups.signal(&container.request.cgroup, nix::libc::SIGKILL);
         container.phase = Phase::Exited;
         container.drain();
@@ -309,7 +357,12 @@ impl Server {
 }
 
 fn classify(reason: &str) -> ErrorKind {
-    let missing = ["executable file not found", "no such file or directory", "permission denied", "is a directory"];
+    let missing = [
+        "executable file not found",
+        "no such file or directory",
+        "permission denied",
+        "is a directory",
+    ];
     if reason.contains("exec: \"") && missing.iter().any(|text| reason.contains(text)) {
         ErrorKind::CommandNotFound
     } else {
@@ -320,7 +373,10 @@ fn classify(reason: &str) -> ErrorKind {
 /// Listens where the path may be longer than a socket's address.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket needs a directory"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a socket needs a directory",
+        ));
     };
     let _ = fs::remove_file(path);
     std::env::set_current_dir(directory)?;
