@@ -149,14 +149,15 @@ impl Agent {
             source: Box::new(source),
         })?;
         tokio::spawn(registrar.keep(node, shutdown.clone()));
-        let pods = Pods::new(cx.clone()).await;
+        let pods = Pods::new(cx.clone(), shutdown.clone()).await;
         let follower = pods.clone();
         let followed = own_pods.clone();
-        tokio::spawn(async move {
+        let stop = shutdown.clone();
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
             // Pods see the services that were there before them.
             services.synced().await;
             follower.follow(&followed).await;
-        });
+        }));
         if let Some(listener) = listener {
             tokio::spawn(listener.serve(cx, own_pods.lister(), shutdown));
         }

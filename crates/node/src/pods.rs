@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_informer::{Change, SharedInformer};
+use coracle_informer::{CancellationToken, Change, SharedInformer};
 use coracle_runtime::{Event, EventKind};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::sync::broadcast::error::RecvError;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::pod::context::Context;
 use crate::pod::start::uid_of;
@@ -24,6 +25,8 @@ pub(crate) struct Pods {
     cx: Arc<Context>,
     workers: Arc<Mutex<HashMap<String, Handle>>>,
     leftovers: Arc<Mutex<HashMap<String, Leftovers>>>,
+    /// Ends the workers where they are; pods run on.
+    shutdown: CancellationToken,
 }
 
 struct Handle {
@@ -33,19 +36,20 @@ struct Handle {
 
 impl Pods {
     /// Reads what runs already.
-    pub(crate) async fn new(cx: Arc<Context>) -> Self {
+    pub(crate) async fn new(cx: Arc<Context>, shutdown: CancellationToken) -> Self {
         let leftovers = leftovers(&cx).await;
         Self {
             cx,
             workers: Arc::default(),
             leftovers: Arc::new(Mutex::new(leftovers)),
+            shutdown,
         }
     }
 
     /// Takes up every pod that the informer knows and will know, then removes what belongs to none.
     pub(crate) async fn follow(&self, informer: &SharedInformer<Pod>) {
         let events = self.cx.runtime.events();
-        tokio::spawn(self.clone().listen(events));
+        self.spawn(self.clone().listen(events));
         let pods = self.clone();
         informer.add_handler(move |change| match change {
             Change::Deleted { object, .. } => pods.gone(object),
@@ -72,7 +76,11 @@ impl Pods {
         };
         workers.insert(uid.clone(), handle);
         let leftovers = self.leftovers.lock().remove(&uid).unwrap_or_default();
-        tokio::spawn(self.clone().supervise(uid, inbox, leftovers));
+        self.spawn(self.clone().supervise(uid, inbox, leftovers));
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(task));
     }
 
     fn gone(&self, pod: &Pod) {
@@ -88,7 +96,8 @@ impl Pods {
                 return;
             };
             let worker = Worker::new(self.cx.clone(), inbox.clone(), pod, found);
-            match tokio::spawn(worker.run()).await {
+            // A panic ends the worker alone; the end of this task ends the worker too.
+            match AbortOnDropHandle::new(tokio::spawn(worker.run())).await {
                 Ok(()) => break,
                 Err(error) if error.is_cancelled() => return,
                 Err(error) => {
@@ -144,7 +153,7 @@ impl Pods {
         for uid in uids.into_iter().filter(|uid| !known.contains_key(uid)) {
             tracing::info!(uid, "removing what a deleted pod left");
             let cx = self.cx.clone();
-            tokio::spawn(async move {
+            self.spawn(async move {
                 if let Err(error) = clean(&cx, &uid, None).await {
                     tracing::warn!(uid, error, "what a deleted pod left was not removed");
                 }

@@ -12,9 +12,9 @@ use coracle_network::{NetworkOptions, PodNetwork, free_cidr};
 use coracle_node::{Agent, AgentOptions, Serving};
 use coracle_runtime::{Archive, Engine, EngineConfig, PodRuntime};
 use coracle_server::{Identity, PkiDir};
-use coracle_testkit::TestCluster;
+use coracle_testkit::{Options, TestCluster};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Event, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, ServiceAccount};
 use serde_json::{Value, json};
 
 pub const IMAGE: &str = "busybox:test";
@@ -33,7 +33,13 @@ pub struct Node {
 
 impl Node {
     pub async fn start() -> Self {
-        let cluster = TestCluster::start().await.unwrap();
+        // Nothing but the server: pods are bound to the node by their specs.
+        let options = Options {
+            controllers: false,
+            scheduler: false,
+            ..Options::default()
+        };
+        let cluster = TestCluster::with(options).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let engine = Arc::new(
             Engine::open(EngineConfig::new(dir.path().join("runtime")))
@@ -63,7 +69,7 @@ impl Node {
         )
         .await;
         let client = cluster.client.clone();
-        account(&client).await;
+        furnish(&client).await;
         Self {
             cluster,
             client,
@@ -166,6 +172,19 @@ impl Node {
             .expect("the pod is never removed");
     }
 
+    /// Waits until the runtime has nothing any more: a pod that had ended is cleaned up after its object is gone.
+    pub async fn emptied(&self) {
+        let mut events = self.engine.events();
+        let empty = async {
+            while !(self.engine.sandboxes().await.is_empty() && self.engine.containers().await.is_empty()) {
+                events.recv().await.unwrap();
+            }
+        };
+        tokio::time::timeout(LIMIT, empty)
+            .await
+            .expect("sandboxes or containers are left");
+    }
+
     /// Waits for an event of this reason.
     pub async fn event(&self, reason: &str) {
         let mut events = self
@@ -204,20 +223,21 @@ impl Node {
     }
 }
 
-/// Waits for the default service account, without which no pod is admitted.
-async fn account(client: &Client) {
-    let accounts = client.namespaced::<ServiceAccount>("default");
-    let mut events = accounts.watch(&ListOptions::default()).await.unwrap();
-    let find = async {
-        while let Some(event) = events.next().await {
-            if let WatchEvent::Added(account) = event.unwrap()
-                && account.metadata.name.as_deref() == Some("default")
-            {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(LIMIT, find).await.expect("no default service account");
+/// What every namespace has: the default service account and the authority's certificate.
+async fn furnish(client: &Client) {
+    let account = json!({"metadata": {"name": "default", "namespace": "default"}});
+    client
+        .namespaced::<ServiceAccount>("default")
+        .create(&serde_json::from_value(account).unwrap())
+        .await
+        .unwrap();
+    let ca =
+        json!({"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": "certificate"}});
+    client
+        .namespaced::<ConfigMap>("default")
+        .create(&serde_json::from_value(ca).unwrap())
+        .await
+        .unwrap();
 }
 
 async fn agent(

@@ -35,6 +35,11 @@ fn main() {
     if !nix::unistd::geteuid().is_root() {
         return eprintln!("skipped: needs root");
     }
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     for (name, case) in cases
         .into_iter()
         .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|w| name.contains(w)))

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coracle_client::Patch;
-use coracle_runtime::PodRuntime;
 use http_body_util::{BodyExt, Empty};
 use k8s_openapi::api::core::v1::{ConfigMap, Node as ApiNode, Pod, Secret};
 use serde_json::{Value, json};
@@ -141,8 +140,7 @@ pub async fn a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_
     node.delete("web").await;
     node.delete("guest").await;
     assert!(!dir.exists());
-    assert_eq!(node.engine.sandboxes().await.len(), 0);
-    assert_eq!(node.engine.containers().await.len(), 0);
+    node.emptied().await;
     for wanted in ["Pulled", "Created", "Started", "Killing"] {
         node.event(wanted).await;
     }

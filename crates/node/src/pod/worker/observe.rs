@@ -132,7 +132,9 @@ impl Worker {
             let all = self.cx.runtime.sandboxes().await;
             let ready = all.iter().any(|s| s.id == sandbox.id && s.state == SandboxState::Ready);
             if sandbox.ready && !ready {
-                tracing::info!(pod = uid, sandbox = %sandbox.id, "the pod's sandbox has died");
+                if matches!(self.stage, super::Stage::Live) {
+                    tracing::warn!(pod = uid, sandbox = %sandbox.id, "the pod's sandbox has died");
+                }
                 sandbox.ready = false;
             }
         }
