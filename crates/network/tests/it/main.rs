@@ -1,4 +1,5 @@
 //! The pod network in real network namespaces. Needs root; without it each test says so and passes.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::HashSet;
 use std::path::PathBuf;

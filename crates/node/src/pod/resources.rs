@@ -161,7 +161,7 @@ fn is_sidecar(container: &Container) -> bool {
 
 type Part<'a> = &'a dyn Fn(Option<&Amounts>, Option<&Amounts>) -> Option<i64>;
 
-fn of<'a>(container: &'a Container, part: Part<'_>) -> Option<i64> {
+fn of(container: &Container, part: Part<'_>) -> Option<i64> {
     let resources = container.resources.as_ref();
     part(
         resources.and_then(|r| r.requests.as_ref()),

@@ -313,7 +313,7 @@ async fn a_second_deletion_shortens_the_grace_period() {
     bench.start();
     bench.until(is_ready).await;
     bench.delete(300);
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    bench.cx.clock.sleep(Duration::from_secs(5)).await;
     bench.delete(2);
     bench.removed().await;
     let log = bench.runtime.take_log();
@@ -415,7 +415,7 @@ async fn a_volume_of_unknown_type_is_an_event_and_no_container() {
         "volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}]}));
     let worker = bench.start();
     bench.until(|s| waiting(s) == Some("ContainerCreating")).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    bench.cx.clock.sleep(Duration::from_secs(60)).await;
     let expected = "Warning FailedMount MountVolume.SetUp failed for volume \"v\" : no volume plugin matched: this node cannot provide nfs volumes";
     assert!(bench.events().contains(&expected.into()), "{:?}", bench.events());
     assert_eq!(bench.runtime.take_log(), Vec::<String>::new());
@@ -434,7 +434,7 @@ async fn an_agent_that_starts_again_touches_nothing_that_runs() {
     bench.runtime.take_log();
     let written = bench.api.statuses.borrow().len();
     bench.start();
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    bench.cx.clock.sleep(Duration::from_secs(600)).await;
     assert_eq!(bench.runtime.take_log(), Vec::<String>::new());
     assert_eq!(
         bench.api.statuses.borrow().len(),

@@ -1,6 +1,8 @@
 //! Real pods on a real cluster: the API server, the runtime's engine with real containers, the pod network, and the agent
 //! between them. Needs root and the host's static busybox. It has a `main` of its own because the engine starts this very
 //! program again as the pods' shim.
+// Tests outside `#[test]` functions, measuring real time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod cluster;
 mod pods;

@@ -414,12 +414,13 @@ impl Worker {
     }
 
     pub(super) fn stop_probes(&mut self, all: bool) {
-        for (_, probe) in self
-            .probes
-            .extract_if(.., |(_, kind), _| all || *kind != ProbeKind::Readiness)
-        {
-            probe.abort();
-        }
+        self.probes.retain(|(_, kind), probe| {
+            let stays = !all && *kind == ProbeKind::Readiness;
+            if !stays {
+                probe.abort();
+            }
+            stays
+        });
     }
 
     pub(super) fn is_ending(&self) -> bool {

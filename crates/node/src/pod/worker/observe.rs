@@ -155,9 +155,13 @@ impl Worker {
             if !self.messages.contains_key(&id) {
                 self.messages.insert(id.clone(), termination_message(&instance));
             }
-            for (_, probe) in self.probes.extract_if(.., |(of, _), _| *of == id) {
-                probe.abort();
-            }
+            self.probes.retain(|(of, _), probe| {
+                let stays = *of != id;
+                if !stays {
+                    probe.abort();
+                }
+                stays
+            });
         }
         if !self.images.contains_key(&id) {
             let noted = |key: &str| instance.annotations.get(key).cloned();
