@@ -29,7 +29,7 @@ use crate::metrics::{Labels, Metrics};
 use crate::options::ServerOptions;
 use crate::pki::{self, Pki, PkiError};
 use crate::registry::{self, Output, read};
-use crate::bootstrap;
+use crate::{bootstrap, custom};
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +106,7 @@ impl ApiServer {
             shutdown,
         });
         bootstrap::run(&core, advertised, pki.ca.certificate()).await.map_err(StartError::Bootstrap)?;
+        custom::start(&core).await.map_err(StartError::Bootstrap)?;
         let listener = tokio::spawn(listener::run(core.clone(), listener, tls));
         tracing::info!(%address, "the API server listens");
         Ok(RunningServer { server: Self { core }, address, advertised, pki, listener })

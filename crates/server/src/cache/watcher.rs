@@ -84,6 +84,11 @@ impl Watcher {
         })
     }
 
+    /// Whether there are objects left that were there when it began.
+    pub fn has_initial(&self) -> bool {
+        self.initial.len() > 0
+    }
+
     /// Waits for what comes next. `None` is the regular end (timeout or shutdown); an error is the last thing said.
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Vec<Delivery>, Status>> {
