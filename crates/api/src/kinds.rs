@@ -78,6 +78,7 @@ mod storage_version_migration;
 mod volume_attachment;
 mod volume_attributes_class;
 mod webhook_configuration;
+mod workload;
 
 /// The rows of all built-in kinds.
 pub fn all() -> Vec<Resource> {

@@ -5,6 +5,7 @@
 mod descriptions;
 mod gnostic;
 mod json;
+mod parameters;
 mod paths;
 mod schemas;
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod combine;
 mod compare;
 mod conform;
 mod diff;
+mod elements;
+mod entry;
 pub mod fields;
 mod json;
 pub mod managed;
@@ -17,6 +19,7 @@ mod merge;
 #[cfg(test)]
 mod ownership;
 mod show;
+mod step;
 mod strategic;
 #[cfg(test)]
 mod testing;

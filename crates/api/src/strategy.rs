@@ -14,7 +14,13 @@ pub trait Strategy: Send + Sync + 'static {
     /// Fills absent fields with upstream's defaults.
     fn set_defaults(&self, _object: &mut Object) {}
 
-    /// Clears or sets what a client may not choose at creation, beyond `status` (which the server resets itself).
+    /// Whether a new object may bring its `status` (nodes register with it); else the server takes it away first.
+    fn keeps_status_on_create(&self) -> bool {
+        false
+    }
+
+    /// Clears or sets what a client may not choose at creation, beyond `status` (which the server resets itself, before
+    /// this). The object has its name and uid.
     fn prepare_for_create(&self, _object: &mut Object) {}
 
     /// Carries over from `old` what an update of the main resource may not change, beyond `status`.

@@ -4,6 +4,7 @@
 
 mod aging;
 mod disk;
+mod load;
 mod lock;
 mod plan;
 mod record;
@@ -14,6 +15,7 @@ mod topic;
 mod watcher;
 mod writer;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,8 +27,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::{AbortHandle, spawn_blocking};
 
-use crate::{Error, Got, ListOptions, ListPage, Revision, Status, Store, Txn, TxnResult, Watch};
-use disk::{Disk, Loaded};
+use crate::{Error, Got, KeyValue, ListOptions, ListPage, Revision, Status, Store, Txn, TxnResult, Watch};
+use disk::Disk;
+use load::Loaded;
 use state::State;
 use watcher::Watcher;
 use writer::{Backing, Queue, Request, Writer};
@@ -59,6 +62,9 @@ pub struct EmbeddedOptions {
     /// Memory for pages of the database file. Values are in memory already, so that it need hold little more than
     /// the pages of one commit.
     pub cache_bytes: usize,
+    /// Whether opening verifies every page of the file, free space and all, and not only every value. It reads the
+    /// file once more: about a millisecond for each megabyte. After a crash all is verified in any case.
+    pub check_on_open: bool,
 }
 
 impl Default for EmbeddedOptions {
@@ -67,6 +73,7 @@ impl Default for EmbeddedOptions {
             clock: Clock::system(),
             history: HistoryLimits::default(),
             cache_bytes: 4 << 20,
+            check_on_open: true,
         }
     }
 }
@@ -99,9 +106,17 @@ impl Embedded {
     /// Opens the store in a directory, which is created if need be. Fails with [`Error::Locked`] while another process
     /// has it open.
     pub async fn open(directory: impl AsRef<Path>, options: EmbeddedOptions) -> Result<Self, Error> {
+        Self::open_with(directory, options, |file| Ok(redb::backends::FileBackend::new(file)?)).await
+    }
+
+    async fn open_with<B: redb::StorageBackend>(
+        directory: impl AsRef<Path>,
+        options: EmbeddedOptions,
+        backend: impl FnOnce(File) -> Result<B, redb::Error> + Send + 'static,
+    ) -> Result<Self, Error> {
         let directory = directory.as_ref().to_owned();
         let open = move || {
-            let (disk, loaded) = Disk::open(&directory, options.cache_bytes, options.clock.instant())?;
+            let (disk, loaded) = Disk::open(&directory, &options, backend)?;
             Ok(Self::over(Some(directory), Backing::Disk(disk), loaded, options))
         };
         spawn_blocking(open).await.map_err(|_| Error::Closed)?
@@ -116,6 +131,7 @@ impl Embedded {
         let loaded = Loaded {
             state: State::new(1),
             dead: Vec::new(),
+            bytes: 0,
         };
         Self::over(None, Backing::Memory, loaded, options)
     }
@@ -124,6 +140,7 @@ impl Embedded {
         let Loaded {
             mut state,
             dead: mut garbage,
+            ..
         } = loaded;
         state.keep_within(&options.history, &mut garbage);
         let core = Arc::new(Core {
@@ -150,6 +167,11 @@ impl Embedded {
         // Waits for a write that is under way.
         let _ = spawn_blocking(move || core.writer.lock().backing = Backing::Closed).await;
     }
+}
+
+/// Makes a store in a directory that has none, with these keys as its state at `revision` and no history.
+pub(crate) fn restore_into(directory: &Path, keys: Vec<KeyValue>, revision: Revision) -> Result<(), Error> {
+    Disk::restore(directory, &EmbeddedOptions::default(), keys, revision)
 }
 
 impl Drop for Embedded {

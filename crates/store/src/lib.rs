@@ -16,6 +16,7 @@
 mod embedded;
 mod error;
 mod event;
+pub mod snapshot;
 mod store;
 #[cfg(test)]
 mod testing;

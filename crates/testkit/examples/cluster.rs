@@ -4,6 +4,7 @@ use coracle_testkit::TestCluster;
 
 #[tokio::main]
 async fn main() -> Result<(), coracle_testkit::Error> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let cluster = TestCluster::start().await?;
     println!("{}", cluster.kubeconfig().display());
     tokio::signal::ctrl_c().await?;

@@ -7,12 +7,14 @@ use serde_json::Value;
 use super::cells::{int_of, name, text};
 use super::human_duration::since;
 use super::row::{Row, namespaced};
+use crate::field::{Cursor, ErrorList};
+use crate::names;
 use crate::object::Object;
 use crate::resource::{Column, Convert, Resource};
 use crate::strategy::Strategy;
 
 pub(super) fn row() -> Resource {
-    shared(namespaced("", "v1", "Event", "events"))
+    shared(namespaced("", "v1", "Event", "events"), CORE)
         .fields(&[
             "involvedObject.kind",
             "involvedObject.namespace",
@@ -30,7 +32,7 @@ pub(super) fn row() -> Resource {
 }
 
 pub(super) fn events_row() -> Resource {
-    shared(namespaced("events.k8s.io", "v1", "Event", "events"))
+    shared(namespaced("events.k8s.io", "v1", "Event", "events"), EVENTS)
         .stored_as("v1", Renamed)
         .fields(&[
             "regarding.kind",
@@ -47,8 +49,11 @@ pub(super) fn events_row() -> Resource {
         .build()
 }
 
-fn shared(row: Row) -> Row {
-    row.short(&["ev"]).create_on_update().columns(columns()).strategy(Event)
+fn shared(row: Row, strategy: Event) -> Row {
+    row.short(&["ev"])
+        .create_on_update()
+        .columns(columns())
+        .strategy(strategy)
 }
 
 fn columns() -> [Column; 10] {
@@ -66,7 +71,28 @@ fn columns() -> [Column; 10] {
     ]
 }
 
-struct Event;
+/// What the version calls the fields that have rules.
+struct Event {
+    object: &'static str,
+    controller: &'static str,
+    message: &'static str,
+    /// The old fields may not be used in new objects.
+    strict: bool,
+}
+
+const CORE: Event = Event {
+    object: "involvedObject",
+    controller: "reportingComponent",
+    message: "message",
+    strict: false,
+};
+
+const EVENTS: Event = Event {
+    object: "regarding",
+    controller: "reportingController",
+    message: "note",
+    strict: true,
+};
 
 /// The name in `v1` of a field that `events.k8s.io/v1` calls differently.
 const RENAMED: [(&str, &str); 7] = [
@@ -121,7 +147,118 @@ fn first_of<'a>(a: &'a str, b: &'a str) -> &'a str {
     if a.is_empty() { b } else { a }
 }
 
+impl Event {
+    /// The rules of both versions; an event with an eventTime is of the new sort.
+    fn validate_any(&self, event: &Cursor<'_>, errors: &mut ErrorList) {
+        let metadata = event.at("metadata");
+        let namespace = metadata.at("namespace");
+        let object = event.at(self.object);
+        let of_object = object.at("namespace");
+        let new_sort = event.at("eventTime").is_set();
+        let agrees = match (of_object.str(), new_sort) {
+            ("", false) => matches!(namespace.str(), "" | "default"),
+            ("", true) => matches!(namespace.str(), "default" | "kube-system"),
+            (own, false) => own == namespace.str(),
+            (_, true) => true,
+        };
+        if !agrees {
+            errors.invalid_value(&of_object, &of_object.str().into(), "does not match event.namespace");
+        }
+        if !new_sort {
+            return;
+        }
+        let controller = event.at(self.controller);
+        if controller.is_empty() {
+            errors.required(&controller, "");
+        }
+        for fault in names::qualified_name(controller.str()) {
+            errors.invalid_value(&controller, &controller.str().into(), fault);
+        }
+        for field in ["reportingInstance", "action", "reason"] {
+            let text = event.at(field);
+            if text.is_empty() {
+                errors.required(&text, "");
+            }
+            at_most(&text, 128, errors);
+        }
+        at_most(&event.at(self.message), 1024, errors);
+    }
+}
+
+fn at_most(text: &Cursor<'_>, most: usize, errors: &mut ErrorList) {
+    if text.str().len() > most {
+        errors.invalid_value(text, &"".into(), format!("can have at most {most} characters"));
+    }
+}
+
+fn validate_series(event: &Cursor<'_>, errors: &mut ErrorList) {
+    let series = event.at("series");
+    if !series.is_set() {
+        return;
+    }
+    let count = series.at("count");
+    if count.int() < 2 {
+        errors.invalid_value(&count, &"".into(), "should be at least 2");
+    }
+    let last = series.at("lastObservedTime");
+    if !last.is_set() {
+        errors.required(&last, "");
+    }
+}
+
 impl Strategy for Event {
+    fn validate(&self, event: &Cursor<'_>, errors: &mut ErrorList) {
+        self.validate_any(event, errors);
+        if !self.strict {
+            return;
+        }
+        validate_series(event, errors);
+        let time = event.at("eventTime");
+        if !time.is_set() {
+            errors.required(&time, "");
+        }
+        let kind = event.at("type");
+        if !matches!(kind.str(), "Normal" | "Warning") {
+            errors.invalid_value(&kind, &"".into(), format!("has invalid value: {}", kind.str()));
+        }
+        for field in [
+            "deprecatedFirstTimestamp",
+            "deprecatedLastTimestamp",
+            "deprecatedCount",
+            "deprecatedSource",
+        ] {
+            let old = event.at(field);
+            if !old.is_empty() && old.i64() != Some(0) {
+                errors.invalid_value(&old, &"".into(), "needs to be unset");
+            }
+        }
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        self.validate_any(new, errors);
+        if !self.strict {
+            return;
+        }
+        validate_series(new, errors);
+        for field in [
+            "regarding",
+            "reason",
+            "note",
+            "deprecatedSource",
+            "deprecatedFirstTimestamp",
+            "deprecatedLastTimestamp",
+            "deprecatedCount",
+            "eventTime",
+            "action",
+            "related",
+            "reportingController",
+            "reportingInstance",
+            "type",
+        ] {
+            super::check::immutable(&new.at(field), &old.at(field), errors);
+        }
+    }
+
     fn selectable_field(&self, object: &Object, path: &str) -> String {
         if path == "source" {
             let component = either_str(object, &["source", "component"]);
@@ -184,6 +321,7 @@ impl Strategy for Event {
 
 #[cfg(test)]
 mod tests {
+    use super::super::check::tests::{refuses, refuses_update};
     use super::*;
     use serde_json::json;
 
@@ -209,9 +347,9 @@ mod tests {
         assert_eq!(events.api_version(), "events.k8s.io/v1");
         assert_eq!(events.str(&["regarding", "name"]), Some("web"));
         assert_eq!(events.str(&["note"]), Some(" image pulled\n"));
-        assert_eq!(Event.cells(&core(), now), Event.cells(&events, now));
+        assert_eq!(CORE.cells(&core(), now), CORE.cells(&events, now));
         assert_eq!(
-            Value::from(Event.cells(&core(), now)),
+            Value::from(CORE.cells(&core(), now)),
             json!([
                 "30s",
                 "Normal",
@@ -236,7 +374,7 @@ mod tests {
             "metadata": {"name": "e"}, "eventTime": "2024-01-01T00:01:00.000000Z",
             "involvedObject": {"kind": "Node"}, "reportingComponent": "c",
         }));
-        let cells = Event.cells(&event, now);
+        let cells = CORE.cells(&event, now);
         assert_eq!(
             (&cells[0], &cells[3], &cells[5], &cells[8]),
             (&json!("30s"), &json!("node"), &json!("c"), &json!(1))
@@ -245,17 +383,79 @@ mod tests {
             &["series"],
             json!({"count": 7, "lastObservedTime": "2024-01-01T00:01:20.000000Z"}),
         );
-        let cells = Event.cells(&event, now);
+        let cells = CORE.cells(&event, now);
         assert_eq!((&cells[0], &cells[8]), (&json!("10s"), &json!(7)));
+    }
+
+    #[test]
+    fn an_old_event_is_where_its_object_is() {
+        let mut valid = core().into_value();
+        valid["metadata"]["namespace"] = json!("default");
+        valid["involvedObject"]["namespace"] = json!("default");
+        refuses(
+            &row(),
+            &valid,
+            &[(
+                "/involvedObject/namespace",
+                json!("other"),
+                "involvedObject.namespace: Invalid value: \"other\": does not match event.namespace",
+            )],
+        );
+    }
+
+    #[test]
+    fn a_new_event_is_complete_and_does_not_change() {
+        let valid = json!({
+            "metadata": {"name": "e", "namespace": "default"}, "eventTime": "2024-01-01T00:00:00.000000Z",
+            "regarding": {"kind": "Pod", "name": "p", "namespace": "default"}, "note": "n", "type": "Normal",
+            "reason": "R", "action": "A", "reportingController": "example.com/c", "reportingInstance": "i",
+        });
+        refuses(
+            &events_row(),
+            &valid,
+            &[
+                ("/reportingInstance", json!(null), "reportingInstance: Required value"),
+                ("/action", json!(""), "action: Required value"),
+                (
+                    "/type",
+                    json!("Odd"),
+                    "type: Invalid value: \"\": has invalid value: Odd",
+                ),
+                (
+                    "/note",
+                    json!("x".repeat(1025)),
+                    "note: Invalid value: \"\": can have at most 1024 characters",
+                ),
+                (
+                    "/deprecatedCount",
+                    json!(1),
+                    "deprecatedCount: Invalid value: \"\": needs to be unset",
+                ),
+                (
+                    "/series",
+                    json!({"count": 1, "lastObservedTime": "2024-01-01T00:00:00.000000Z"}),
+                    "series.count: Invalid value: \"\": should be at least 2",
+                ),
+            ],
+        );
+        refuses_update(
+            &events_row(),
+            &valid,
+            &[(
+                "/reason",
+                json!("Q"),
+                "reason: Invalid value: \"Q\": field is immutable",
+            )],
+        );
     }
 
     #[test]
     fn selectors_reach_the_fields_of_both_versions() {
         let event = core();
-        assert_eq!(Event.selectable_field(&event, "source"), "kubelet");
-        assert_eq!(Event.selectable_field(&event, "involvedObject.kind"), "Pod");
-        assert_eq!(Event.selectable_field(&event, "regarding.kind"), "Pod");
-        assert_eq!(Event.selectable_field(&event, "type"), "Normal");
-        assert_eq!(Event.selectable_field(&event, "reportingController"), "");
+        assert_eq!(CORE.selectable_field(&event, "source"), "kubelet");
+        assert_eq!(CORE.selectable_field(&event, "involvedObject.kind"), "Pod");
+        assert_eq!(CORE.selectable_field(&event, "regarding.kind"), "Pod");
+        assert_eq!(CORE.selectable_field(&event, "type"), "Normal");
+        assert_eq!(CORE.selectable_field(&event, "reportingController"), "");
     }
 }

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, str_of, text};
+use super::check::not_negative;
 use super::row::namespaced;
+use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -21,11 +23,60 @@ pub(super) fn row() -> Resource {
 struct Lease;
 
 impl Strategy for Lease {
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let spec = object.at("spec");
+        let duration = spec.at("leaseDurationSeconds");
+        if duration.i64().is_some_and(|seconds| seconds <= 0) {
+            errors.invalid(&duration, "must be greater than 0");
+        }
+        not_negative(&spec.at("leaseTransitions"), errors);
+        let strategy = spec.at("strategy");
+        if !strategy.is_empty() && strategy.str() != "OldestEmulationVersion" {
+            super::check::qualified(&strategy, errors);
+        }
+        let preferred = spec.at("preferredHolder");
+        if !preferred.is_empty() && strategy.is_empty() {
+            errors.forbidden(&preferred, "may only be specified when `strategy` is defined");
+        }
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         vec![
             object.name().into(),
             str_of(object, &["spec", "holderIdentity"]),
             age_of(object, now),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::refuses;
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_are_checked() {
+        refuses(
+            &row(),
+            &json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "a", "leaseDurationSeconds": 15}}),
+            &[
+                (
+                    "/spec/leaseDurationSeconds",
+                    json!(0),
+                    "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
+                ),
+                (
+                    "/spec/leaseTransitions",
+                    json!(-1),
+                    "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
+                ),
+                (
+                    "/spec/preferredHolder",
+                    json!("b"),
+                    "spec.preferredHolder: Forbidden: may only be specified when `strategy` is defined",
+                ),
+            ],
+        );
     }
 }

@@ -6,7 +6,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, condition, has_condition, name, str_of, str_or, text};
+use super::check::quantity_of;
+use super::pod_spec::taint_effect;
 use super::row::{PROXY, cluster};
+use crate::field::{Cursor, ErrorList};
+use crate::names::{self, address};
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -37,6 +41,83 @@ pub(super) fn row() -> Resource {
 struct Node;
 
 impl Strategy for Node {
+    /// A node registers with what it has to offer.
+    fn keeps_status_on_create(&self) -> bool {
+        true
+    }
+
+    fn set_defaults(&self, object: &mut Object) {
+        if object.get(&["status", "allocatable"]).is_none()
+            && let Some(capacity) = object.get(&["status", "capacity"]).cloned()
+        {
+            object.set(&["status", "allocatable"], capacity);
+        }
+        // `podCIDR` is the first of `podCIDRs`; both are kept.
+        let first = object.array(&["spec", "podCIDRs"]).first().cloned();
+        let one = object.get(&["spec", "podCIDR"]).cloned();
+        match (one, first) {
+            (Some(one), None) => object.set(&["spec", "podCIDRs"], vec![one]),
+            (None, Some(first)) => object.set(&["spec", "podCIDR"], first),
+            _ => {}
+        }
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let spec = object.at("spec");
+        taints(&spec.at("taints"), errors);
+        resources(object, errors);
+        let cidrs = spec.at("podCIDRs");
+        let mut seen = BTreeSet::new();
+        let (mut v4, mut v6) = (0, 0);
+        for cidr in cidrs.items() {
+            errors.faults(&cidr, address::cidr(cidr.str()));
+            match address::parse_cidr(cidr.str()) {
+                Some((ip, _)) if ip.is_ipv4() => v4 += 1,
+                Some(_) => v6 += 1,
+                None => {}
+            }
+            if !seen.insert(cidr.str().to_owned()) {
+                errors.duplicate(&cidr);
+            }
+        }
+        if v4 > 1 || v6 > 1 {
+            errors.invalid(&cidrs, "may specify no more than one CIDR for each IP family");
+        }
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        let (spec, old_spec) = (new.at("spec"), old.at("spec"));
+        taints(&spec.at("taints"), errors);
+        resources(new, errors);
+        for (field, text) in [
+            (
+                "podCIDRs",
+                "node updates may not change podCIDR except from \"\" to valid",
+            ),
+            (
+                "providerID",
+                "node updates may not change providerID except from \"\" to valid",
+            ),
+        ] {
+            let (now, before) = (spec.at(field), old_spec.at(field));
+            if !before.is_empty() && now.value() != before.value() {
+                errors.forbidden(&now, text);
+            }
+        }
+    }
+
+    fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+        resources(new, errors);
+        let status = new.at("status");
+        let mut seen = BTreeSet::new();
+        for entry in status.at("addresses").items() {
+            let key = (entry.at("type").str().to_owned(), entry.at("address").str().to_owned());
+            if !seen.insert(key) {
+                errors.duplicate(&entry);
+            }
+        }
+    }
+
     fn selectable_field(&self, object: &Object, path: &str) -> String {
         match path {
             "spec.unschedulable" => object.bool(&["spec", "unschedulable"]).unwrap_or_default().to_string(),
@@ -71,6 +152,33 @@ impl Strategy for Node {
     }
 }
 
+fn taints(taints: &Cursor<'_>, errors: &mut ErrorList) {
+    let mut seen = BTreeSet::new();
+    for taint in taints.items() {
+        let (key, value, effect) = (taint.at("key"), taint.at("value"), taint.at("effect"));
+        names::label_name(&key, key.str(), errors);
+        let faults = names::label_value(value.str());
+        if !faults.is_empty() {
+            errors.invalid(&value, faults.join(";"));
+        }
+        taint_effect(&effect, errors);
+        if !seen.insert((key.str().to_owned(), effect.str().to_owned())) {
+            let shown = taint.value().cloned().unwrap_or_default();
+            errors.duplicate_value(&taint, &shown, "taints must be unique by key and effect pair");
+        }
+    }
+}
+
+/// What the node has and offers are amounts.
+fn resources(node: &Cursor<'_>, errors: &mut ErrorList) {
+    let status = node.at("status");
+    for field in ["capacity", "allocatable"] {
+        for (name, amount) in status.at(field).entries() {
+            quantity_of(name, &amount, errors);
+        }
+    }
+}
+
 /// Roles are labels: `node-role.kubernetes.io/<role>`, or `kubernetes.io/role=<role>`.
 fn roles(node: &Object) -> String {
     let labels = node.get(&["metadata", "labels"]).and_then(Value::as_object);
@@ -101,8 +209,66 @@ fn address<'a>(node: &'a Object, kind: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::check::tests::{defaulted, refuses, refuses_update};
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_node_is_checked() {
+        let valid = json!({
+            "metadata": {"name": "n1"},
+            "spec": {"podCIDRs": ["10.0.0.0/24"], "providerID": "x://1",
+                "taints": [{"key": "a", "value": "b", "effect": "NoSchedule"}]},
+            "status": {"capacity": {"cpu": "4", "pods": "110"}},
+        });
+        assert_eq!(defaulted(&row(), valid.clone())["status"]["allocatable"]["pods"], "110");
+        assert_eq!(defaulted(&row(), valid.clone())["spec"]["podCIDR"], "10.0.0.0/24");
+        refuses(
+            &row(),
+            &valid,
+            &[
+                (
+                    "/spec/taints/0/effect",
+                    json!("X"),
+                    "spec.taints[0].effect: Unsupported value: \"X\": supported values: \"NoExecute\", \
+                     \"NoSchedule\", \"PreferNoSchedule\"",
+                ),
+                (
+                    "/spec/taints/1",
+                    json!({"key": "a", "effect": "NoSchedule"}),
+                    "spec.taints[1]: Duplicate value: {\"effect\":\"NoSchedule\",\"key\":\"a\"}: taints must be \
+                     unique by key and effect pair",
+                ),
+                (
+                    "/spec/podCIDRs/0",
+                    json!("x"),
+                    "spec.podCIDRs[0]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or \
+                     2001:db8::/64)",
+                ),
+                (
+                    "/status/allocatable",
+                    json!({"pods": "1500m"}),
+                    "status.allocatable[pods]: Invalid value: \"1500m\": must be an integer",
+                ),
+            ],
+        );
+        refuses_update(
+            &row(),
+            &valid,
+            &[
+                (
+                    "/spec/podCIDRs",
+                    json!(["10.1.0.0/24"]),
+                    "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
+                ),
+                (
+                    "/spec/providerID",
+                    json!("y"),
+                    "spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid",
+                ),
+            ],
+        );
+    }
 
     #[test]
     fn the_table_tells_status_roles_and_addresses() {

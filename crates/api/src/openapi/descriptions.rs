@@ -28,10 +28,10 @@ impl Descriptions {
         let mut at = 0;
         for line in text.split_inclusive('\n') {
             let next = at + line.len();
-            if let Some(name) = line.strip_prefix('=') {
-                if let Some((name, start)) = open.replace((name.trim_end().to_owned(), next)) {
-                    types.insert(name, start..at);
-                }
+            if let Some(name) = line.strip_prefix('=')
+                && let Some((name, start)) = open.replace((name.trim_end().to_owned(), next))
+            {
+                types.insert(name, start..at);
             }
             at = next;
         }

@@ -3,106 +3,12 @@
 
 use super::Form;
 use super::json::Json;
+use super::parameters::{DELETE, DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION, FORCE, LIST, PRETTY, Parameter};
 use super::schemas::custom_name;
 use crate::resource::{Resource, Subresource, Verbs};
 use crate::schema::built_in;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
-
-/// name, type, description.
-type Parameter = (&'static str, &'static str, &'static str);
-
-const PRETTY: Parameter = ("pretty", "string", "If 'true', then the output is pretty printed.");
-const DRY_RUN: Parameter = (
-    "dryRun",
-    "string",
-    "When present, indicates that modifications should not be persisted. Valid value: All.",
-);
-const FIELD_MANAGER: Parameter = (
-    "fieldManager",
-    "string",
-    "The name of the actor that makes the change, at most 128 printable characters. Required for apply.",
-);
-const FIELD_VALIDATION: Parameter = (
-    "fieldValidation",
-    "string",
-    "What is done about unknown and duplicate fields in the request: Ignore, Warn (the default) or Strict.",
-);
-const FORCE: Parameter = (
-    "force",
-    "boolean",
-    "Apply only: takes the fields over that others manage. Not allowed with other patches.",
-);
-const DELETE: [Parameter; 4] = [
-    (
-        "gracePeriodSeconds",
-        "integer",
-        "Seconds before the object is deleted; 0 means at once.",
-    ),
-    (
-        "ignoreStoreReadErrorWithClusterBreakingPotential",
-        "boolean",
-        "Deletes an object that cannot be read any more, without finalizers or preconditions.",
-    ),
-    ("orphanDependents", "boolean", "Deprecated: use propagationPolicy."),
-    (
-        "propagationPolicy",
-        "string",
-        "What becomes of dependents: Orphan, Background or Foreground.",
-    ),
-];
-const LIST: [Parameter; 10] = [
-    (
-        "allowWatchBookmarks",
-        "boolean",
-        "Asks for events of type BOOKMARK in a watch.",
-    ),
-    (
-        "continue",
-        "string",
-        "The token of the list before this one, for the next page.",
-    ),
-    (
-        "fieldSelector",
-        "string",
-        "Restricts the objects by their fields. Defaults to everything.",
-    ),
-    (
-        "labelSelector",
-        "string",
-        "Restricts the objects by their labels. Defaults to everything.",
-    ),
-    (
-        "limit",
-        "integer",
-        "The most objects to return; there is a continue token when there are more.",
-    ),
-    (
-        "resourceVersion",
-        "string",
-        "Which resource versions the request may be served from.",
-    ),
-    (
-        "resourceVersionMatch",
-        "string",
-        "How resourceVersion is applied to lists.",
-    ),
-    (
-        "sendInitialEvents",
-        "boolean",
-        "A watch starts with the objects that there are, then a bookmark.",
-    ),
-    (
-        "timeoutSeconds",
-        "integer",
-        "Ends the call after this time, whatever happens.",
-    ),
-    (
-        "watch",
-        "boolean",
-        "Streams changes as events of type ADDED, MODIFIED and DELETED. Needs resourceVersion.",
-    ),
-];
 
 /// What an operation does, and so its parameters, body and answers.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -186,6 +92,18 @@ fn tag(row: &Resource) -> String {
     )
 }
 
+/// A path, and what its operations are about.
+struct Place<'a> {
+    row: &'a Resource,
+    speaks: &'a Speaks,
+    path: &'a str,
+    namespaced: bool,
+    /// It has an object's name in it.
+    named: bool,
+    /// The end of the operations' ids.
+    suffix: &'a str,
+}
+
 /// Which kind an operation speaks, and the definitions of its body and answer.
 struct Speaks {
     group: String,
@@ -235,42 +153,30 @@ impl Writer {
                 .map(|(_, a)| *a)
                 .collect()
         };
+        let object = format!("{collection}/{{name}}");
+        let everywhere = format!("{base}/{}", row.plural);
+        let place = |path, named, suffix| Place {
+            row,
+            speaks: &speaks,
+            path,
+            namespaced,
+            named,
+            suffix,
+        };
         self.path(
             json,
-            row,
-            &speaks,
-            &collection,
-            namespaced,
-            false,
-            "",
+            &place(&collection, false, ""),
             &allowed(&on_collection, row.verbs),
         );
         if namespaced && row.verbs.contains(Verbs::LIST) {
-            let everywhere = format!("{base}/{}", row.plural);
-            self.path(
-                json,
-                row,
-                &speaks,
-                &everywhere,
-                false,
-                false,
-                "ForAllNamespaces",
-                &[Action::List],
-            );
+            let all = Place {
+                namespaced: false,
+                ..place(&everywhere, false, "ForAllNamespaces")
+            };
+            self.path(json, &all, &[Action::List]);
         }
-        let object = format!("{collection}/{{name}}");
-        self.path(
-            json,
-            row,
-            &speaks,
-            &object,
-            namespaced,
-            true,
-            "",
-            &allowed(&on_object, row.verbs),
-        );
+        self.path(json, &place(&object, true, ""), &allowed(&on_object, row.verbs));
         for sub in &row.subresources {
-            let speaks = Self::subresource(row, sub, &speaks);
             let actions = match sub.connect {
                 true => vec![Action::Connect],
                 false => {
@@ -278,17 +184,16 @@ impl Writer {
                     [allowed(&on_object, sub.verbs), allowed(&table, sub.verbs)].concat()
                 }
             };
-            let path = format!("{object}/{}", sub.name);
-            self.path(
-                json,
+            let (path, suffix) = (format!("{object}/{}", sub.name), capital(&sub.name));
+            let below = Place {
                 row,
-                &speaks,
-                &path,
+                speaks: &Self::subresource(row, sub, &speaks),
+                path: &path,
                 namespaced,
-                true,
-                &capital(&sub.name),
-                &actions,
-            );
+                named: true,
+                suffix: &suffix,
+            };
+            self.path(json, &below, &actions);
         }
     }
 
@@ -309,22 +214,11 @@ impl Writer {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn path(
-        &self,
-        json: &mut Json,
-        row: &Resource,
-        speaks: &Speaks,
-        path: &str,
-        namespaced: bool,
-        named: bool,
-        suffix: &str,
-        actions: &[Action],
-    ) {
+    fn path(&self, json: &mut Json, place: &Place<'_>, actions: &[Action]) {
         if actions.is_empty() {
             return;
         }
-        json.object_field(path, |json| {
+        json.object_field(place.path, |json| {
             for action in actions {
                 let method = match action {
                     Action::List | Action::Get | Action::Connect => "get",
@@ -333,15 +227,13 @@ impl Writer {
                     Action::Put => "put",
                     Action::Patch => "patch",
                 };
-                json.object_field(method, |json| {
-                    self.operation(json, row, speaks, *action, namespaced, suffix)
-                });
+                json.object_field(method, |json| self.operation(json, place, *action));
             }
             json.array_field("parameters", |json| {
-                if named {
-                    self.path_parameter(json, "name", &format!("name of the {}", row.kind));
+                if place.named {
+                    self.path_parameter(json, "name", &format!("name of the {}", place.row.kind));
                 }
-                if namespaced {
+                if place.namespaced {
                     self.path_parameter(
                         json,
                         "namespace",
@@ -353,21 +245,16 @@ impl Writer {
         });
     }
 
-    fn operation(
-        &self,
-        json: &mut Json,
-        row: &Resource,
-        speaks: &Speaks,
-        action: Action,
-        namespaced: bool,
-        suffix: &str,
-    ) {
+    fn operation(&self, json: &mut Json, place: &Place<'_>, action: Action) {
+        let Place {
+            row, speaks, suffix, ..
+        } = *place;
         let collection = if action == Action::DeleteCollection {
             "Collection"
         } else {
             ""
         };
-        let scope = if namespaced { "Namespaced" } else { "" };
+        let scope = if place.namespaced { "Namespaced" } else { "" };
         let id = format!(
             "{}{}{collection}{scope}{}{suffix}",
             action.verb(),

@@ -10,10 +10,10 @@ use super::atom::{Type, empty, same};
 use super::combine::{merged, removed};
 use super::compare::set_fields;
 use super::conform::{faults, with_atomic_leaves, with_named_parents};
-use super::fields::{FieldSet, Step, show_path};
-use super::managed::{
-    Entry, Form, Manager, Operation, compared, never_owned, read_entries, show_time, take_managed_fields, write_entries,
-};
+use super::entry::{Entry, Operation, read_entries, show_time, take_managed_fields, write_entries};
+use super::fields::{FieldSet, Step};
+use super::managed::{Form, Manager, compared, never_owned};
+use super::step::show_path;
 use crate::names::MAX_ANNOTATIONS_BYTES;
 use crate::object::Object;
 use crate::resource::split_api_version;

@@ -149,13 +149,17 @@ fn lists(items: Type<'_>, list_type: &ListType, old: &[Value], new: &[Value]) ->
     aligned(items, list_type, old, new).unwrap_or_else(|| joined(items, list_type, old, new))
 }
 
-/// The usual case: the same elements in the same places. `None` when it is not, or when a changed element is not alone
+/// How many changed elements are each looked for in the whole list.
+const MAX_ALIGNED: usize = 8;
+
+/// The usual case: the same elements in the same places, few of them changed. `None` when it is not, or when a changed element is not alone
 /// with its key.
 fn aligned(items: Type<'_>, list_type: &ListType, old: &[Value], new: &[Value]) -> Option<Comparison> {
     if old.len() != new.len() {
         return None;
     }
     let mut out = Comparison::default();
+    let mut changed = 0;
     for (i, (a, b)) in old.iter().zip(new).enumerate() {
         if !same_step(items, list_type, a, b) {
             return None;
@@ -163,6 +167,10 @@ fn aligned(items: Type<'_>, list_type: &ListType, old: &[Value], new: &[Value]) 
         let below = compare(items, Some(a), Some(b));
         if below.is_same() {
             continue;
+        }
+        changed += 1;
+        if changed > MAX_ALIGNED {
+            return None;
         }
         let is_alone = new
             .iter()

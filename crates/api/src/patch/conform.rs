@@ -16,7 +16,13 @@ pub(super) fn faults(of: Type<'_>, value: &Value) -> Vec<String> {
     faults
 }
 
+/// More faults than anybody reads are not told.
+const MAX_FAULTS: usize = 100;
+
 fn report(path: &[String], text: impl std::fmt::Display, faults: &mut Vec<String>) {
+    if faults.len() >= MAX_FAULTS {
+        return;
+    }
     faults.push(match path {
         [] => text.to_string(),
         path => format!("{}: {text}", path.concat()),

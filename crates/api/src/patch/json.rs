@@ -12,6 +12,28 @@ pub const MAX_JSON_PATCH_OPERATIONS: usize = 10_000;
 /// How many bytes all `copy` operations of one patch may add.
 pub const MAX_COPY_BYTES: usize = 3 * 1024 * 1024;
 
+/// How many elements all operations of one patch may shift in lists: a bound on work, not met by honest patches.
+const MAX_SHIFTED: usize = 50_000_000;
+
+/// What the operations so far have cost.
+#[derive(Default)]
+struct Spent {
+    copied_bytes: usize,
+    shifted: usize,
+}
+
+impl Spent {
+    fn shift(&mut self, elements: usize) -> Result<(), PatchError> {
+        self.shifted += elements;
+        if self.shifted > MAX_SHIFTED {
+            return Err(PatchError::TooLarge(format!(
+                "The allowed maximum of list elements that a JSON patch moves is {MAX_SHIFTED}: send the list as a whole"
+            )));
+        }
+        Ok(())
+    }
+}
+
 /// Applies a decoded patch. On error the object may have been changed in part: work on a copy.
 pub fn apply_json_patch(object: &mut Value, patch: &Value) -> Result<(), PatchError> {
     let Value::Array(operations) = patch else {
@@ -25,11 +47,19 @@ pub fn apply_json_patch(object: &mut Value, patch: &Value) -> Result<(), PatchEr
             operations.len()
         )));
     }
-    let mut copied = 0;
+    let mut spent = Spent::default();
     for operation in operations {
-        apply(object, operation, &mut copied)?;
+        apply(object, operation, &mut spent)?;
     }
     Ok(())
+}
+
+/// How many elements are behind the place where one is put in or taken out.
+fn behind(parent: &Value, key: &str) -> usize {
+    match parent {
+        Value::Array(items) => items.len() - index(key, items.len()).map_or(items.len(), |at| at.min(items.len())),
+        _ => 0,
+    }
 }
 
 fn inapplicable<T>(text: String) -> Result<T, PatchError> {
@@ -46,7 +76,7 @@ fn pointer<'a>(operation: &'a Value, kind: &str, field: &str) -> Result<&'a str,
     }
 }
 
-fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), PatchError> {
+fn apply(object: &mut Value, operation: &Value, spent: &mut Spent) -> Result<(), PatchError> {
     let kind = operation.get("op").and_then(Value::as_str).unwrap_or("unknown");
     let value = || operation.get("value").cloned().unwrap_or(Value::Null);
     match kind {
@@ -57,6 +87,7 @@ fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<()
                     "add operation does not apply: doc is missing path: \"{path}\": missing value"
                 ));
             };
+            spent.shift(behind(parent, &key))?;
             insert(parent, &key, value()).or_else(|e| inapplicable(format!("error in add for path: '{path}': {e}")))
         }
         "remove" => {
@@ -66,6 +97,7 @@ fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<()
                     "remove operation does not apply: doc is missing path: \"{path}\": missing value"
                 ));
             };
+            spent.shift(behind(parent, &key))?;
             match remove(parent, &key) {
                 Ok(_) => Ok(()),
                 Err(e) => inapplicable(format!("error in remove for path: '{path}': {e}")),
@@ -80,6 +112,7 @@ fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<()
                     "move operation does not apply: doc is missing from path: {from}: missing value"
                 ));
             };
+            spent.shift(behind(parent, &key))?;
             let moved =
                 remove(parent, &key).or_else(|e| inapplicable(format!("error in move for path: '{key}': {e}")))?;
             let Some((parent, key)) = find(object, path) else {
@@ -87,9 +120,10 @@ fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<()
                     "move operation does not apply: doc is missing destination path: {path}: missing value"
                 ));
             };
+            spent.shift(behind(parent, &key))?;
             insert(parent, &key, moved).or_else(|e| inapplicable(format!("error in move for path: '{path}': {e}")))
         }
-        "copy" => copy(object, operation, copied),
+        "copy" => copy(object, operation, spent),
         "test" => test(object, pointer(operation, kind, "path")?, operation.get("value")),
         other => inapplicable(format!("Unexpected kind: {other}")),
     }
@@ -122,7 +156,7 @@ fn replace(object: &mut Value, path: &str, value: Value) -> Result<(), PatchErro
     }
 }
 
-fn copy(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), PatchError> {
+fn copy(object: &mut Value, operation: &Value, spent: &mut Spent) -> Result<(), PatchError> {
     let from = pointer(operation, "copy", "from")?;
     let path = pointer(operation, "copy", "path")?;
     let Some((parent, key)) = find(object, from) else {
@@ -132,8 +166,9 @@ fn copy(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<(),
     };
     let value = get(parent, &key).or_else(|e| inapplicable(format!("error in copy for from: '{from}': {e}")))?;
     let value = value.cloned().unwrap_or(Value::Null);
-    *copied += encoded_len(&value);
-    if *copied > MAX_COPY_BYTES {
+    spent.copied_bytes += encoded_len(&value);
+    let copied = spent.copied_bytes;
+    if copied > MAX_COPY_BYTES {
         return Err(PatchError::TooLarge(format!(
             "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit \
              {MAX_COPY_BYTES}"
@@ -144,6 +179,7 @@ fn copy(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<(),
             "copy operation does not apply: doc is missing destination path: {path}: missing value"
         ));
     };
+    spent.shift(behind(parent, &key))?;
     insert(parent, &key, value).or_else(|e| inapplicable(format!("error while adding value during copy: {e}")))
 }
 
@@ -418,6 +454,11 @@ mod tests {
             patched(json!({}), Value::Array(many)).unwrap_err(),
             PatchError::TooLarge("The allowed maximum operations in a JSON patch is 10000, got 10001".into())
         );
+        let shifting = vec![json!({"op": "add", "path": "/a/0", "value": 1}); MAX_JSON_PATCH_OPERATIONS];
+        assert!(matches!(
+            patched(json!({"a": vec![0; 10_000]}), Value::Array(shifting)),
+            Err(PatchError::TooLarge(_))
+        ));
         let doubling = vec![json!({"op": "copy", "from": "/a", "path": "/a/-"}); 64];
         assert!(matches!(
             patched(json!({"a": ["x"]}), Value::Array(doubling)),

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::atom::Type;
 use super::compare::Comparison;
 use super::conform::with_atomic_leaves;
+use super::entry::{BadEntry, Entry, MANAGED_FIELDS, Operation, read_entries, take_managed_fields, write_entries};
 use super::fields::FieldSet;
 use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
@@ -21,10 +22,10 @@ use crate::schema::Schema;
 /// How many entries of updates an object keeps before the oldest are merged.
 const MAX_UPDATE_MANAGERS: usize = 10;
 const ANCIENT: &str = "ancient-changes";
+/// More entries than this are not taken from a client.
+const MAX_CLIENT_ENTRIES: usize = 200;
 /// The longest name of a manager.
 pub const MAX_MANAGER_BYTES: usize = 128;
-
-const MANAGED_FIELDS: &[&str] = &["metadata", "managedFields"];
 
 /// Who writes, through which subresource (empty for the object itself), and when.
 #[derive(Clone, Copy, Debug)]
@@ -59,192 +60,6 @@ pub fn manager_name(field_manager: &str, user_agent: &str) -> String {
         name.push(c);
     }
     name
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Operation {
-    Apply,
-    Update,
-}
-
-impl Operation {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Apply => "Apply",
-            Self::Update => "Update",
-        }
-    }
-}
-
-/// The fields of an entry: as they are stored, until somebody needs to look at them.
-#[derive(Clone, Debug)]
-enum Fields {
-    Stored(Map<String, Value>),
-    Set(FieldSet),
-}
-
-/// One entry: a manager, how it wrote, and what it owns.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) manager: Box<str>,
-    pub(super) operation: Operation,
-    pub(super) api_version: Box<str>,
-    pub(super) subresource: Box<str>,
-    /// As it is written; empty for none.
-    pub(super) time: Box<str>,
-    fields: Fields,
-}
-
-/// An entry that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct BadEntry(String);
-
-impl Entry {
-    pub(super) fn new(by: &Manager<'_>, operation: Operation, api_version: &str, fields: FieldSet) -> Self {
-        Self {
-            manager: if by.name.is_empty() { "unknown" } else { by.name }.into(),
-            operation,
-            api_version: api_version.into(),
-            subresource: by.subresource.into(),
-            time: show_time(by.time),
-            fields: Fields::Set(fields),
-        }
-    }
-
-    fn read(value: Value, at: usize) -> Result<Self, BadEntry> {
-        let bad = |why: String| Err(BadEntry(why));
-        let Value::Object(mut entry) = value else {
-            return bad(format!("managed fields entry {at} is not an object"));
-        };
-        let mut text = |field: &str| -> Box<str> {
-            match entry.remove(field) {
-                Some(Value::String(text)) => text.into(),
-                _ => "".into(),
-            }
-        };
-        let operation = match &*text("operation") {
-            "Apply" => Operation::Apply,
-            "Update" => Operation::Update,
-            _ => return bad("operation must be `Apply` or `Update`".into()),
-        };
-        let api_version = text("apiVersion");
-        if api_version.is_empty() {
-            return bad("apiVersion must not be empty".into());
-        }
-        match &*text("fieldsType") {
-            "FieldsV1" => {}
-            "" => return bad(format!("missing fieldsType in managed fields entry {at}")),
-            other => return bad(format!("invalid fieldsType {other:?} in managed fields entry {at}")),
-        }
-        let (manager, subresource, time) = (text("manager"), text("subresource"), text("time"));
-        let fields = match entry.remove("fieldsV1") {
-            Some(Value::Object(fields)) => fields,
-            None | Some(Value::Null) => Map::new(),
-            Some(_) => return bad(format!("fieldsV1 of managed fields entry {at} is not an object")),
-        };
-        Ok(Self {
-            manager,
-            operation,
-            api_version,
-            subresource,
-            time,
-            fields: Fields::Stored(fields),
-        })
-    }
-
-    fn into_value(self) -> Value {
-        let mut entry = Map::new();
-        entry.insert("apiVersion".into(), self.api_version.as_ref().into());
-        entry.insert("fieldsType".into(), "FieldsV1".into());
-        let fields = match self.fields {
-            Fields::Stored(fields) => fields,
-            Fields::Set(set) => set.to_json(),
-        };
-        entry.insert("fieldsV1".into(), Value::Object(fields));
-        entry.insert("manager".into(), self.manager.as_ref().into());
-        entry.insert("operation".into(), self.operation.name().into());
-        if !self.subresource.is_empty() {
-            entry.insert("subresource".into(), self.subresource.as_ref().into());
-        }
-        if !self.time.is_empty() {
-            entry.insert("time".into(), self.time.as_ref().into());
-        }
-        Value::Object(entry)
-    }
-
-    /// Reads the fields, if that has not been done.
-    pub(super) fn set(&mut self) -> Result<&mut FieldSet, BadEntry> {
-        if let Fields::Stored(fields) = &self.fields {
-            let set = FieldSet::from_json(fields).map_err(|e| BadEntry(format!("error decoding set: {e}")))?;
-            self.fields = Fields::Set(set);
-        }
-        match &mut self.fields {
-            Fields::Set(set) => Ok(set),
-            // Replaced just above.
-            Fields::Stored(_) => Err(BadEntry("fields were not read".into())),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        match &self.fields {
-            Fields::Stored(fields) => fields.is_empty(),
-            Fields::Set(set) => set.is_empty(),
-        }
-    }
-
-    /// Two entries with the same identity are one. An applier is the same whatever version it applied.
-    pub(super) fn identity(&self) -> (&str, Operation, &str, &str) {
-        let version = match self.operation {
-            Operation::Apply => "",
-            Operation::Update => &self.api_version,
-        };
-        (&self.manager, self.operation, version, &self.subresource)
-    }
-
-    fn seconds(&self) -> i64 {
-        self.time.parse::<Timestamp>().map_or(0, Timestamp::as_second)
-    }
-}
-
-pub(super) fn show_time(time: Timestamp) -> Box<str> {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into()
-}
-
-pub(super) fn read_entries(list: Option<Value>) -> Result<Vec<Entry>, BadEntry> {
-    let list = match list {
-        Some(Value::Array(list)) => list,
-        None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(_) => return Err(BadEntry("managedFields is not a list".into())),
-    };
-    list.into_iter()
-        .enumerate()
-        .map(|(at, entry)| Entry::read(entry, at))
-        .collect()
-}
-
-pub(super) fn take_managed_fields(object: &mut Object) -> Option<Value> {
-    object.remove(MANAGED_FIELDS)
-}
-
-/// Sorts and stores the entries; none leaves the field out.
-pub(super) fn write_entries(object: &mut Object, mut entries: Vec<Entry>) {
-    entries.retain(|e| !e.is_empty());
-    if entries.is_empty() {
-        object.remove(MANAGED_FIELDS);
-        return;
-    }
-    entries.sort_by_cached_key(|e| {
-        (
-            e.operation,
-            e.seconds(),
-            e.manager.clone(),
-            e.api_version.clone(),
-            e.subresource.clone(),
-        )
-    });
-    let list: Vec<Value> = entries.into_iter().map(Entry::into_value).collect();
-    object.set(MANAGED_FIELDS, list);
 }
 
 /// Fields that are never owned by anybody.
@@ -309,7 +124,15 @@ pub fn update(live: Option<&Object>, new: &mut Object, form: &Form<'_>, by: &Man
             }
             Ok(entries)
         };
-        read(sent.clone()).ok().filter(|e| !e.is_empty())
+        let is_bounded = sent
+            .as_ref()
+            .and_then(Value::as_array)
+            .is_none_or(|l| l.len() <= MAX_CLIENT_ENTRIES);
+        if is_bounded {
+            read(sent.clone()).ok().filter(|e| !e.is_empty())
+        } else {
+            None
+        }
     };
     let is_from_client = from_client.is_some();
     let stored = if is_untouched { sent } else { live_managed.cloned() };
@@ -331,8 +154,10 @@ pub fn update(live: Option<&Object>, new: &mut Object, form: &Form<'_>, by: &Man
     }
     let mut entries = from_client.unwrap_or_else(|| read_entries(stored).unwrap_or_default());
     let set = changes.added.union(changes.modified);
-    let lost = set.clone().union(changes.removed);
-    disown(&mut entries, &lost, form);
+    if !entries.is_empty() {
+        let lost = set.clone().union(changes.removed);
+        disown(&mut entries, &lost, form);
+    }
     if !set.is_empty() {
         let own = Entry::new(by, Operation::Update, form.api_version, set);
         book(&mut entries, own);
@@ -347,7 +172,7 @@ fn disown(entries: &mut Vec<Entry>, lost: &FieldSet, form: &Form<'_>) {
     let mut key = String::new();
     entries.retain_mut(|entry| {
         if root.is_built_in()
-            && let Fields::Stored(fields) = &entry.fields
+            && let Some(fields) = entry.stored()
             && !lost.touches(fields, &mut key)
         {
             return !fields.is_empty();
@@ -365,16 +190,15 @@ fn disown(entries: &mut Vec<Entry>, lost: &FieldSet, form: &Form<'_>) {
 }
 
 /// Adds an entry, or its fields to the one of the same manager.
-fn book(entries: &mut Vec<Entry>, own: Entry) {
-    match entries.iter_mut().find(|e| e.identity() == own.identity()) {
-        Some(entry) => {
-            entry.time = own.time;
-            if let (Fields::Set(new), Ok(set)) = (own.fields, entry.set()) {
-                *set = std::mem::take(set).union(new);
-            }
-        }
-        None => entries.push(own),
+fn book(entries: &mut Vec<Entry>, mut own: Entry) {
+    let Some(entry) = entries.iter_mut().find(|e| e.identity() == own.identity()) else {
+        entries.push(own);
+        return;
+    };
+    if let (Ok(new), Ok(set)) = (own.set(), entry.set()) {
+        *set = std::mem::take(set).union(std::mem::take(new));
     }
+    entry.time = own.time;
 }
 
 /// Merges the oldest updates, so that not more than [`MAX_UPDATE_MANAGERS`] stay.

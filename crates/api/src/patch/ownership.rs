@@ -1,4 +1,5 @@
-//! Tests of who owns what: ordinary writes and applies, one after the other, on built-in and custom kinds.
+//! Tests of who owns what: ordinary writes and applies, one after the other, on built-in and custom kinds. One file,
+//! though long, because all of them speak through one small world.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

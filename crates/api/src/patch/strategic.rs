@@ -3,10 +3,11 @@
 //!
 //! What a patch adds to an absent field is merged into an empty one, so that no directive ever ends up in an object.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use super::elements::{check_order, idents, in_order, merge_list};
 use super::{PatchError, show};
 use crate::schema::{PatchStrategy, Schema, Shape};
 
@@ -15,7 +16,7 @@ pub(super) const RETAIN_KEYS: &str = "$retainKeys";
 pub(super) const SET_ORDER: &str = "$setElementOrder";
 pub(super) const DELETE_FROM: &str = "$deleteFromPrimitiveList";
 
-type Result<T> = std::result::Result<T, PatchError>;
+pub(super) type Result<T> = std::result::Result<T, PatchError>;
 
 /// Applies a decoded strategic merge patch to an object of this schema. On error the object may have been changed in
 /// part: work on a copy.
@@ -32,11 +33,11 @@ fn malformed<T>(text: &str) -> Result<T> {
     Err(PatchError::Malformed(text.into()))
 }
 
-fn contradictory<T>(text: String) -> Result<T> {
+pub(super) fn contradictory<T>(text: String) -> Result<T> {
     Err(PatchError::Contradictory(text))
 }
 
-fn no_merge_key<T>(map: &Value, key: &str) -> Result<T> {
+pub(super) fn no_merge_key<T>(map: &Value, key: &str) -> Result<T> {
     contradictory(format!(
         "map: {} does not contain declared merge key: {key}",
         show::plain(map)
@@ -75,7 +76,7 @@ impl<'a> Field<'a> {
     }
 }
 
-fn merge_map(
+pub(super) fn merge_map(
     mut original: Map<String, Value>,
     mut patch: Map<String, Value>,
     schema: Option<Schema<'_>>,
@@ -101,7 +102,7 @@ fn merge_map(
                 return malformed("invalid patch format of primitive list");
             };
             if let Some(Value::Array(items)) = original.get_mut(list) {
-                let deleted: std::collections::HashSet<String> = deleted.iter().map(Value::to_string).collect();
+                let deleted: HashSet<String> = deleted.iter().map(Value::to_string).collect();
                 items.retain(|item| !deleted.contains(&item.to_string()));
             }
             continue;
@@ -137,7 +138,8 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &Map<String, Value>, re
     let Value::Array(retained) = retained else {
         return malformed("invalid patch format of retainKeys");
     };
-    let is_retained = |key: &str| retained.iter().any(|r| r.as_str() == Some(key));
+    let retained: HashSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+    let is_retained = |key: &str| retained.contains(key);
     for (key, value) in patch {
         if !value.is_null() && !key.starts_with(DELETE_FROM) && !key.starts_with(SET_ORDER) && !is_retained(key) {
             return malformed("invalid patch format of retainKeys");
@@ -189,209 +191,6 @@ fn apply_orders(
         original.insert(list.to_owned(), Value::Array(ordered));
     }
     Ok(())
-}
-
-/// The patch's elements must come in the order of the directive, and all be in it.
-fn check_order(patched: &[Value], order: &[Value], merge_key: Option<&str>) -> Result<()> {
-    if order.is_empty() {
-        return Ok(());
-    }
-    let mut rest = order.iter();
-    for item in patched.iter().filter(|i| i.get(DIRECTIVE).is_none()) {
-        let wanted = required_ident(item, merge_key)?;
-        loop {
-            let Some(candidate) = rest.next() else {
-                return contradictory(format!(
-                    "The order in patch list:\n{}\n doesn't match {SET_ORDER} list:\n{}\n",
-                    show::plain(&Value::from(patched)),
-                    show::plain(&Value::from(order))
-                ));
-            };
-            if required_ident(candidate, merge_key)? == wanted {
-                break;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What tells an element from the others: the value under the merge key, or the element itself.
-fn ident(item: &Value, merge_key: Option<&str>) -> Option<String> {
-    match merge_key {
-        Some(key) => item.get(key).map(Value::to_string),
-        None => Some(item.to_string()),
-    }
-}
-
-fn required_ident(item: &Value, merge_key: Option<&str>) -> Result<String> {
-    match ident(item, merge_key) {
-        Some(ident) => Ok(ident),
-        None if item.is_object() => no_merge_key(item, merge_key.unwrap_or_default()),
-        None => contradictory(format!(
-            "expected a map[string]interface {{}}, but received a {}",
-            show::type_name(item)
-        )),
-    }
-}
-
-/// The first position of each element.
-fn idents(items: &[Value], merge_key: Option<&str>) -> HashMap<String, usize> {
-    let mut positions = HashMap::with_capacity(items.len());
-    for (i, item) in items.iter().enumerate() {
-        if let Some(ident) = ident(item, merge_key) {
-            positions.entry(ident).or_insert(i);
-        }
-    }
-    positions
-}
-
-/// Elements of `order` in that order; between them the others, in the order they were in and as near as possible to
-/// where they stood.
-fn in_order(
-    items: Vec<Value>,
-    order: &[Value],
-    live: &HashMap<String, usize>,
-    merge_key: Option<&str>,
-) -> Result<Vec<Value>> {
-    let mut wanted = HashMap::with_capacity(order.len());
-    for (i, item) in order.iter().enumerate() {
-        wanted.entry(required_ident(item, merge_key)?).or_insert(i);
-    }
-    let mut named = Vec::new();
-    let mut others = Vec::new();
-    for item in items {
-        let ident = required_ident(&item, merge_key)?;
-        let stood = live.get(&ident).copied();
-        match wanted.get(&ident) {
-            Some(at) => named.push((*at, stood, item)),
-            None => others.push((stood, item)),
-        }
-    }
-    named.sort_by_key(|(at, _, _)| *at);
-    others.sort_by_key(|(stood, _)| stood.unwrap_or(usize::MAX));
-
-    let mut out = Vec::with_capacity(named.len() + others.len());
-    let mut others = others.into_iter().peekable();
-    for (_, at, item) in named {
-        while let (Some((Some(stood), _)), Some(at)) = (others.peek(), at) {
-            if *stood >= at {
-                break;
-            }
-            out.extend(others.next().map(|(_, item)| item));
-        }
-        out.push(item);
-    }
-    out.extend(others.map(|(_, item)| item));
-    Ok(out)
-}
-
-fn merge_list(original: Vec<Value>, patch: Vec<Value>, field: &Field<'_>) -> Result<Vec<Value>> {
-    if !field.merges() {
-        return Ok(patch);
-    }
-    if original.is_empty() && patch.is_empty() {
-        return Ok(original);
-    }
-    let is_map_list = patch.iter().chain(&original).next().is_some_and(Value::is_object);
-    let mut all = patch.iter().chain(&original);
-    if all.any(Value::is_array) {
-        return Err(PatchError::Inapplicable("lists of lists are not supported".into()));
-    }
-    if patch.iter().chain(&original).any(|v| v.is_object() != is_map_list) {
-        return contradictory(format!(
-            "list element types are not identical: [{} {}]",
-            show::plain(&Value::Array(original)),
-            show::plain(&Value::Array(patch))
-        ));
-    }
-    if !is_map_list {
-        let live = idents(&original, None);
-        let mut merged = original;
-        let mut seen = live.clone();
-        for item in &patch {
-            if seen.insert(item.to_string(), 0).is_none() {
-                merged.push(item.clone());
-            }
-        }
-        return in_order(merged, &patch, &live, None);
-    }
-    let Some(merge_key) = field.merge_key() else {
-        return contradictory("cannot merge lists without merge key for map".into());
-    };
-    merge_maps(original, patch, merge_key, field.schema.and_then(|s| s.items()))
-}
-
-fn merge_maps(
-    mut original: Vec<Value>,
-    patch: Vec<Value>,
-    merge_key: &str,
-    items: Option<Schema<'_>>,
-) -> Result<Vec<Value>> {
-    let mut plain = Vec::with_capacity(patch.len());
-    let mut replaces = false;
-    let mut deleted = std::collections::HashSet::new();
-    for item in patch {
-        match item.get(DIRECTIVE) {
-            None => {
-                required_ident(&item, Some(merge_key))?;
-                plain.push(item);
-            }
-            Some(Value::String(directive)) => match directive.as_str() {
-                "delete" => {
-                    deleted.insert(required_ident(&item, Some(merge_key))?);
-                }
-                "replace" => replaces = true,
-                "merge" => return contradictory("merging lists cannot yet be specified in the patch".into()),
-                _ => return unknown_item_directive(&item),
-            },
-            Some(_) => return unknown_item_directive(&item),
-        }
-    }
-    if replaces {
-        original.clear();
-    }
-    original.retain(|item| ident(item, Some(merge_key)).is_none_or(|i| !deleted.contains(&i)));
-    let live = idents(&original, Some(merge_key));
-    let mut positions = live.clone();
-    let order: Vec<Value> = plain
-        .iter()
-        .map(|item| {
-            Value::Object(
-                item.as_object()
-                    .into_iter()
-                    .flatten()
-                    .filter(|(k, _)| *k == merge_key)
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect(),
-            )
-        })
-        .collect();
-    for item in plain {
-        let ident = required_ident(&item, Some(merge_key))?;
-        let Value::Object(new) = item else { continue };
-        match positions.get(&ident).and_then(|at| original.get_mut(*at)) {
-            Some(slot) => {
-                let old = match slot.take() {
-                    Value::Object(old) => old,
-                    _ => Map::new(),
-                };
-                *slot = Value::Object(merge_map(old, new, items)?);
-            }
-            None => {
-                positions.insert(ident, original.len());
-                original.push(Value::Object(merge_map(Map::new(), new, items)?));
-            }
-        }
-    }
-    in_order(original, &order, &live, Some(merge_key))
-}
-
-fn unknown_item_directive<T>(item: &Value) -> Result<T> {
-    contradictory(format!(
-        "unknown patch type: {} in map: {}",
-        show::plain(item.get(DIRECTIVE).unwrap_or(&Value::Null)),
-        show::plain(item)
-    ))
 }
 
 #[cfg(test)]
@@ -542,6 +341,62 @@ mod tests {
             "The order in patch list:\n[map[name:b] map[name:a]]\n doesn't match $setElementOrder list:\n[map[name:a] \
              map[name:b]]\n"
         );
+    }
+
+    #[test]
+    fn every_built_in_list_merges_by_its_own_key() {
+        for (kind, object, patch, merged) in [
+            (
+                "io.k8s.api.core.v1.Pod",
+                json!({"spec": {"containers": [{"name": "a", "volumeMounts": [{"name": "v", "mountPath": "/a"}]}]}}),
+                json!({"spec": {"containers": [{"name": "a", "volumeMounts": [{"name": "v", "mountPath": "/b"}]}]}}),
+                json!({"spec": {"containers": [{"name": "a", "volumeMounts": [
+                    {"name": "v", "mountPath": "/b"},
+                    {"name": "v", "mountPath": "/a"},
+                ]}]}}),
+            ),
+            (
+                "io.k8s.api.core.v1.Pod",
+                json!({"spec": {"tolerations": [{"key": "a"}], "hostAliases": [{"ip": "1", "hostnames": ["x"]}]}}),
+                json!({"spec": {"tolerations": [{"key": "b"}], "hostAliases": [{"ip": "1", "hostnames": ["y"]}]}}),
+                json!({"spec": {"tolerations": [{"key": "b"}], "hostAliases": [{"ip": "1", "hostnames": ["y"]}]}}),
+            ),
+            (
+                "io.k8s.api.core.v1.Pod",
+                json!({"spec": {"topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 1}]}}),
+                json!({"spec": {"topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 2}]}}),
+                json!({"spec": {"topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 2}]}}),
+            ),
+            (
+                "io.k8s.api.core.v1.Service",
+                json!({"spec": {"ports": [{"port": 80, "name": "a"}]}}),
+                json!({"spec": {"ports": [{"port": 80, "nodePort": 30000}, {"port": 81}]}}),
+                json!({"spec": {"ports": [{"port": 80, "name": "a", "nodePort": 30000}, {"port": 81}]}}),
+            ),
+            (
+                "io.k8s.api.core.v1.Node",
+                json!({"status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Disk", "status": "False"}]}}),
+                json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}),
+                json!({"status": {"conditions": [{"type": "Ready", "status": "False"}, {"type": "Disk", "status": "False"}]}}),
+            ),
+            (
+                "io.k8s.api.core.v1.ServiceAccount",
+                json!({"metadata": {"finalizers": ["a"], "ownerReferences": [{"uid": "1", "name": "x"}]}}),
+                json!({"metadata": {"finalizers": ["b"], "ownerReferences": [{"uid": "1", "$patch": "delete"}]}}),
+                json!({"metadata": {"finalizers": ["b", "a"], "ownerReferences": []}}),
+            ),
+            (
+                "io.k8s.api.apps.v1.Deployment",
+                json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}}),
+                json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}),
+                json!({"spec": {"strategy": {"type": "Recreate"}}}),
+            ),
+        ] {
+            let schema = crate::schema::built_in().at(crate::schema::type_node(kind).unwrap());
+            let mut object = object;
+            apply_strategic_patch(&mut object, patch, schema).unwrap();
+            assert_eq!(object, merged, "{kind}");
+        }
     }
 
     #[test]

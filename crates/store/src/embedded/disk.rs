@@ -4,19 +4,23 @@
 //!
 //! A batch of commits is one redb transaction and one sync.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_clock::Instant;
 use redb::backends::FileBackend;
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{
+    Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
+};
 
+use super::EmbeddedOptions;
+use super::load::{Loaded, Loader};
 use super::lock::DirectoryLock;
-use super::record::{self, Record};
-use super::state::{Commit, RowId, State};
+use super::record;
+use super::state::{Commit, RowId};
 use crate::{Error, Event, EventKind, KeyValue, Revision};
 
 const ROWS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("rows");
@@ -25,6 +29,10 @@ pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta")
 const FORMAT: u64 = 1;
 pub(super) const FILE: &str = "store.redb";
 const MAKING: &str = "store.redb.new";
+/// How many keys are restored in one transaction.
+const RESTORE_BATCH: usize = 1000;
+/// A file up to this size is not worth shrinking.
+const SMALL: u64 = 64 << 20;
 
 type Rows = redb::ReadOnlyTable<(u64, u32), &'static [u8]>;
 
@@ -36,85 +44,165 @@ pub(super) struct Disk {
     _lock: DirectoryLock,
 }
 
-/// What was read back, and the rows that turned out to be superseded.
-pub(super) struct Loaded {
-    pub state: State,
-    pub dead: Vec<RowId>,
-}
-
 impl Disk {
-    /// Opens or creates the database of a directory and reads it all.
-    pub fn open(directory: &Path, cache: usize, now: Instant) -> Result<(Self, Loaded), Error> {
-        let backend = |file| FileBackend::new(file).map_err(redb::Error::from);
-        Self::open_with(directory, cache, now, backend)
-    }
-
-    /// As [`Disk::open`], over a backend of the caller's making.
-    pub fn open_with<B: StorageBackend>(
+    /// Opens or creates the database of a directory, over a backend of the caller's making, and reads it all.
+    pub fn open<B: StorageBackend>(
         directory: &Path,
-        cache: usize,
-        now: Instant,
+        options: &EmbeddedOptions,
         backend: impl FnOnce(File) -> Result<B, redb::Error>,
     ) -> Result<(Self, Loaded), Error> {
-        std::fs::create_dir_all(directory).map_err(|error| Error::io("create", directory, error))?;
-        let lock = DirectoryLock::acquire(directory)?;
+        let lock = prepare(directory)?;
+        let mut disk = if exists(directory)? {
+            Self::existing(directory, options, lock, backend)?
+        } else {
+            Self::create(directory, options, lock, backend, |_| Ok(()))?
+        };
+        let path = disk.path.clone();
+        let loaded = contained(&path, || {
+            let loaded = disk.load(options.clock.instant())?;
+            disk.give_back_space(loaded.bytes)?;
+            Ok(loaded)
+        })?;
+        Ok((disk, loaded))
+    }
+
+    /// Shrinks a file that is much larger than the `bytes` it holds. While the store runs, free space is used again
+    /// and not given back; this is for what a past flood left behind.
+    fn give_back_space(&mut self, bytes: u64) -> Result<(), Error> {
+        let path = &self.path;
+        let before = path.metadata().map_err(|error| Error::io("read", path, error))?.len();
+        if before < SMALL || before / 4 < bytes {
+            return Ok(());
+        }
+        self.database
+            .compact()
+            .map_err(|error| failure(path, "compact", error))?;
+        let after = path.metadata().map_or(0, |metadata| metadata.len());
+        tracing::info!(before, after, "gave back unused space of the store");
+        Ok(())
+    }
+
+    /// Makes a database with these keys, as of `revision`, in a directory that has none.
+    pub fn restore(
+        directory: &Path,
+        options: &EmbeddedOptions,
+        mut keys: Vec<KeyValue>,
+        revision: Revision,
+    ) -> Result<(), Error> {
+        let lock = prepare(directory)?;
+        if exists(directory)? {
+            let what = format!(
+                "{} has a store already: restore into an empty directory",
+                directory.display()
+            );
+            return Err(Error::Invalid { what });
+        }
+        keys.sort_unstable_by(|a, b| (a.mod_revision, &a.key).cmp(&(b.mod_revision, &b.key)));
+        let mut row = (0, 0);
+        let mut put = |kv: &KeyValue| {
+            row = if row.0 == kv.mod_revision {
+                (row.0, row.1 + 1)
+            } else {
+                (kv.mod_revision, 0)
+            };
+            (
+                row,
+                Event {
+                    kind: EventKind::Put,
+                    kv: Arc::new(kv.clone()),
+                    previous: None,
+                },
+            )
+        };
+        Self::create(directory, options, lock, FileBackend::new, |disk| {
+            for batch in keys.chunks(RESTORE_BATCH) {
+                let rows: Vec<_> = batch.iter().map(&mut put).collect();
+                disk.transact(rows.iter().map(|(row, event)| (*row, event)), &[], None)?;
+            }
+            disk.transact(std::iter::empty(), &[], Some(revision))
+        })
+        .map(drop)
+    }
+
+    /// Makes a database under another name, so that a crash while it is made leaves none.
+    fn create<B: StorageBackend, E: Into<redb::Error>>(
+        directory: &Path,
+        options: &EmbeddedOptions,
+        lock: DirectoryLock,
+        backend: impl FnOnce(File) -> Result<B, E>,
+        fill: impl FnOnce(&mut Self) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        let (path, making) = (directory.join(FILE), directory.join(MAKING));
+        let io = |error| Error::io("create", &path, error);
+        // Secrets lie in it: for the owner alone.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&making)
+            .map_err(io)?;
+        let create = || {
+            let backend = backend(file).map_err(|error| failure(&path, "create", error))?;
+            let created = Builder::new()
+                .set_cache_size(options.cache_bytes)
+                .create_with_backend(backend);
+            created.map_err(|error| failure(&path, "create", error))
+        };
+        let database = contained(&path, create)?;
+        let mut disk = Self {
+            database,
+            path: path.clone(),
+            _lock: lock,
+        };
+        disk.initialize().map_err(|error| failure(&path, "create", error))?;
+        fill(&mut disk)?;
+        std::fs::rename(&making, &path).map_err(io)?;
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(io)?;
+        Ok(disk)
+    }
+
+    fn existing<B: StorageBackend>(
+        directory: &Path,
+        options: &EmbeddedOptions,
+        lock: DirectoryLock,
+        backend: impl FnOnce(File) -> Result<B, redb::Error>,
+    ) -> Result<Self, Error> {
         let path = directory.join(FILE);
         let io = |error| Error::io("open", &path, error);
-        // A database is made under another name, so that a crash while it is made leaves none.
-        let is_new = !path.try_exists().map_err(io)?;
-        let making = directory.join(MAKING);
-        // Secrets lie in it: for the owner alone.
-        let mut file = OpenOptions::new();
-        file.read(true).write(true).create(is_new).truncate(is_new).mode(0o600);
-        let file = file.open(if is_new { &making } else { &path }).map_err(io)?;
-        if !is_new && file.metadata().map_err(io)?.len() == 0 {
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() == 0 {
             return Err(Error::corrupt("database (it is empty)", path.display().to_string()));
         }
         let open = || {
             let backend = backend(file).map_err(|error| failure(&path, "open", error))?;
             let mut builder = Builder::new();
-            builder.set_cache_size(cache);
-            builder.set_check_integrity_on_open(!is_new);
-            builder
-                .create_with_backend(backend)
-                .map_err(|error| failure(&path, "open", error))
+            let opened = builder
+                .set_cache_size(options.cache_bytes)
+                .set_check_integrity_on_open(options.check_on_open)
+                .create_with_backend(backend);
+            opened.map_err(|error| failure(&path, "open", error))
         };
-        let disk = Self {
-            database: contained(&path, open)?,
-            path: path.clone(),
+        let database = contained(&path, open)?;
+        Ok(Self {
+            database,
+            path,
             _lock: lock,
-        };
-        if is_new {
-            disk.initialize().map_err(|error| failure(&path, "create", error))?;
-            std::fs::rename(&making, &path).map_err(io)?;
-            File::open(directory)
-                .and_then(|directory| directory.sync_all())
-                .map_err(io)?;
-        }
-        let loaded = contained(&path, || disk.load(now))?;
-        Ok((disk, loaded))
+        })
     }
 
     fn load(&self, now: Instant) -> Result<Loaded, Error> {
         let failed = |error: redb::StorageError| failure(&self.path, "read", error);
         let (rows, compacted) = self.tables()?;
-        let (dead, commit) = (Vec::new(), Vec::new());
-        let mut loader = Loader {
-            path: &self.path,
-            state: State::new(compacted),
-            dead,
-            commit,
-            now,
-        };
+        let mut loader = Loader::new(&self.path, compacted, now);
         for entry in rows.iter().map_err(failed)? {
-            let (row, bytes) = entry.map_err(failed)?;
-            loader.row(row.value(), bytes.value())?;
+            let (row, record) = entry.map_err(failed)?;
+            loader.row(row.value(), record.value())?;
         }
-        loader.finish_commit();
-        Ok(Loaded {
-            state: loader.state,
-            dead: loader.dead,
-        })
+        loader.finish(rows.len().map_err(failed)?)
     }
 
     fn initialize(&self) -> Result<(), redb::Error> {
@@ -153,25 +241,44 @@ impl Disk {
     /// Makes commits durable and removes rows, all or nothing. `compacted` is how far history is forgotten once the
     /// dead rows are gone.
     pub fn write(&mut self, commits: &[Commit], dead: &[RowId], compacted: Option<Revision>) -> Result<(), Error> {
+        let rows = commits.iter().flat_map(|commit| {
+            let row = |index: usize| (commit.revision, index as u32);
+            commit
+                .events
+                .iter()
+                .enumerate()
+                .map(move |(index, event)| (row(index), event))
+        });
+        self.transact(rows, dead, compacted)
+    }
+
+    fn transact<'a>(
+        &self,
+        rows: impl Iterator<Item = (RowId, &'a Event)>,
+        dead: &[RowId],
+        compacted: Option<Revision>,
+    ) -> Result<(), Error> {
         contained(&self.path, || {
-            self.transact(commits, dead, compacted)
+            self.try_transact(rows, dead, compacted)
                 .map_err(|error| failure(&self.path, "write", error))
         })
     }
 
-    fn transact(&self, commits: &[Commit], dead: &[RowId], compacted: Option<Revision>) -> Result<(), redb::Error> {
+    fn try_transact<'a>(
+        &self,
+        rows: impl Iterator<Item = (RowId, &'a Event)>,
+        dead: &[RowId],
+        compacted: Option<Revision>,
+    ) -> Result<(), redb::Error> {
         let txn = self.database.begin_write()?;
         {
-            let mut rows = txn.open_table(ROWS)?;
+            let mut table = txn.open_table(ROWS)?;
             for row in dead {
-                rows.remove(row)?;
+                table.remove(row)?;
             }
-            for commit in commits {
-                for (index, event) in commit.events.iter().enumerate() {
-                    let row = (commit.revision, index as u32);
-                    let mut place = rows.insert_reserve(row, record::size(event))?;
-                    record::encode(row, event, place.as_mut());
-                }
+            for (row, event) in rows {
+                let mut place = table.insert_reserve(row, record::size(event))?;
+                record::encode(row, event, place.as_mut());
             }
             if let Some(compacted) = compacted {
                 txn.open_table(META)?.insert("compacted", compacted)?;
@@ -182,83 +289,17 @@ impl Disk {
     }
 }
 
-/// Puts the state together from rows in the order of their revisions.
-struct Loader<'a> {
-    path: &'a Path,
-    state: State,
-    dead: Vec<RowId>,
-    /// The events so far of the revision that is being read.
-    commit: Vec<Event>,
-    now: Instant,
+/// Makes the directory and takes its lock.
+fn prepare(directory: &Path) -> Result<DirectoryLock, Error> {
+    let mut builder = DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(directory);
+    made.map_err(|error| Error::io("create", directory, error))?;
+    DirectoryLock::acquire(directory)
 }
 
-impl Loader<'_> {
-    fn row(&mut self, row: RowId, bytes: &[u8]) -> Result<(), Error> {
-        let record = record::decode(row, bytes).map_err(|what| self.corrupt(what))?;
-        if row.0 <= self.state.compacted {
-            let (key, live) = match record {
-                Record::Put(kv) => (kv.key.clone(), Some(kv)),
-                Record::Delete(key) => (key, None),
-            };
-            self.dead.extend(self.state.restore(row, key, live));
-            return Ok(());
-        }
-        if self.commit.first().is_some_and(|first| first.revision() != row.0) {
-            self.finish_commit();
-        }
-        if row.0 != self.state.revision + 1 || row.1 as usize != self.commit.len() {
-            let what = format!(
-                "history: nothing of revision {} where it should follow",
-                self.state.revision + 1
-            );
-            return Err(self.corrupt(what));
-        }
-        let event = match record {
-            Record::Put(mut kv) => {
-                let previous = self.state.current(&kv.key).cloned();
-                if let (Some(previous), Some(kv)) = (&previous, Arc::get_mut(&mut kv)) {
-                    kv.key = previous.key.clone();
-                }
-                Event {
-                    kind: EventKind::Put,
-                    kv,
-                    previous,
-                }
-            }
-            Record::Delete(key) => {
-                let Some(previous) = self.state.current(&key).cloned() else {
-                    return Err(self.corrupt(format!("history: {key} deleted at revision {} but absent", row.0)));
-                };
-                let kv = KeyValue {
-                    mod_revision: row.0,
-                    version: 0,
-                    ..KeyValue::clone(&previous)
-                };
-                Event {
-                    kind: EventKind::Delete,
-                    kv: kv.into(),
-                    previous: Some(previous),
-                }
-            }
-        };
-        self.commit.push(event);
-        Ok(())
-    }
-
-    fn finish_commit(&mut self) {
-        let events = std::mem::take(&mut self.commit);
-        if let Some(first) = events.first() {
-            self.state.apply(Commit {
-                revision: first.revision(),
-                events: events.into(),
-                at: self.now,
-            });
-        }
-    }
-
-    fn corrupt(&self, what: impl Into<String>) -> Error {
-        Error::corrupt(what, self.path.display().to_string())
-    }
+fn exists(directory: &Path) -> Result<bool, Error> {
+    let path = directory.join(FILE);
+    path.try_exists().map_err(|error| Error::io("open", &path, error))
 }
 
 /// Runs what may meet a damaged file: redb answers some damage by a panic.

@@ -11,7 +11,7 @@ use crate::Error;
 /// Held for as long as the directory is in use.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
-    _file: File,
+    file: File,
 }
 
 impl DirectoryLock {
@@ -39,6 +39,13 @@ impl DirectoryLock {
         file.set_len(0)
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child of this process that has yet to start its program has it open too.
+        let _ = self.file.unlock();
     }
 }

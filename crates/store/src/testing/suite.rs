@@ -1,4 +1,5 @@
 //! The behaviours, one function each. They may use a store that others have used, except where the name says empty.
+//! Longer than most files, because what every engine must show should be readable in one place.
 
 use std::sync::Arc;
 

@@ -34,21 +34,27 @@ async fn a_flipped_byte_anywhere_is_an_error_or_of_no_effect() {
     let directory = tempfile::tempdir().unwrap();
     let (file, expected) = filled(directory.path()).await;
     let good = std::fs::read(&file).unwrap();
-    let mut found = 0;
-    // A step that hits every part of pages and records alike.
-    for at in (0..good.len()).step_by(4099).chain(0..320) {
-        std::fs::write(&file, &good).unwrap();
-        flip(&file, at as u64, 0x10);
-        match Embedded::open(directory.path(), EmbeddedOptions::default()).await {
-            Ok(store) => assert_eq!(contents(&store, "", None).await, expected, "byte {at}"),
-            Err(Error::Corrupt { place, .. }) => {
-                assert!(place.contains("store.redb"));
-                found += 1;
+    for check_on_open in [true, false] {
+        let mut found = 0;
+        // A step that hits every part of pages and records alike.
+        for at in (0..good.len()).step_by(4099).chain(0..320) {
+            std::fs::write(&file, &good).unwrap();
+            flip(&file, at as u64, 0x10);
+            let options = EmbeddedOptions {
+                check_on_open,
+                ..Default::default()
+            };
+            match Embedded::open(directory.path(), options).await {
+                Ok(store) => assert_eq!(contents(&store, "", None).await, expected, "byte {at}"),
+                Err(Error::Corrupt { place, .. }) => {
+                    assert!(place.contains("store.redb"));
+                    found += 1;
+                }
+                Err(error) => panic!("byte {at}: {error}"),
             }
-            Err(error) => panic!("byte {at}: {error}"),
         }
+        assert!(found > 10, "{found}");
     }
-    assert!(found > 10, "{found}");
 }
 
 #[tokio::test]
