@@ -34,7 +34,12 @@ const TRIES: usize = 16;
 /// Follows the definitions until shutdown. When it returns, those that exist are served.
 pub(crate) async fn start(core: &Arc<Core>) -> Result<(), Status> {
     let Some(row) = definitions(core) else { return Ok(()) };
-    let mut follower = Follower { core: core.clone(), row, known: HashMap::new(), cleaning: HashSet::new() };
+    let mut follower = Follower {
+        core: core.clone(),
+        row,
+        known: HashMap::new(),
+        cleaning: HashSet::new(),
+    };
     let mut watcher = follower.open().await?;
     // The first batch is what there is.
     while watcher.has_initial() {
@@ -65,7 +70,9 @@ impl Follower {
     async fn open(&self) -> Result<Watcher, Status> {
         let shard = self.core.cache.shard(&self.row).await?;
         let selection = Selection::all(&self.row, "");
-        let start = Start::Everything { closing_bookmark: false };
+        let start = Start::Everything {
+            closing_bookmark: false,
+        };
         let forever = Duration::from_secs(86_400 * 365);
         Watcher::open(self.core.cache.clone(), shard, selection, start, false, forever)
     }
@@ -137,7 +144,9 @@ impl Follower {
             let state = (definition.uid().to_owned(), definition.generation(), terminating);
             let place = (group.clone(), plural.clone());
             if self.known.get(&place) != Some(&state) {
-                self.core.registry.set_custom(&group, &plural, rows::rows(&definition, terminating));
+                self.core
+                    .registry
+                    .set_custom(&group, &plural, rows::rows(&definition, terminating));
                 self.known.insert(place, state);
             }
         }
@@ -180,11 +189,24 @@ async fn write(
     change: impl Fn(&mut Object) -> bool,
 ) -> Result<(), Status> {
     let user = own_identity();
-    let target = Target { group: GROUP.into(), version: "v1".into(), resource: PLURAL.into(), ..Target::default() };
-    let call = Call { core, user: &user, target, row: row.clone(), warnings: Vec::new() };
+    let target = Target {
+        group: GROUP.into(),
+        version: "v1".into(),
+        resource: PLURAL.into(),
+        ..Target::default()
+    };
+    let call = Call {
+        core,
+        user: &user,
+        target,
+        row: row.clone(),
+        warnings: Vec::new(),
+    };
     let key = row.key("", name);
     for _ in 0..TRIES {
-        let Some(current) = load(core, row, &key).await? else { return Ok(()) };
+        let Some(current) = load(core, row, &key).await? else {
+            return Ok(());
+        };
         let mut next = current.object.clone();
         if !change(&mut next) {
             return Ok(());
@@ -210,17 +232,26 @@ fn group_and_plural(definition: &Object) -> (String, String) {
 async fn clean_up(core: &Arc<Core>, definition: &Object) -> Result<(), Status> {
     let (group, plural) = group_and_plural(definition);
     let table = core.registry.table();
-    let row = table.iter().find(|r| r.custom && r.group == group && r.plural == plural).cloned();
+    let row = table
+        .iter()
+        .find(|r| r.custom && r.group == group && r.plural == plural)
+        .cloned();
     if let Some(row) = row {
         let user = own_identity();
         let shard = core.cache.shard(&row).await?;
         core.cache.wait_until_current().await?;
         delete_all(core, &user, &row, &shard).await?;
     }
-    let Some(definitions) = definitions(core) else { return Ok(()) };
+    let Some(definitions) = definitions(core) else {
+        return Ok(());
+    };
     write(core, &definitions, definition.name(), |definition| {
-        let left: Vec<_> =
-            definition.array(&["metadata", "finalizers"]).iter().filter(|f| f.as_str() != Some(CLEANUP)).cloned().collect();
+        let left: Vec<_> = definition
+            .array(&["metadata", "finalizers"])
+            .iter()
+            .filter(|f| f.as_str() != Some(CLEANUP))
+            .cloned()
+            .collect();
         definition.set(&["metadata", "finalizers"], left);
         true
     })

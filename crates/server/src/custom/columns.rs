@@ -17,18 +17,31 @@ pub(super) struct PathColumn {
 /// The columns of a version: the name, then its own, or the age if it has none.
 pub(super) fn parse(columns: Option<&Value>) -> Vec<PathColumn> {
     let name = Column::new("Name", "string", "The name of the object.").format("name");
-    let mut all = vec![PathColumn { column: name, path: JsonPath::parse(".metadata.name") }];
+    let mut all = vec![PathColumn {
+        column: name,
+        path: JsonPath::parse(".metadata.name"),
+    }];
     let own = columns.and_then(Value::as_array).filter(|c| !c.is_empty());
     let Some(own) = own else {
         let age = Column::new("Age", "date", "When the object was created.");
-        all.push(PathColumn { column: age, path: JsonPath::parse(".metadata.creationTimestamp") });
+        all.push(PathColumn {
+            column: age,
+            path: JsonPath::parse(".metadata.creationTimestamp"),
+        });
         return all;
     };
     for column in own {
         let text = |field: &str| column.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut made = Column::new(text("name"), text("type"), text("description")).format(text("format"));
-        made.priority = column.get("priority").and_then(Value::as_i64).and_then(|p| i32::try_from(p).ok()).unwrap_or(0);
-        all.push(PathColumn { column: made, path: JsonPath::parse(&text("jsonPath")) });
+        made.priority = column
+            .get("priority")
+            .and_then(Value::as_i64)
+            .and_then(|p| i32::try_from(p).ok())
+            .unwrap_or(0);
+        all.push(PathColumn {
+            column: made,
+            path: JsonPath::parse(&text("jsonPath")),
+        });
     }
     all
 }
@@ -40,7 +53,9 @@ pub(super) fn cells(columns: &[PathColumn], object: &Object, now: Timestamp) -> 
         .iter()
         .map(|column| {
             let found = column.path.find(&root);
-            let Some(first) = found.first().copied() else { return Value::Null };
+            let Some(first) = found.first().copied() else {
+                return Value::Null;
+            };
             match (column.column.kind.as_ref(), first) {
                 ("integer", Value::Number(n)) => n.as_i64().map_or(Value::Null, Value::from),
                 ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => first.clone(),

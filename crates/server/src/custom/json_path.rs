@@ -12,7 +12,11 @@ enum Step {
     Index(i64),
     All,
     /// `?(@.type=="Ready")`
-    Filter { path: Vec<String>, equal: bool, value: Value },
+    Filter {
+        path: Vec<String>,
+        equal: bool,
+        value: Value,
+    },
     Never,
 }
 
@@ -20,7 +24,11 @@ impl JsonPath {
     /// `.status.conditions[?(@.type=="Ready")].status`
     pub fn parse(text: &str) -> Self {
         let mut steps = Vec::new();
-        let mut rest = text.trim().trim_start_matches('{').trim_end_matches('}').trim_start_matches('$');
+        let mut rest = text
+            .trim()
+            .trim_start_matches('{')
+            .trim_end_matches('}')
+            .trim_start_matches('$');
         while !rest.is_empty() {
             if let Some(after) = rest.strip_prefix('[') {
                 let Some(end) = closing(after) else {
@@ -124,8 +132,14 @@ impl Step {
         match self {
             Self::Field(name) => value.get(name).into_iter().collect(),
             Self::Index(index) => {
-                let Some(items) = value.as_array() else { return Vec::new() };
-                let at = if *index < 0 { items.len().checked_sub(index.unsigned_abs() as usize) } else { usize::try_from(*index).ok() };
+                let Some(items) = value.as_array() else {
+                    return Vec::new();
+                };
+                let at = if *index < 0 {
+                    items.len().checked_sub(index.unsigned_abs() as usize)
+                } else {
+                    usize::try_from(*index).ok()
+                };
                 at.and_then(|i| items.get(i)).into_iter().collect()
             }
             Self::All => match value {
@@ -133,7 +147,11 @@ impl Step {
                 Value::Object(map) => map.values().collect(),
                 _ => Vec::new(),
             },
-            Self::Filter { path, equal, value: wanted } => {
+            Self::Filter {
+                path,
+                equal,
+                value: wanted,
+            } => {
                 let items = value.as_array().map_or(&[][..], Vec::as_slice);
                 let is = |item: &&Value| {
                     let found = path.iter().try_fold(*item, |v, step| v.get(step));

@@ -13,11 +13,18 @@ pub(super) fn decide(table: &Table, definition: &Object) -> Result<(), Refusal> 
     let (group, plural) = (text(&["spec", "group"]), text(&["spec", "names", "plural"]));
     let kind = text(&["spec", "names", "kind"]);
     let lower = kind.to_lowercase();
-    let singular = Some(text(&["spec", "names", "singular"])).filter(|s| !s.is_empty()).unwrap_or(&lower);
-    let short: Vec<&str> = definition.array(&["spec", "names", "shortNames"]).iter().filter_map(Value::as_str).collect();
+    let singular = Some(text(&["spec", "names", "singular"]))
+        .filter(|s| !s.is_empty())
+        .unwrap_or(&lower);
+    let short: Vec<&str> = definition
+        .array(&["spec", "names", "shortNames"])
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let taken = |name: &str| format!("{name:?} is already in use");
     for other in table.iter().filter(|r| r.group == group && r.plural != plural) {
-        let theirs = |name: &str| other.plural == name || other.singular == name || other.short_names.iter().any(|s| s == name);
+        let theirs =
+            |name: &str| other.plural == name || other.singular == name || other.short_names.iter().any(|s| s == name);
         if theirs(plural) {
             return Err(("PluralConflict", taken(plural)));
         }
@@ -32,14 +39,20 @@ pub(super) fn decide(table: &Table, definition: &Object) -> Result<(), Refusal> 
         }
     }
     // A built-in resource cannot be redefined.
-    if table.iter().any(|r| !r.custom && r.group == group && r.plural == plural) {
+    if table
+        .iter()
+        .any(|r| !r.custom && r.group == group && r.plural == plural)
+    {
         return Err(("PluralConflict", taken(plural)));
     }
     Ok(())
 }
 
 fn condition<'a>(definition: &'a Object, kind: &str) -> Option<&'a Value> {
-    definition.array(&["status", "conditions"]).iter().find(|c| c.get("type").and_then(Value::as_str) == Some(kind))
+    definition
+        .array(&["status", "conditions"])
+        .iter()
+        .find(|c| c.get("type").and_then(Value::as_str) == Some(kind))
 }
 
 pub(super) fn is_established(definition: &Object) -> bool {
@@ -51,8 +64,22 @@ pub(super) fn write_status(definition: &mut Object, accepted: &Result<(), Refusa
     let before = definition.get(&["status"]).cloned();
     match accepted {
         Ok(()) => {
-            set_condition(definition, "NamesAccepted", true, "NoConflicts", "no conflicts found", now);
-            set_condition(definition, "Established", true, "InitialNamesAccepted", "the initial names have been accepted", now);
+            set_condition(
+                definition,
+                "NamesAccepted",
+                true,
+                "NoConflicts",
+                "no conflicts found",
+                now,
+            );
+            set_condition(
+                definition,
+                "Established",
+                true,
+                "InitialNamesAccepted",
+                "the initial names have been accepted",
+                now,
+            );
             let mut names = definition.get(&["spec", "names"]).cloned().unwrap_or_default();
             if let Value::Object(names) = &mut names {
                 let kind = names.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -64,14 +91,24 @@ pub(super) fn write_status(definition: &mut Object, accepted: &Result<(), Refusa
         Err((reason, text)) => {
             set_condition(definition, "NamesAccepted", false, reason, text, now);
             if !is_established(definition) {
-                set_condition(definition, "Established", false, "NotAccepted", "not all names are accepted", now);
+                set_condition(
+                    definition,
+                    "Established",
+                    false,
+                    "NotAccepted",
+                    "not all names are accepted",
+                    now,
+                );
                 if definition.get(&["status", "acceptedNames"]).is_none() {
                     definition.set(&["status", "acceptedNames"], json!({"plural": "", "kind": ""}));
                 }
             }
         }
     }
-    let stored = definition.array(&["spec", "versions"]).iter().find(|v| v.get("storage") == Some(&true.into()));
+    let stored = definition
+        .array(&["spec", "versions"])
+        .iter()
+        .find(|v| v.get("storage") == Some(&true.into()));
     if let Some(name) = stored.and_then(|v| v.get("name")).cloned() {
         let mut versions = definition.array(&["status", "storedVersions"]).to_vec();
         if !versions.contains(&name) {
@@ -91,12 +128,16 @@ fn set_condition(definition: &mut Object, kind: &str, status: bool, reason: &str
             if same(old, "reason", reason) && same(old, "message", message) {
                 return;
             }
-            old.get("lastTransitionTime").and_then(Value::as_str).unwrap_or(now).to_owned()
+            old.get("lastTransitionTime")
+                .and_then(Value::as_str)
+                .unwrap_or(now)
+                .to_owned()
         }
         _ => now.to_owned(),
     };
     let mut all = definition.array(&["status", "conditions"]).to_vec();
-    let new = json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since});
+    let new =
+        json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since});
     match all.iter_mut().find(|c| same(c, "type", kind)) {
         Some(slot) => *slot = new,
         None => all.push(new),

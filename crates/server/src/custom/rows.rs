@@ -18,23 +18,48 @@ pub(super) fn rows(definition: &Object, terminating: bool) -> Vec<Resource> {
     let group = text(&["spec", "group"]);
     let plural = text(&["spec", "names", "plural"]);
     let kind = text(&["spec", "names", "kind"]);
-    let singular = Some(text(&["spec", "names", "singular"])).filter(|s| !s.is_empty()).unwrap_or_else(|| kind.to_lowercase());
+    let singular = Some(text(&["spec", "names", "singular"]))
+        .filter(|s| !s.is_empty())
+        .unwrap_or_else(|| kind.to_lowercase());
     let names = |field: &str| -> Vec<Name> {
         let list = definition.array(&["spec", "names", field]).iter();
-        list.filter_map(Value::as_str).map(|s| Name::from(s.to_owned())).collect()
+        list.filter_map(Value::as_str)
+            .map(|s| Name::from(s.to_owned()))
+            .collect()
     };
     let versions = definition.array(&["spec", "versions"]);
     let is = |version: &Value, field: &str| version.get(field).and_then(Value::as_bool).unwrap_or(false);
-    let name_of = |version: &Value| version.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let stored = versions.iter().find(|v| is(v, "storage")).map(name_of).unwrap_or_default();
-    let scope = if text(&["spec", "scope"]) == "Cluster" { Scope::Cluster } else { Scope::Namespaced };
-    let verbs = if terminating { Verbs::ALL.without(Verbs::CREATE) } else { Verbs::ALL };
+    let name_of = |version: &Value| {
+        version
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let stored = versions
+        .iter()
+        .find(|v| is(v, "storage"))
+        .map(name_of)
+        .unwrap_or_default();
+    let scope = if text(&["spec", "scope"]) == "Cluster" {
+        Scope::Cluster
+    } else {
+        Scope::Namespaced
+    };
+    let verbs = if terminating {
+        Verbs::ALL.without(Verbs::CREATE)
+    } else {
+        Verbs::ALL
+    };
     let row = |version: &Value| {
         let source = version.pointer("/schema/openAPIV3Schema");
         let (schema, schema_root) = custom::from_schema(source);
         let schema = Arc::new(schema);
         let columns = columns::parse(version.get("additionalPrinterColumns"));
-        let fields = version.get("selectableFields").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let fields = version
+            .get("selectableFields")
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice);
         let paths = fields.iter().filter_map(|f| f.get("jsonPath")?.as_str());
         Resource {
             group: group.clone().into(),
@@ -56,7 +81,9 @@ pub(super) fn rows(definition: &Object, terminating: bool) -> Vec<Resource> {
             strategy: Arc::new(CustomStrategy::new(schema.clone(), schema_root, source, columns)),
             schema,
             schema_root,
-            selectable_fields: paths.map(|p| Name::from(p.trim_start_matches('.').to_owned())).collect(),
+            selectable_fields: paths
+                .map(|p| Name::from(p.trim_start_matches('.').to_owned()))
+                .collect(),
             has_generation: true,
             create_on_update: false,
             unconditional_update: false,
@@ -70,10 +97,21 @@ pub(super) fn rows(definition: &Object, terminating: bool) -> Vec<Resource> {
 fn subresources(version: &Value) -> Vec<Subresource> {
     let mut all = Vec::new();
     if version.pointer("/subresources/status").is_some_and(|s| !s.is_null()) {
-        all.push(Subresource { name: "status".into(), verbs: READ_WRITE, kind: None, scale: None, connect: false });
+        all.push(Subresource {
+            name: "status".into(),
+            verbs: READ_WRITE,
+            kind: None,
+            scale: None,
+            connect: false,
+        });
     }
     if let Some(scale) = version.pointer("/subresources/scale").filter(|s| s.is_object()) {
-        let path = |field: &str| scale.get(field).and_then(Value::as_str).map(|s| Name::from(s.to_owned()));
+        let path = |field: &str| {
+            scale
+                .get(field)
+                .and_then(Value::as_str)
+                .map(|s| Name::from(s.to_owned()))
+        };
         all.push(Subresource {
             name: "scale".into(),
             verbs: READ_WRITE,

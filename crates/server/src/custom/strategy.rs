@@ -21,7 +21,12 @@ pub(super) struct CustomStrategy {
 
 impl CustomStrategy {
     pub fn new(schema: Arc<SchemaSet>, root: NodeId, source: Option<&Value>, columns: Vec<PathColumn>) -> Self {
-        Self { schema, root, rules: source.map(Rules::new), columns }
+        Self {
+            schema,
+            root,
+            rules: source.map(Rules::new),
+            columns,
+        }
     }
 }
 

@@ -47,14 +47,25 @@ impl Rules {
         }
         let below = |v: &Value| Self::at(v, depth + 1);
         let many = |key: &str| -> Vec<Self> {
-            schema.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice).iter().map(below).collect()
+            schema
+                .get(key)
+                .and_then(Value::as_array)
+                .map_or(&[][..], Vec::as_slice)
+                .iter()
+                .map(below)
+                .collect()
         };
         let whole = |key: &str| schema.get(key).and_then(Value::as_u64);
         let number = |key: &str| schema.get(key).and_then(Value::as_f64);
         let flag = |key: &str| schema.get(key).and_then(Value::as_bool).unwrap_or(false);
         let text = |key: &str| schema.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let strings = |v: Option<&Value>| -> Vec<String> {
-            v.and_then(Value::as_array).map_or(&[][..], Vec::as_slice).iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            v.and_then(Value::as_array)
+                .map_or(&[][..], Vec::as_slice)
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect()
         };
         let pattern = schema.get("pattern").and_then(Value::as_str);
         Self {
@@ -66,9 +77,19 @@ impl Rules {
                 .flatten()
                 .map(|(k, v)| (k.clone(), below(v)))
                 .collect(),
-            values: schema.get("additionalProperties").filter(|v| v.is_object()).map(|v| Box::new(below(v))),
-            items: schema.get("items").filter(|v| v.is_object()).map(|v| Box::new(below(v))),
-            choices: schema.get("enum").and_then(Value::as_array).cloned().unwrap_or_default(),
+            values: schema
+                .get("additionalProperties")
+                .filter(|v| v.is_object())
+                .map(|v| Box::new(below(v))),
+            items: schema
+                .get("items")
+                .filter(|v| v.is_object())
+                .map(|v| Box::new(below(v))),
+            choices: schema
+                .get("enum")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default(),
             pattern: pattern.and_then(|p| Some((p.to_owned(), Regex::new(p).ok()?))),
             format: text("format"),
             minimum: number("minimum").map(|m| (m, flag("exclusiveMinimum"))),
@@ -165,7 +186,13 @@ impl Rules {
                 if let Some(most) = self.members.1.filter(|m| count > *m) {
                     invalid(format!("should have at most {most} properties"));
                 }
-                let at = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+                let at = |name: &str| {
+                    if path.is_empty() {
+                        name.to_owned()
+                    } else {
+                        format!("{path}.{name}")
+                    }
+                };
                 for name in self.required.iter().filter(|name| !map.contains_key(*name)) {
                     errors.push(FieldError {
                         kind: FieldErrorKind::Required,
@@ -218,12 +245,18 @@ impl Rules {
         if let Some((bound, exclusive)) = self.minimum
             && (number < bound || (exclusive && number == bound))
         {
-            invalid(format!("should be greater than {}{bound}", if exclusive { "" } else { "or equal to " }));
+            invalid(format!(
+                "should be greater than {}{bound}",
+                if exclusive { "" } else { "or equal to " }
+            ));
         }
         if let Some((bound, exclusive)) = self.maximum
             && (number > bound || (exclusive && number == bound))
         {
-            invalid(format!("should be less than {}{bound}", if exclusive { "" } else { "or equal to " }));
+            invalid(format!(
+                "should be less than {}{bound}",
+                if exclusive { "" } else { "or equal to " }
+            ));
         }
         if let Some(of) = self.multiple
             && (number / of).fract().abs() > f64::EPSILON
@@ -283,13 +316,41 @@ mod tests {
     fn each_keyword_says_what_is_wrong_in_upstreams_words() {
         let of = |rules: Value| json!({"type": "object", "properties": {"a": rules}});
         for (rules, value, expected) in [
-            (json!({"minimum": 1}), json!(0), "a: Invalid value: 0: a in body should be greater than or equal to 1"),
-            (json!({"maximum": 3}), json!(4), "a: Invalid value: 4: a in body should be less than or equal to 3"),
-            (json!({"pattern": "^x+$"}), json!("y"), "a: Invalid value: \"y\": a in body should match '^x+$'"),
-            (json!({"minLength": 2}), json!("y"), "a: Invalid value: \"y\": a in body should be at least 2 chars long"),
-            (json!({"enum": ["x", "z"]}), json!("y"), "a: Unsupported value: \"y\": supported values: \"x\", \"z\""),
-            (json!({"minItems": 1}), json!([]), "a: Invalid value: []: a in body should have at least 1 items"),
-            (json!({"not": {"enum": [1]}}), json!(1), "a: Invalid value: 1: \"a\" must not validate the schema (not)"),
+            (
+                json!({"minimum": 1}),
+                json!(0),
+                "a: Invalid value: 0: a in body should be greater than or equal to 1",
+            ),
+            (
+                json!({"maximum": 3}),
+                json!(4),
+                "a: Invalid value: 4: a in body should be less than or equal to 3",
+            ),
+            (
+                json!({"pattern": "^x+$"}),
+                json!("y"),
+                "a: Invalid value: \"y\": a in body should match '^x+$'",
+            ),
+            (
+                json!({"minLength": 2}),
+                json!("y"),
+                "a: Invalid value: \"y\": a in body should be at least 2 chars long",
+            ),
+            (
+                json!({"enum": ["x", "z"]}),
+                json!("y"),
+                "a: Unsupported value: \"y\": supported values: \"x\", \"z\"",
+            ),
+            (
+                json!({"minItems": 1}),
+                json!([]),
+                "a: Invalid value: []: a in body should have at least 1 items",
+            ),
+            (
+                json!({"not": {"enum": [1]}}),
+                json!(1),
+                "a: Invalid value: 1: \"a\" must not validate the schema (not)",
+            ),
         ] {
             assert_eq!(errors(of(rules), json!({"a": value})), [expected]);
         }

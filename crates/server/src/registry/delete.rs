@@ -34,7 +34,7 @@ pub(crate) async fn delete_named(call: &Call<'_>, name: &str, options: &DeleteOp
             return Err(Status::not_found(call.of(), name));
         };
         check_preconditions(call, &current, options)?;
-        let attributes = Attributes::new(call, Operation::Delete, name, Some(&current.object), options.dry_run);
+        let attributes = Attributes::new(call, Operation::Delete, name, Some(&current.object));
         call.core.admission.validate(&attributes, None).await?;
         match step(&call.row, &current.object, options, call.core.clock.now()) {
             Step::Pending => {
@@ -65,7 +65,10 @@ pub(crate) async fn delete_named(call: &Call<'_>, name: &str, options: &DeleteOp
 fn check_preconditions(call: &Call<'_>, current: &Current, options: &DeleteOptions) -> Result<(), Status> {
     let object = &current.object;
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != object.uid()) {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object.uid());
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            object.uid()
+        );
         return Err(Status::conflict(call.of(), object.name(), &why));
     }
     let found = object.resource_version();
@@ -137,8 +140,11 @@ fn set_propagation(row: &Resource, object: &mut Object, asked: Option<Propagatio
     if orphan == has(ORPHAN) && foreground == has(FOREGROUND) {
         return false;
     }
-    let mut new: Vec<Value> =
-        old.iter().filter(|f| *f != ORPHAN && *f != FOREGROUND).map(|f| Value::from(f.as_str())).collect();
+    let mut new: Vec<Value> = old
+        .iter()
+        .filter(|f| *f != ORPHAN && *f != FOREGROUND)
+        .map(|f| Value::from(f.as_str()))
+        .collect();
     if orphan {
         new.push(ORPHAN.into());
     }
@@ -155,7 +161,10 @@ fn set_propagation(row: &Resource, object: &mut Object, asked: Option<Propagatio
 
 /// Upstream keeps this for the sake of old clients.
 fn orphans_by_default(row: &Resource) -> bool {
-    matches!((row.group.as_ref(), row.plural.as_ref()), ("batch", "jobs") | ("", "replicationcontrollers"))
+    matches!(
+        (row.group.as_ref(), row.plural.as_ref()),
+        ("batch", "jobs") | ("", "replicationcontrollers")
+    )
 }
 
 /// Kinds whose deletion answers with the object instead of a Status.
