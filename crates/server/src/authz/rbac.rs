@@ -109,7 +109,7 @@ impl Rbac {
                 _ => None,
             };
             let Some(rules) = role else { continue };
-            for subject in binding.array(&["subjects"]).iter().filter_map(|s| subject(s)) {
+            for subject in binding.array(&["subjects"]).iter().filter_map(subject) {
                 grants.entry(subject).or_default().push(Grant {
                     namespace: (!namespace.is_empty()).then(|| namespace.clone()),
                     rules: rules.clone(),

@@ -24,10 +24,6 @@ pub(crate) async fn delete(call: &mut Call<'_>, options: &DeleteOptions) -> Resu
 
 /// Deletes `name` in the call's namespace.
 pub(crate) async fn delete_named(call: &Call<'_>, name: &str, options: &DeleteOptions) -> Result<Output, Status> {
-    if options.grace_period_seconds.is_some_and(|g| g < 0) && options.grace_period_seconds != Some(-1) {
-        // As upstream: a negative grace is taken as the shortest graceful one.
-        tracing::debug!("negative grace period taken as one second");
-    }
     let key = call.key(name);
     for _ in 0..TRIES {
         let Some(current) = load(call.core, &call.row, &key).await? else {
@@ -93,6 +89,7 @@ enum Step {
 fn step(row: &Resource, object: &Object, options: &DeleteOptions, now: coracle_clock::Timestamp) -> Step {
     let mut marked = object.clone();
     let propagation_changed = set_propagation(row, &mut marked, options.propagation);
+    // A negative grace is taken as the shortest graceful one, as upstream does.
     let asked = options.grace_period_seconds.map(|g| g.max(if g < 0 { 1 } else { 0 }));
     let held = meta::has_finalizers(row, &marked);
 

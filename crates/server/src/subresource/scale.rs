@@ -136,7 +136,10 @@ fn scale_of(row: &Resource, paths: &ScalePaths, object: &Object) -> Object {
     {
         let text = match selector {
             Value::String(text) => text.clone(),
-            map if map.get("matchLabels").is_some() || map.get("matchExpressions").is_some() || row.group != "" => {
+            map if map.get("matchLabels").is_some()
+                || map.get("matchExpressions").is_some()
+                || !row.group.is_empty() =>
+            {
                 LabelSelector::from_json(map).map(|s| s.to_string()).unwrap_or_default()
             }
             map => plain_selector(map),
