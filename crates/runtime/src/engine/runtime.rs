@@ -1,0 +1,232 @@
+//! The engine as a [`PodRuntime`]: each operation by name, and the few that are one line.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+use super::{CONTAINER_RECORD, Engine, Inner, blocking, write_json};
+use crate::container::{ContainerConfig, ContainerStatus, Resources};
+use crate::error::{Error, Result};
+use crate::id::{ContainerId, ImageId, SandboxId};
+use crate::image::{Auth, ImageInfo, ProgressSink};
+use crate::pod_runtime::{
+    Archive, AttachConfig, AttachStreams, DiskUsage, Event, ExecConfig, ExecOutput, ExecStreams, PodRuntime, Stats,
+};
+use crate::sandbox::{Sandbox, SandboxConfig, SandboxStatus};
+use crate::shim::protocol::Request;
+
+#[async_trait]
+impl PodRuntime for Engine {
+    async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
+        self.start_sandbox(config).await
+    }
+
+    async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.stop(id).await
+    }
+
+    async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.remove(id).await
+    }
+
+    async fn sandboxes(&self) -> Vec<SandboxStatus> {
+        self.sandbox_statuses()
+    }
+
+    async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId> {
+        self.new_container(sandbox, config).await
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<()> {
+        self.start(id).await
+    }
+
+    async fn stop_container(&self, id: &ContainerId, signal: Option<i32>, grace: Duration) -> Result<()> {
+        self.stop_running(id, signal, grace).await
+    }
+
+    async fn kill_container(&self, id: &ContainerId, signal: i32) -> Result<()> {
+        self.kill(id, signal).await
+    }
+
+    async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        self.delete_container(id).await
+    }
+
+    async fn containers(&self) -> Vec<ContainerStatus> {
+        let containers: Vec<_> = self.inner.state.lock().containers.values().cloned().collect();
+        containers.iter().map(|entry| entry.status.borrow().clone()).collect()
+    }
+
+    async fn container_status(&self, id: &ContainerId) -> Result<ContainerStatus> {
+        Ok(self.inner.container(id)?.status.borrow().clone())
+    }
+
+    async fn wait_container(&self, id: &ContainerId) -> Result<ContainerStatus> {
+        self.ended(id).await
+    }
+
+    async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
+        let sandbox = self.inner.container(id)?.record.lock().sandbox.clone();
+        let sandbox = self.inner.sandbox(&sandbox)?;
+        sandbox
+            .client
+            .call(&Request::ReopenLog {
+                container: id.to_string(),
+            })
+            .await
+            .map(|_| ())
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.inner.events.subscribe()
+    }
+
+    async fn exec_sync(&self, id: &ContainerId, command: &[String], timeout: Option<Duration>) -> Result<ExecOutput> {
+        self.run_to_end(id, command, timeout).await
+    }
+
+    async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<ExecStreams> {
+        self.run_command(id, config).await
+    }
+
+    async fn attach(&self, id: &ContainerId, config: AttachConfig) -> Result<AttachStreams> {
+        self.attach_to(id, config).await
+    }
+
+    async fn container_stats(&self, id: &ContainerId) -> Result<Stats> {
+        let cgroup = self.inner.container(id)?.record.lock().cgroup.clone();
+        usage(self.inner.clone(), cgroup).await
+    }
+
+    async fn sandbox_stats(&self, id: &SandboxId) -> Result<Stats> {
+        let cgroup = self.inner.sandbox(id)?.record.cgroup.clone();
+        usage(self.inner.clone(), cgroup).await
+    }
+
+    async fn container_disk_usage(&self, id: &ContainerId) -> Result<DiskUsage> {
+        let upper = self.inner.container(id)?.directory.join("upper");
+        blocking(move || {
+            let mut usage = DiskUsage::default();
+            measure(&upper, &mut usage);
+            Ok(usage)
+        })
+        .await
+    }
+
+    async fn update_resources(&self, id: &ContainerId, resources: Resources) -> Result<()> {
+        let entry = self.inner.container(id)?;
+        let _change = entry.change.lock().await;
+        let (inner, updating) = (self.inner.clone(), entry.clone());
+        let merged = blocking(move || {
+            let mut record = updating.record.lock().clone();
+            inner
+                .cgroups
+                .limit(&record.cgroup, &resources)
+                .map_err(Error::io("limit cgroup", &record.cgroup))?;
+            merge(&mut record.config.resources, resources);
+            write_json(&updating.directory.join(CONTAINER_RECORD), &record)?;
+            let merged = record.config.resources.clone();
+            *updating.record.lock() = record;
+            Ok(merged)
+        })
+        .await?;
+        entry.status.send_modify(|status| status.resources = merged);
+        Ok(())
+    }
+
+    async fn update_sandbox_resources(&self, id: &SandboxId, resources: Resources) -> Result<()> {
+        let (inner, cgroup) = (self.inner.clone(), self.inner.sandbox(id)?.record.cgroup.clone());
+        blocking(move || {
+            inner
+                .cgroups
+                .limit(&cgroup, &resources)
+                .map_err(Error::io("limit cgroup", cgroup))
+        })
+        .await
+    }
+
+    async fn pull_image(&self, reference: &str, auth: Option<Auth>, progress: ProgressSink) -> Result<ImageId> {
+        self.pull(reference, auth, progress).await
+    }
+
+    async fn import_archive(&self, archive: Archive, progress: ProgressSink) -> Result<Vec<String>> {
+        self.import(archive, progress).await
+    }
+
+    async fn images(&self) -> Vec<Arc<ImageInfo>> {
+        self.inner.images.list()
+    }
+
+    async fn image(&self, reference: &str) -> Option<Arc<ImageInfo>> {
+        self.inner.images.find(reference)
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<()> {
+        self.remove_by_name(reference).await
+    }
+
+    fn image_filesystem(&self) -> PathBuf {
+        self.inner.config.root.clone()
+    }
+}
+
+async fn usage(inner: Arc<Inner>, cgroup: String) -> Result<Stats> {
+    blocking(move || {
+        let usage = inner
+            .cgroups
+            .stats(&cgroup)
+            .map_err(Error::io("read cgroup", &cgroup))?;
+        Ok(Stats {
+            at: inner.config.clock.now(),
+            cpu_usage_ns: usage.cpu_ns,
+            memory_usage: usage.memory,
+            memory_working_set: usage.working_set,
+            memory_rss: usage.rss,
+            page_faults: usage.page_faults,
+            major_page_faults: usage.major_page_faults,
+            memory_limit: usage.memory_limit,
+            swap_usage: usage.swap,
+            pids: usage.pids,
+        })
+    })
+    .await
+}
+
+/// What is given replaces what was; what is not stays.
+fn merge(known: &mut Resources, new: Resources) {
+    macro_rules! take {
+        ($($field:ident),*) => { $(if new.$field.is_some() { known.$field = new.$field; })* };
+    }
+    take!(
+        cpu_shares,
+        cpu_quota,
+        cpu_period,
+        cpuset_cpus,
+        cpuset_mems,
+        memory_limit,
+        memory_swap_limit,
+        pids_limit,
+        oom_score_adj
+    );
+    known.hugepage_limits.extend(new.hugepage_limits);
+    known.unified.extend(new.unified);
+}
+
+fn measure(directory: &std::path::Path, usage: &mut DiskUsage) {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        usage.inodes += 1;
+        usage.bytes += metadata.blocks() * 512;
+        if metadata.is_dir() {
+            measure(&entry.path(), usage);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The seam between the node agent and whatever runs its pods.
+//!
+//! The embedded [`Engine`](crate::Engine) is one implementation; a CRI client is meant to be another.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::broadcast;
+
+use crate::container::{ContainerConfig, ContainerStatus, Resources};
+use crate::error::Result;
+use crate::id::{ContainerId, ImageId, SandboxId};
+use crate::image::{Auth, ImageInfo, ProgressSink};
+use crate::sandbox::{Sandbox, SandboxConfig, SandboxStatus};
+
+#[async_trait]
+pub trait PodRuntime: Send + Sync + 'static {
+    /// Starts the pod's shim with its namespaces, host name, kernel parameters and cgroup.
+    async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox>;
+    /// Kills what runs in the sandbox and ends its shim. Idempotent.
+    async fn stop_sandbox(&self, id: &SandboxId) -> Result<()>;
+    /// Stops it if needed and removes every trace of it and of its containers. Idempotent.
+    async fn remove_sandbox(&self, id: &SandboxId) -> Result<()>;
+    async fn sandboxes(&self) -> Vec<SandboxStatus>;
+
+    /// Prepares the root file system and configuration; no process yet.
+    async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId>;
+    /// Runs it. A program that is not there is [`Error::CommandNotFound`](crate::Error::CommandNotFound), and the
+    /// container is left `Exited` with code 128 and reason `StartError`.
+    async fn start_container(&self, id: &ContainerId) -> Result<()>;
+    /// Sends `signal` (its stop signal when `None`), waits up to `grace` for its end, then kills it. Returns when it
+    /// has ended. Idempotent.
+    async fn stop_container(&self, id: &ContainerId, signal: Option<i32>, grace: Duration) -> Result<()>;
+    /// Sends a signal to the container's first process.
+    async fn kill_container(&self, id: &ContainerId, signal: i32) -> Result<()>;
+    /// Kills it if it runs and removes every trace of it but its log. Idempotent.
+    async fn remove_container(&self, id: &ContainerId) -> Result<()>;
+    async fn containers(&self) -> Vec<ContainerStatus>;
+    async fn container_status(&self, id: &ContainerId) -> Result<ContainerStatus>;
+    /// Waits until the container has ended.
+    async fn wait_container(&self, id: &ContainerId) -> Result<ContainerStatus>;
+    /// Opens the log file anew, after the old one was renamed.
+    async fn reopen_log(&self, id: &ContainerId) -> Result<()>;
+
+    /// What happens, as it happens. A receiver that is told `Lagged` lists again.
+    fn events(&self) -> broadcast::Receiver<Event>;
+
+    /// Runs a command to its end. On a timeout it is killed.
+    async fn exec_sync(&self, id: &ContainerId, command: &[String], timeout: Option<Duration>) -> Result<ExecOutput>;
+    async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<ExecStreams>;
+    /// The container's own output from now on and, where it was made with one, its input.
+    async fn attach(&self, id: &ContainerId, config: AttachConfig) -> Result<AttachStreams>;
+
+    async fn container_stats(&self, id: &ContainerId) -> Result<Stats>;
+    /// The whole pod, from the pod's own cgroup.
+    async fn sandbox_stats(&self, id: &SandboxId) -> Result<Stats>;
+    /// Bytes and inodes that the container has written to its root file system. Walks it.
+    async fn container_disk_usage(&self, id: &ContainerId) -> Result<DiskUsage>;
+    async fn update_resources(&self, id: &ContainerId, resources: Resources) -> Result<()>;
+    async fn update_sandbox_resources(&self, id: &SandboxId, resources: Resources) -> Result<()>;
+
+    /// Fetches from a registry unless it is here already by that very digest.
+    async fn pull_image(&self, reference: &str, auth: Option<Auth>, progress: ProgressSink) -> Result<ImageId>;
+    /// Imports an OCI or Docker archive; returns the references (or ids, for images without a name) it held.
+    async fn import_archive(&self, archive: Archive, progress: ProgressSink) -> Result<Vec<String>>;
+    async fn images(&self) -> Vec<Arc<ImageInfo>>;
+    /// By reference, digest or image id.
+    async fn image(&self, reference: &str) -> Option<Arc<ImageInfo>>;
+    /// Removes one name of an image; with its last name, or by its id, the image itself. Idempotent.
+    async fn remove_image(&self, reference: &str) -> Result<()>;
+    /// Where images and containers are kept, for disk accounting.
+    fn image_filesystem(&self) -> PathBuf;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    SandboxReady,
+    /// Stopped, or its shim died.
+    SandboxStopped,
+    SandboxRemoved,
+    Created,
+    Started,
+    Exited,
+    Removed,
+}
+
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub kind: EventKind,
+    pub sandbox: SandboxId,
+    pub container: Option<ContainerId>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ExecOutput {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub exit_code: i32,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ExecConfig {
+    pub command: Vec<String>,
+    /// A terminal: one output stream, and sizes can be set.
+    pub tty: bool,
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct AttachConfig {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+}
+
+pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
+pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// A running command. Dropping all of it kills the command.
+pub struct ExecStreams {
+    pub stdin: Option<Writer>,
+    pub stdout: Option<Reader>,
+    pub stderr: Option<Reader>,
+    pub control: ExecControl,
+}
+
+/// Sizes and the end of a running command.
+pub struct ExecControl {
+    pub(crate) terminal: Option<Arc<std::os::fd::OwnedFd>>,
+    pub(crate) exit: futures::future::BoxFuture<'static, Result<i32>>,
+}
+
+impl ExecControl {
+    /// The size of its terminal; nothing without one.
+    pub fn resize(&self, columns: u16, rows: u16) -> Result<()> {
+        match &self.terminal {
+            Some(terminal) => crate::sys::set_terminal_size(terminal, columns, rows)
+                .map_err(crate::Error::io("resize terminal", "exec")),
+            None => Ok(()),
+        }
+    }
+
+    /// Something that resizes after `wait` has taken the control.
+    pub fn resizer(&self) -> impl Fn(u16, u16) -> Result<()> + Send + Sync + 'static {
+        let terminal = self.terminal.clone();
+        move |columns, rows| match &terminal {
+            Some(terminal) => crate::sys::set_terminal_size(terminal, columns, rows)
+                .map_err(crate::Error::io("resize terminal", "exec")),
+            None => Ok(()),
+        }
+    }
+
+    /// Its exit code.
+    pub async fn wait(self) -> Result<i32> {
+        self.exit.await
+    }
+}
+
+/// A container's own streams. Dropping them detaches.
+pub struct AttachStreams {
+    pub stdin: Option<Writer>,
+    pub stdout: Option<Reader>,
+    pub stderr: Option<Reader>,
+    pub control: AttachControl,
+}
+
+#[derive(Clone)]
+pub struct AttachControl {
+    pub(crate) shim: crate::engine::ShimClient,
+    pub(crate) container: ContainerId,
+}
+
+impl AttachControl {
+    pub async fn resize(&self, columns: u16, rows: u16) -> Result<()> {
+        self.shim.resize(&self.container, columns, rows).await
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    pub at: Timestamp,
+    pub cpu_usage_ns: u64,
+    pub memory_usage: u64,
+    pub memory_working_set: u64,
+    pub memory_rss: u64,
+    pub page_faults: u64,
+    pub major_page_faults: u64,
+    pub memory_limit: Option<u64>,
+    pub swap_usage: u64,
+    pub pids: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskUsage {
+    pub bytes: u64,
+    pub inodes: u64,
+}
+
+/// An image archive to import.
+pub enum Archive {
+    Path(PathBuf),
+    Reader(Reader),
+}

@@ -1,0 +1,70 @@
+//! What a pod's sandbox is asked to be and what it is.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::container::Resources;
+use crate::id::SandboxId;
+
+/// Everything needed to start a pod's shim. Names and labels are carried, never interpreted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SandboxConfig {
+    /// Chosen by the caller, or generated when absent.
+    pub id: Option<SandboxId>,
+    pub pod_uid: String,
+    pub namespace: String,
+    pub name: String,
+    pub attempt: u32,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub hostname: String,
+    pub host_network: bool,
+    pub host_pid: bool,
+    pub host_ipc: bool,
+    /// One PID namespace for all of the pod's containers.
+    pub share_process_namespace: bool,
+    /// The pod's cgroup, from the root of the hierarchies: `/kubepods/burstable/pod<uid>`. Made if absent, and removed
+    /// with the last sandbox in it. Empty means `/coracle/<sandbox id>`.
+    pub cgroup_parent: String,
+    /// Limits of the pod's cgroup.
+    pub resources: Resources,
+    /// Namespaced kernel parameters, by their dotted names.
+    pub sysctls: BTreeMap<String, String>,
+    /// Relative log paths of the pod's containers start here.
+    pub log_directory: PathBuf,
+    /// Size of the pod's shared memory (`/dev/shm`) in bytes; 64 MiB when absent.
+    pub shm_size: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SandboxState {
+    /// The shim lives: namespaces are there and containers can run.
+    Ready,
+    /// Stopped, or its shim died. It cannot become ready again.
+    NotReady,
+}
+
+/// A sandbox that has just started.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    pub id: SandboxId,
+    /// The shim.
+    pub pid: i32,
+    /// The pod's network namespace, also for host network pods.
+    pub netns: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct SandboxStatus {
+    pub id: SandboxId,
+    pub config: SandboxConfig,
+    pub state: SandboxState,
+    pub created_at: Timestamp,
+    /// The shim, while it lives.
+    pub pid: Option<i32>,
+    pub netns: Option<PathBuf>,
+}

@@ -1,0 +1,13 @@
+//! Real containers on this host, as root: every test has a directory, cgroups and sandboxes of its own and leaves
+//! nothing behind.
+
+mod attach;
+mod exec;
+mod image_build;
+mod images;
+mod isolation;
+mod lifecycle;
+mod node;
+mod recovery;
+mod registry;
+mod resources;

@@ -1,0 +1,104 @@
+//! Limits, usage, and the want of memory.
+
+use coracle_runtime::{PodRuntime, Resources};
+
+use crate::node::{Node, memory, shell, sleeper};
+
+#[tokio::test]
+async fn limits_are_in_the_cgroups_files_and_can_be_changed() {
+    let node = Node::new().await;
+    let mut config = node.sandbox_config("pod");
+    config.resources = Resources {
+        cpu_shares: Some(512),
+        pids_limit: Some(200),
+        ..memory(256 << 20)
+    };
+    let pod = node.engine.run_sandbox(config).await.unwrap().id;
+    let mut container = sleeper();
+    container.resources = Resources {
+        cpu_shares: Some(256),
+        cpu_quota: Some(50_000),
+        cpu_period: Some(100_000),
+        pids_limit: Some(50),
+        oom_score_adj: Some(500),
+        ..memory(64 << 20)
+    };
+    let id = node.start(&pod, container).await;
+    let group = format!("{}/pod", node.cgroup);
+    let own = format!("{group}/{id}");
+    assert_eq!(
+        node.cgroup_file("memory", &own, "memory.limit_in_bytes"),
+        (64 << 20).to_string()
+    );
+    assert_eq!(node.cgroup_file("cpu", &own, "cpu.shares"), "256");
+    assert_eq!(node.cgroup_file("cpu", &own, "cpu.cfs_quota_us"), "50000");
+    assert_eq!(node.cgroup_file("pids", &own, "pids.max"), "50");
+    assert_eq!(
+        node.cgroup_file("memory", &group, "memory.limit_in_bytes"),
+        (256 << 20).to_string()
+    );
+    assert_eq!(node.cgroup_file("cpu", &group, "cpu.shares"), "512");
+    assert_eq!(node.sh(&id, "cat /proc/1/oom_score_adj").await, "500");
+    // What the container itself sees.
+    assert_eq!(
+        node.sh(&id, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes").await,
+        (64 << 20).to_string()
+    );
+
+    let more = Resources {
+        cpu_quota: Some(80_000),
+        ..memory(96 << 20)
+    };
+    node.engine.update_resources(&id, more).await.unwrap();
+    assert_eq!(
+        node.cgroup_file("memory", &own, "memory.limit_in_bytes"),
+        (96 << 20).to_string()
+    );
+    assert_eq!(node.cgroup_file("cpu", &own, "cpu.cfs_quota_us"), "80000");
+    let known = node.engine.container_status(&id).await.unwrap().resources;
+    assert_eq!((known.memory_limit, known.pids_limit), (Some(96 << 20), Some(50)));
+    let pod_limit = Resources {
+        pids_limit: Some(300),
+        ..Resources::default()
+    };
+    node.engine.update_sandbox_resources(&pod, pod_limit).await.unwrap();
+    assert_eq!(node.cgroup_file("pids", &group, "pids.max"), "300");
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_container_killed_for_want_of_memory_is_told_apart() {
+    let node = Node::new().await;
+    let pod = node.sandbox().await;
+    let mut config = shell("x=0123456789; while :; do x=$x$x; done");
+    config.resources = memory(16 << 20);
+    let (status, _) = node.run(&pod, config).await;
+    assert_eq!((status.exit_code, status.oom_killed), (Some(137), true));
+    assert_eq!(status.reason.as_deref(), Some("OOMKilled"));
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn usage_is_measured_for_containers_and_pods() {
+    let node = Node::new().await;
+    let pod = node.sandbox().await;
+    let mut config = shell(
+        "dd if=/dev/zero of=/data bs=1M count=3 2>/dev/null; i=0; \
+                            while test $i -lt 20000; do i=$((i+1)); done; echo ready; sleep 1000",
+    );
+    config.resources = memory(64 << 20);
+    let id = node.start(&pod, config).await;
+    crate::lifecycle::wait_for_log(&node, &id, "ready").await;
+    let stats = node.engine.container_stats(&id).await.unwrap();
+    assert!(
+        stats.cpu_usage_ns > 1_000_000 && stats.memory_usage > 0 && stats.pids >= 1,
+        "{stats:?}"
+    );
+    assert!(stats.memory_working_set <= stats.memory_usage);
+    assert_eq!(stats.memory_limit, Some(64 << 20));
+    let of_pod = node.engine.sandbox_stats(&pod).await.unwrap();
+    assert!(of_pod.memory_usage >= stats.memory_rss && of_pod.cpu_usage_ns >= stats.cpu_usage_ns);
+    let disk = node.engine.container_disk_usage(&id).await.unwrap();
+    assert!(disk.bytes >= 3 << 20 && disk.bytes < 4 << 20, "{disk:?}");
+    node.finish().await;
+}
