@@ -1,0 +1,189 @@
+//! [`Agent`]: the node agent as a whole. It joins the parts and starts them in order; what they do is theirs.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_client::event::EventRecorder;
+use coracle_client::{Client, Error as ClientError};
+use coracle_clock::Clock;
+use coracle_informer::{CancellationToken, InformerFactory, InformerOptions};
+use coracle_runtime::PodRuntime;
+use k8s_openapi::api::core::v1::{Pod, Service, Taint};
+use parking_lot::RwLock;
+
+use crate::client_objects::ClientObjects;
+use crate::machine::{Machine, own_address};
+use crate::node_object::{self, Registration};
+use crate::pod::context::{Context, PodNetworking};
+use crate::pod::downward::NodeFacts;
+use crate::pod::files::Dns;
+use crate::pods::Pods;
+use crate::registration::Registrar;
+use crate::server::{self, Serving};
+
+/// What an agent is started with.
+pub struct AgentOptions {
+    /// Allowed what a node is allowed: its identity is `system:node:<name>` in the group `system:nodes`.
+    pub client: Client,
+    pub runtime: Arc<dyn PodRuntime>,
+    pub network: Arc<dyn PodNetworking>,
+    pub clock: Clock,
+    /// Empty: the machine's host name.
+    pub node_name: String,
+    /// Where pods, logs and addresses are kept.
+    pub data_dir: PathBuf,
+    /// The node's own address; found by the default route when absent.
+    pub node_ip: Option<IpAddr>,
+    /// The node's share of the pod range, written into a Node that this agent creates.
+    pub pod_cidr: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    /// Addresses of the cluster's DNS service; none when there is none.
+    pub cluster_dns: Vec<String>,
+    /// `cluster.local`.
+    pub cluster_domain: String,
+    /// The cgroup that holds all pods; clusters on one machine have different ones.
+    pub cgroup_root: String,
+    pub max_pods: u32,
+    /// The agent's own API; absent, it has none.
+    pub serving: Option<Serving>,
+    pub shutdown: CancellationToken,
+}
+
+/// Why an agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("create {path}; the data directory must be writable")]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("register node {name}")]
+    Register {
+        name: String,
+        #[source]
+        source: Box<ClientError>,
+    },
+    #[error("serve the node's API")]
+    Serve(#[source] server::Error),
+}
+
+/// A running agent. It ends with the shutdown token it was given; its pods run on.
+pub struct Agent {
+    name: String,
+    address: Option<SocketAddr>,
+    pods: Pods,
+}
+
+impl Agent {
+    /// Registers the node, takes up its pods and serves its API. Returns when the node is Ready.
+    pub async fn start(options: AgentOptions) -> Result<Self, Error> {
+        for part in ["pods", "logs", "seccomp"] {
+            let path = options.data_dir.join(part);
+            std::fs::create_dir_all(&path).map_err(|source| Error::Directory { path, source })?;
+        }
+        let machine = Machine::read(&options.data_dir);
+        let name = if options.node_name.is_empty() {
+            machine.hostname.clone()
+        } else {
+            options.node_name.clone()
+        };
+        let node_ip = options.node_ip.unwrap_or_else(own_address).to_string();
+        let listener = match &options.serving {
+            Some(serving) => Some(server::bind(serving).await.map_err(Error::Serve)?),
+            None => None,
+        };
+        let address = listener.as_ref().and_then(|l| l.address());
+        let registration = Registration {
+            name: name.clone(),
+            labels: options.labels,
+            taints: options.taints,
+            addresses: vec![node_ip.clone()],
+            pod_cidr: options.pod_cidr,
+            port: address.map_or(10250, |a| a.port()),
+            pods: options.max_pods,
+        };
+        let facts = NodeFacts {
+            name: name.clone(),
+            host_ips: vec![node_ip],
+            allocatable: node_object::allocatable(&registration, &machine),
+        };
+        let (clock, shutdown, client) = (options.clock, options.shutdown, options.client.named("kubelet"));
+        let informers = InformerFactory::new(client.clone(), clock, shutdown.clone());
+        let services = informers.informer::<Service>();
+        let own_pods = informers.informer_of::<Pod>(InformerOptions {
+            field_selector: format!("spec.nodeName={name}"),
+            ..InformerOptions::default()
+        });
+        let events = EventRecorder::start(&client, "kubelet", Some(&name), clock, shutdown.clone());
+        let objects = ClientObjects::new(client.clone(), events, services.lister(), clock, &shutdown);
+        let cx = Arc::new(Context {
+            runtime: options.runtime.clone(),
+            network: options.network,
+            objects: Arc::new(objects),
+            clock,
+            data_dir: options.data_dir.clone(),
+            cgroup_root: options.cgroup_root,
+            hostname: name.clone(),
+            dns: Dns {
+                servers: options.cluster_dns,
+                domain: options.cluster_domain,
+                host_resolv_conf: host_resolv_conf(),
+            },
+            memory_capacity: i64::try_from(machine.memory_bytes).unwrap_or(i64::MAX),
+            node: RwLock::new(Arc::new(facts)),
+        });
+        let registrar = Registrar {
+            client,
+            clock,
+            runtime: options.runtime,
+            registration,
+            machine,
+            data_dir: options.data_dir,
+        };
+        let node = registrar.register().await.map_err(|source| Error::Register {
+            name: name.clone(),
+            source: Box::new(source),
+        })?;
+        tokio::spawn(registrar.keep(node, shutdown.clone()));
+        let pods = Pods::new(cx.clone(), shutdown.clone()).await;
+        let follower = pods.clone();
+        let followed = own_pods.clone();
+        let stop = shutdown.clone();
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            // Pods see the services that were there before them.
+            services.synced().await;
+            follower.follow(&followed).await;
+        }));
+        if let Some(listener) = listener {
+            tokio::spawn(listener.serve(cx, own_pods.lister(), shutdown));
+        }
+        Ok(Self { name, address, pods })
+    }
+
+    pub fn node_name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the agent's API listens.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// How many pods the agent takes care of now.
+    pub fn pod_count(&self) -> usize {
+        self.pods.len()
+    }
+}
+
+/// The host's DNS configuration; where a local stub resolver stands in it, the one behind the stub.
+fn host_resolv_conf() -> String {
+    let own = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    if own.lines().any(|l| l.trim() == "nameserver 127.0.0.53") {
+        return std::fs::read_to_string("/run/systemd/resolve/resolv.conf").unwrap_or(own);
+    }
+    own
+}

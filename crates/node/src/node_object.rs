@@ -1,0 +1,261 @@
+//! The Node object and its status as they follow from the machine. Pure.
+
+use coracle_clock::Timestamp;
+use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+use crate::machine::{Disk, Machine, Memory};
+use crate::pod::amount::Amounts;
+
+/// The version of Kubernetes that the node speaks.
+pub(crate) const KUBELET_VERSION: &str = "v1.37.0";
+
+/// What a node is registered with besides its machine.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registration {
+    pub(crate) name: String,
+    pub(crate) labels: std::collections::BTreeMap<String, String>,
+    pub(crate) taints: Vec<api::Taint>,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) pod_cidr: Option<String>,
+    pub(crate) port: u16,
+    pub(crate) pods: u32,
+}
+
+/// Labels that every node has.
+pub(crate) fn labels(registration: &Registration, machine: &Machine) -> std::collections::BTreeMap<String, String> {
+    let own = [
+        ("kubernetes.io/hostname", registration.name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", machine.architecture),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", machine.architecture),
+    ];
+    let own = own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    own.chain(registration.labels.clone()).collect()
+}
+
+/// The object to create.
+pub(crate) fn node(registration: &Registration, machine: &Machine, status: api::NodeStatus) -> api::Node {
+    api::Node {
+        metadata: ObjectMeta {
+            name: Some(registration.name.clone()),
+            labels: Some(labels(registration, machine)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(api::NodeSpec {
+            pod_cidr: registration.pod_cidr.clone(),
+            pod_cidrs: registration.pod_cidr.clone().map(|cidr| vec![cidr]),
+            taints: (!registration.taints.is_empty()).then(|| registration.taints.clone()),
+            ..api::NodeSpec::default()
+        }),
+        status: Some(status),
+    }
+}
+
+/// What the machine can give to pods.
+pub(crate) fn allocatable(registration: &Registration, machine: &Machine) -> Amounts {
+    machine.capacity(registration.pods)
+}
+
+/// How the machine is doing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Health {
+    pub(crate) memory: Memory,
+    pub(crate) disk: Disk,
+    /// How many process ids there may be, and how many there are.
+    pub(crate) pids: (u64, u64),
+}
+
+/// Thresholds below which a node is under pressure: upstream's hard eviction defaults.
+const LEAST_MEMORY: u64 = 100 << 20;
+
+impl Health {
+    fn memory_pressure(&self) -> bool {
+        self.memory.total > 0 && self.memory.available < LEAST_MEMORY
+    }
+
+    fn disk_pressure(&self) -> bool {
+        let tenth = |part: u64, whole: u64| whole > 0 && part.saturating_mul(10) < whole;
+        let twentieth = |part: u64, whole: u64| whole > 0 && part.saturating_mul(20) < whole;
+        tenth(self.disk.available, self.disk.total) || twentieth(self.disk.inodes_free, self.disk.inodes)
+    }
+
+    fn pid_pressure(&self) -> bool {
+        self.pids.1.saturating_mul(10) > self.pids.0.saturating_mul(9)
+    }
+}
+
+/// The status. Conditions keep the time of their last change from `before`.
+pub(crate) fn status(
+    registration: &Registration,
+    machine: &Machine,
+    health: &Health,
+    images: Vec<api::ContainerImage>,
+    before: Option<&api::NodeStatus>,
+    now: Timestamp,
+) -> api::NodeStatus {
+    let address = |kind: &str, address: &str| api::NodeAddress {
+        type_: kind.to_owned(),
+        address: address.to_owned(),
+    };
+    let internal = registration.addresses.iter().map(|ip| address("InternalIP", ip));
+    let addresses = internal.chain([address("Hostname", &registration.name)]).collect();
+    api::NodeStatus {
+        addresses: Some(addresses),
+        capacity: Some(machine.capacity(registration.pods)),
+        allocatable: Some(allocatable(registration, machine)),
+        conditions: Some(conditions(health, before, now)),
+        daemon_endpoints: Some(api::NodeDaemonEndpoints {
+            kubelet_endpoint: Some(api::DaemonEndpoint {
+                port: registration.port.into(),
+            }),
+        }),
+        node_info: Some(api::NodeSystemInfo {
+            architecture: machine.architecture.to_owned(),
+            boot_id: machine.boot_id.clone(),
+            container_runtime_version: format!("coracle://{}", env!("CARGO_PKG_VERSION")),
+            kernel_version: machine.kernel.clone(),
+            kube_proxy_version: String::new(),
+            kubelet_version: KUBELET_VERSION.to_owned(),
+            machine_id: machine.machine_id.clone(),
+            operating_system: "linux".to_owned(),
+            os_image: machine.os_image.clone(),
+            swap: Some(api::NodeSwapStatus {
+                capacity: i64::try_from(machine.swap_bytes).ok(),
+            }),
+            system_uuid: machine.system_uuid.clone(),
+            ..api::NodeSystemInfo::default()
+        }),
+        images: Some(images),
+        ..api::NodeStatus::default()
+    }
+}
+
+fn conditions(health: &Health, before: Option<&api::NodeStatus>, now: Timestamp) -> Vec<api::NodeCondition> {
+    let wanted = [
+        (
+            "MemoryPressure",
+            health.memory_pressure(),
+            ["KubeletHasSufficientMemory", "KubeletHasInsufficientMemory"],
+            [
+                "kubelet has sufficient memory available",
+                "kubelet has insufficient memory available",
+            ],
+        ),
+        (
+            "DiskPressure",
+            health.disk_pressure(),
+            ["KubeletHasNoDiskPressure", "KubeletHasDiskPressure"],
+            ["kubelet has no disk pressure", "kubelet has disk pressure"],
+        ),
+        (
+            "PIDPressure",
+            health.pid_pressure(),
+            ["KubeletHasSufficientPID", "KubeletHasInsufficientPID"],
+            [
+                "kubelet has sufficient PID available",
+                "kubelet has insufficient PID available",
+            ],
+        ),
+        (
+            "Ready",
+            true,
+            ["KubeletNotReady", "KubeletReady"],
+            ["", "kubelet is posting ready status"],
+        ),
+    ];
+    let wanted = wanted.into_iter().map(|(kind, holds, reasons, messages)| {
+        let status = if holds { "True" } else { "False" };
+        let old = before.and_then(|s| s.conditions.as_ref()?.iter().find(|c| c.type_ == kind));
+        let since = old
+            .filter(|c| c.status == status)
+            .and_then(|c| c.last_transition_time.clone());
+        api::NodeCondition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reasons[usize::from(holds)].to_owned()),
+            message: Some(messages[usize::from(holds)].to_owned()),
+            last_heartbeat_time: Some(Time(now)),
+            last_transition_time: Some(since.unwrap_or(Time(now))),
+        }
+    });
+    wanted.collect()
+}
+
+/// Whether anything but the heartbeats differs.
+pub(crate) fn differs(a: &api::NodeStatus, b: &api::NodeStatus) -> bool {
+    let without_heartbeat = |status: &api::NodeStatus| {
+        let mut status = status.clone();
+        for condition in status.conditions.iter_mut().flatten() {
+            condition.last_heartbeat_time = None;
+        }
+        status
+    };
+    without_heartbeat(a) != without_heartbeat(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn conditions_keep_their_transition_time_and_beat() {
+        let registration = Registration::default();
+        let machine = Machine::default();
+        let health = Health::default();
+        let first = status(
+            &registration,
+            &machine,
+            &health,
+            vec![],
+            None,
+            at("2026-01-01T00:00:00Z"),
+        );
+        let second = status(
+            &registration,
+            &machine,
+            &health,
+            vec![],
+            Some(&first),
+            at("2026-01-01T00:05:00Z"),
+        );
+        assert!(!differs(&first, &second));
+        let ready = second
+            .conditions
+            .as_ref()
+            .unwrap()
+            .iter()
+            .find(|c| c.type_ == "Ready")
+            .unwrap();
+        assert_eq!(ready.status, "True");
+        assert_eq!(ready.last_transition_time, Some(Time(at("2026-01-01T00:00:00Z"))));
+        assert_eq!(ready.last_heartbeat_time, Some(Time(at("2026-01-01T00:05:00Z"))));
+        let low = Health {
+            memory: Memory {
+                total: 1 << 30,
+                available: 1 << 20,
+                swap_total: 0,
+            },
+            ..health
+        };
+        let third = status(
+            &registration,
+            &machine,
+            &low,
+            vec![],
+            Some(&second),
+            at("2026-01-01T00:06:00Z"),
+        );
+        assert!(differs(&second, &third));
+        let pressure = &third.conditions.as_ref().unwrap()[0];
+        assert_eq!(
+            (pressure.status.as_str(), pressure.reason.as_deref()),
+            ("True", Some("KubeletHasInsufficientMemory"))
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! What the agent reads and writes of the API for its pods: the seam between a pod's worker and the client. It caches
+//! nothing itself.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use coracle_clock::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, Service};
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// The object is not there (any more), or another one has its name.
+    #[error("{0}")]
+    Gone(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// An event's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    Normal,
+    Warning,
+}
+
+/// The API as pod workers see it.
+#[async_trait]
+pub trait Objects: Send + Sync + 'static {
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<Arc<ConfigMap>>, ApiError>;
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, ApiError>;
+    /// A token of the pod's service account, bound to the pod, and when it expires.
+    async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<(String, Timestamp), ApiError>;
+    /// The services of the namespace and `kubernetes` of `default`.
+    fn services(&self, namespace: &str) -> Vec<Arc<Service>>;
+    /// Calls `wake` whenever a config map or secret that the pod refers to changes, until [`unfollow`](Self::unfollow).
+    fn follow(&self, pod: &Pod, wake: Arc<dyn Fn() + Send + Sync>);
+    fn unfollow(&self, pod: &Pod);
+    /// Writes the agent's part of the pod's status. The pod tells which one, by name and uid.
+    async fn write_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), ApiError>;
+    /// Removes the pod whose end this agent has seen through.
+    async fn remove(&self, pod: &Pod) -> Result<(), ApiError>;
+    /// Tells what happened to the pod, or to the part of it at `path` (`spec.containers{name}`).
+    fn event(&self, pod: &Pod, path: Option<String>, kind: EventType, reason: &'static str, message: String);
+}

@@ -1,0 +1,24 @@
+//! One pod on this node: from its spec to running containers and back to a status. [`worker`] is the loop; everything it
+//! decides is in the pure [`plan`] and [`status`], everything it does in the files named after it.
+
+pub(crate) mod amount;
+mod backoff;
+pub(crate) mod context;
+pub(crate) mod downward;
+pub(crate) mod env;
+mod expansion;
+pub(crate) mod files;
+mod handler;
+mod image;
+mod plan;
+mod probe;
+pub(crate) mod resources;
+#[cfg(test)]
+mod scripted;
+mod security;
+pub(crate) mod start;
+pub(crate) mod status;
+mod termination;
+pub(crate) mod worker;
+
+pub(crate) use status::container_id;

@@ -1,0 +1,297 @@
+//! Tables: what is observed of a pod, and what is done next.
+
+use super::*;
+use coracle_runtime::{ImageId, SandboxId};
+use serde_json::{Value, json};
+
+const NOW: &str = "2026-01-01T01:00:00Z";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn instance(
+    name: &str,
+    attempt: u32,
+    state: ContainerState,
+    exit_code: Option<i32>,
+    finished: Option<&str>,
+) -> ContainerStatus {
+    ContainerStatus {
+        id: ContainerId::new(format!("{name}-{attempt}")),
+        sandbox: SandboxId::new("sb"),
+        name: name.into(),
+        attempt,
+        state,
+        pid: None,
+        exit_code,
+        signal: None,
+        oom_killed: false,
+        created_at: at("2026-01-01T00:00:00Z"),
+        started_at: None,
+        finished_at: finished.map(at),
+        image: "i".into(),
+        image_id: ImageId::new("sha256:0"),
+        log_path: None,
+        reason: None,
+        message: None,
+        stop_signal: 15,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        user: 0,
+        group: 0,
+        supplemental_groups: vec![],
+        mounts: vec![],
+        resources: coracle_runtime::Resources::default(),
+    }
+}
+
+fn running(name: &str) -> ContainerStatus {
+    instance(name, 0, ContainerState::Running, None, None)
+}
+
+fn exited(name: &str, attempt: u32, code: i32, finished: &str) -> ContainerStatus {
+    instance(name, attempt, ContainerState::Exited, Some(code), Some(finished))
+}
+
+struct World {
+    pod: Pod,
+    sandbox: Option<SandboxView>,
+    instances: BTreeMap<ContainerId, ContainerStatus>,
+    memory: BTreeMap<String, Memory>,
+    busy: Busy,
+    volumes: Result<(), Option<Timestamp>>,
+}
+
+impl World {
+    fn new(spec: Value) -> Self {
+        Self {
+            pod: serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap(),
+            sandbox: Some(SandboxView {
+                id: "sb".into(),
+                ready: true,
+                networked: true,
+                attempt: 0,
+            }),
+            instances: BTreeMap::new(),
+            memory: BTreeMap::new(),
+            busy: Busy::default(),
+            volumes: Ok(()),
+        }
+    }
+
+    fn with(mut self, instances: impl IntoIterator<Item = ContainerStatus>) -> Self {
+        self.instances.extend(instances.into_iter().map(|i| (i.id.clone(), i)));
+        self
+    }
+
+    fn plan(&self) -> Plan {
+        plan(&Situation {
+            pod: &self.pod,
+            now: at(NOW),
+            volumes: self.volumes,
+            sandbox: self.sandbox.as_ref(),
+            instances: &self.instances,
+            memory: &self.memory,
+            busy: &self.busy,
+            lost: &BTreeMap::new(),
+        })
+    }
+}
+
+fn start(name: &str, attempt: u32) -> Vec<Action> {
+    vec![Action::Start {
+        container: name.into(),
+        attempt,
+    }]
+}
+
+fn two() -> Value {
+    json!({"containers": [{"name": "a"}, {"name": "b"}]})
+}
+
+#[test]
+fn volumes_come_first_then_the_sandbox_then_the_containers_in_order() {
+    let mut world = World::new(two());
+    world.sandbox = None;
+    world.volumes = Err(None);
+    assert_eq!(world.plan().actions, [Action::SetUpVolumes]);
+    world.busy.volumes = true;
+    assert_eq!(world.plan(), Plan::default());
+    world.busy.volumes = false;
+    world.volumes = Err(Some(at("2026-01-01T01:00:05Z")));
+    assert_eq!(world.plan().wake, Some(at("2026-01-01T01:00:05Z")));
+    world.volumes = Ok(());
+    assert_eq!(world.plan().actions, [Action::CreateSandbox { attempt: 0 }]);
+    let world = World::new(two());
+    assert_eq!(world.plan().actions, start("a", 0));
+    let world = world.with([running("a")]);
+    assert_eq!(world.plan().actions, start("b", 0));
+    let mut world = world;
+    world.busy.starting = Some("b".into());
+    assert_eq!(world.plan().actions, []);
+    assert_eq!(world.with([running("b")]).plan(), Plan::default());
+}
+
+#[test]
+fn a_dead_sandbox_is_replaced_and_its_containers_run_again() {
+    let mut world = World::new(two()).with([exited("a", 0, 137, NOW), exited("b", 2, 137, NOW)]);
+    world.sandbox = Some(SandboxView {
+        id: "sb".into(),
+        ready: false,
+        networked: true,
+        attempt: 3,
+    });
+    assert_eq!(world.plan().actions, [Action::CreateSandbox { attempt: 4 }]);
+    world.sandbox = Some(SandboxView {
+        id: "sb2".into(),
+        ready: true,
+        networked: true,
+        attempt: 4,
+    });
+    assert_eq!(world.plan().actions, start("a", 1));
+    let mut never =
+        World::new(json!({"restartPolicy": "Never", "containers": [{"name": "a"}]})).with([exited("a", 0, 137, NOW)]);
+    never.sandbox = Some(SandboxView {
+        id: "sb".into(),
+        ready: false,
+        networked: true,
+        attempt: 0,
+    });
+    assert!(never.plan().finished);
+}
+
+#[test]
+fn restart_policies_decide_what_runs_again() {
+    for (policy, code, again) in [
+        ("Always", 0, true),
+        ("Always", 1, true),
+        ("OnFailure", 0, false),
+        ("OnFailure", 3, true),
+        ("Never", 1, false),
+    ] {
+        let world = World::new(json!({"restartPolicy": policy, "containers": [{"name": "a"}]}))
+            .with([exited("a", 0, code, NOW)]);
+        let plan = world.plan();
+        assert_eq!(plan.finished, !again, "{policy} {code}");
+        assert_eq!(
+            plan.actions,
+            if again { start("a", 1) } else { vec![] },
+            "{policy} {code}"
+        );
+    }
+}
+
+#[test]
+fn a_containers_own_rules_come_before_the_pods_policy() {
+    let rules = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+    let spec = json!({"restartPolicy": "Never", "containers": [
+        {"name": "a", "restartPolicy": "Never", "restartPolicyRules": rules}]});
+    assert_eq!(
+        World::new(spec.clone()).with([exited("a", 0, 42, NOW)]).plan().actions,
+        start("a", 1)
+    );
+    assert!(World::new(spec).with([exited("a", 0, 1, NOW)]).plan().finished);
+}
+
+#[test]
+fn a_crash_loop_waits_out_its_back_off_and_says_when_it_ends() {
+    let mut world = World::new(json!({"containers": [{"name": "a"}]})).with([exited("a", 1, 1, NOW)]);
+    let mut memory = Memory::default();
+    memory.restarts.next(at(NOW), at(NOW));
+    world.memory.insert("a".into(), memory);
+    let plan = world.plan();
+    assert_eq!(plan.actions, []);
+    assert_eq!(plan.wake, Some(at("2026-01-01T01:00:10Z")));
+    assert!(plan.backing_off.contains("a"));
+}
+
+#[test]
+fn init_containers_run_one_after_the_other_before_the_containers() {
+    let spec = json!({"initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "a"}]});
+    assert_eq!(World::new(spec.clone()).plan().actions, start("i", 0));
+    assert_eq!(World::new(spec.clone()).with([running("i")]).plan(), Plan::default());
+    assert_eq!(
+        World::new(spec.clone()).with([exited("i", 0, 0, NOW)]).plan().actions,
+        start("j", 0)
+    );
+    assert_eq!(
+        World::new(spec.clone()).with([exited("i", 0, 1, NOW)]).plan().actions,
+        start("i", 1)
+    );
+    let done = [exited("i", 0, 0, NOW), exited("j", 0, 0, NOW)];
+    assert_eq!(
+        World::new(spec.clone()).with(done.clone()).plan().actions,
+        start("a", 0)
+    );
+    assert_eq!(
+        World::new(spec.clone()).with(done).with([running("a")]).plan(),
+        Plan::default()
+    );
+    // Their instances may be collected once the containers run.
+    assert_eq!(World::new(spec.clone()).with([running("a")]).plan(), Plan::default());
+    let mut never = World::new(spec).with([exited("i", 0, 1, NOW)]);
+    never.pod.spec.as_mut().unwrap().restart_policy = Some("Never".into());
+    assert!(never.plan().finished);
+}
+
+#[test]
+fn a_sidecar_must_have_started_before_the_next_and_is_kept_running() {
+    let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "s", "restartPolicy": "Always"}, {"name": "i"}],
+        "containers": [{"name": "a"}]});
+    let mut world = World::new(spec).with([running("s")]);
+    assert_eq!(world.plan(), Plan::default(), "running, not yet started");
+    world.memory.entry("s".into()).or_default().started = Some("s-0".into());
+    assert_eq!(world.plan().actions, start("i", 0));
+    let mut world = world.with([exited("i", 0, 0, NOW), running("a"), exited("s", 0, 0, NOW)]);
+    assert_eq!(world.plan().actions, start("s", 1), "restarted beside the containers");
+    world.instances.insert("a-0".into(), exited("a", 0, 0, NOW));
+    assert!(world.plan().finished, "sidecars do not keep a pod alive");
+}
+
+#[test]
+fn a_condemned_or_changed_container_is_killed_once() {
+    let mut world = World::new(json!({"containers": [{"name": "a", "image": "new"}]})).with([running("a")]);
+    assert_eq!(world.plan(), Plan::default());
+    world.memory.entry("a".into()).or_default().condemned = Some(("a-0".into(), "why".into()));
+    let kill = |message: &str| {
+        vec![Action::Kill {
+            id: "a-0".into(),
+            container: "a".into(),
+            message: message.into(),
+        }]
+    };
+    assert_eq!(world.plan().actions, kill("why"));
+    world.busy.killing.insert("a-0".into());
+    assert_eq!(world.plan().actions, []);
+    world.busy.killing.clear();
+    world.memory.clear();
+    let a = world.instances.get_mut(&ContainerId::new("a-0")).unwrap();
+    a.annotations.insert(HASH_ANNOTATION.into(), "another".into());
+    assert_eq!(
+        world.plan().actions,
+        kill("Container a definition changed, will be restarted")
+    );
+}
+
+#[test]
+fn the_active_deadline_ends_a_pod() {
+    let mut world =
+        World::new(json!({"activeDeadlineSeconds": 60, "containers": [{"name": "a"}]})).with([running("a")]);
+    let started = |text: &str| serde_json::from_value(json!({"startTime": text})).unwrap();
+    world.pod.status = Some(started("2026-01-01T00:59:30Z"));
+    assert_eq!(world.plan().wake, Some(at("2026-01-01T01:00:30Z")));
+    world.pod.status = Some(started("2026-01-01T00:58:00Z"));
+    assert!(world.plan().finished);
+}
+
+#[test]
+fn the_last_two_instances_are_kept() {
+    let world = World::new(two())
+        .with((0..4).map(|n| exited("a", n, 1, NOW)))
+        .with([running("b")]);
+    assert_eq!(
+        garbage(&world.instances),
+        [ContainerId::new("a-1"), ContainerId::new("a-0")].map(|i| i)
+    );
+}

@@ -1,0 +1,276 @@
+//! Requests and limits as cgroup values: QoS class, cgroup path, shares, quotas, limits, the OOM score. Pure.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use coracle_runtime::Resources;
+
+use super::amount::{Amounts, milli_of, whole, whole_of};
+
+/// Quality of service, by what a pod asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Qos {
+    Guaranteed,
+    Burstable,
+    BestEffort,
+}
+
+impl Qos {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Guaranteed => "Guaranteed",
+            Self::Burstable => "Burstable",
+            Self::BestEffort => "BestEffort",
+        }
+    }
+
+    /// The class that the API server wrote down, or else the class by the spec.
+    pub(crate) fn of(pod: &Pod) -> Self {
+        match pod.status.as_ref().and_then(|s| s.qos_class.as_deref()) {
+            Some("Guaranteed") => Self::Guaranteed,
+            Some("Burstable") => Self::Burstable,
+            Some("BestEffort") => Self::BestEffort,
+            _ => pod.spec.as_ref().map_or(Self::BestEffort, Self::by_spec),
+        }
+    }
+
+    fn by_spec(spec: &PodSpec) -> Self {
+        let set =
+            |amounts: Option<&Amounts>, name: &str| amounts.and_then(|a| a.get(name)).filter(|q| whole(q) > 0).cloned();
+        let mut any = false;
+        let mut guaranteed = true;
+        let own = spec.resources.iter();
+        let each = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let all: Vec<_> = if spec.resources.is_some() {
+            own.map(Some).collect()
+        } else {
+            each.map(|c| c.resources.as_ref()).collect()
+        };
+        for resources in all {
+            for name in ["cpu", "memory"] {
+                let request = set(resources.and_then(|r| r.requests.as_ref()), name);
+                let limit = set(resources.and_then(|r| r.limits.as_ref()), name);
+                any |= request.is_some() || limit.is_some();
+                guaranteed &= limit.is_some() && (request.is_none() || same(request.as_ref(), limit.as_ref()));
+            }
+        }
+        match (any, guaranteed) {
+            (false, _) => Self::BestEffort,
+            (true, true) => Self::Guaranteed,
+            (true, false) => Self::Burstable,
+        }
+    }
+}
+
+fn same(a: Option<&Quantity>, b: Option<&Quantity>) -> bool {
+    a.map(super::amount::milli) == b.map(super::amount::milli)
+}
+
+/// The pod's cgroup below `root`.
+pub(crate) fn cgroup_path(root: &str, pod: &Pod) -> String {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let root = root.trim_end_matches('/');
+    match Qos::of(pod) {
+        Qos::Guaranteed => format!("{root}/pod{uid}"),
+        Qos::Burstable => format!("{root}/burstable/pod{uid}"),
+        Qos::BestEffort => format!("{root}/besteffort/pod{uid}"),
+    }
+}
+
+const PERIOD: i64 = 100_000;
+
+fn shares(milli: i64) -> u64 {
+    u64::try_from(milli.saturating_mul(1024) / 1000)
+        .unwrap_or(0)
+        .clamp(2, 262_144)
+}
+
+fn quota(milli: i64) -> i64 {
+    (milli.saturating_mul(PERIOD) / 1000).max(1000)
+}
+
+/// A container's cgroup. `memory_capacity` is the node's, in bytes.
+pub(crate) fn of_container(pod: &Pod, container: &Container, memory_capacity: i64) -> Resources {
+    let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+    let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+    let cpu_limit = milli_of(limits, "cpu").filter(|m| *m > 0);
+    let cpu_request = milli_of(requests, "cpu").or(cpu_limit).unwrap_or(0);
+    Resources {
+        cpu_shares: Some(shares(cpu_request)),
+        cpu_quota: Some(cpu_limit.map_or(-1, quota)),
+        cpu_period: Some(PERIOD.unsigned_abs()),
+        memory_limit: whole_of(limits, "memory").filter(|m| *m > 0),
+        hugepage_limits: hugepages(limits),
+        oom_score_adj: Some(oom_score_adj(pod, container, memory_capacity)),
+        ..Resources::default()
+    }
+}
+
+fn hugepages(limits: Option<&Amounts>) -> std::collections::BTreeMap<String, u64> {
+    let sizes = limits.into_iter().flatten().filter_map(|(name, amount)| {
+        let size = name.strip_prefix("hugepages-")?;
+        // `2Mi` is `2MB` to the kernel.
+        let kernel = size.strip_suffix('i').map(|s| format!("{s}B"))?;
+        Some((kernel, u64::try_from(whole(amount)).ok()?))
+    });
+    sizes.collect()
+}
+
+fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: i64) -> i32 {
+    const GUARANTEED: i32 = -997;
+    let critical = pod.spec.as_ref().and_then(|s| s.priority_class_name.as_deref()) == Some("system-node-critical");
+    match Qos::of(pod) {
+        _ if critical => GUARANTEED,
+        Qos::Guaranteed => GUARANTEED,
+        Qos::BestEffort => 1000,
+        Qos::Burstable => {
+            let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+            let asked = whole_of(requests, "memory").unwrap_or(0);
+            let share = i128::from(asked) * 1000 / i128::from(memory_capacity.max(1));
+            let score = 1000 - i32::try_from(share).unwrap_or(1000);
+            score.clamp(1000 + GUARANTEED, 999)
+        }
+    }
+}
+
+/// The pod's own cgroup: what its containers may use together.
+pub(crate) fn of_pod(pod: &Pod) -> Resources {
+    let Some(spec) = &pod.spec else {
+        return Resources::default();
+    };
+    let qos = Qos::of(pod);
+    let cpu_request = total(spec, |r, l| milli_of(r, "cpu").or_else(|| milli_of(l, "cpu")));
+    let cpu_limit = total_limit(spec, |l| milli_of(l, "cpu"));
+    let memory_limit = total_limit(spec, |l| whole_of(l, "memory"));
+    Resources {
+        cpu_shares: Some(if qos == Qos::BestEffort {
+            2
+        } else {
+            shares(cpu_request.unwrap_or(0))
+        }),
+        cpu_quota: Some(cpu_limit.map_or(-1, quota)),
+        cpu_period: Some(PERIOD.unsigned_abs()),
+        memory_limit,
+        ..Resources::default()
+    }
+}
+
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+type Part<'a> = &'a dyn Fn(Option<&Amounts>, Option<&Amounts>) -> Option<i64>;
+
+fn of<'a>(container: &'a Container, part: Part<'_>) -> Option<i64> {
+    let resources = container.resources.as_ref();
+    part(
+        resources.and_then(|r| r.requests.as_ref()),
+        resources.and_then(|r| r.limits.as_ref()),
+    )
+}
+
+/// Upstream's sum for a pod: the containers and sidecars together, or the greediest step of initialisation.
+fn total(spec: &PodSpec, part: impl Fn(Option<&Amounts>, Option<&Amounts>) -> Option<i64>) -> Option<i64> {
+    let part: Part<'_> = &part;
+    if let Some(own) = &spec.resources
+        && let Some(amount) = part(own.requests.as_ref(), own.limits.as_ref())
+    {
+        return Some(amount);
+    }
+    let mut sidecars = 0;
+    let mut greediest = 0;
+    for init in spec.init_containers.iter().flatten() {
+        let amount = of(init, part).unwrap_or(0);
+        if is_sidecar(init) {
+            sidecars += amount;
+            greediest = greediest.max(sidecars);
+        } else {
+            greediest = greediest.max(sidecars + amount);
+        }
+    }
+    let running: i64 = spec.containers.iter().map(|c| of(c, part).unwrap_or(0)).sum();
+    let overhead = part(spec.overhead.as_ref(), None).unwrap_or(0);
+    Some((running + sidecars).max(greediest) + overhead)
+}
+
+/// The pod is limited only when every container is.
+fn total_limit(spec: &PodSpec, part: impl Fn(Option<&Amounts>) -> Option<i64>) -> Option<i64> {
+    let limit = |_: Option<&Amounts>, limits: Option<&Amounts>| part(limits);
+    if let Some(own) = spec.resources.as_ref().and_then(|r| part(r.limits.as_ref())) {
+        return Some(own);
+    }
+    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    if all.any(|c| of(c, &limit).is_none_or(|amount| amount == 0)) {
+        return None;
+    }
+    total(spec, limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(spec: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn the_class_follows_from_requests_and_limits() {
+        for (resources, class, path) in [
+            (json!({}), Qos::BestEffort, "/kubepods/besteffort/podu"),
+            (
+                json!({"requests": {"cpu": "1"}}),
+                Qos::Burstable,
+                "/kubepods/burstable/podu",
+            ),
+            (
+                json!({"limits": {"cpu": "1", "memory": "1Gi"}}),
+                Qos::Guaranteed,
+                "/kubepods/podu",
+            ),
+            (
+                json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}}),
+                Qos::Guaranteed,
+                "/kubepods/podu",
+            ),
+            (
+                json!({"limits": {"cpu": "1"}}),
+                Qos::Burstable,
+                "/kubepods/burstable/podu",
+            ),
+        ] {
+            let pod = pod(json!({"containers": [{"name": "c", "resources": resources}]}));
+            assert_eq!(Qos::of(&pod), class);
+            assert_eq!(cgroup_path("/kubepods", &pod), path);
+        }
+    }
+
+    #[test]
+    fn a_container_gets_shares_quota_and_limit() {
+        let pod = pod(json!({"containers": [{"name": "c", "resources":
+            {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"cpu": "500m", "memory": "1Gi"}}}]}));
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let r = of_container(&pod, container, 4 << 30);
+        assert_eq!(
+            (r.cpu_shares, r.cpu_quota, r.cpu_period),
+            (Some(256), Some(50_000), Some(100_000))
+        );
+        assert_eq!(r.memory_limit, Some(1 << 30));
+        assert_eq!(r.oom_score_adj, Some(875));
+    }
+
+    #[test]
+    fn a_pod_is_limited_only_when_all_its_containers_are() {
+        let limited = json!({"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}});
+        let free = json!({"name": "b"});
+        let both = pod(json!({"containers": [limited, free]}));
+        assert_eq!((of_pod(&both).cpu_quota, of_pod(&both).memory_limit), (Some(-1), None));
+        let sidecar =
+            json!({"name": "s", "restartPolicy": "Always", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}});
+        let init = json!({"name": "i", "resources": {"limits": {"cpu": "4", "memory": "1Gi"}}});
+        let all = pod(json!({"containers": [limited], "initContainers": [sidecar, init]}));
+        assert_eq!(of_pod(&all).cpu_quota, Some(500_000));
+        assert_eq!(of_pod(&all).memory_limit, Some(2 << 30));
+    }
+}

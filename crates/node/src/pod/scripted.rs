@@ -1,0 +1,453 @@
+//! A runtime, a network and an API in memory, for tests of the worker in virtual time. Containers do what a script says.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coracle_clock::{Clock, Timestamp};
+use coracle_runtime::*;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, Service};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::{broadcast, watch};
+
+use super::context::PodNetworking;
+use crate::objects::{ApiError, EventType, Objects};
+
+/// How a run of a container ends: after how long, and with which code.
+pub(crate) type Run = (Duration, i32);
+
+pub(crate) struct Scripted {
+    clock: Clock,
+    start: Timestamp,
+    events: broadcast::Sender<Event>,
+    changed: watch::Sender<u64>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    sandboxes: Vec<SandboxStatus>,
+    containers: BTreeMap<ContainerId, ContainerStatus>,
+    next: u32,
+    log: Vec<String>,
+    runs: HashMap<String, VecDeque<Run>>,
+    stubborn: Vec<String>,
+    execs: HashMap<String, VecDeque<i32>>,
+    images: Vec<String>,
+    pulls: VecDeque<bool>,
+}
+
+impl Scripted {
+    pub(crate) fn new(clock: Clock) -> Arc<Self> {
+        let state = State {
+            images: vec!["image:1".into()],
+            ..State::default()
+        };
+        Arc::new(Self {
+            clock,
+            start: clock.now(),
+            events: broadcast::channel(1024).0,
+            changed: watch::channel(0).0,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The next runs of the container end like this; later ones do not end by themselves.
+    pub(crate) fn runs(&self, name: &str, runs: impl IntoIterator<Item = Run>) {
+        self.state.lock().runs.entry(name.into()).or_default().extend(runs);
+    }
+
+    /// The container ignores every signal but KILL.
+    pub(crate) fn stubborn(&self, name: &str) {
+        self.state.lock().stubborn.push(name.into());
+    }
+
+    /// Exit codes of the command in turn; the last one stays.
+    pub(crate) fn execs(&self, command: &str, codes: impl IntoIterator<Item = i32>) {
+        self.state
+            .lock()
+            .execs
+            .insert(command.into(), codes.into_iter().collect());
+    }
+
+    /// What the next pulls come to.
+    pub(crate) fn pulls(&self, results: impl IntoIterator<Item = bool>) {
+        self.state.lock().pulls.extend(results);
+    }
+
+    /// What was called, with the second it was called at; taken.
+    pub(crate) fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().log)
+    }
+
+    pub(crate) fn all(&self) -> (Vec<SandboxStatus>, Vec<ContainerStatus>) {
+        let state = self.state.lock();
+        (state.sandboxes.clone(), state.containers.values().cloned().collect())
+    }
+
+    /// The pod's shim dies, and everything in it.
+    pub(crate) fn kill_sandbox(&self) {
+        let (sandboxes, containers) = self.all();
+        for c in containers.iter().filter(|c| c.state == ContainerState::Running) {
+            self.finish(&c.id, 137);
+        }
+        self.state
+            .lock()
+            .sandboxes
+            .iter_mut()
+            .for_each(|s| s.state = SandboxState::NotReady);
+        for s in sandboxes {
+            self.tell(EventKind::SandboxStopped, &s.id, None);
+        }
+    }
+
+    fn log(&self, what: impl Into<String>) {
+        let at = self.clock.now().duration_since(self.start).as_secs();
+        self.state.lock().log.push(format!("{at} {}", what.into()));
+    }
+
+    fn tell(&self, kind: EventKind, sandbox: &SandboxId, container: Option<&ContainerId>) {
+        let _ = self.events.send(Event {
+            kind,
+            sandbox: sandbox.clone(),
+            container: container.cloned(),
+        });
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    fn finish(&self, id: &ContainerId, code: i32) {
+        let sandbox = {
+            let mut state = self.state.lock();
+            let Some(c) = state
+                .containers
+                .get_mut(id)
+                .filter(|c| c.state == ContainerState::Running)
+            else {
+                return;
+            };
+            c.state = ContainerState::Exited;
+            c.exit_code = Some(code);
+            c.finished_at = Some(self.clock.now());
+            c.sandbox.clone()
+        };
+        self.tell(EventKind::Exited, &sandbox, Some(id));
+    }
+
+    fn get(&self, id: &ContainerId) -> Result<ContainerStatus> {
+        self.state
+            .lock()
+            .containers
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Error::NoSuchContainer(id.to_string()))
+    }
+}
+
+fn no<T>() -> Result<T> {
+    Err(Error::Failed("not scripted".into()))
+}
+
+/// The same runtime, shared by test and worker.
+#[derive(Clone)]
+pub(crate) struct Shared(pub(crate) Arc<Scripted>);
+
+#[async_trait]
+impl PodRuntime for Shared {
+    async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
+        let id = config.id.clone().unwrap();
+        self.0.log("run_sandbox");
+        let status = SandboxStatus {
+            id: id.clone(),
+            config,
+            state: SandboxState::Ready,
+            created_at: self.0.clock.now(),
+            pid: Some(1),
+            netns: Some("/proc/1/ns/net".into()),
+        };
+        self.0.state.lock().sandboxes.push(status);
+        self.0.tell(EventKind::SandboxReady, &id, None);
+        Ok(Sandbox {
+            id,
+            pid: 1,
+            netns: "/proc/1/ns/net".into(),
+        })
+    }
+
+    async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.0.log("stop_sandbox");
+        self.0
+            .state
+            .lock()
+            .sandboxes
+            .iter_mut()
+            .filter(|s| s.id == *id)
+            .for_each(|s| s.state = SandboxState::NotReady);
+        Ok(())
+    }
+
+    async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.0.log("remove_sandbox");
+        let mut state = self.0.state.lock();
+        state.sandboxes.retain(|s| s.id != *id);
+        state.containers.retain(|_, c| c.sandbox != *id);
+        Ok(())
+    }
+
+    async fn sandboxes(&self) -> Vec<SandboxStatus> {
+        self.0.all().0
+    }
+
+    async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId> {
+        let mut state = self.0.state.lock();
+        state.next += 1;
+        let id = ContainerId::new(format!("{}-{}", config.name, state.next));
+        let status = ContainerStatus {
+            id: id.clone(),
+            sandbox: sandbox.clone(),
+            name: config.name,
+            attempt: config.attempt,
+            state: ContainerState::Created,
+            pid: None,
+            exit_code: None,
+            signal: None,
+            oom_killed: false,
+            created_at: self.0.clock.now(),
+            started_at: None,
+            finished_at: None,
+            image: config.image.clone(),
+            image_id: ImageId::new(config.image),
+            log_path: None,
+            reason: None,
+            message: None,
+            stop_signal: 15,
+            labels: config.labels,
+            annotations: config.annotations,
+            user: 0,
+            group: 0,
+            supplemental_groups: vec![],
+            mounts: config.mounts,
+            resources: config.resources,
+        };
+        state.containers.insert(id.clone(), status);
+        Ok(id)
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<()> {
+        let (name, sandbox, run) = {
+            let mut state = self.0.state.lock();
+            let c = state.containers.get_mut(id).unwrap();
+            c.state = ContainerState::Running;
+            c.started_at = Some(self.0.clock.now());
+            let (name, sandbox) = (c.name.clone(), c.sandbox.clone());
+            let run = state.runs.get_mut(&name).and_then(VecDeque::pop_front);
+            (name, sandbox, run)
+        };
+        self.0.log(format!("start {name}"));
+        self.0.tell(EventKind::Started, &sandbox, Some(id));
+        if let Some((after, code)) = run {
+            let (this, id) = (self.0.clone(), id.clone());
+            tokio::spawn(async move {
+                this.clock.sleep(after).await;
+                this.finish(&id, code);
+            });
+        }
+        Ok(())
+    }
+
+    async fn stop_container(&self, id: &ContainerId, _: Option<i32>, grace: Duration) -> Result<()> {
+        let Ok(c) = self.0.get(id) else { return Ok(()) };
+        self.0.log(format!("TERM {}", c.name));
+        if !self.0.state.lock().stubborn.contains(&c.name) {
+            self.0.finish(id, 143);
+        }
+        if self.0.clock.timeout(grace, self.wait_container(id)).await.is_err() {
+            self.0.log(format!("KILL {}", c.name));
+            self.0.finish(id, 137);
+        }
+        Ok(())
+    }
+
+    async fn kill_container(&self, id: &ContainerId, signal: i32) -> Result<()> {
+        let c = self.0.get(id)?;
+        self.0.log(format!("signal {signal} {}", c.name));
+        if signal == 9 {
+            self.0.finish(id, 137);
+        }
+        Ok(())
+    }
+
+    async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        self.0.state.lock().containers.remove(id);
+        Ok(())
+    }
+
+    async fn containers(&self) -> Vec<ContainerStatus> {
+        self.0.all().1
+    }
+
+    async fn container_status(&self, id: &ContainerId) -> Result<ContainerStatus> {
+        self.0.get(id)
+    }
+
+    async fn wait_container(&self, id: &ContainerId) -> Result<ContainerStatus> {
+        let mut changed = self.0.changed.subscribe();
+        loop {
+            let c = self.0.get(id)?;
+            if c.state == ContainerState::Exited {
+                return Ok(c);
+            }
+            changed.changed().await.map_err(|_| Error::Failed("gone".into()))?;
+        }
+    }
+
+    async fn reopen_log(&self, _: &ContainerId) -> Result<()> {
+        no()
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.0.events.subscribe()
+    }
+
+    async fn exec_sync(&self, _: &ContainerId, command: &[String], _: Option<Duration>) -> Result<ExecOutput> {
+        let command = command.join(" ");
+        self.0.log(format!("exec {command}"));
+        let mut state = self.0.state.lock();
+        let codes = state.execs.entry(command).or_default();
+        let exit_code = if codes.len() > 1 {
+            codes.pop_front().unwrap()
+        } else {
+            codes.front().copied().unwrap_or(0)
+        };
+        Ok(ExecOutput {
+            stdout: b"output".to_vec(),
+            stderr: vec![],
+            exit_code,
+        })
+    }
+
+    async fn exec(&self, _: &ContainerId, _: ExecConfig) -> Result<ExecStreams> {
+        no()
+    }
+
+    async fn attach(&self, _: &ContainerId, _: AttachConfig) -> Result<AttachStreams> {
+        no()
+    }
+
+    async fn container_stats(&self, _: &ContainerId) -> Result<Stats> {
+        no()
+    }
+
+    async fn sandbox_stats(&self, _: &SandboxId) -> Result<Stats> {
+        no()
+    }
+
+    async fn container_disk_usage(&self, _: &ContainerId) -> Result<DiskUsage> {
+        no()
+    }
+
+    async fn update_resources(&self, _: &ContainerId, _: Resources) -> Result<()> {
+        no()
+    }
+
+    async fn update_sandbox_resources(&self, _: &SandboxId, _: Resources) -> Result<()> {
+        no()
+    }
+
+    async fn pull_image(&self, reference: &str, _: Option<Auth>, _: ProgressSink) -> Result<ImageId> {
+        self.0.log(format!("pull {reference}"));
+        let mut state = self.0.state.lock();
+        match state.pulls.pop_front() {
+            Some(false) => Err(Error::Failed("the registry is on fire".into())),
+            _ => {
+                state.images.push(reference.into());
+                Ok(ImageId::new(reference))
+            }
+        }
+    }
+
+    async fn import_archive(&self, _: Archive, _: ProgressSink) -> Result<Vec<String>> {
+        no()
+    }
+
+    async fn images(&self) -> Vec<Arc<ImageInfo>> {
+        vec![]
+    }
+
+    async fn image(&self, reference: &str) -> Option<Arc<ImageInfo>> {
+        let state = self.0.state.lock();
+        let found = state.images.iter().find(|i| *i == reference)?;
+        let info =
+            json!({"id": found, "repo_tags": [found], "repo_digests": [], "size": 7, "config": {}, "layers": []});
+        Some(Arc::new(serde_json::from_value(info).unwrap()))
+    }
+
+    async fn remove_image(&self, _: &str) -> Result<()> {
+        no()
+    }
+
+    fn image_filesystem(&self) -> PathBuf {
+        "/".into()
+    }
+}
+
+pub(crate) struct NoNetwork;
+
+#[async_trait]
+impl PodNetworking for NoNetwork {
+    async fn attach(&self, _: &str, _: &Path) -> std::result::Result<Vec<String>, String> {
+        Ok(vec!["10.0.0.9".into()])
+    }
+
+    async fn detach(&self, _: &str) -> std::result::Result<(), String> {
+        Ok(())
+    }
+}
+
+/// The API: what was written, and what is there to be read.
+#[derive(Default)]
+pub(crate) struct Written {
+    pub(crate) config_maps: Mutex<BTreeMap<String, Arc<ConfigMap>>>,
+    pub(crate) statuses: watch::Sender<Vec<PodStatus>>,
+    pub(crate) removed: watch::Sender<bool>,
+    pub(crate) events: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Objects for Written {
+    async fn config_map(&self, _: &str, name: &str) -> std::result::Result<Option<Arc<ConfigMap>>, ApiError> {
+        Ok(self.config_maps.lock().get(name).cloned())
+    }
+
+    async fn secret(&self, _: &str, _: &str) -> std::result::Result<Option<Arc<Secret>>, ApiError> {
+        Ok(None)
+    }
+
+    async fn token(&self, _: &Pod, _: &str, _: i64) -> std::result::Result<(String, Timestamp), ApiError> {
+        Err(ApiError::Failed("not scripted".into()))
+    }
+
+    fn services(&self, _: &str) -> Vec<Arc<Service>> {
+        vec![]
+    }
+
+    fn follow(&self, _: &Pod, _: Arc<dyn Fn() + Send + Sync>) {}
+
+    fn unfollow(&self, _: &Pod) {}
+
+    async fn write_status(&self, _: &Pod, status: &PodStatus) -> std::result::Result<(), ApiError> {
+        self.statuses.send_modify(|all| all.push(status.clone()));
+        Ok(())
+    }
+
+    async fn remove(&self, _: &Pod) -> std::result::Result<(), ApiError> {
+        self.removed.send_replace(true);
+        Ok(())
+    }
+
+    fn event(&self, _: &Pod, _: Option<String>, kind: EventType, reason: &'static str, message: String) {
+        self.events.lock().push(format!("{kind:?} {reason} {message}"));
+    }
+}

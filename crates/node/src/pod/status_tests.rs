@@ -1,0 +1,232 @@
+//! Tables: what is observed of a pod, and how its status shows it.
+
+use super::*;
+use coracle_runtime::{ImageId, SandboxId};
+use serde_json::json;
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn instance(name: &str, state: State, exit_code: Option<i32>) -> Instance {
+    Instance {
+        id: ContainerId::new(format!("{name}-0")),
+        sandbox: SandboxId::new("sb"),
+        name: name.into(),
+        attempt: 0,
+        state,
+        pid: None,
+        exit_code,
+        signal: None,
+        oom_killed: false,
+        created_at: at("2026-01-01T00:00:00Z"),
+        started_at: Some(at("2026-01-01T00:00:01Z")),
+        finished_at: exit_code.map(|_| at("2026-01-01T00:00:02Z")),
+        image: "i".into(),
+        image_id: ImageId::new("sha256:0"),
+        log_path: None,
+        reason: None,
+        message: None,
+        stop_signal: 15,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        user: 1000,
+        group: 0,
+        supplemental_groups: vec![],
+        mounts: vec![],
+        resources: coracle_runtime::Resources::default(),
+    }
+}
+
+struct World {
+    pod: api::Pod,
+    previous: api::PodStatus,
+    instances: BTreeMap<ContainerId, Instance>,
+    memory: BTreeMap<String, Memory>,
+    stopping: bool,
+    stopped: bool,
+}
+
+impl World {
+    fn new(spec: serde_json::Value, instances: impl IntoIterator<Item = Instance>) -> Self {
+        let pod = json!({"metadata": {"name": "p", "uid": "u", "generation": 3}, "spec": spec});
+        Self {
+            pod: serde_json::from_value(pod).unwrap(),
+            previous: api::PodStatus::default(),
+            instances: instances.into_iter().map(|i| (i.id.clone(), i)).collect(),
+            memory: BTreeMap::new(),
+            stopping: false,
+            stopped: false,
+        }
+    }
+
+    fn started(mut self, name: &str) -> Self {
+        self.memory.entry(name.into()).or_default().started = Some(ContainerId::new(format!("{name}-0")));
+        self
+    }
+
+    fn status(&self) -> api::PodStatus {
+        status(&Facts {
+            pod: &self.pod,
+            previous: &self.previous,
+            now: at("2026-01-01T00:01:00Z"),
+            start_time: at("2026-01-01T00:00:00Z"),
+            sandbox: None,
+            instances: &self.instances,
+            memory: &self.memory,
+            messages: &BTreeMap::new(),
+            images: &BTreeMap::new(),
+            pod_ips: &["10.0.0.1".into()],
+            host_ips: &["192.0.2.1".into()],
+            stopping: self.stopping,
+            stopped: self.stopped,
+            ended: None,
+        })
+    }
+
+    fn phase(&self) -> String {
+        self.status().phase.unwrap()
+    }
+}
+
+fn one(policy: &str) -> serde_json::Value {
+    json!({"restartPolicy": policy, "containers": [{"name": "a"}]})
+}
+
+fn condition(status: &api::PodStatus, kind: &str) -> (String, Option<String>, Option<String>) {
+    let c = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == kind)
+        .unwrap()
+        .clone();
+    (c.status, c.reason, c.message)
+}
+
+#[test]
+fn phases_follow_from_the_containers() {
+    let run = || instance("a", State::Running, None);
+    let end = |code| instance("a", State::Exited, Some(code));
+    assert_eq!(World::new(one("Always"), []).phase(), "Pending");
+    assert_eq!(World::new(one("Always"), [run()]).phase(), "Running");
+    assert_eq!(World::new(one("Always"), [end(1)]).phase(), "Running");
+    assert_eq!(
+        World::new(one("Never"), [end(0)]).phase(),
+        "Running",
+        "not before all is stopped"
+    );
+    for (code, phase) in [(0, "Succeeded"), (1, "Failed")] {
+        let mut world = World::new(one("Never"), [end(code)]);
+        (world.stopping, world.stopped) = (true, true);
+        assert_eq!(world.phase(), phase);
+    }
+    let mut over = World::new(one("Always"), [run()]);
+    over.previous.phase = Some("Failed".into());
+    assert_eq!(over.phase(), "Failed", "an end is final");
+    let init = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
+    assert_eq!(
+        World::new(init.clone(), [instance("i", State::Running, None)]).phase(),
+        "Pending"
+    );
+    assert_eq!(
+        World::new(init, [instance("i", State::Exited, Some(0))]).phase(),
+        "Pending"
+    );
+}
+
+#[test]
+fn conditions_say_what_is_not_ready() {
+    let status = World::new(one("Always"), [instance("a", State::Running, None)]).status();
+    let message = Some("containers with unready status: [a]".to_owned());
+    assert_eq!(
+        condition(&status, "Ready"),
+        ("False".into(), Some("ContainersNotReady".into()), message)
+    );
+    let status = World::new(one("Always"), [instance("a", State::Running, None)])
+        .started("a")
+        .status();
+    assert_eq!(condition(&status, "Ready"), ("True".into(), None, None));
+    assert_eq!(status.conditions.as_ref().unwrap()[0].observed_generation, Some(3));
+    let kinds: Vec<_> = status.conditions.iter().flatten().map(|c| c.type_.as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "PodReadyToStartContainers",
+            "Initialized",
+            "Ready",
+            "ContainersReady",
+            "PodScheduled"
+        ]
+    );
+}
+
+#[test]
+fn readiness_gates_hold_the_pod_and_foreign_conditions_stay() {
+    let mut spec = one("Always");
+    spec["readinessGates"] = json!([{"conditionType": "x/y"}]);
+    let mut world = World::new(spec, [instance("a", State::Running, None)]).started("a");
+    let text = "corresponding condition of pod readiness gate \"x/y\" does not exist.".to_owned();
+    assert_eq!(
+        condition(&world.status(), "Ready"),
+        ("False".into(), Some("ReadinessGatesNotReady".into()), Some(text))
+    );
+    assert_eq!(condition(&world.status(), "ContainersReady").0, "True");
+    world.previous = serde_json::from_value(json!({"conditions": [{"type": "x/y", "status": "True"}]})).unwrap();
+    let status = world.status();
+    assert_eq!(condition(&status, "Ready").0, "True");
+    assert_eq!(condition(&status, "x/y").0, "True");
+}
+
+#[test]
+fn transition_times_move_only_with_the_status() {
+    let mut world = World::new(one("Always"), [instance("a", State::Running, None)]).started("a");
+    world.previous = serde_json::from_value(json!({"conditions": [
+        {"type": "Ready", "status": "True", "lastTransitionTime": "2025-01-01T00:00:00Z"},
+        {"type": "ContainersReady", "status": "False", "lastTransitionTime": "2025-01-01T00:00:00Z"}]}))
+    .unwrap();
+    let status = world.status();
+    let since = |kind: &str| {
+        let found = status.conditions.iter().flatten().find(|c| c.type_ == kind);
+        found.unwrap().last_transition_time.as_ref().unwrap().0
+    };
+    assert_eq!(since("Ready"), at("2025-01-01T00:00:00Z"));
+    assert_eq!(since("ContainersReady"), at("2026-01-01T00:01:00Z"));
+}
+
+#[test]
+fn ends_are_named_as_upstream_names_them() {
+    let mut oom = instance("a", State::Exited, Some(137));
+    oom.oom_killed = true;
+    for (instance, reason) in [
+        (oom, "OOMKilled"),
+        (instance("a", State::Exited, Some(0)), "Completed"),
+        (instance("a", State::Exited, Some(2)), "Error"),
+    ] {
+        let status = World::new(one("Never"), [instance]).status();
+        let ended = status.container_statuses.unwrap()[0]
+            .state
+            .clone()
+            .unwrap()
+            .terminated
+            .unwrap();
+        assert_eq!(ended.reason.as_deref(), Some(reason));
+    }
+}
+
+#[test]
+fn a_running_container_that_the_runtime_lost_ended_in_the_dark() {
+    let mut world = World::new(one("Always"), []);
+    world.previous = serde_json::from_value(
+        json!({"containerStatuses": [{"name": "a", "image": "i", "imageID": "d", "ready": true,
+        "restartCount": 2, "containerID": "coracle://old", "state": {"running": {}}}]}),
+    )
+    .unwrap();
+    let a = world.status().container_statuses.unwrap().remove(0);
+    let last = a.last_state.unwrap().terminated.unwrap();
+    assert_eq!(
+        (last.reason.as_deref(), last.exit_code),
+        (Some("ContainerStatusUnknown"), 137)
+    );
+    assert_eq!(a.restart_count, 2);
+}

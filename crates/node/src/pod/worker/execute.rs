@@ -1,0 +1,446 @@
+//! Carrying out what was planned: each step is a task of its own, and what became of it comes back to the worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_runtime::{ContainerId, ContainerState};
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Container;
+use tokio::sync::watch;
+
+use super::{Done, Stage, Volumes, Worker};
+use crate::objects::EventType;
+use crate::pod::backoff::shown as shown_delay;
+use crate::pod::handler::Target;
+use crate::pod::plan::{Action, Plan, SandboxView};
+use crate::pod::probe::{self, ProbeKind, Verdict};
+use crate::pod::start::{self, Start, StartFailure};
+use crate::pod::status::from_ephemeral;
+use crate::pod::termination::{self, Victim};
+use crate::pod::{downward, security};
+use crate::volume;
+
+/// How long a failed image pull shows as such before it shows as a back-off.
+const SHOW_PULL_ERROR: Duration = Duration::from_secs(2);
+/// Between attempts at what has no back-off of its own.
+const RETRY: SignedDuration = SignedDuration::from_secs(10);
+
+impl Worker {
+    pub(super) fn execute(&mut self, action: Action) {
+        match action {
+            Action::SetUpVolumes => self.set_up_volumes(),
+            Action::CreateSandbox { attempt } => self.create_sandbox(attempt),
+            Action::Start { container, attempt } => self.start(&container, attempt),
+            Action::Kill { id, container, message } => self.kill(id, &container, message),
+            Action::Remove { id } => self.remove_instance(id),
+        }
+    }
+
+    /// The container of the spec by this name, whatever kind it is.
+    pub(super) fn spec_of(&self, name: &str) -> Option<Arc<Container>> {
+        let ephemeral = || {
+            let list = self.pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
+            list.iter().find(|e| e.name == name).map(from_ephemeral)
+        };
+        downward::find(&self.pod, name)
+            .cloned()
+            .or_else(ephemeral)
+            .map(Arc::new)
+    }
+
+    fn set_up_volumes(&mut self) {
+        self.busy.volumes = true;
+        let (cx, pod, tokens) = (self.cx.clone(), self.pod.clone(), self.tokens.clone());
+        self.ops
+            .spawn(async move { Done::Volumes(volumes(&cx, &pod, &tokens).await) });
+    }
+
+    /// Brings volumes up to date when what they show has changed or a token is old.
+    /// Returns when that will be.
+    pub(super) fn refresh(&mut self) -> Option<coracle_clock::Timestamp> {
+        if self.refreshing || !matches!(self.volumes, Volumes::Ready(_)) {
+            return None;
+        }
+        let at = self.tokens.renew_at().max(self.refresh_after);
+        if !self.refresh_volumes && at.is_none_or(|at| at > self.cx.clock.now()) {
+            return at;
+        }
+        self.refresh_after = None;
+        self.refresh_volumes = false;
+        self.refreshing = true;
+        let (cx, pod, tokens) = (self.cx.clone(), self.pod.clone(), self.tokens.clone());
+        self.ops
+            .spawn(async move { Done::Refreshed(volumes(&cx, &pod, &tokens).await.map(drop)) });
+        None
+    }
+
+    fn create_sandbox(&mut self, attempt: u32) {
+        self.busy.sandbox = true;
+        let old = self.sandbox.as_ref().map(|s| s.id.clone());
+        let (cx, pod) = (self.cx.clone(), self.pod.clone());
+        if let (
+            Some(SandboxView {
+                id,
+                ready: true,
+                attempt,
+                ..
+            }),
+            Some(netns),
+        ) = (self.sandbox.clone(), self.netns.take())
+        {
+            // Found running, but nobody had been told its address.
+            let host = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+            self.ops.spawn(async move {
+                let ips = start::networked(&cx, &id, host, &netns).await;
+                Done::Sandbox(ips.map(|pod_ips| start::SandboxUp { id, attempt, pod_ips }))
+            });
+            return;
+        }
+        if old.is_some() {
+            let text = "Pod sandbox changed, it will be killed and re-created.";
+            cx.event(&pod, EventType::Normal, "SandboxChanged", text);
+        }
+        self.ops
+            .spawn(async move { Done::Sandbox(start::sandbox(&cx, &pod, old, attempt).await) });
+    }
+
+    fn start(&mut self, name: &str, attempt: u32) {
+        let (Some(container), Some(sandbox), Volumes::Ready(volumes)) =
+            (self.spec_of(name), &self.sandbox, &self.volumes)
+        else {
+            return;
+        };
+        let now = self.cx.clock.now();
+        let ended = crate::pod::plan::latest(&self.instances, name).filter(|i| i.state == ContainerState::Exited);
+        let since = ended.map(|i| i.finished_at.unwrap_or(i.created_at));
+        let memory = self.memory.entry(name.to_owned()).or_default();
+        if let Some(since) = since {
+            memory.restarts.next(since, now);
+        }
+        memory.retry_at = None;
+        let start = Start {
+            pod: self.pod.clone(),
+            container,
+            attempt,
+            sandbox: sandbox.id.clone(),
+            pod_ips: self.pod_ips.clone(),
+            volumes: volumes.clone(),
+            created: self.created.0.clone(),
+        };
+        self.busy.starting = Some(name.to_owned());
+        let (cx, name) = (self.cx.clone(), name.to_owned());
+        let task = self.ops.spawn(async move {
+            let result = start::container(&cx, start).await;
+            Done::Started { name, result }
+        });
+        self.starting = Some(task);
+    }
+
+    fn kill(&mut self, id: ContainerId, name: &str, message: String) {
+        let Some(container) = self.spec_of(name) else { return };
+        self.busy.killing.insert(id.clone());
+        let grace =
+            self.probe_grace(&container)
+                .or(self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds));
+        let until = self.cx.clock.instant() + Duration::from_secs(grace.unwrap_or(30).max(1).unsigned_abs());
+        let (cx, pod) = (self.cx.clone(), self.pod.clone());
+        let pod_ip = self.pod_ips.first().cloned().unwrap_or_default();
+        self.ops.spawn(async move {
+            let (_keep, deadline) = watch::channel(until);
+            let victim = Victim {
+                id,
+                container,
+                sidecar: None,
+            };
+            termination::kill(&cx, &pod, &victim, &pod_ip, message, deadline, std::future::ready(())).await;
+            Done::Killed(victim.id)
+        });
+    }
+
+    /// A probe may shorten the grace of the container that it condemns.
+    fn probe_grace(&self, container: &Container) -> Option<i64> {
+        let memory = self.memory.get(&container.name)?;
+        let (_, message) = memory.condemned.as_ref()?;
+        let probe = if message.contains("startup") {
+            container.startup_probe.as_ref()
+        } else {
+            container.liveness_probe.as_ref()
+        };
+        probe?.termination_grace_period_seconds
+    }
+
+    pub(super) fn remove_instance(&mut self, id: ContainerId) {
+        self.instances.remove(&id);
+        self.messages.remove(&id);
+        self.images.remove(&id);
+        let cx = self.cx.clone();
+        self.ops.spawn(async move {
+            if let Err(error) = cx.runtime.remove_container(&id).await {
+                tracing::warn!(container = %id, error = error.chain(), "an old container was not removed");
+            }
+            Done::Removed
+        });
+    }
+
+    /// Remembers who waits out a back-off, and tells when it begins.
+    pub(super) fn note_back_offs(&mut self, plan: &Plan) {
+        let mut told = Vec::new();
+        for name in &plan.backing_off {
+            let ended = crate::pod::plan::latest(&self.instances, name);
+            let since = ended.map(|i| i.finished_at.unwrap_or(i.created_at));
+            let pod = security::shown(&self.pod);
+            let memory = self.memory.entry(name.clone()).or_default();
+            let delay = since.and_then(|since| memory.restarts.delay(since)).unwrap_or_default();
+            let message = format!(
+                "back-off {} restarting failed container={name} pod={pod}",
+                shown_delay(delay)
+            );
+            let waiting = ("CrashLoopBackOff".to_owned(), message);
+            if memory.waiting.as_ref() != Some(&waiting) {
+                memory.waiting = Some(waiting);
+                told.push(format!("Back-off restarting failed container {name} in pod {pod}"));
+            }
+        }
+        for message in told {
+            let name = message.split(' ').nth(4).unwrap_or_default().to_owned();
+            self.cx
+                .container_event(&self.pod, &name, EventType::Warning, "BackOff", message);
+        }
+    }
+
+    pub(super) fn absorb(&mut self, done: Done) {
+        let now = self.cx.clock.now();
+        match done {
+            Done::Volumes(result) => {
+                self.busy.volumes = false;
+                self.absorb_volumes(result);
+            }
+            Done::Refreshed(result) => {
+                self.refreshing = false;
+                if let Err(failure) = result {
+                    tracing::warn!(pod = self.key(), %failure, "a running pod's volume was not brought up to date");
+                    self.refresh_after = now.checked_add(RETRY * 3).ok();
+                }
+            }
+            Done::Sandbox(Ok(up)) => {
+                self.busy.sandbox = false;
+                self.memory.remove("");
+                self.pod_ips = up.pod_ips;
+                self.sandbox = Some(SandboxView {
+                    id: up.id,
+                    ready: true,
+                    networked: true,
+                    attempt: up.attempt,
+                });
+            }
+            Done::Sandbox(Err(message)) => {
+                self.busy.sandbox = false;
+                if let Some(sandbox) = &mut self.sandbox {
+                    sandbox.ready = false;
+                }
+                let text = format!("Failed to create pod sandbox: {message}");
+                self.cx
+                    .event(&self.pod, EventType::Warning, "FailedCreatePodSandBox", text);
+                self.memory.entry(String::new()).or_default().retry_at = now.checked_add(RETRY).ok();
+            }
+            Done::Started { name, result } => {
+                self.busy.starting = None;
+                self.starting = None;
+                match result {
+                    Ok(id) => {
+                        let probed = self.spec_of(&name).is_some_and(|c| c.startup_probe.is_some());
+                        let memory = self.memory.entry(name).or_default();
+                        memory.waiting = None;
+                        if !probed {
+                            memory.started = Some(id.clone());
+                        }
+                        self.inbox.touched(id);
+                    }
+                    Err(failure) => self.start_failed(name, failure),
+                }
+            }
+            Done::PullBackOff { name } => self.show_pull_back_off(&name),
+            Done::Killed(id) => {
+                self.busy.killing.remove(&id);
+                self.inbox.touched(id);
+            }
+            Done::Removed => {}
+            Done::Ended(result) => self.absorb_end(result),
+            Done::StatusWritten { status, result } => self.absorb_write(*status, result),
+            Done::Cleaned(result) => self.absorb_cleaning(result),
+            Done::Forgotten(result) => self.absorb_forgetting(result),
+        }
+    }
+
+    fn absorb_volumes(
+        &mut self,
+        result: Result<std::collections::BTreeMap<String, std::path::PathBuf>, volume::Failure>,
+    ) {
+        match result {
+            Ok(paths) => self.volumes = Volumes::Ready(paths),
+            Err(failure) => {
+                let Volumes::Pending {
+                    retry_at,
+                    failures,
+                    told,
+                } = &mut self.volumes
+                else {
+                    return;
+                };
+                // 500 ms doubling to about two minutes, as upstream's mounts.
+                let delay = SignedDuration::from_millis(500 << (*failures).min(8));
+                *failures += 1;
+                *retry_at = self.cx.clock.now().checked_add(delay).ok();
+                let message = failure.to_string();
+                if told.as_ref() != Some(&message) || failures.is_power_of_two() {
+                    self.cx
+                        .event(&self.pod, EventType::Warning, "FailedMount", message.clone());
+                    *told = Some(message);
+                }
+            }
+        }
+    }
+
+    fn start_failed(&mut self, name: String, failure: StartFailure) {
+        let now = self.cx.clock.now();
+        let in_runtime = matches!(failure.reason, "RunContainerError" | "PostStartHookError");
+        let memory = self.memory.entry(name.clone()).or_default();
+        memory.waiting = Some((failure.reason.to_owned(), failure.message));
+        if failure.image && failure.reason == "ErrImagePull" {
+            memory.pulls.next(now, now);
+            memory.retry_at = memory.pulls.ready_at(now);
+            let clock = self.cx.clock;
+            self.ops.spawn(async move {
+                clock.sleep(SHOW_PULL_ERROR).await;
+                Done::PullBackOff { name }
+            });
+        } else if !in_runtime {
+            memory.retry_at = now.checked_add(RETRY).ok();
+        }
+        // What failed after it was made has ended in the runtime, and backs off as every end does.
+        self.inbox.recheck();
+    }
+
+    fn show_pull_back_off(&mut self, name: &str) {
+        let image = self.spec_of(name).and_then(|c| c.image.clone()).unwrap_or_default();
+        let Some(memory) = self.memory.get_mut(name) else {
+            return;
+        };
+        let Some((reason, message)) = memory.waiting.clone().filter(|(reason, _)| reason == "ErrImagePull") else {
+            return;
+        };
+        memory.waiting = Some((
+            "ImagePullBackOff".into(),
+            format!("Back-off pulling image {image:?}: {reason}: {message}"),
+        ));
+        let event = |kind, reason, text| self.cx.container_event(&self.pod, name, kind, reason, text);
+        event(
+            EventType::Normal,
+            "BackOff",
+            format!("Back-off pulling image {image:?}"),
+        );
+        event(EventType::Warning, "Failed", "Error: ImagePullBackOff".to_owned());
+    }
+
+    /// Starts the probes that should run and do not.
+    pub(super) fn probe(&mut self) {
+        let mut wanted = Vec::new();
+        for instance in self.instances.values().filter(|i| i.state == ContainerState::Running) {
+            let starting = self.busy.starting.as_deref() == Some(&instance.name);
+            let Some(container) = self.spec_of(&instance.name).filter(|_| !starting) else {
+                continue;
+            };
+            let memory = self.memory.get(&instance.name);
+            let started = memory.and_then(|m| m.started.as_ref()) == Some(&instance.id);
+            let condemned = memory
+                .and_then(|m| m.condemned.as_ref())
+                .is_some_and(|(id, _)| *id == instance.id);
+            for (kind, probe, due) in [
+                (ProbeKind::Startup, &container.startup_probe, !started && !condemned),
+                (ProbeKind::Readiness, &container.readiness_probe, started),
+                (ProbeKind::Liveness, &container.liveness_probe, started && !condemned),
+            ] {
+                let key = (instance.id.clone(), kind);
+                if let Some(probe) = probe.as_ref().filter(|_| due && !self.probes.contains_key(&key)) {
+                    let since = instance.started_at.unwrap_or(instance.created_at);
+                    wanted.push((key, container.clone(), probe.clone(), since));
+                }
+            }
+        }
+        for ((id, kind), container, probe, since) in wanted {
+            let target = Target {
+                runtime: self.cx.runtime.clone(),
+                clock: self.cx.clock,
+                id: id.clone(),
+                container,
+                pod_ip: self.pod_ips.first().cloned().unwrap_or_default(),
+            };
+            let run = probe::run(
+                self.cx.clone(),
+                self.pod.clone(),
+                target,
+                kind,
+                probe,
+                since,
+                self.verdicts.0.clone(),
+            );
+            let task = self.prober.spawn(run);
+            self.probes.insert((id, kind), task);
+        }
+    }
+
+    /// Acts on a probe's verdict.
+    pub(super) fn judge(&mut self, verdict: Verdict) {
+        let Verdict {
+            container,
+            id,
+            kind,
+            healthy,
+        } = verdict;
+        let memory = self.memory.entry(container.clone()).or_default();
+        match (kind, healthy) {
+            (ProbeKind::Startup, true) => memory.started = Some(id),
+            (ProbeKind::Readiness, true) => memory.ready = Some(id),
+            (ProbeKind::Readiness, false) => memory.ready = None,
+            (ProbeKind::Liveness, true) => {}
+            (ProbeKind::Startup | ProbeKind::Liveness, false) => {
+                let word = kind.name().to_lowercase();
+                memory.condemned = Some((
+                    id,
+                    format!("Container {container} failed {word} probe, will be restarted"),
+                ));
+            }
+        }
+    }
+
+    pub(super) fn stop_probes(&mut self, all: bool) {
+        for (_, probe) in self
+            .probes
+            .extract_if(.., |(_, kind), _| all || *kind != ProbeKind::Readiness)
+        {
+            probe.abort();
+        }
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        !matches!(self.stage, Stage::Live)
+    }
+}
+
+async fn volumes(
+    cx: &crate::pod::context::Context,
+    pod: &k8s_openapi::api::core::v1::Pod,
+    tokens: &volume::Tokens,
+) -> Result<std::collections::BTreeMap<String, std::path::PathBuf>, volume::Failure> {
+    let node = cx.node();
+    let dir = cx.pod_dir(pod.metadata.uid.as_deref().unwrap_or_default());
+    let setup = volume::Setup {
+        pod,
+        pod_dir: &dir,
+        objects: cx.objects.as_ref(),
+        node: &node,
+        now: cx.clock.now(),
+        tokens,
+    };
+    volume::set_up(&setup).await
+}

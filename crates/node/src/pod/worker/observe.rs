@@ -1,0 +1,188 @@
+//! What the worker sees: the pod as the API has it, its sandbox and containers as the runtime has them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use coracle_runtime::{ContainerId, ContainerState, ContainerStatus, SandboxState};
+
+use super::{Leftovers, Worker};
+use crate::pod::plan::SandboxView;
+use crate::pod::start::{IMAGE_ANNOTATION, IMAGE_ID_ANNOTATION, MESSAGE_ANNOTATION, MESSAGE_POLICY_ANNOTATION};
+
+/// As much as a termination message may hold, and how many lines of a log stand in for one.
+const MOST_MESSAGE: usize = 4096;
+const MOST_LOG: usize = 2048;
+const MOST_LOG_LINES: usize = 80;
+
+impl Worker {
+    /// Takes over what runs already, without touching it.
+    pub(super) fn adopt(&mut self, leftovers: Leftovers) {
+        let newest = leftovers.sandboxes.iter().max_by_key(|s| s.config.attempt);
+        if let Some(newest) = newest {
+            self.sandbox = Some(SandboxView {
+                id: newest.id.clone(),
+                ready: newest.state == SandboxState::Ready,
+                networked: newest.state == SandboxState::Ready && !self.pod_ips.is_empty(),
+                attempt: newest.config.attempt,
+            });
+            self.netns = newest.netns.clone();
+        }
+        for instance in leftovers.containers {
+            // It ran before, so it had started; its probes say at once if it has not.
+            if instance.state == ContainerState::Running {
+                let spec = crate::pod::downward::find(&self.pod, &instance.name);
+                let memory = self.memory.entry(instance.name.clone()).or_default();
+                let before = self.pod.status.as_ref();
+                let lists = before.map(|s| {
+                    s.container_statuses
+                        .iter()
+                        .flatten()
+                        .chain(s.init_container_statuses.iter().flatten())
+                });
+                let was = lists.into_iter().flatten().find(|c| c.name == instance.name);
+                let same =
+                    was.is_some_and(|w| w.container_id.as_deref() == Some(&super::super::container_id(&instance.id)));
+                if same && was.is_some_and(|w| w.started == Some(true))
+                    || spec.is_some_and(|s| s.startup_probe.is_none())
+                {
+                    memory.started = Some(instance.id.clone());
+                }
+                if same && was.is_some_and(|w| w.ready) {
+                    memory.ready = Some(instance.id.clone());
+                }
+            }
+            self.take(instance);
+        }
+        let status = self.pod.status.iter();
+        let known = status.flat_map(|s| {
+            s.container_statuses
+                .iter()
+                .flatten()
+                .chain(s.init_container_statuses.iter().flatten())
+        });
+        for before in known.filter(|c| c.container_id.is_some()) {
+            if self.instances.values().any(|i| i.name == before.name) {
+                continue;
+            }
+            self.lost
+                .insert(before.name.clone(), before.restart_count.unsigned_abs());
+        }
+    }
+
+    /// Empties the inbox and asks the runtime about what was touched.
+    pub(super) async fn observe(&mut self) {
+        let slot = std::mem::take(&mut *self.inbox.slot.lock());
+        if let Some(pod) = slot.pod {
+            self.update(pod);
+        }
+        self.gone |= slot.gone;
+        self.refresh_volumes |= slot.objects;
+        if slot.objects {
+            // Something that was missing may be there now.
+            for memory in self
+                .memory
+                .values_mut()
+                .filter(|m| m.waiting.as_ref().is_some_and(|w| w.0 == "CreateContainerConfigError"))
+            {
+                memory.retry_at = None;
+            }
+            if let super::Volumes::Pending { retry_at, .. } = &mut self.volumes {
+                *retry_at = None;
+            }
+        }
+        if slot.recheck {
+            self.recheck().await;
+        }
+        for id in slot.touched {
+            self.look_at(id).await;
+        }
+    }
+
+    fn update(&mut self, pod: Arc<k8s_openapi::api::core::v1::Pod>) {
+        let shown = |p: &k8s_openapi::api::core::v1::Pod| (p.metadata.labels.clone(), p.metadata.annotations.clone());
+        if crate::volume::shows_metadata(&pod) && shown(&pod) != shown(&self.pod) {
+            self.refresh_volumes = true;
+        }
+        self.pod = pod;
+    }
+
+    async fn look_at(&mut self, id: ContainerId) {
+        if self
+            .instances
+            .get(&id)
+            .is_some_and(|i| i.state == ContainerState::Exited)
+        {
+            return;
+        }
+        match self.cx.runtime.container_status(&id).await {
+            Ok(instance) => self.take(instance),
+            Err(coracle_runtime::Error::NoSuchContainer(_)) => {
+                self.instances.remove(&id);
+            }
+            Err(error) => {
+                tracing::warn!(container = %id, error = error.chain(), "the runtime does not tell a container's state")
+            }
+        }
+    }
+
+    /// Asks for everything of the pod that is not over.
+    async fn recheck(&mut self) {
+        let uid = self.uid().to_owned();
+        if let Some(sandbox) = &mut self.sandbox {
+            let all = self.cx.runtime.sandboxes().await;
+            let ready = all.iter().any(|s| s.id == sandbox.id && s.state == SandboxState::Ready);
+            if sandbox.ready && !ready {
+                if matches!(self.stage, super::Stage::Live) {
+                    tracing::warn!(pod = uid, sandbox = %sandbox.id, "the pod's sandbox has died");
+                }
+                sandbox.ready = false;
+            }
+        }
+        let open: Vec<ContainerId> = self
+            .instances
+            .values()
+            .filter(|i| i.state != ContainerState::Exited)
+            .map(|i| i.id.clone())
+            .collect();
+        for id in open {
+            self.look_at(id).await;
+        }
+    }
+
+    fn take(&mut self, instance: ContainerStatus) {
+        let id = instance.id.clone();
+        if instance.state == ContainerState::Exited {
+            if !self.messages.contains_key(&id) {
+                self.messages.insert(id.clone(), termination_message(&instance));
+            }
+            for (_, probe) in self.probes.extract_if(.., |(of, _), _| *of == id) {
+                probe.abort();
+            }
+        }
+        if !self.images.contains_key(&id) {
+            let noted = |key: &str| instance.annotations.get(key).cloned();
+            let name = noted(IMAGE_ANNOTATION).unwrap_or_else(|| instance.image.clone());
+            let image_id = noted(IMAGE_ID_ANNOTATION).unwrap_or_else(|| instance.image_id.as_str().to_owned());
+            self.images.insert(id.clone(), (name, image_id));
+        }
+        self.lost.remove(&instance.name);
+        self.instances.insert(id, instance);
+    }
+}
+
+/// What the container left as its last words.
+fn termination_message(instance: &ContainerStatus) -> String {
+    let path = instance.annotations.get(MESSAGE_ANNOTATION).map(Path::new);
+    let bytes = path.and_then(|p| std::fs::read(p).ok()).unwrap_or_default();
+    if !bytes.is_empty() {
+        return String::from_utf8_lossy(&bytes[..bytes.len().min(MOST_MESSAGE)]).into_owned();
+    }
+    let by_log = instance
+        .annotations
+        .get(MESSAGE_POLICY_ANNOTATION)
+        .is_some_and(|p| p == "FallbackToLogsOnError");
+    match &instance.log_path {
+        Some(log) if by_log && instance.exit_code != Some(0) => crate::logs::tail(log, MOST_LOG_LINES, MOST_LOG),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,187 @@
+//! Which pods this node has: one worker for each, fed from the informer of the node's pods and from the runtime's events.
+//! What the runtime has and the API does not is removed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_informer::{CancellationToken, Change, SharedInformer};
+use coracle_runtime::{Event, EventKind};
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::pod::context::Context;
+use crate::pod::start::uid_of;
+use crate::pod::worker::{Inbox, Leftovers, Worker, clean};
+
+/// After a worker's panic, before it is started again.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// The workers of a node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Pods {
+    cx: Arc<Context>,
+    workers: Arc<Mutex<HashMap<String, Handle>>>,
+    leftovers: Arc<Mutex<HashMap<String, Leftovers>>>,
+    /// Ends the workers where they are; pods run on.
+    shutdown: CancellationToken,
+}
+
+struct Handle {
+    inbox: Arc<Inbox>,
+    pod: Arc<Pod>,
+}
+
+impl Pods {
+    /// Reads what runs already.
+    pub(crate) async fn new(cx: Arc<Context>, shutdown: CancellationToken) -> Self {
+        let leftovers = leftovers(&cx).await;
+        Self {
+            cx,
+            workers: Arc::default(),
+            leftovers: Arc::new(Mutex::new(leftovers)),
+            shutdown,
+        }
+    }
+
+    /// Takes up every pod that the informer knows and will know, then removes what belongs to none.
+    pub(crate) async fn follow(&self, informer: &SharedInformer<Pod>) {
+        let events = self.cx.runtime.events();
+        self.spawn(self.clone().listen(events));
+        let pods = self.clone();
+        informer.add_handler(move |change| match change {
+            Change::Deleted { object, .. } => pods.gone(object),
+            other => pods.take(other.object().clone()),
+        });
+        informer.synced().await;
+        self.remove_orphans();
+    }
+
+    fn take(&self, pod: Arc<Pod>) {
+        let Some(uid) = pod.metadata.uid.clone() else { return };
+        let mut workers = self.workers.lock();
+        if let Some(handle) = workers.get_mut(&uid) {
+            handle.pod = pod.clone();
+            handle.inbox.pod(pod);
+            return;
+        }
+        let inbox: Arc<Inbox> = Arc::default();
+        let wake = inbox.clone();
+        self.cx.objects.follow(&pod, Arc::new(move || wake.objects()));
+        let handle = Handle {
+            inbox: inbox.clone(),
+            pod,
+        };
+        workers.insert(uid.clone(), handle);
+        let leftovers = self.leftovers.lock().remove(&uid).unwrap_or_default();
+        self.spawn(self.clone().supervise(uid, inbox, leftovers));
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(task));
+    }
+
+    fn gone(&self, pod: &Pod) {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        if let Some(handle) = self.workers.lock().get(uid) {
+            handle.inbox.gone();
+        }
+    }
+
+    async fn supervise(self, uid: String, inbox: Arc<Inbox>, mut found: Leftovers) {
+        loop {
+            let Some(pod) = self.workers.lock().get(&uid).map(|h| h.pod.clone()) else {
+                return;
+            };
+            let worker = Worker::new(self.cx.clone(), inbox.clone(), pod, found);
+            // A panic ends the worker alone; the end of this task ends the worker too.
+            match AbortOnDropHandle::new(tokio::spawn(worker.run())).await {
+                Ok(()) => break,
+                Err(error) if error.is_cancelled() => return,
+                Err(error) => {
+                    tracing::error!(uid, %error, "a pod's worker panicked; it starts again");
+                    self.cx.clock.sleep(AFTER_PANIC).await;
+                    found = leftovers(&self.cx).await.remove(&uid).unwrap_or_default();
+                }
+            }
+        }
+        let handle = self.workers.lock().remove(&uid);
+        if let Some(handle) = handle {
+            self.cx.objects.unfollow(&handle.pod);
+        }
+    }
+
+    async fn listen(self, mut events: tokio::sync::broadcast::Receiver<Event>) {
+        loop {
+            match events.recv().await {
+                Ok(event) => self.tell(&event),
+                Err(RecvError::Lagged(lost)) => {
+                    tracing::info!(lost, "events of the runtime were lost; every pod is looked at");
+                    self.workers.lock().values().for_each(|h| h.inbox.recheck());
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn tell(&self, event: &Event) {
+        let workers = self.workers.lock();
+        let Some(handle) = workers.get(uid_of(&event.sandbox)) else {
+            return;
+        };
+        match (event.kind, &event.container) {
+            (EventKind::SandboxStopped, _) => handle.inbox.recheck(),
+            (EventKind::Started | EventKind::Exited, Some(container)) => handle.inbox.touched(container.clone()),
+            _ => {}
+        }
+    }
+
+    /// Pods that were deleted while nobody looked.
+    fn remove_orphans(&self) {
+        let orphans: Vec<_> = self.leftovers.lock().drain().collect();
+        let mut uids: Vec<String> = orphans.into_iter().map(|(uid, _)| uid).collect();
+        let dirs = std::fs::read_dir(self.cx.data_dir.join("pods"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        uids.extend(dirs.filter_map(|d| d.file_name().into_string().ok()));
+        uids.sort();
+        uids.dedup();
+        let known = self.workers.lock();
+        for uid in uids.into_iter().filter(|uid| !known.contains_key(uid)) {
+            tracing::info!(uid, "removing what a deleted pod left");
+            let cx = self.cx.clone();
+            self.spawn(async move {
+                if let Err(error) = clean(&cx, &uid, None).await {
+                    tracing::warn!(uid, error, "what a deleted pod left was not removed");
+                }
+            });
+        }
+    }
+
+    /// How many pods have a worker.
+    pub(crate) fn len(&self) -> usize {
+        self.workers.lock().len()
+    }
+}
+
+async fn leftovers(cx: &Context) -> HashMap<String, Leftovers> {
+    let mut found: HashMap<String, Leftovers> = HashMap::new();
+    for sandbox in cx.runtime.sandboxes().await {
+        found
+            .entry(uid_of(&sandbox.id).to_owned())
+            .or_default()
+            .sandboxes
+            .push(sandbox);
+    }
+    for container in cx.runtime.containers().await {
+        found
+            .entry(uid_of(&container.sandbox).to_owned())
+            .or_default()
+            .containers
+            .push(container);
+    }
+    found
+}

@@ -1,0 +1,97 @@
+//! `projected`: config maps, secrets, pod fields and service account tokens in one directory.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection};
+
+use super::payload::Payload;
+use super::{Setup, Token, Volume, config_map, downward_api, secret};
+
+#[async_trait]
+impl Volume for ProjectedVolumeSource {
+    async fn set_up(&self, name: &str, setup: &Setup<'_>) -> Result<PathBuf, String> {
+        let mut payload = Payload::default();
+        for source in self.sources.iter().flatten() {
+            collect(&mut payload, source, self.default_mode, setup).await?;
+        }
+        payload.publish(&setup.dir("projected", name), true, setup)
+    }
+}
+
+async fn collect(
+    payload: &mut Payload,
+    source: &VolumeProjection,
+    mode: Option<i32>,
+    setup: &Setup<'_>,
+) -> Result<(), String> {
+    if let Some(map) = &source.config_map {
+        let items = map.items.as_deref().unwrap_or_default();
+        return config_map::collect(payload, &map.name, items, mode, map.optional == Some(true), setup).await;
+    }
+    if let Some(projection) = &source.secret {
+        let items = projection.items.as_deref().unwrap_or_default();
+        return secret::collect(
+            payload,
+            &projection.name,
+            items,
+            mode,
+            projection.optional == Some(true),
+            setup,
+        )
+        .await;
+    }
+    if let Some(fields) = &source.downward_api {
+        return downward_api::collect(payload, fields.items.as_deref().unwrap_or_default(), mode, setup);
+    }
+    if let Some(token) = &source.service_account_token {
+        return service_account_token(payload, token, mode, setup).await;
+    }
+    Err("this node cannot project clusterTrustBundle or podCertificate sources".into())
+}
+
+async fn service_account_token(
+    payload: &mut Payload,
+    wanted: &ServiceAccountTokenProjection,
+    mode: Option<i32>,
+    setup: &Setup<'_>,
+) -> Result<(), String> {
+    let audience = wanted.audience.clone().unwrap_or_default();
+    let seconds = wanted.expiration_seconds.unwrap_or(3600);
+    let key = format!("{audience}/{seconds}");
+    let held = setup
+        .tokens
+        .held
+        .lock()
+        .get(&key)
+        .filter(|t| setup.now < t.renew_at)
+        .cloned();
+    let token = match held {
+        Some(token) => token,
+        None => {
+            let (text, expires) = setup
+                .objects
+                .token(setup.pod, &audience, seconds)
+                .await
+                .map_err(|e| format!("failed to fetch token: {e}"))?;
+            // Renewed when four fifths of its life are over, at the latest after a day.
+            let life = expires.duration_since(setup.now).as_secs().clamp(1, 24 * 3600 * 5 / 4);
+            let renew_at = setup.now + jiff::SignedDuration::from_secs(life * 4 / 5);
+            let token = Token { text, renew_at };
+            setup.tokens.held.lock().insert(key, token.clone());
+            token
+        }
+    };
+    // Only the one user of the pod may read it, where there is one user.
+    let owner = setup.fs_user();
+    let mode = if owner.is_some() || setup.fs_group().is_some() {
+        Some(0o600)
+    } else {
+        mode
+    };
+    payload.insert(&wanted.path, token.text.into_bytes(), mode, None)?;
+    if let Some(file) = payload.files.get_mut(&wanted.path) {
+        file.owner = owner;
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! `subPath`: a part of a volume, pinned by a bind mount of an open descriptor, so that a link placed by a container
+//! cannot lead out of the volume between the check and the mount.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::libc::{O_CLOEXEC, O_PATH};
+
+use super::{io, mounts};
+
+/// Where the part of the volume is mounted: below the pod's directory, by container and mount.
+pub(crate) fn pin(
+    pod_dir: &Path,
+    container: &str,
+    index: usize,
+    volume: &Path,
+    sub_path: &str,
+) -> Result<PathBuf, String> {
+    let relative = Path::new(sub_path);
+    if relative
+        .components()
+        .any(|c| !matches!(c, Component::Normal(_) | Component::CurDir))
+    {
+        return Err(format!("subPath {sub_path:?} must stay within the volume"));
+    }
+    let root = volume.canonicalize().map_err(io("resolve", volume))?;
+    let wanted = root.join(relative);
+    let inside = |path: &Path| {
+        if path.starts_with(&root) {
+            Ok(())
+        } else {
+            Err(format!("subPath {sub_path:?} leads out of the volume"))
+        }
+    };
+    // Make what is missing, from the deepest part that exists and is inside.
+    let existing = wanted.ancestors().find(|a| a.exists()).unwrap_or(&root);
+    inside(&existing.canonicalize().map_err(io("resolve", existing))?)?;
+    if !wanted.exists() {
+        fs::create_dir_all(&wanted).map_err(io("create", &wanted))?;
+    }
+    let resolved = wanted.canonicalize().map_err(io("resolve", &wanted))?;
+    inside(&resolved)?;
+    let open: File = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_PATH | O_CLOEXEC)
+        .open(&resolved)
+        .map_err(io("open", &resolved))?;
+    let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+    // What was opened is what counts, whatever the path leads to by now.
+    inside(&fs::read_link(&by_descriptor).map_err(io("read", &by_descriptor))?)?;
+    let target = pod_dir.join("volume-subpaths").join(container).join(index.to_string());
+    let is_dir = open.metadata().map_err(io("stat", &resolved))?.is_dir();
+    if is_dir {
+        fs::create_dir_all(&target).map_err(io("create", &target))?;
+    } else {
+        fs::create_dir_all(target.parent().unwrap_or(pod_dir)).map_err(io("create", &target))?;
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&target)
+            .map_err(io("create", &target))?;
+    }
+    mounts::bind(&by_descriptor, &target).map_err(io("mount", &target))?;
+    Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sub_path_is_pinned_and_links_cannot_lead_out() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let (pod, volume) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(volume.path().join("d")).unwrap();
+        fs::write(volume.path().join("d/f"), "in").unwrap();
+        std::os::unix::fs::symlink("/etc", volume.path().join("out")).unwrap();
+        std::os::unix::fs::symlink("d", volume.path().join("in")).unwrap();
+        let pin = |index, sub: &str| pin(pod.path(), "c", index, volume.path(), sub);
+        let dir = pin(0, "in").unwrap();
+        assert_eq!(fs::read_to_string(dir.join("f")).unwrap(), "in");
+        let file = pin(1, "d/f").unwrap();
+        assert_eq!(fs::read_to_string(file).unwrap(), "in");
+        assert!(pin(2, "new/deep").unwrap().is_dir());
+        for bad in ["out", "out/passwd", "../x", "/etc", "out/new"] {
+            assert!(pin(3, bad).is_err(), "{bad}");
+        }
+        mounts::remove_tree(pod.path()).unwrap();
+        assert!(volume.path().join("d/f").exists());
+    }
+}

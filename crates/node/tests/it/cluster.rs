@@ -1,0 +1,372 @@
+//! A cluster with one real node, in a directory of its own; nothing of it is left on the machine.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_client::{Client, DeleteOptions, ListOptions, WatchEvent};
+use coracle_informer::CancellationToken;
+use coracle_network::{NetworkOptions, PodNetwork, free_cidr};
+use coracle_node::{Agent, AgentOptions, Serving};
+use coracle_runtime::{Archive, Engine, EngineConfig, PodRuntime};
+use coracle_server::{Identity, PkiDir};
+use coracle_testkit::{Options, TestCluster};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, ServiceAccount};
+use serde_json::{Value, json};
+
+pub const IMAGE: &str = "busybox:test";
+const LIMIT: Duration = Duration::from_secs(30);
+
+pub struct Node {
+    pub cluster: TestCluster,
+    pub client: Client,
+    pub engine: Arc<Engine>,
+    pub network: Arc<PodNetwork>,
+    pub agent: Agent,
+    stop: CancellationToken,
+    id: String,
+    dir: tempfile::TempDir,
+}
+
+impl Node {
+    pub async fn start() -> Self {
+        // Nothing but the server: pods are bound to the node by their specs.
+        let options = Options {
+            controllers: false,
+            scheduler: false,
+            ..Options::default()
+        };
+        let cluster = TestCluster::with(options).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Arc::new(
+            Engine::open(EngineConfig::new(dir.path().join("runtime")))
+                .await
+                .unwrap(),
+        );
+        let archive = dir.path().join("busybox.tar");
+        std::fs::write(&archive, busybox()).unwrap();
+        engine.import_archive(Archive::Path(archive), None).await.unwrap();
+        let id = dir.path().to_string_lossy().into_owned();
+        let cidr = free_cidr(&id, "10.205.0.0/24".parse().unwrap(), &[]).await.unwrap();
+        let options = NetworkOptions {
+            cluster_id: id.clone(),
+            pod_cidr: cidr,
+            cluster_cidr: cidr,
+            data_dir: dir.path().to_owned(),
+        };
+        let network = Arc::new(PodNetwork::open(options).await.unwrap());
+        let stop = CancellationToken::new();
+        let agent = agent(
+            &cluster,
+            dir.path().join("node"),
+            &id,
+            engine.clone(),
+            network.clone(),
+            &stop,
+        )
+        .await;
+        let client = cluster.client.clone();
+        furnish(&client).await;
+        Self {
+            cluster,
+            client,
+            engine,
+            network,
+            agent,
+            stop,
+            id,
+            dir,
+        }
+    }
+
+    /// Ends the agent without a word and starts another in its place.
+    pub async fn replace_agent(&mut self) {
+        self.stop.cancel();
+        self.stop = CancellationToken::new();
+        let dir = self.dir.path().join("node");
+        self.agent = agent(
+            &self.cluster,
+            dir,
+            &self.id,
+            self.engine.clone(),
+            self.network.clone(),
+            &self.stop,
+        )
+        .await;
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("node")
+    }
+
+    pub fn pki(&self) -> PkiDir {
+        PkiDir::new(self.cluster.kubeconfig().with_file_name("pki"), self.cluster.clock)
+    }
+
+    /// A pod bound to the node.
+    pub async fn run(&self, name: &str, spec: Value) -> Arc<Pod> {
+        let mut merged = json!({"nodeName": self.agent.node_name(), "terminationGracePeriodSeconds": 1});
+        merged
+            .as_object_mut()
+            .unwrap()
+            .extend(spec.as_object().unwrap().clone());
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": merged});
+        self.client
+            .namespaced::<Pod>("default")
+            .create(&serde_json::from_value(pod).unwrap())
+            .await
+            .unwrap()
+    }
+
+    /// Waits until the pod is as wanted.
+    pub async fn until(&self, name: &str, wanted: impl Fn(&Pod) -> bool) -> Arc<Pod> {
+        let options = ListOptions {
+            field_selector: format!("metadata.name={name}"),
+            ..ListOptions::default()
+        };
+        let api = self.client.namespaced::<Pod>("default");
+        let mut last = None;
+        let find = async {
+            let mut events = api.watch(&options).await.unwrap();
+            while let Some(event) = events.next().await {
+                if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event.unwrap() {
+                    if wanted(&pod) {
+                        return pod;
+                    }
+                    last = Some(pod);
+                }
+            }
+            panic!("the watch ended");
+        };
+        match tokio::time::timeout(LIMIT, find).await {
+            Ok(pod) => pod,
+            Err(_) => panic!("{name} is never so: {:#?}", last.and_then(|p| p.status.clone())),
+        }
+    }
+
+    pub async fn ready(&self, name: &str) -> Arc<Pod> {
+        self.until(name, is_ready).await
+    }
+
+    /// Deletes the pod and waits until the API has it no more.
+    pub async fn delete(&self, name: &str) {
+        let api = self.client.namespaced::<Pod>("default");
+        let options = ListOptions {
+            field_selector: format!("metadata.name={name}"),
+            ..ListOptions::default()
+        };
+        let mut events = api.watch(&options).await.unwrap();
+        api.delete(name, &DeleteOptions::default()).await.unwrap();
+        let gone = async {
+            while let Some(event) = events.next().await {
+                if matches!(event.unwrap(), WatchEvent::Deleted(_)) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, gone)
+            .await
+            .expect("the pod is never removed");
+    }
+
+    /// Waits until the runtime has nothing any more: a pod that had ended is cleaned up after its object is gone.
+    pub async fn emptied(&self) {
+        let mut events = self.engine.events();
+        let empty = async {
+            while !(self.engine.sandboxes().await.is_empty() && self.engine.containers().await.is_empty()) {
+                events.recv().await.unwrap();
+            }
+        };
+        tokio::time::timeout(LIMIT, empty)
+            .await
+            .expect("sandboxes or containers are left");
+    }
+
+    /// Waits for an event of this reason.
+    pub async fn event(&self, reason: &str) {
+        let mut events = self
+            .client
+            .namespaced::<Event>("default")
+            .watch(&ListOptions::default())
+            .await
+            .unwrap();
+        let find = async {
+            while let Some(event) = events.next().await {
+                if let WatchEvent::Added(event) = event.unwrap()
+                    && event.reason.as_deref() == Some(reason)
+                {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, find)
+            .await
+            .unwrap_or_else(|_| panic!("no event {reason}"));
+    }
+
+    /// Takes everything down and looks that nothing is left.
+    pub async fn end(self) {
+        self.stop.cancel();
+        for sandbox in self.engine.sandboxes().await {
+            self.engine.remove_sandbox(&sandbox.id).await.unwrap();
+        }
+        PodNetwork::teardown(&self.id, self.dir.path()).await.unwrap();
+        self.cluster.stop().await;
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(
+            !mounts.contains(self.dir.path().to_str().unwrap()),
+            "mounts are left: {mounts}"
+        );
+    }
+}
+
+/// What every namespace has: the default service account and the authority's certificate.
+async fn furnish(client: &Client) {
+    let account = json!({"metadata": {"name": "default", "namespace": "default"}});
+    client
+        .namespaced::<ServiceAccount>("default")
+        .create(&serde_json::from_value(account).unwrap())
+        .await
+        .unwrap();
+    let ca =
+        json!({"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": "certificate"}});
+    client
+        .namespaced::<ConfigMap>("default")
+        .create(&serde_json::from_value(ca).unwrap())
+        .await
+        .unwrap();
+}
+
+async fn agent(
+    cluster: &TestCluster,
+    data_dir: PathBuf,
+    id: &str,
+    engine: Arc<Engine>,
+    network: Arc<PodNetwork>,
+    stop: &CancellationToken,
+) -> Agent {
+    let pki = PkiDir::new(cluster.kubeconfig().with_file_name("pki"), cluster.clock);
+    let serving = pki
+        .serving("kubelet", "system:node:n1", &["n1".into()], &[[127, 0, 0, 1].into()])
+        .unwrap();
+    let options = AgentOptions {
+        client: cluster.client_as("system:node:n1", &["system:nodes", "system:masters"]),
+        runtime: engine,
+        network: network.clone(),
+        clock: cluster.clock,
+        node_name: "n1".into(),
+        data_dir,
+        node_ip: Some(network.gateway().into()),
+        pod_cidr: Some(network.pod_cidr().to_string()),
+        labels: BTreeMap::new(),
+        taints: Vec::new(),
+        cluster_dns: vec!["10.96.0.10".into()],
+        cluster_domain: "cluster.local".into(),
+        cgroup_root: format!("/coracle-test{}", id.replace(['/', '.'], "-")),
+        max_pods: 110,
+        serving: Some(Serving {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            certificate: serving.certificate.into_bytes(),
+            key: serving.key.into_bytes(),
+            client_ca: pki.authority().unwrap().certificate().as_bytes().to_vec(),
+            allowed_users: vec!["kube-apiserver-kubelet-client".into()],
+        }),
+        shutdown: stop.clone(),
+    };
+    Agent::start(options).await.unwrap()
+}
+
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// A certificate for calling the agent.
+pub fn identity(name: &str, groups: &[&str]) -> Identity {
+    Identity {
+        user: name.into(),
+        groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+    }
+}
+
+/// An image archive with the host's static busybox.
+fn busybox() -> Vec<u8> {
+    let mut layer = tar::Builder::new(Vec::new());
+    let mut entry = |kind, mode, name: &str, link: Option<&str>, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(bytes.len() as u64);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        match link {
+            Some(link) => layer.append_link(&mut header, name, link).unwrap(),
+            None => layer.append_data(&mut header, name, bytes).unwrap(),
+        }
+    };
+    for (dir, mode) in [
+        ("bin/", 0o755),
+        ("etc/", 0o755),
+        ("tmp/", 0o1777),
+        ("proc/", 0o555),
+        ("sys/", 0o555),
+        ("dev/", 0o755),
+    ] {
+        entry(tar::EntryType::Directory, mode, dir, None, &[]);
+    }
+    entry(
+        tar::EntryType::Regular,
+        0o755,
+        "bin/busybox",
+        None,
+        &std::fs::read("/usr/bin/busybox").unwrap(),
+    );
+    entry(
+        tar::EntryType::Regular,
+        0o644,
+        "etc/passwd",
+        None,
+        b"root:x:0:0:root:/:/bin/sh\n",
+    );
+    for name in [
+        "sh", "cat", "sleep", "echo", "ls", "id", "nc", "hostname", "env", "true", "touch", "readlink", "stat",
+    ] {
+        entry(
+            tar::EntryType::Symlink,
+            0o777,
+            &format!("bin/{name}"),
+            Some("busybox"),
+            &[],
+        );
+    }
+    let layer = layer.into_inner().unwrap();
+    let config = json!({"architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
+        "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]}});
+    let config = config.to_string().into_bytes();
+    let manifest = json!([{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]).to_string();
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in [
+        ("config.json", config.as_slice()),
+        ("layer.tar", &layer),
+        ("manifest.json", manifest.as_bytes()),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(bytes.len() as u64);
+        archive.append_data(&mut header, name, bytes).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+fn digest(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    let digest = sha2::Sha256::digest(bytes);
+    digest
+        .iter()
+        .fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}

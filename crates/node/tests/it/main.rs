@@ -1,0 +1,55 @@
+//! Real pods on a real cluster: the API server, the runtime's engine with real containers, the pod network, and the agent
+//! between them. Needs root and the host's static busybox. It has a `main` of its own because the engine starts this very
+//! program again as the pods' shim.
+
+mod cluster;
+mod pods;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Instant;
+
+type Case = (&'static str, Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>);
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => { vec![$((stringify!($name), Box::new(|| Box::pin(pods::$name())))),*] };
+}
+
+fn main() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "shim") {
+        coracle_runtime::shim_main(arguments);
+    }
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let cases: Vec<Case> = cases![
+        a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_behind,
+        its_log_is_served_to_the_api_server_and_to_nobody_else,
+        volumes_follow_their_config_map_in_a_running_pod,
+        an_agent_that_is_replaced_disturbs_no_container,
+        jobs_succeed_and_crashes_are_counted,
+        pods_start_within_the_budget,
+    ];
+    if std::env::args().any(|a| a == "--list") {
+        return cases.iter().for_each(|(name, _)| println!("{name}: test"));
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: needs root");
+    }
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    for (name, case) in cases
+        .into_iter()
+        .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|w| name.contains(w)))
+    {
+        let started = Instant::now();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async { case().await });
+        println!("test {name} ... ok ({:?})", started.elapsed());
+    }
+}
