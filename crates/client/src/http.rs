@@ -347,6 +347,13 @@ impl Client {
             .map_err(Failed::into_error)
     }
 
+    /// A GET of any path, whole, in one of the media types of `accept`.
+    pub async fn raw(&self, path: &str, accept: &'static str) -> Result<Bytes, Error> {
+        let mut request = Outgoing::get(path);
+        request.headers.insert(http::header::ACCEPT, http::HeaderValue::from_static(accept));
+        Ok(self.http("a raw path")?.fetch(&request).await?.1)
+    }
+
     /// A request that leaves HTTP (exec, attach, port-forward): set its `Upgrade` headers. Gives the answer's head, with the
     /// protocol that was chosen, and the raw connection.
     pub async fn upgrade(

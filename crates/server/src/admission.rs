@@ -3,6 +3,7 @@
 
 mod default_tolerations;
 mod namespace_lifecycle;
+mod node_restriction;
 mod priority;
 mod service_account;
 
@@ -35,17 +36,10 @@ pub(crate) struct Attributes<'a> {
     /// The object's name, also where the path has none.
     pub name: String,
     pub old: Option<&'a Object>,
-    pub dry_run: bool,
 }
 
 impl<'a> Attributes<'a> {
-    pub fn new(
-        call: &'a Call<'_>,
-        operation: Operation,
-        name: &str,
-        old: Option<&'a Object>,
-        dry_run: bool,
-    ) -> Attributes<'a> {
+    pub fn new(call: &'a Call<'_>, operation: Operation, name: &str, old: Option<&'a Object>) -> Attributes<'a> {
         Attributes {
             core: call.core,
             user: call.user,
@@ -54,7 +48,6 @@ impl<'a> Attributes<'a> {
             operation,
             name: name.to_owned(),
             old,
-            dry_run,
         }
     }
 
@@ -65,7 +58,10 @@ impl<'a> Attributes<'a> {
 
     /// A refusal in upstream's form.
     pub fn forbidden(&self, why: impl AsRef<str>) -> Status {
-        let of = coracle_api::status::Of { group: &self.row.group, plural: &self.row.plural };
+        let of = coracle_api::status::Of {
+            group: &self.row.group,
+            plural: &self.row.plural,
+        };
         Status::forbidden(of, &self.name, why.as_ref())
     }
 }
@@ -100,6 +96,7 @@ impl Chain {
                 Box::new(service_account::ServiceAccount),
                 Box::new(default_tolerations::DefaultTolerationSeconds),
                 Box::new(priority::Priority),
+                Box::new(node_restriction::NodeRestriction),
             ],
         }
     }

@@ -42,7 +42,9 @@ pub(crate) async fn authenticate(
         // Browsers cannot set headers on a WebSocket: the token comes as a subprotocol.
         None => websocket_token(headers),
     };
-    let Some(token) = token.filter(|t| !t.is_empty()) else { return Ok(None) };
+    let Some(token) = token.filter(|t| !t.is_empty()) else {
+        return Ok(None);
+    };
     match tokens::authenticate(core, &token, &[]).await {
         Ok((user, _)) => Ok(Some(user)),
         Err(error) => {
@@ -55,7 +57,9 @@ pub(crate) async fn authenticate(
 fn websocket_token(headers: &HeaderMap) -> Option<String> {
     use base64::Engine;
     let protocols = headers.get("sec-websocket-protocol")?.to_str().ok()?;
-    let encoded = protocols.split(',').find_map(|p| p.trim().strip_prefix("base64url.bearer.authorization.k8s.io."))?;
+    let encoded = protocols
+        .split(',')
+        .find_map(|p| p.trim().strip_prefix("base64url.bearer.authorization.k8s.io."))?;
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded).ok()?;
     String::from_utf8(bytes).ok()
 }

@@ -26,7 +26,6 @@ pub(crate) struct Attributes {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ResourceAttributes {
     pub group: String,
-    pub version: String,
     pub resource: String,
     pub subresource: String,
     pub namespace: String,
@@ -38,8 +37,6 @@ pub(crate) enum Decision {
     Allow(String),
     /// Nothing allows it.
     NoOpinion(String),
-    /// It is refused, whatever others say.
-    Deny(String),
 }
 
 /// A rule as SelfSubjectRulesReview shows it.
@@ -92,7 +89,11 @@ pub(crate) struct Superusers;
 impl Authorizer for Superusers {
     async fn authorize(&self, attributes: &Attributes) -> Result<Decision, Status> {
         let is = attributes.user.groups.iter().any(|g| g == SUPERUSERS);
-        Ok(if is { Decision::Allow(String::new()) } else { Decision::NoOpinion(String::new()) })
+        Ok(if is {
+            Decision::Allow(String::new())
+        } else {
+            Decision::NoOpinion(String::new())
+        })
     }
 
     async fn rules(&self, user: &UserInfo, _namespace: &str) -> Result<Vec<Rule>, Status> {
@@ -101,8 +102,17 @@ impl Authorizer for Superusers {
         }
         let any = || vec!["*".to_owned()];
         Ok(vec![
-            Rule { verbs: any(), groups: any(), resources: any(), ..Rule::default() },
-            Rule { verbs: any(), paths: any(), ..Rule::default() },
+            Rule {
+                verbs: any(),
+                groups: any(),
+                resources: any(),
+                ..Rule::default()
+            },
+            Rule {
+                verbs: any(),
+                paths: any(),
+                ..Rule::default()
+            },
         ])
     }
 }
@@ -117,7 +127,6 @@ pub(crate) fn resource_attributes(user: &UserInfo, verb: &str, target: &Target) 
         verb: verb.to_owned(),
         resource: Some(ResourceAttributes {
             group: target.group.clone(),
-            version: target.version.clone(),
             resource: target.resource.clone(),
             subresource: target.subresource.clone(),
             namespace: namespace.clone(),
@@ -131,7 +140,11 @@ pub(crate) fn resource_attributes(user: &UserInfo, verb: &str, target: &Target) 
 pub(crate) fn forbidden(attributes: &Attributes, reason: &str) -> Status {
     let user = &attributes.user.name;
     let verb = &attributes.verb;
-    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let because = if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
+    };
     let Some(r) = &attributes.resource else {
         let path = &attributes.path;
         let text = format!("forbidden: User {user:?} cannot {verb} path {path:?}{because}");
@@ -147,7 +160,16 @@ pub(crate) fn forbidden(attributes: &Attributes, reason: &str) -> Status {
     } else {
         format!("in the namespace {:?}", r.namespace)
     };
-    let why =
-        format!("User {user:?} cannot {verb} resource {resource:?} in API group {:?} {place}{because}", r.group);
-    Status::forbidden(Of { group: &r.group, plural: &r.resource }, &r.name, &why)
+    let why = format!(
+        "User {user:?} cannot {verb} resource {resource:?} in API group {:?} {place}{because}",
+        r.group
+    );
+    Status::forbidden(
+        Of {
+            group: &r.group,
+            plural: &r.resource,
+        },
+        &r.name,
+        &why,
+    )
 }

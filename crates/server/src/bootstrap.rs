@@ -31,9 +31,8 @@ pub(crate) fn own_identity() -> UserInfo {
 
 /// Makes what is missing. Concurrent creations share their syncs to the disk.
 pub(crate) async fn run(core: &Arc<Core>, advertised: SocketAddr, ca: &str) -> Result<(), Status> {
-    let namespaces = NAMESPACES.map(|name| {
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    });
+    let namespaces =
+        NAMESPACES.map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
     try_join_all(namespaces.map(|n| ensure(core, n))).await?;
     let mut objects = policy::objects();
     objects.extend(priority_classes());
@@ -60,18 +59,30 @@ fn request(core: &Arc<Core>, object: Object, update: bool) -> Option<Request> {
         version: row.version.to_string(),
         resource: row.plural.to_string(),
         namespace: object.namespace().to_owned(),
-        name: if update { object.name().to_owned() } else { String::new() },
+        name: if update {
+            object.name().to_owned()
+        } else {
+            String::new()
+        },
         subresource: String::new(),
     };
-    let options = WriteOptions { field_manager: "kube-apiserver".into(), ..WriteOptions::default() };
-    let operation =
-        if update { Operation::Update { object, options } } else { Operation::Create { object, options } };
+    let options = WriteOptions {
+        field_manager: "kube-apiserver".into(),
+        ..WriteOptions::default()
+    };
+    let operation = if update {
+        Operation::Update { object, options }
+    } else {
+        Operation::Create { object, options }
+    };
     Some(Request { target, operation })
 }
 
 /// Creates an object unless it exists; an existing role gets the rules that it lacks.
 pub(super) async fn ensure(core: &Arc<Core>, object: Value) -> Result<(), Status> {
-    let Some(object) = Object::from_value(object) else { return Ok(()) };
+    let Some(object) = Object::from_value(object) else {
+        return Ok(());
+    };
     let Some(create) = request(core, object.clone(), false) else {
         tracing::debug!(kind = object.kind(), "a system object's kind is not served");
         return Ok(());
@@ -93,16 +104,26 @@ async fn complete(core: &Arc<Core>, user: &UserInfo, wanted: Object) -> Result<(
         return Ok(());
     }
     let table = core.registry.table();
-    let Some(row) = table.by_api_version(wanted.api_version(), wanted.kind()) else { return Ok(()) };
+    let Some(row) = table.by_api_version(wanted.api_version(), wanted.kind()) else {
+        return Ok(());
+    };
     let key = row.key(wanted.namespace(), wanted.name());
-    let Some(current) = crate::registry::read::load(core, row, &key).await? else { return Ok(()) };
+    let Some(current) = crate::registry::read::load(core, row, &key).await? else {
+        return Ok(());
+    };
     let mut role = current.object;
     if role.annotation(policy::AUTOUPDATE) == Some("false") {
         return Ok(());
     }
     let mut rules = role.array(&["rules"]).to_vec();
     let before = rules.len();
-    rules.extend(wanted.array(&["rules"]).iter().filter(|r| !role.array(&["rules"]).contains(r)).cloned());
+    rules.extend(
+        wanted
+            .array(&["rules"])
+            .iter()
+            .filter(|r| !role.array(&["rules"]).contains(r))
+            .cloned(),
+    );
     if rules.len() == before {
         return Ok(());
     }

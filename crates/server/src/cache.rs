@@ -96,7 +96,8 @@ impl Cache {
             match next {
                 Ok(batch) => {
                     self.apply(&batch.events);
-                    self.applied.send_if_modified(|r| std::mem::replace(r, batch.revision.max(*r)) < batch.revision);
+                    self.applied
+                        .send_if_modified(|r| std::mem::replace(r, batch.revision.max(*r)) < batch.revision);
                 }
                 Err(Error::Closed) => {
                     tracing::debug!("the store closed its watch");
@@ -174,7 +175,11 @@ impl Cache {
 
     /// The stored resources in memory, with their number of objects.
     pub fn sizes(&self) -> Vec<(String, usize)> {
-        self.shards.read().iter().map(|(name, shard)| (name.to_string(), shard.len())).collect()
+        self.shards
+            .read()
+            .iter()
+            .map(|(name, shard)| (name.to_string(), shard.len()))
+            .collect()
     }
 
     /// What the cache holds under a key, if its shard is loaded.
@@ -205,7 +210,9 @@ impl Cache {
         }
         let (mut applied, mut later) = (self.applied.subscribe(), self.applied.subscribe());
         // A store whose newest revisions are outside of our prefix sends no event for them, only progress.
-        let quick = self.clock.timeout(Duration::from_millis(50), applied.wait_for(|r| *r >= revision));
+        let quick = self
+            .clock
+            .timeout(Duration::from_millis(50), applied.wait_for(|r| *r >= revision));
         let quick = matches!(quick.await, Ok(Ok(_)));
         if quick {
             return Ok(());

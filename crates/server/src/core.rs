@@ -42,6 +42,12 @@ pub(crate) struct Core {
 impl Core {
     /// Whether a key holds anything.
     pub async fn exists(&self, key: &str) -> Result<bool, Status> {
-        Ok(self.store.get(key, None).await.map_err(|e| store_failed(&e))?.kv.is_some())
+        Ok(self
+            .store
+            .get(key, None)
+            .await
+            .map_err(|e| store_failed(&e))?
+            .kv
+            .is_some())
     }
 }

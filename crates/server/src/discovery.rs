@@ -35,12 +35,25 @@ impl Discovery {
             return kept;
         }
         let make = |core: bool, version: &str| {
-            let bytes: Bytes = serde_json::to_vec(&document::aggregated(table, core, version)).unwrap_or_default().into();
-            let tag = Sha256::digest(&bytes).iter().map(|b| format!("{b:02X}")).collect::<String>();
+            let bytes: Bytes = serde_json::to_vec(&document::aggregated(table, core, version))
+                .unwrap_or_default()
+                .into();
+            let tag = Sha256::digest(&bytes)
+                .iter()
+                .map(|b| format!("{b:02X}"))
+                .collect::<String>();
             (bytes, format!("\"{tag}\""))
         };
-        let documents = [make(true, "v2"), make(true, "v2beta1"), make(false, "v2"), make(false, "v2beta1")];
-        let kept = Arc::new(Kept { generation: table.generation, documents });
+        let documents = [
+            make(true, "v2"),
+            make(true, "v2beta1"),
+            make(false, "v2"),
+            make(false, "v2beta1"),
+        ];
+        let kept = Arc::new(Kept {
+            generation: table.generation,
+            documents,
+        });
         self.kept.store(Some(kept.clone()));
         kept
     }
@@ -73,7 +86,11 @@ fn aggregated(core: &Arc<Core>, inbound: &Inbound, is_core: bool) -> Option<Answ
         (false, _) => 3,
     };
     let (bytes, tag) = kept.documents.get(index)?;
-    let mut answer = if inbound.headers.get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes()) {
+    let mut answer = if inbound
+        .headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|v| v.as_bytes() == tag.as_bytes())
+    {
         let mut unchanged = Response::new(empty());
         *unchanged.status_mut() = http::StatusCode::NOT_MODIFIED;
         unchanged

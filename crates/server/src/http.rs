@@ -76,20 +76,27 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Incomin
     let labels = info.labels();
     let long = info.is_long_running();
     let path = info.path.clone();
-    let served = AssertUnwindSafe(serve(&core, peer, request, info, &labels)).catch_unwind().await;
+    let served = AssertUnwindSafe(serve(&core, peer, request, info, &labels))
+        .catch_unwind()
+        .await;
     let mut answer = match served {
         Ok(Ok(answer)) => answer,
         Ok(Err(status)) => encode::status(&status),
         Err(_) => {
             core.metrics.panicked();
             tracing::error!(path, verb = labels.verb, "a request panicked");
-            encode::status(&Status::internal("the request hit a bug in the server, which is logged there"))
+            encode::status(&Status::internal(
+                "the request hit a bug in the server, which is logged there",
+            ))
         }
     };
     if let Some(id) = audit_id {
         answer.headers_mut().insert(HeaderName::from_static("audit-id"), id);
     }
-    answer.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    answer.headers_mut().insert(
+        http::header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
     let took = (!long).then(|| core.clock.instant().saturating_duration_since(started));
     core.metrics.answered(&labels, answer.status().as_u16(), took);
     if head_only {
@@ -138,7 +145,7 @@ async fn serve(
 pub(crate) async fn authorize(core: &Arc<Core>, attributes: &Attributes) -> Result<(), Status> {
     match core.authorizer.authorize(attributes).await? {
         Decision::Allow(_) => Ok(()),
-        Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(authz::forbidden(attributes, &reason)),
+        Decision::NoOpinion(reason) => Err(authz::forbidden(attributes, &reason)),
     }
 }
 
@@ -154,7 +161,9 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
 pub(crate) fn plain(code: u16, content_type: &'static str, bytes: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(full(bytes));
     *answer.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }
 

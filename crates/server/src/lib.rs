@@ -15,6 +15,7 @@ mod authz;
 mod bootstrap;
 mod cache;
 mod core;
+mod custom;
 mod discovery;
 mod http;
 mod metrics;

@@ -92,18 +92,51 @@ impl Metrics {
         let refused = Counter::default();
         let objects = Family::default();
         // The client appends `_total` to counters itself.
-        registry.register("apiserver_request", "Requests, by what they were for and the code they got", requests.clone());
+        registry.register(
+            "apiserver_request",
+            "Requests, by what they were for and the code they got",
+            requests.clone(),
+        );
         registry.register(
             "apiserver_request_duration_seconds",
             "How long requests took, except watches and streams",
             durations.clone(),
         );
-        registry.register("apiserver_longrunning_requests", "Watches and streams that are open", long_running.clone());
-        registry.register("apiserver_current_inflight_requests", "Requests being served", in_flight.clone());
-        registry.register("apiserver_request_panics", "Requests that ended in a bug", panics.clone());
-        registry.register("apiserver_dropped_requests", "Requests sent away with 429", refused.clone());
-        registry.register("apiserver_storage_objects", "Objects in memory, by resource", objects.clone());
-        Self { registry, requests, durations, long_running, in_flight, panics, refused, objects }
+        registry.register(
+            "apiserver_longrunning_requests",
+            "Watches and streams that are open",
+            long_running.clone(),
+        );
+        registry.register(
+            "apiserver_current_inflight_requests",
+            "Requests being served",
+            in_flight.clone(),
+        );
+        registry.register(
+            "apiserver_request_panics",
+            "Requests that ended in a bug",
+            panics.clone(),
+        );
+        registry.register(
+            "apiserver_dropped_requests",
+            "Requests sent away with 429",
+            refused.clone(),
+        );
+        registry.register(
+            "apiserver_storage_objects",
+            "Objects in memory, by resource",
+            objects.clone(),
+        );
+        Self {
+            registry,
+            requests,
+            durations,
+            long_running,
+            in_flight,
+            panics,
+            refused,
+            objects,
+        }
     }
 
     /// A request has been answered.
@@ -112,8 +145,25 @@ impl Metrics {
         if let Some(took) = took {
             self.durations.get_or_create(&kind).observe(took.as_secs_f64());
         }
-        let Kind { verb, group, version, resource, subresource, scope } = kind;
-        self.requests.get_or_create(&Requests { verb, group, version, resource, subresource, scope, code }).inc();
+        let Kind {
+            verb,
+            group,
+            version,
+            resource,
+            subresource,
+            scope,
+        } = kind;
+        self.requests
+            .get_or_create(&Requests {
+                verb,
+                group,
+                version,
+                resource,
+                subresource,
+                scope,
+                code,
+            })
+            .inc();
     }
 
     /// A watch or stream begins; it ends when the guard is dropped.
@@ -143,7 +193,12 @@ impl Metrics {
 
     /// How many objects of a resource are in memory.
     pub fn set_objects(&self, resource: &str, count: usize) {
-        let gauge = self.objects.get_or_create(&Objects { resource: resource.to_owned() }).clone();
+        let gauge = self
+            .objects
+            .get_or_create(&Objects {
+                resource: resource.to_owned(),
+            })
+            .clone();
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 

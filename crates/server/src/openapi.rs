@@ -14,11 +14,19 @@ use crate::http::{Answer, Inbound, JSON, empty, full, plain};
 
 /// `/openapi/v2`: protobuf for the clients that ask for it by its name, JSON for all others.
 pub(crate) async fn v2(core: &Arc<Core>, inbound: &Inbound) -> Result<Answer, Status> {
-    let wanted = inbound.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let wanted = inbound
+        .headers
+        .get(ACCEPT)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
     let protobuf = wanted.contains("proto-openapi.spec.v2");
     let document = make(core, move |core| {
         let table = core.registry.table();
-        Some(if protobuf { core.openapi.v2_protobuf(&table) } else { core.openapi.v2(&table) })
+        Some(if protobuf {
+            core.openapi.v2_protobuf(&table)
+        } else {
+            core.openapi.v2(&table)
+        })
     });
     let document = document.await?.ok_or_else(Status::no_such_resource)?;
     Ok(answer(inbound, &document, if protobuf { V2_PROTOBUF } else { JSON }))
@@ -37,7 +45,9 @@ pub(crate) async fn v3(core: &Arc<Core>, inbound: &Inbound, path: &str) -> Resul
     let mut answer = answer(inbound, &document, JSON);
     if inbound.query.get("hash") == Some(document.etag.as_ref()) {
         // The address changes when the document does.
-        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        answer
+            .headers_mut()
+            .insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
     }
     Ok(answer)
 }
@@ -54,18 +64,27 @@ async fn make(
 
 fn answer(inbound: &Inbound, document: &Document, content_type: &'static str) -> Answer {
     let tag = format!("{:?}", document.etag.as_ref());
-    let known = inbound.headers.get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
+    let known = inbound
+        .headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|v| v.as_bytes() == tag.as_bytes());
     let mut answer = Response::new(empty());
     if known {
         *answer.status_mut() = http::StatusCode::NOT_MODIFIED;
     } else if accepts_gzip(&inbound.headers) {
         *answer.body_mut() = full(document.gzip.clone());
-        answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        answer
+            .headers_mut()
+            .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     } else {
         *answer.body_mut() = full(document.plain());
     }
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         answer.headers_mut().insert(ETAG, tag);
     }

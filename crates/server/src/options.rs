@@ -55,7 +55,10 @@ pub struct Network {
 impl Default for Network {
     fn default() -> Self {
         Self {
-            service_cidr: Cidr { address: Ipv4Addr::new(10, 96, 0, 0), bits: 16 },
+            service_cidr: Cidr {
+                address: Ipv4Addr::new(10, 96, 0, 0),
+                bits: 16,
+            },
             node_ports: (30_000, 32_767),
             cluster_domain: "cluster.local".into(),
         }
@@ -112,7 +115,10 @@ impl std::str::FromStr for Cidr {
         if !(8..=30).contains(&bits) {
             return Err(format!("{text:?} must have between 8 and 30 bits"));
         }
-        Ok(Self { address: address.parse().map_err(|_| bad())?, bits })
+        Ok(Self {
+            address: address.parse().map_err(|_| bad())?,
+            bits,
+        })
     }
 }
 
@@ -130,7 +136,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { reads_in_flight: 400, writes_in_flight: 400, waiting: 4_000, body_bytes: 3 << 20 }
+        Self {
+            reads_in_flight: 400,
+            writes_in_flight: 400,
+            waiting: 4_000,
+            body_bytes: 3 << 20,
+        }
     }
 }
 

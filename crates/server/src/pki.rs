@@ -44,7 +44,14 @@ pub(crate) fn prepare(options: &ServerOptions) -> Result<Pki, PkiError> {
     let serving = ca.serving(dir, "apiserver", "kube-apiserver", &names, &addresses, clock)?;
     let mut pairs = Vec::new();
     for (file, user, group) in COMPONENTS {
-        let identity = Identity { user: user.into(), groups: [group].iter().filter(|g| !g.is_empty()).map(|g| (*g).to_owned()).collect() };
+        let identity = Identity {
+            user: user.into(),
+            groups: [group]
+                .iter()
+                .filter(|g| !g.is_empty())
+                .map(|g| (*g).to_owned())
+                .collect(),
+        };
         pairs.push(ca.client(dir, file, &identity, clock)?);
     }
     let mut pairs = pairs.into_iter();
@@ -52,16 +59,27 @@ pub(crate) fn prepare(options: &ServerOptions) -> Result<Pki, PkiError> {
         return Err(PkiError::Missing);
     };
     let token_key = issue::signing_key(dir, "sa")?;
-    Ok(Pki { ca, serving, kubelet_client, admin, token_key })
+    Ok(Pki {
+        ca,
+        serving,
+        kubelet_client,
+        admin,
+        token_key,
+    })
 }
 
 /// The names and addresses that clients reach the server by.
 fn serving_names(options: &ServerOptions) -> (Vec<String>, Vec<IpAddr>) {
     let domain = &options.network.cluster_domain;
-    let mut names: Vec<String> = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let mut names: Vec<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+    ]
+    .into_iter()
+    .map(str::to_owned)
+    .collect();
     names.push(format!("kubernetes.default.svc.{domain}"));
     let mut addresses: Vec<IpAddr> = vec![
         [127, 0, 0, 1].into(),
@@ -98,7 +116,10 @@ pub struct PkiDir {
 
 impl PkiDir {
     pub fn new(path: impl AsRef<Path>, clock: Clock) -> Self {
-        Self { path: path.as_ref().to_owned(), clock }
+        Self {
+            path: path.as_ref().to_owned(),
+            clock,
+        }
     }
 
     /// The CA; made if there is none.
@@ -113,13 +134,8 @@ impl PkiDir {
     }
 
     /// A serving certificate, kept under `file`.
-    pub fn serving(
-        &self,
-        file: &str,
-        name: &str,
-        names: &[String],
-        addresses: &[IpAddr],
-    ) -> Result<Pair, PkiError> {
-        self.authority()?.serving(&self.path, file, name, names, addresses, self.clock)
+    pub fn serving(&self, file: &str, name: &str, names: &[String], addresses: &[IpAddr]) -> Result<Pair, PkiError> {
+        self.authority()?
+            .serving(&self.path, file, name, names, addresses, self.clock)
     }
 }

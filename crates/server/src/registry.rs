@@ -45,12 +45,21 @@ impl<'a> Call<'a> {
             .get(&target.group, &target.version, &target.resource)
             .cloned()
             .ok_or_else(Status::no_such_resource)?;
-        Ok(Self { core, user, target, row, warnings: Vec::new() })
+        Ok(Self {
+            core,
+            user,
+            target,
+            row,
+            warnings: Vec::new(),
+        })
     }
 
     /// How errors name the resource.
     pub fn of(&self) -> Of<'_> {
-        Of { group: &self.row.group, plural: &self.row.plural }
+        Of {
+            group: &self.row.group,
+            plural: &self.row.plural,
+        }
     }
 
     pub fn key(&self, name: &str) -> String {
@@ -81,7 +90,10 @@ impl Output {
 
     pub fn made(object: Object, created: bool) -> Result<Self, Status> {
         let object = StoredObject::from_object(object).map_err(|e| Status::internal(e.to_string()))?;
-        Ok(Self::Object { object: Arc::new(object), created })
+        Ok(Self::Object {
+            object: Arc::new(object),
+            created,
+        })
     }
 }
 
@@ -105,7 +117,11 @@ impl Core {
         } else {
             subresource::serve(&mut call, operation).await?
         };
-        Ok(Reply { output, warnings: call.warnings, row: call.row })
+        Ok(Reply {
+            output,
+            warnings: call.warnings,
+            row: call.row,
+        })
     }
 }
 
@@ -188,7 +204,15 @@ fn check_scope(call: &Call<'_>, operation: &Operation) -> Result<(), Status> {
             _ => return Err(Status::bad_request("an empty namespace may not be set during creation")),
         }
     }
-    if target.name.is_empty() && (!collection || !target.subresource.is_empty()) {
+    // A collection is not put or patched, and nothing is posted to an object itself.
+    let posted = matches!(operation, Operation::Create { .. });
+    if target.name.is_empty() != collection
+        && target.subresource.is_empty()
+        && !matches!(operation, Operation::Watch(_))
+    {
+        return Err(method_not_allowed());
+    }
+    if target.name.is_empty() && (!target.subresource.is_empty() || !collection && !posted) {
         return Err(Status::bad_request("name is required"));
     }
     Ok(())

@@ -29,13 +29,16 @@ use crate::metrics::{Labels, Metrics};
 use crate::options::ServerOptions;
 use crate::pki::{self, Pki, PkiError};
 use crate::registry::{self, Output, read};
-use crate::bootstrap;
+use crate::{bootstrap, custom};
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("cannot listen on {address}: choose another port with --bind, or stop what uses it")]
-    Bind { address: SocketAddr, source: std::io::Error },
+    Bind {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
     #[error("the certificates are not usable")]
     Pki(#[from] PkiError),
     #[error("TLS cannot be set up: {0}")]
@@ -66,7 +69,9 @@ impl ApiServer {
     pub async fn start(options: ServerOptions) -> Result<RunningServer, StartError> {
         let bind = options.bind;
         let listen = async {
-            TcpListener::bind(bind).await.map_err(|source| StartError::Bind { address: bind, source })
+            TcpListener::bind(bind)
+                .await
+                .map_err(|source| StartError::Bind { address: bind, source })
         };
         let certificates = {
             let options = options.clone();
@@ -75,7 +80,9 @@ impl ApiServer {
         let (listener, certificates) = tokio::join!(listen, certificates);
         let listener = listener?;
         let pki = certificates.map_err(|e| StartError::Tls(e.to_string()))??;
-        let address = listener.local_addr().map_err(|source| StartError::Bind { address: bind, source })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| StartError::Bind { address: bind, source })?;
         let advertised = SocketAddr::new(advertised_ip(&options, address.ip()), address.port());
 
         let tls = listener::tls_config(&pki).map_err(StartError::Tls)?;
@@ -86,8 +93,10 @@ impl ApiServer {
         let shutdown = CancellationToken::new();
         let cache = Cache::start(options.store.clone(), options.clock, shutdown.clone()).await?;
         let registry = Arc::new(Registry::built_in());
-        let authorizer =
-            Union(vec![Arc::new(Superusers), Arc::new(Rbac::new(cache.clone(), registry.clone()))]);
+        let authorizer = Union(vec![
+            Arc::new(Superusers),
+            Arc::new(Rbac::new(cache.clone(), registry.clone())),
+        ]);
         let core = Arc::new(Core {
             clock: options.clock,
             store: options.store,
@@ -105,10 +114,19 @@ impl ApiServer {
             ready: Readiness::default(),
             shutdown,
         });
-        bootstrap::run(&core, advertised, pki.ca.certificate()).await.map_err(StartError::Bootstrap)?;
+        bootstrap::run(&core, advertised, pki.ca.certificate())
+            .await
+            .map_err(StartError::Bootstrap)?;
+        custom::start(&core).await.map_err(StartError::Bootstrap)?;
         let listener = tokio::spawn(listener::run(core.clone(), listener, tls));
         tracing::info!(%address, "the API server listens");
-        Ok(RunningServer { server: Self { core }, address, advertised, pki, listener })
+        Ok(RunningServer {
+            server: Self { core },
+            address,
+            advertised,
+            pki,
+            listener,
+        })
     }
 
     /// The table of resources, which custom resources extend.
@@ -122,8 +140,7 @@ impl ApiServer {
     }
 
     async fn answer(&self, user: &UserInfo, request: Request) -> Result<Response, Status> {
-        let attributes =
-            authz::resource_attributes(user, registry::verb(&request.operation), &request.target);
+        let attributes = authz::resource_attributes(user, registry::verb(&request.operation), &request.target);
         crate::http::authorize(&self.core, &attributes).await?;
         let watch_labels = matches!(request.operation, Operation::Watch(_)).then(|| Labels {
             verb: "WATCH".into(),
@@ -143,18 +160,25 @@ impl ApiServer {
                 Answer::Watch(watch_stream(*watcher, reply.row, guard))
             }
         };
-        Ok(Response { answer, warnings: reply.warnings })
+        Ok(Response {
+            answer,
+            warnings: reply.warnings,
+        })
     }
 }
 
 impl Service for ApiServer {
     fn call<'a>(&'a self, user: &'a UserInfo, request: Request) -> BoxFuture<'a, Result<Response, Status>> {
         async move {
-            let served = std::panic::AssertUnwindSafe(self.answer(user, request)).catch_unwind().await;
+            let served = std::panic::AssertUnwindSafe(self.answer(user, request))
+                .catch_unwind()
+                .await;
             served.unwrap_or_else(|_| {
                 self.core.metrics.panicked();
                 tracing::error!(user = user.name, "an in-process request panicked");
-                Err(Status::internal("the request hit a bug in the server, which is logged there"))
+                Err(Status::internal(
+                    "the request hit a bug in the server, which is logged there",
+                ))
             })
         }
         .boxed()

@@ -32,7 +32,10 @@ pub(crate) async fn plan(
     let held = old.map(addresses).unwrap_or_default();
     let held_ports = old.map(ports).unwrap_or_default();
     let (mut wanted, mut wanted_ports) = (BTreeSet::new(), BTreeSet::new());
-    let name = old.or(new.as_deref()).map(|o| (o.namespace().to_owned(), o.name().to_owned())).unwrap_or_default();
+    let name = old
+        .or(new.as_deref())
+        .map(|o| (o.namespace().to_owned(), o.name().to_owned()))
+        .unwrap_or_default();
     if let Some(new) = new {
         if call.target.subresource.is_empty() {
             allocate_ip(call, old, new).await?;
@@ -49,20 +52,30 @@ pub(crate) async fn plan(
         for ip in wanted.difference(&held) {
             let key = row.key("", &ip.to_string());
             plan.compare.push(Compare::Absent(key.clone()));
-            plan.ops.push(Op::Put { key, value: ip_object(call, row, *ip, &name)?.into() });
+            plan.ops.push(Op::Put {
+                key,
+                value: ip_object(call, row, *ip, &name)?.into(),
+            });
         }
         for ip in held.difference(&wanted) {
-            plan.ops.push(Op::Delete { key: row.key("", &ip.to_string()) });
+            plan.ops.push(Op::Delete {
+                key: row.key("", &ip.to_string()),
+            });
         }
     }
     for (protocol, port) in wanted_ports.difference(&held_ports) {
         let key = port_key(protocol, *port);
         plan.compare.push(Compare::Absent(key.clone()));
         let value = serde_json::to_vec(&json!({"namespace": name.0, "name": name.1})).unwrap_or_default();
-        plan.ops.push(Op::Put { key, value: value.into() });
+        plan.ops.push(Op::Put {
+            key,
+            value: value.into(),
+        });
     }
     for (protocol, port) in held_ports.difference(&wanted_ports) {
-        plan.ops.push(Op::Delete { key: port_key(protocol, *port) });
+        plan.ops.push(Op::Delete {
+            key: port_key(protocol, *port),
+        });
     }
     Ok(())
 }
@@ -77,7 +90,9 @@ fn addresses(service: &Object) -> BTreeSet<Ipv4Addr> {
         return BTreeSet::new();
     }
     let all = service.array(&["spec", "clusterIPs"]).iter().filter_map(Value::as_str);
-    all.chain(service.str(&["spec", "clusterIP"])).filter_map(|t| t.parse().ok()).collect()
+    all.chain(service.str(&["spec", "clusterIP"]))
+        .filter_map(|t| t.parse().ok())
+        .collect()
 }
 
 /// The node ports that a service holds, by protocol.
@@ -86,7 +101,10 @@ fn ports(service: &Object) -> BTreeSet<(String, u16)> {
         let port = u16::try_from(p.get("nodePort")?.as_i64()?).ok().filter(|p| *p != 0)?;
         Some((protocol(p).to_owned(), port))
     });
-    let health = service.i64(&["spec", "healthCheckNodePort"]).and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0);
+    let health = service
+        .i64(&["spec", "healthCheckNodePort"])
+        .and_then(|p| u16::try_from(p).ok())
+        .filter(|p| *p != 0);
     all.chain(health.map(|p| ("TCP".to_owned(), p))).collect()
 }
 
@@ -95,7 +113,12 @@ fn protocol(port: &Value) -> &str {
 }
 
 /// The IPAddress that says who holds an address.
-fn ip_object(call: &Call<'_>, row: &Arc<Resource>, ip: Ipv4Addr, service: &(String, String)) -> Result<Vec<u8>, Status> {
+fn ip_object(
+    call: &Call<'_>,
+    row: &Arc<Resource>,
+    ip: Ipv4Addr,
+    service: &(String, String),
+) -> Result<Vec<u8>, Status> {
     let mut object = Object::default();
     object.set(&["apiVersion"], row.storage.api_version.as_ref());
     object.set(&["kind"], row.kind.as_ref());
@@ -113,7 +136,12 @@ fn ip_object(call: &Call<'_>, row: &Arc<Resource>, ip: Ipv4Addr, service: &(Stri
 }
 
 fn invalid(call: &Call<'_>, service: &Object, path: &str, value: String, detail: String) -> Status {
-    let error = FieldError { kind: FieldErrorKind::Invalid, path: path.into(), value, detail };
+    let error = FieldError {
+        kind: FieldErrorKind::Invalid,
+        path: path.into(),
+        value,
+        detail,
+    };
     Status::invalid("", &call.row.kind, service.name(), &[error])
 }
 
@@ -186,9 +214,14 @@ async fn free_ip(call: &Call<'_>) -> Result<Ipv4Addr, Status> {
         }
     }
     let ordered = (reserved.max(2)..=last).chain(2..reserved);
-    ordered.filter_map(|offset| cidr.nth(offset)).find(|ip| is_free(*ip)).ok_or_else(|| {
-        Status::internal(format!("failed to allocate a serviceIP: range {cidr} is full: delete services, or restart with a larger range"))
-    })
+    ordered
+        .filter_map(|offset| cidr.nth(offset))
+        .find(|ip| is_free(*ip))
+        .ok_or_else(|| {
+            Status::internal(format!(
+                "failed to allocate a serviceIP: range {cidr} is full: delete services, or restart with a larger range"
+            ))
+        })
 }
 
 async fn allocate_ports(call: &Call<'_>, old: Option<&Object>, service: &mut Object) -> Result<(), Status> {
@@ -222,7 +255,8 @@ async fn allocate_ports(call: &Call<'_>, old: Option<&Object>, service: &mut Obj
         let chosen = if number != 0 {
             let (first, last) = call.core.network.node_ports;
             let Some(chosen) = u16::try_from(number).ok().filter(|p| (first..=last).contains(p)) else {
-                let detail = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+                let detail =
+                    format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
                 return Err(invalid(call, service, &path, number.to_string(), detail));
             };
             let mine = (protocol.clone(), chosen);
@@ -232,8 +266,12 @@ async fn allocate_ports(call: &Call<'_>, old: Option<&Object>, service: &mut Obj
             }
             chosen
         } else {
-            let kept = old_ports.iter().find(|o| o.get("port") == port.get("port") && self::protocol(o) == protocol);
-            let kept = kept.and_then(|o| u16::try_from(o.get("nodePort")?.as_i64()?).ok()).filter(|p| *p != 0);
+            let kept = old_ports
+                .iter()
+                .find(|o| o.get("port") == port.get("port") && self::protocol(o) == protocol);
+            let kept = kept
+                .and_then(|o| u16::try_from(o.get("nodePort")?.as_i64()?).ok())
+                .filter(|p| *p != 0);
             match kept {
                 Some(kept) => kept,
                 None => free_port(call, &protocol, taken)?,
@@ -248,7 +286,9 @@ async fn allocate_ports(call: &Call<'_>, old: Option<&Object>, service: &mut Obj
     let local = service.str(&["spec", "externalTrafficPolicy"]) == Some("Local");
     if kind == "LoadBalancer" && local {
         if service.i64(&["spec", "healthCheckNodePort"]).unwrap_or(0) == 0 {
-            let kept = old.and_then(|o| o.i64(&["spec", "healthCheckNodePort"])).filter(|p| *p != 0);
+            let kept = old
+                .and_then(|o| o.i64(&["spec", "healthCheckNodePort"]))
+                .filter(|p| *p != 0);
             let port = match kept {
                 Some(kept) => kept,
                 None => {
@@ -268,7 +308,10 @@ async fn allocate_ports(call: &Call<'_>, old: Option<&Object>, service: &mut Obj
 }
 
 async fn taken_ports(call: &Call<'_>) -> Result<BTreeSet<(String, u16)>, Status> {
-    let options = ListOptions { prefix: PORTS.into(), ..ListOptions::default() };
+    let options = ListOptions {
+        prefix: PORTS.into(),
+        ..ListOptions::default()
+    };
     let page = call.core.store.list(options).await.map_err(|e| store_failed(&e))?;
     let parse = |key: &str| {
         let (protocol, port) = key.strip_prefix(PORTS)?.split_once('/')?;
@@ -287,6 +330,8 @@ fn free_port(call: &Call<'_>, protocol: &str, taken: &BTreeSet<(String, u16)>) -
         }
     }
     (first..=last).find(is_free).ok_or_else(|| {
-        Status::internal(format!("failed to allocate a nodePort: all of {first}-{last} are taken: delete services"))
+        Status::internal(format!(
+            "failed to allocate a nodePort: all of {first}-{last} are taken: delete services"
+        ))
     })
 }

@@ -18,14 +18,18 @@ pub(crate) async fn serve(call: &mut Call<'_>, operation: Operation) -> Result<O
         return Err(Status::no_such_resource());
     };
     if sub.connect {
-        return Err(Status::bad_request("this subresource is a stream: it is served over HTTP only"));
+        return Err(Status::bad_request(
+            "this subresource is a stream: it is served over HTTP only",
+        ));
     }
     if let Some(paths) = &sub.scale {
         return scale::serve(call, paths, operation).await;
     }
     match (row.group.as_ref(), row.plural.as_ref(), sub.name.as_ref(), operation) {
         ("", "pods", "binding", Operation::Create { object, options }) => binding::create(call, object, &options).await,
-        ("", "pods", "eviction", Operation::Create { object, options }) => eviction::create(call, object, &options).await,
+        ("", "pods", "eviction", Operation::Create { object, options }) => {
+            eviction::create(call, object, &options).await
+        }
         ("", "serviceaccounts", "token", Operation::Create { object, options }) => {
             token::create(call, object, &options).await
         }

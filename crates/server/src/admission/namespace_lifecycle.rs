@@ -35,7 +35,15 @@ impl Admission for NamespaceLifecycle {
         let name = attributes.target.namespace.as_str();
         let terminating = match namespace(attributes, name).await? {
             Some(terminating) => terminating,
-            None => return Err(Status::not_found(Of { group: "", plural: "namespaces" }, name)),
+            None => {
+                return Err(Status::not_found(
+                    Of {
+                        group: "",
+                        plural: "namespaces",
+                    },
+                    name,
+                ));
+            }
         };
         if !terminating {
             return Ok(());
@@ -56,7 +64,9 @@ impl Admission for NamespaceLifecycle {
 async fn namespace(attributes: &Attributes<'_>, name: &str) -> Result<Option<bool>, Status> {
     let core = attributes.core;
     let table = core.registry.table();
-    let Some(row) = table.get("", "v1", "namespaces") else { return Ok(Some(false)) };
+    let Some(row) = table.get("", "v1", "namespaces") else {
+        return Ok(Some(false));
+    };
     let key = row.key("", name);
     // The store is asked, not the cache: what was created a moment ago counts.
     if let Some(known) = read::load_stored(core, &key).await? {

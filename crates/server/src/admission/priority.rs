@@ -37,7 +37,10 @@ impl Admission for Priority {
             return Err(attributes.forbidden(why));
         }
         pod.set(&["spec", "priority"], value);
-        let policy = class.as_ref().and_then(|c| c.str(&["preemptionPolicy"])).unwrap_or("PreemptLowerPriority");
+        let policy = class
+            .as_ref()
+            .and_then(|c| c.str(&["preemptionPolicy"]))
+            .unwrap_or("PreemptLowerPriority");
         if let Some(given) = pod.str(&["spec", "preemptionPolicy"])
             && given != policy
         {
@@ -59,7 +62,9 @@ impl Admission for Priority {
 
 async fn named_class(attributes: &Attributes<'_>, name: &str) -> Result<Option<Object>, Status> {
     let table = attributes.core.registry.table();
-    let Some(row) = table.get("scheduling.k8s.io", "v1", "priorityclasses") else { return Ok(None) };
+    let Some(row) = table.get("scheduling.k8s.io", "v1", "priorityclasses") else {
+        return Ok(None);
+    };
     let found = crate::registry::read::load(attributes.core, row, &row.key("", name)).await?;
     Ok(found.map(|f| f.object))
 }
@@ -67,11 +72,22 @@ async fn named_class(attributes: &Attributes<'_>, name: &str) -> Result<Option<O
 /// The global default; of several, the one with the lowest value.
 async fn default_class(attributes: &Attributes<'_>) -> Result<Option<Object>, Status> {
     let table = attributes.core.registry.table();
-    let Some(row) = table.get("scheduling.k8s.io", "v1", "priorityclasses") else { return Ok(None) };
+    let Some(row) = table.get("scheduling.k8s.io", "v1", "priorityclasses") else {
+        return Ok(None);
+    };
     let shard = attributes.core.cache.shard(row).await?;
-    let Some(all) = shard.snapshot(&Selection::all(row, ""), None, 0, 0) else { return Ok(None) };
-    let classes = all.items.iter().map(|i| &i.object).filter(|o| says_default(o)).map(|o| o.to_object());
-    Ok(classes.filter(|c| c.bool(&["globalDefault"]) == Some(true)).min_by_key(|c| c.i64(&["value"])))
+    let Some(all) = shard.snapshot(&Selection::all(row, ""), None, 0, 0) else {
+        return Ok(None);
+    };
+    let classes = all
+        .items
+        .iter()
+        .map(|i| &i.object)
+        .filter(|o| says_default(o))
+        .map(|o| o.to_object());
+    Ok(classes
+        .filter(|c| c.bool(&["globalDefault"]) == Some(true))
+        .min_by_key(|c| c.i64(&["value"])))
 }
 
 /// Whether it is worth decoding: the few classes that may be a default name the field.

@@ -28,7 +28,11 @@ impl Admission for ServiceAccount {
         }
         let mut name = pod.str(&["spec", "serviceAccountName"]).unwrap_or_default().to_owned();
         if name.is_empty() {
-            name = pod.str(&["spec", "serviceAccount"]).filter(|s| !s.is_empty()).unwrap_or("default").to_owned();
+            name = pod
+                .str(&["spec", "serviceAccount"])
+                .filter(|s| !s.is_empty())
+                .unwrap_or("default")
+                .to_owned();
         }
         let account = account(attributes, &name).await?;
         pod.set(&["spec", "serviceAccountName"], name.as_str());
@@ -50,7 +54,9 @@ impl Admission for ServiceAccount {
     }
 
     async fn validate(&self, attributes: &Attributes<'_>, pod: Option<&Object>) -> Result<(), Status> {
-        let Some(pod) = pod.filter(|p| p.annotation(MIRROR).is_some()) else { return Ok(()) };
+        let Some(pod) = pod.filter(|p| p.annotation(MIRROR).is_some()) else {
+            return Ok(());
+        };
         if pod.str(&["spec", "serviceAccountName"]).is_some_and(|s| !s.is_empty()) {
             return Err(attributes.forbidden("a mirror pod may not reference service accounts"));
         }
@@ -72,7 +78,10 @@ async fn account(attributes: &Attributes<'_>, name: &str) -> Result<Object, Stat
     };
     let row = table.get("", "v1", "serviceaccounts").ok_or_else(missing)?;
     let key = row.key(&attributes.target.namespace, name);
-    Ok(read::load(attributes.core, row, &key).await?.ok_or_else(missing)?.object)
+    Ok(read::load(attributes.core, row, &key)
+        .await?
+        .ok_or_else(missing)?
+        .object)
 }
 
 fn mount_token(pod: &mut Object) {
@@ -82,18 +91,27 @@ fn mount_token(pod: &mut Object) {
         .filter_map(|v| v.get("name")?.as_str())
         .find(|name| name.starts_with("kube-api-access-"))
         .map(str::to_owned);
-    let volume = existing.clone().unwrap_or_else(|| meta::generate_name("kube-api-access-"));
+    let volume = existing
+        .clone()
+        .unwrap_or_else(|| meta::generate_name("kube-api-access-"));
     let mount = json!({"name": volume, "readOnly": true, "mountPath": MOUNT_PATH});
     let mut mounted = false;
     for list in ["initContainers", "containers"] {
-        let Some(Value::Array(containers)) = pod.get_mut(&["spec", list]) else { continue };
+        let Some(Value::Array(containers)) = pod.get_mut(&["spec", list]) else {
+            continue;
+        };
         for container in containers.iter_mut().filter_map(Value::as_object_mut) {
-            let mounts = container.entry("volumeMounts").or_insert_with(|| Value::Array(Vec::new()));
+            let mounts = container
+                .entry("volumeMounts")
+                .or_insert_with(|| Value::Array(Vec::new()));
             if mounts.is_null() {
                 *mounts = Value::Array(Vec::new());
             }
             let Some(mounts) = mounts.as_array_mut() else { continue };
-            if mounts.iter().any(|m| m.get("mountPath").and_then(Value::as_str) == Some(MOUNT_PATH)) {
+            if mounts
+                .iter()
+                .any(|m| m.get("mountPath").and_then(Value::as_str) == Some(MOUNT_PATH))
+            {
                 continue;
             }
             mounts.push(mount.clone());

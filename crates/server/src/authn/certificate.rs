@@ -12,8 +12,15 @@ pub(crate) fn user(certificate: &CertificateDer<'_>) -> Option<UserInfo> {
     if name.is_empty() {
         return None;
     }
-    let mut groups: Vec<String> =
-        subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
+    let mut groups: Vec<String> = subject
+        .iter_organization()
+        .filter_map(|o| o.as_str().ok())
+        .map(str::to_owned)
+        .collect();
     groups.push(super::AUTHENTICATED.into());
-    Some(UserInfo { name, groups, ..UserInfo::default() })
+    Some(UserInfo {
+        name,
+        groups,
+        ..UserInfo::default()
+    })
 }

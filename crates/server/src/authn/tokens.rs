@@ -116,7 +116,12 @@ impl TokenIssuer {
             .map_err(|e| format!("the service account signing key cannot be used: {e}"))?;
         let key_id = BASE64.encode(Sha256::digest(key.public_key().as_ref()));
         let audience = issuer.clone();
-        Ok(Self { key, key_id, issuer, audience })
+        Ok(Self {
+            key,
+            key_id,
+            issuer,
+            audience,
+        })
     }
 
     pub fn issuer(&self) -> &str {
@@ -124,8 +129,11 @@ impl TokenIssuer {
     }
 
     pub fn issue(&self, grant: &Grant, now: Timestamp) -> Result<Issued, Status> {
-        let audiences =
-            if grant.audiences.is_empty() { vec![self.audience.clone()] } else { grant.audiences.clone() };
+        let audiences = if grant.audiences.is_empty() {
+            vec![self.audience.clone()]
+        } else {
+            grant.audiences.clone()
+        };
         let expires = now
             .checked_add(jiff::SignedDuration::from_secs(grant.seconds))
             .map_err(|e| Status::bad_request(format!("expirationSeconds is too far away: {e}")))?;
@@ -157,7 +165,11 @@ impl TokenIssuer {
             .key
             .sign(&SystemRandom::new(), signed.as_bytes())
             .map_err(|_| Status::internal("the token could not be signed"))?;
-        Ok(Issued { token: format!("{signed}.{}", BASE64.encode(signature)), audiences, expires })
+        Ok(Issued {
+            token: format!("{signed}.{}", BASE64.encode(signature)),
+            audiences,
+            expires,
+        })
     }
 
     fn verify(&self, token: &str, audiences: &[String], now: Timestamp) -> Result<(Claims, Vec<String>), TokenError> {
@@ -210,7 +222,10 @@ impl TokenIssuer {
     pub fn key_set(&self) -> Value {
         // An uncompressed point: 4, x, y.
         let point = self.key.public_key().as_ref();
-        let (x, y) = point.get(1..).unwrap_or_default().split_at(32.min(point.len().saturating_sub(1)));
+        let (x, y) = point
+            .get(1..)
+            .unwrap_or_default()
+            .split_at(32.min(point.len().saturating_sub(1)));
         json!({"keys": [{
             "use": "sig",
             "kty": "EC",
@@ -236,17 +251,26 @@ pub(crate) async fn authenticate(
     let mut extra = BTreeMap::new();
     if let Some(pod) = &kubernetes.pod {
         is_alive(core, "pods", namespace, pod).await?;
-        extra.insert("authentication.kubernetes.io/pod-name".to_owned(), vec![pod.name.clone()]);
+        extra.insert(
+            "authentication.kubernetes.io/pod-name".to_owned(),
+            vec![pod.name.clone()],
+        );
         extra.insert("authentication.kubernetes.io/pod-uid".to_owned(), vec![pod.uid.clone()]);
     }
     if let Some(node) = &kubernetes.node {
-        extra.insert("authentication.kubernetes.io/node-name".to_owned(), vec![node.name.clone()]);
+        extra.insert(
+            "authentication.kubernetes.io/node-name".to_owned(),
+            vec![node.name.clone()],
+        );
     }
     if let Some(secret) = &kubernetes.secret {
         is_alive(core, "secrets", namespace, secret).await?;
     }
     if !claims.jti.is_empty() {
-        extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![format!("JTI={}", claims.jti)]);
+        extra.insert(
+            "authentication.kubernetes.io/credential-id".to_owned(),
+            vec![format!("JTI={}", claims.jti)],
+        );
     }
     let user = UserInfo {
         name: format!("system:serviceaccount:{namespace}:{}", kubernetes.serviceaccount.name),
@@ -266,7 +290,9 @@ async fn is_alive(core: &Arc<Core>, plural: &str, namespace: &str, what: &Refere
     let gone = || TokenError::Gone(format!("{plural} {namespace}/{}", what.name));
     let table = core.registry.table();
     let row = table.get("", "v1", plural).ok_or_else(gone)?;
-    let found = crate::registry::read::load_stored(core, &row.key(namespace, &what.name)).await.map_err(|_| gone())?;
+    let found = crate::registry::read::load_stored(core, &row.key(namespace, &what.name))
+        .await
+        .map_err(|_| gone())?;
     match found {
         Some(object) if *object.head().uid == *what.uid => Ok(()),
         _ => Err(gone()),
@@ -302,9 +328,18 @@ mod tests {
         assert_eq!(claims.sub, "system:serviceaccount:default:a");
         assert_eq!(audiences, ["https://issuer"]);
         let late = now.checked_add(jiff::SignedDuration::from_secs(600)).unwrap();
-        assert!(matches!(tokens.verify(&issued.token, &[], late), Err(TokenError::Expired)));
-        assert!(matches!(tokens.verify(&issued.token, &["vault".into()], now), Err(TokenError::Audience)));
-        assert!(matches!(issuer().verify(&issued.token, &[], now), Err(TokenError::Signature)));
+        assert!(matches!(
+            tokens.verify(&issued.token, &[], late),
+            Err(TokenError::Expired)
+        ));
+        assert!(matches!(
+            tokens.verify(&issued.token, &["vault".into()], now),
+            Err(TokenError::Audience)
+        ));
+        assert!(matches!(
+            issuer().verify(&issued.token, &[], now),
+            Err(TokenError::Signature)
+        ));
         assert!(matches!(tokens.verify("x.y.z", &[], now), Err(TokenError::Malformed)));
     }
 }

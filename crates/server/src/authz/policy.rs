@@ -10,7 +10,16 @@ const AGGREGATE: &str = "rbac.authorization.k8s.io/aggregate-to-";
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
 const READ_UPDATE: &[&str] = &["get", "list", "patch", "update", "watch"];
-const ALL: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const ALL: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
 const ANY: &[&str] = &["*"];
 const UPDATE: &[&str] = &["patch", "update"];
 const EVENTS: &[&str] = &["create", "patch", "update"];
@@ -29,7 +38,10 @@ fn paths(paths: &[&str]) -> Value {
 }
 
 fn events() -> Vec<Value> {
-    vec![rule(EVENTS, "", &["events"]), rule(EVENTS, "events.k8s.io", &["events"])]
+    vec![
+        rule(EVENTS, "", &["events"]),
+        rule(EVENTS, "events.k8s.io", &["events"]),
+    ]
 }
 
 fn metadata(name: &str, labels: Value) -> Value {
@@ -68,8 +80,10 @@ fn sum(name: &str, rules: Vec<Value>, also: Option<&str>) -> Value {
 }
 
 fn bind(name: &str, role: &str, subjects: &[(&str, &str)]) -> Value {
-    let subjects: Vec<Value> =
-        subjects.iter().map(|(kind, name)| json!({"apiGroup": RBAC, "kind": kind, "name": name})).collect();
+    let subjects: Vec<Value> = subjects
+        .iter()
+        .map(|(kind, name)| json!({"apiGroup": RBAC, "kind": kind, "name": name}))
+        .collect();
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRoleBinding",
@@ -116,25 +130,125 @@ pub(crate) fn objects() -> Vec<Value> {
 /// cluster-admin, admin, edit, view.
 fn for_people() -> Vec<Value> {
     let view = vec![
-        rule(READ, "", &["configmaps", "endpoints", "persistentvolumeclaims", "persistentvolumeclaims/status", "pods", "replicationcontrollers", "replicationcontrollers/scale", "serviceaccounts", "services", "services/status"]),
-        rule(READ, "", &["bindings", "events", "limitranges", "namespaces/status", "pods/log", "pods/status", "replicationcontrollers/status", "resourcequotas", "resourcequotas/status"]),
+        rule(
+            READ,
+            "",
+            &[
+                "configmaps",
+                "endpoints",
+                "persistentvolumeclaims",
+                "persistentvolumeclaims/status",
+                "pods",
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "serviceaccounts",
+                "services",
+                "services/status",
+            ],
+        ),
+        rule(
+            READ,
+            "",
+            &[
+                "bindings",
+                "events",
+                "limitranges",
+                "namespaces/status",
+                "pods/log",
+                "pods/status",
+                "replicationcontrollers/status",
+                "resourcequotas",
+                "resourcequotas/status",
+            ],
+        ),
         rule(READ, "", &["namespaces"]),
         rule(READ, "discovery.k8s.io", &["endpointslices"]),
-        rule(READ, "apps", &["controllerrevisions", "daemonsets", "daemonsets/status", "deployments", "deployments/scale", "deployments/status", "replicasets", "replicasets/scale", "replicasets/status", "statefulsets", "statefulsets/scale", "statefulsets/status"]),
-        rule(READ, "autoscaling", &["horizontalpodautoscalers", "horizontalpodautoscalers/status"]),
+        rule(
+            READ,
+            "apps",
+            &[
+                "controllerrevisions",
+                "daemonsets",
+                "daemonsets/status",
+                "deployments",
+                "deployments/scale",
+                "deployments/status",
+                "replicasets",
+                "replicasets/scale",
+                "replicasets/status",
+                "statefulsets",
+                "statefulsets/scale",
+                "statefulsets/status",
+            ],
+        ),
+        rule(
+            READ,
+            "autoscaling",
+            &["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
+        ),
         rule(READ, "batch", &["cronjobs", "cronjobs/status", "jobs", "jobs/status"]),
         rule(READ, "policy", &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
-        rule(READ, "networking.k8s.io", &["ingresses", "ingresses/status", "networkpolicies"]),
-        rule(READ, "resource.k8s.io", &["resourceclaims", "resourceclaims/status", "resourceclaimtemplates"]),
+        rule(
+            READ,
+            "networking.k8s.io",
+            &["ingresses", "ingresses/status", "networkpolicies"],
+        ),
+        rule(
+            READ,
+            "resource.k8s.io",
+            &["resourceclaims", "resourceclaims/status", "resourceclaimtemplates"],
+        ),
     ];
     let edit = vec![
-        rule(READ, "", &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy"]),
+        rule(
+            READ,
+            "",
+            &[
+                "pods/attach",
+                "pods/exec",
+                "pods/portforward",
+                "pods/proxy",
+                "secrets",
+                "services/proxy",
+            ],
+        ),
         rule(&["impersonate"], "", &["serviceaccounts"]),
-        rule(WRITE, "", &["pods", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy"]),
+        rule(
+            WRITE,
+            "",
+            &["pods", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy"],
+        ),
         rule(&["create"], "", &["pods/eviction"]),
-        rule(WRITE, "", &["configmaps", "events", "persistentvolumeclaims", "replicationcontrollers", "replicationcontrollers/scale", "secrets", "serviceaccounts", "services", "services/proxy"]),
+        rule(
+            WRITE,
+            "",
+            &[
+                "configmaps",
+                "events",
+                "persistentvolumeclaims",
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "secrets",
+                "serviceaccounts",
+                "services",
+                "services/proxy",
+            ],
+        ),
         rule(&["create"], "", &["serviceaccounts/token"]),
-        rule(WRITE, "apps", &["daemonsets", "deployments", "deployments/rollback", "deployments/scale", "replicasets", "replicasets/scale", "statefulsets", "statefulsets/scale"]),
+        rule(
+            WRITE,
+            "apps",
+            &[
+                "daemonsets",
+                "deployments",
+                "deployments/rollback",
+                "deployments/scale",
+                "replicasets",
+                "replicasets/scale",
+                "statefulsets",
+                "statefulsets/scale",
+            ],
+        ),
         rule(WRITE, "autoscaling", &["horizontalpodautoscalers"]),
         rule(WRITE, "batch", &["cronjobs", "jobs"]),
         rule(WRITE, "policy", &["poddisruptionbudgets"]),
@@ -148,7 +262,13 @@ fn for_people() -> Vec<Value> {
     ];
     let join = |lists: &[&Vec<Value>]| lists.iter().flat_map(|l| l.iter().cloned()).collect::<Vec<Value>>();
     vec![
-        cluster_role("cluster-admin", vec![rule(ANY, "*", &["*"]), json!({"verbs": ["*"], "nonResourceURLs": ["*"]})]),
+        cluster_role(
+            "cluster-admin",
+            vec![
+                rule(ANY, "*", &["*"]),
+                json!({"verbs": ["*"], "nonResourceURLs": ["*"]}),
+            ],
+        ),
         sum("admin", join(&[&admin, &edit, &view]), None),
         sum("edit", join(&[&edit, &view]), Some("admin")),
         sum("view", view.clone(), Some("edit")),
@@ -161,19 +281,84 @@ fn for_people() -> Vec<Value> {
 
 fn for_everybody() -> Vec<Value> {
     vec![
-        cluster_role("system:basic-user", vec![
-            rule(&["create"], "authorization.k8s.io", &["selfsubjectaccessreviews", "selfsubjectrulesreviews"]),
-            rule(&["create"], "authentication.k8s.io", &["selfsubjectreviews"]),
-        ]),
-        cluster_role("system:discovery", vec![paths(&["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version", "/version/"])]),
-        cluster_role("system:public-info-viewer", vec![paths(&["/healthz", "/livez", "/readyz", "/version", "/version/"])]),
-        cluster_role("system:service-account-issuer-discovery", vec![paths(&["/.well-known/openid-configuration", "/.well-known/openid-configuration/", "/openid/v1/jwks", "/openid/v1/jwks/"])]),
-        cluster_role("system:monitoring", vec![paths(&["/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*"])]),
-        bind("system:basic-user", "system:basic-user", &[("Group", "system:authenticated")]),
-        bind("system:discovery", "system:discovery", &[("Group", "system:authenticated")]),
-        bind("system:public-info-viewer", "system:public-info-viewer", &[("Group", "system:authenticated"), ("Group", "system:unauthenticated")]),
-        bind("system:service-account-issuer-discovery", "system:service-account-issuer-discovery", &[("Group", "system:serviceaccounts")]),
-        bind("system:monitoring", "system:monitoring", &[("Group", "system:monitoring")]),
+        cluster_role(
+            "system:basic-user",
+            vec![
+                rule(
+                    &["create"],
+                    "authorization.k8s.io",
+                    &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+                ),
+                rule(&["create"], "authentication.k8s.io", &["selfsubjectreviews"]),
+            ],
+        ),
+        cluster_role(
+            "system:discovery",
+            vec![paths(&[
+                "/api",
+                "/api/*",
+                "/apis",
+                "/apis/*",
+                "/healthz",
+                "/livez",
+                "/openapi",
+                "/openapi/*",
+                "/readyz",
+                "/version",
+                "/version/",
+            ])],
+        ),
+        cluster_role(
+            "system:public-info-viewer",
+            vec![paths(&["/healthz", "/livez", "/readyz", "/version", "/version/"])],
+        ),
+        cluster_role(
+            "system:service-account-issuer-discovery",
+            vec![paths(&[
+                "/.well-known/openid-configuration",
+                "/.well-known/openid-configuration/",
+                "/openid/v1/jwks",
+                "/openid/v1/jwks/",
+            ])],
+        ),
+        cluster_role(
+            "system:monitoring",
+            vec![paths(&[
+                "/healthz",
+                "/healthz/*",
+                "/livez",
+                "/livez/*",
+                "/metrics",
+                "/metrics/slis",
+                "/readyz",
+                "/readyz/*",
+            ])],
+        ),
+        bind(
+            "system:basic-user",
+            "system:basic-user",
+            &[("Group", "system:authenticated")],
+        ),
+        bind(
+            "system:discovery",
+            "system:discovery",
+            &[("Group", "system:authenticated")],
+        ),
+        bind(
+            "system:public-info-viewer",
+            "system:public-info-viewer",
+            &[("Group", "system:authenticated"), ("Group", "system:unauthenticated")],
+        ),
+        bind(
+            "system:service-account-issuer-discovery",
+            "system:service-account-issuer-discovery",
+            &[("Group", "system:serviceaccounts")],
+        ),
+        bind(
+            "system:monitoring",
+            "system:monitoring",
+            &[("Group", "system:monitoring")],
+        ),
     ]
 }
 
@@ -181,8 +366,23 @@ fn for_everybody() -> Vec<Value> {
 fn for_components() -> Vec<Value> {
     let mut scheduler = events();
     scheduler.extend([
-        rule(&["create", "get", "list", "update", "watch"], "coordination.k8s.io", &["leases"]),
-        rule(&["get", "list", "watch"], "", &["namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes", "replicationcontrollers", "services"]),
+        rule(
+            &["create", "get", "list", "update", "watch"],
+            "coordination.k8s.io",
+            &["leases"],
+        ),
+        rule(
+            &["get", "list", "watch"],
+            "",
+            &[
+                "namespaces",
+                "nodes",
+                "persistentvolumeclaims",
+                "persistentvolumes",
+                "replicationcontrollers",
+                "services",
+            ],
+        ),
         rule(&["delete", "get", "list", "watch"], "", &["pods"]),
         rule(&["create"], "", &["bindings", "pods/binding"]),
         rule(UPDATE, "", &["pods/status"]),
@@ -190,8 +390,27 @@ fn for_components() -> Vec<Value> {
         rule(READ, "apps", &["replicasets", "statefulsets"]),
         rule(READ, "policy", &["poddisruptionbudgets"]),
         rule(READ, "scheduling.k8s.io", &["priorityclasses"]),
-        rule(READ, "storage.k8s.io", &["csidrivers", "csinodes", "csistoragecapacities", "storageclasses", "volumeattachments"]),
-        rule(READ_UPDATE, "resource.k8s.io", &["deviceclasses", "resourceclaims", "resourceclaims/status", "resourceslices"]),
+        rule(
+            READ,
+            "storage.k8s.io",
+            &[
+                "csidrivers",
+                "csinodes",
+                "csistoragecapacities",
+                "storageclasses",
+                "volumeattachments",
+            ],
+        ),
+        rule(
+            READ_UPDATE,
+            "resource.k8s.io",
+            &[
+                "deviceclasses",
+                "resourceclaims",
+                "resourceclaims/status",
+                "resourceslices",
+            ],
+        ),
         rule(&["create"], "authentication.k8s.io", &["tokenreviews"]),
         rule(&["create"], "authorization.k8s.io", &["subjectaccessreviews"]),
     ]);
@@ -207,7 +426,11 @@ fn for_components() -> Vec<Value> {
     let mut node = events();
     node.extend([
         rule(&["create"], "authentication.k8s.io", &["tokenreviews"]),
-        rule(&["create"], "authorization.k8s.io", &["localsubjectaccessreviews", "subjectaccessreviews"]),
+        rule(
+            &["create"],
+            "authorization.k8s.io",
+            &["localsubjectaccessreviews", "subjectaccessreviews"],
+        ),
         rule(READ, "", &["services"]),
         rule(&["create", "get", "list", "watch"], "", &["nodes"]),
         rule(UPDATE, "", &["nodes", "nodes/status"]),
@@ -218,17 +441,42 @@ fn for_components() -> Vec<Value> {
         rule(READ, "", &["configmaps", "secrets"]),
         rule(&["get"], "", &["persistentvolumeclaims", "persistentvolumes"]),
         rule(&["get"], "", &["endpoints"]),
-        rule(&["create", "get", "list", "watch"], "certificates.k8s.io", &["certificatesigningrequests"]),
-        rule(&["create", "delete", "get", "patch", "update"], "coordination.k8s.io", &["leases"]),
+        rule(
+            &["create", "get", "list", "watch"],
+            "certificates.k8s.io",
+            &["certificatesigningrequests"],
+        ),
+        rule(
+            &["create", "delete", "get", "patch", "update"],
+            "coordination.k8s.io",
+            &["leases"],
+        ),
         rule(READ, "storage.k8s.io", &["csidrivers", "volumeattachments"]),
-        rule(&["create", "delete", "get", "patch", "update"], "storage.k8s.io", &["csinodes"]),
+        rule(
+            &["create", "delete", "get", "patch", "update"],
+            "storage.k8s.io",
+            &["csinodes"],
+        ),
         rule(&["create"], "", &["serviceaccounts/token"]),
         rule(READ, "node.k8s.io", &["runtimeclasses"]),
         rule(READ, "", &["namespaces"]),
         rule(READ, "discovery.k8s.io", &["endpointslices"]),
         rule(READ, "networking.k8s.io", &["networkpolicies", "servicecidrs"]),
         rule(&["get"], "resource.k8s.io", &["resourceclaims"]),
-        rule(&["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], "resource.k8s.io", &["resourceslices"]),
+        rule(
+            &[
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch",
+            ],
+            "resource.k8s.io",
+            &["resourceslices"],
+        ),
     ]);
     let mut proxier = events();
     proxier.extend([
@@ -240,7 +488,19 @@ fn for_components() -> Vec<Value> {
     let kubelet_admin = vec![
         rule(READ, "", &["nodes"]),
         rule(&["proxy"], "", &["nodes"]),
-        rule(ANY, "", &["nodes/configz", "nodes/healthz", "nodes/log", "nodes/metrics", "nodes/pods", "nodes/proxy", "nodes/stats"]),
+        rule(
+            ANY,
+            "",
+            &[
+                "nodes/configz",
+                "nodes/healthz",
+                "nodes/log",
+                "nodes/metrics",
+                "nodes/pods",
+                "nodes/proxy",
+                "nodes/stats",
+            ],
+        ),
     ];
     vec![
         cluster_role("system:kube-scheduler", scheduler),
@@ -248,48 +508,133 @@ fn for_components() -> Vec<Value> {
         cluster_role("system:node", node),
         cluster_role("system:node-proxier", proxier),
         cluster_role("system:kubelet-api-admin", kubelet_admin),
-        cluster_role("system:volume-scheduler", vec![
-            rule(READ_UPDATE, "", &["persistentvolumes"]),
-            rule(READ, "storage.k8s.io", &["storageclasses"]),
-            rule(READ_UPDATE, "", &["persistentvolumeclaims"]),
-        ]),
-        cluster_role("system:kube-dns", vec![
-            rule(&["list", "watch"], "", &["endpoints", "services"]),
-            rule(&["list", "watch"], "discovery.k8s.io", &["endpointslices"]),
-            rule(READ, "", &["namespaces", "pods"]),
-        ]),
-        cluster_role("system:node-bootstrapper", vec![rule(&["create", "get", "list", "watch"], "certificates.k8s.io", &["certificatesigningrequests"])]),
+        cluster_role(
+            "system:volume-scheduler",
+            vec![
+                rule(READ_UPDATE, "", &["persistentvolumes"]),
+                rule(READ, "storage.k8s.io", &["storageclasses"]),
+                rule(READ_UPDATE, "", &["persistentvolumeclaims"]),
+            ],
+        ),
+        cluster_role(
+            "system:kube-dns",
+            vec![
+                rule(&["list", "watch"], "", &["endpoints", "services"]),
+                rule(&["list", "watch"], "discovery.k8s.io", &["endpointslices"]),
+                rule(READ, "", &["namespaces", "pods"]),
+            ],
+        ),
+        cluster_role(
+            "system:node-bootstrapper",
+            vec![rule(
+                &["create", "get", "list", "watch"],
+                "certificates.k8s.io",
+                &["certificatesigningrequests"],
+            )],
+        ),
         cluster_role("system:node-problem-detector", {
             let mut rules = events();
             rules.push(rule(&["get"], "", &["nodes"]));
             rules.push(rule(&["patch"], "", &["nodes/status"]));
             rules
         }),
-        cluster_role("system:certificates.k8s.io:certificatesigningrequests:nodeclient", vec![rule(&["create"], "certificates.k8s.io", &["certificatesigningrequests/nodeclient"])]),
-        cluster_role("system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", vec![rule(&["create"], "certificates.k8s.io", &["certificatesigningrequests/selfnodeclient"])]),
-        cluster_role("system:certificates.k8s.io:kube-apiserver-client-approver", vec![named(&["approve"], "certificates.k8s.io", &["signers"], &["kubernetes.io/kube-apiserver-client"])]),
-        cluster_role("system:certificates.k8s.io:kube-apiserver-client-kubelet-approver", vec![named(&["approve"], "certificates.k8s.io", &["signers"], &["kubernetes.io/kube-apiserver-client-kubelet"])]),
-        cluster_role("system:certificates.k8s.io:kubelet-serving-approver", vec![named(&["approve"], "certificates.k8s.io", &["signers"], &["kubernetes.io/kubelet-serving"])]),
-        cluster_role("system:certificates.k8s.io:legacy-unknown-approver", vec![named(&["approve"], "certificates.k8s.io", &["signers"], &["kubernetes.io/legacy-unknown"])]),
-        bind("system:kube-scheduler", "system:kube-scheduler", &[("User", "system:kube-scheduler")]),
-        bind("system:volume-scheduler", "system:volume-scheduler", &[("User", "system:kube-scheduler")]),
-        bind("system:kube-controller-manager", "system:kube-controller-manager", &[("User", "system:kube-controller-manager")]),
+        cluster_role(
+            "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+            vec![rule(
+                &["create"],
+                "certificates.k8s.io",
+                &["certificatesigningrequests/nodeclient"],
+            )],
+        ),
+        cluster_role(
+            "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+            vec![rule(
+                &["create"],
+                "certificates.k8s.io",
+                &["certificatesigningrequests/selfnodeclient"],
+            )],
+        ),
+        cluster_role(
+            "system:certificates.k8s.io:kube-apiserver-client-approver",
+            vec![named(
+                &["approve"],
+                "certificates.k8s.io",
+                &["signers"],
+                &["kubernetes.io/kube-apiserver-client"],
+            )],
+        ),
+        cluster_role(
+            "system:certificates.k8s.io:kube-apiserver-client-kubelet-approver",
+            vec![named(
+                &["approve"],
+                "certificates.k8s.io",
+                &["signers"],
+                &["kubernetes.io/kube-apiserver-client-kubelet"],
+            )],
+        ),
+        cluster_role(
+            "system:certificates.k8s.io:kubelet-serving-approver",
+            vec![named(
+                &["approve"],
+                "certificates.k8s.io",
+                &["signers"],
+                &["kubernetes.io/kubelet-serving"],
+            )],
+        ),
+        cluster_role(
+            "system:certificates.k8s.io:legacy-unknown-approver",
+            vec![named(
+                &["approve"],
+                "certificates.k8s.io",
+                &["signers"],
+                &["kubernetes.io/legacy-unknown"],
+            )],
+        ),
+        bind(
+            "system:kube-scheduler",
+            "system:kube-scheduler",
+            &[("User", "system:kube-scheduler")],
+        ),
+        bind(
+            "system:volume-scheduler",
+            "system:volume-scheduler",
+            &[("User", "system:kube-scheduler")],
+        ),
+        bind(
+            "system:kube-controller-manager",
+            "system:kube-controller-manager",
+            &[("User", "system:kube-controller-manager")],
+        ),
         bind("system:node", "system:node", &[("Group", "system:nodes")]),
-        bind("system:node-proxier", "system:node-proxier", &[("User", "system:kube-proxy")]),
+        bind(
+            "system:node-proxier",
+            "system:node-proxier",
+            &[("User", "system:kube-proxy")],
+        ),
     ]
 }
 
 fn for_extensions() -> Vec<Value> {
     vec![
-        cluster_role("system:auth-delegator", vec![
-            rule(&["create"], "authentication.k8s.io", &["tokenreviews"]),
-            rule(&["create"], "authorization.k8s.io", &["subjectaccessreviews"]),
-        ]),
-        cluster_role("system:kube-aggregator", vec![rule(READ, "", &["endpoints", "services"])]),
+        cluster_role(
+            "system:auth-delegator",
+            vec![
+                rule(&["create"], "authentication.k8s.io", &["tokenreviews"]),
+                rule(&["create"], "authorization.k8s.io", &["subjectaccessreviews"]),
+            ],
+        ),
+        cluster_role(
+            "system:kube-aggregator",
+            vec![rule(READ, "", &["endpoints", "services"])],
+        ),
         cluster_role("system:persistent-volume-provisioner", {
             let mut rules = events();
             rules.extend([
-                rule(&["create", "delete", "get", "list", "watch"], "", &["persistentvolumes"]),
+                rule(
+                    &["create", "delete", "get", "list", "watch"],
+                    "",
+                    &["persistentvolumes"],
+                ),
                 rule(&["get", "list", "update", "watch"], "", &["persistentvolumeclaims"]),
                 rule(READ, "storage.k8s.io", &["storageclasses"]),
                 rule(&["watch"], "", &["events"]),
@@ -309,18 +654,71 @@ fn in_namespaces() -> Vec<Value> {
         ]
     };
     vec![
-        role("kube-system", "extension-apiserver-authentication-reader", vec![named(READ, "", &["configmaps"], &["extension-apiserver-authentication"])]),
-        role("kube-system", "system::leader-locking-kube-controller-manager", leader("kube-controller-manager")),
-        role("kube-system", "system::leader-locking-kube-scheduler", leader("kube-scheduler")),
-        role("kube-system", "system:controller:bootstrap-signer", vec![rule(READ, "", &["secrets"])]),
-        role("kube-public", "system:controller:bootstrap-signer", vec![
-            rule(READ, "", &["configmaps"]),
-            named(UPDATE, "", &["configmaps"], &["cluster-info"]),
-        ]),
-        bind_in("kube-system", "system::extension-apiserver-authentication-reader", "extension-apiserver-authentication-reader", vec![user("system:kube-controller-manager"), user("system:kube-scheduler")]),
-        bind_in("kube-system", "system::leader-locking-kube-controller-manager", "system::leader-locking-kube-controller-manager", vec![user("system:kube-controller-manager"), account("kube-controller-manager")]),
-        bind_in("kube-system", "system::leader-locking-kube-scheduler", "system::leader-locking-kube-scheduler", vec![user("system:kube-scheduler"), account("kube-scheduler")]),
-        bind_in("kube-system", "system:controller:bootstrap-signer", "system:controller:bootstrap-signer", vec![account("bootstrap-signer")]),
-        bind_in("kube-public", "system:controller:bootstrap-signer", "system:controller:bootstrap-signer", vec![account("bootstrap-signer")]),
+        role(
+            "kube-system",
+            "extension-apiserver-authentication-reader",
+            vec![named(
+                READ,
+                "",
+                &["configmaps"],
+                &["extension-apiserver-authentication"],
+            )],
+        ),
+        role(
+            "kube-system",
+            "system::leader-locking-kube-controller-manager",
+            leader("kube-controller-manager"),
+        ),
+        role(
+            "kube-system",
+            "system::leader-locking-kube-scheduler",
+            leader("kube-scheduler"),
+        ),
+        role(
+            "kube-system",
+            "system:controller:bootstrap-signer",
+            vec![rule(READ, "", &["secrets"])],
+        ),
+        role(
+            "kube-public",
+            "system:controller:bootstrap-signer",
+            vec![
+                rule(READ, "", &["configmaps"]),
+                named(UPDATE, "", &["configmaps"], &["cluster-info"]),
+            ],
+        ),
+        bind_in(
+            "kube-system",
+            "system::extension-apiserver-authentication-reader",
+            "extension-apiserver-authentication-reader",
+            vec![user("system:kube-controller-manager"), user("system:kube-scheduler")],
+        ),
+        bind_in(
+            "kube-system",
+            "system::leader-locking-kube-controller-manager",
+            "system::leader-locking-kube-controller-manager",
+            vec![
+                user("system:kube-controller-manager"),
+                account("kube-controller-manager"),
+            ],
+        ),
+        bind_in(
+            "kube-system",
+            "system::leader-locking-kube-scheduler",
+            "system::leader-locking-kube-scheduler",
+            vec![user("system:kube-scheduler"), account("kube-scheduler")],
+        ),
+        bind_in(
+            "kube-system",
+            "system:controller:bootstrap-signer",
+            "system:controller:bootstrap-signer",
+            vec![account("bootstrap-signer")],
+        ),
+        bind_in(
+            "kube-public",
+            "system:controller:bootstrap-signer",
+            "system:controller:bootstrap-signer",
+            vec![account("bootstrap-signer")],
+        ),
     ]
 }

@@ -48,21 +48,29 @@ struct Grant {
 
 impl Rbac {
     pub fn new(cache: Arc<Cache>, registry: Arc<Registry>) -> Self {
-        Self { cache, registry, compiled: ArcSwapOption::empty() }
+        Self {
+            cache,
+            registry,
+            compiled: ArcSwapOption::empty(),
+        }
     }
 
     async fn shards(&self) -> Result<Option<[Arc<Shard>; 4]>, Status> {
         let table = self.registry.table();
         let mut shards = Vec::with_capacity(4);
         for kind in KINDS {
-            let Some(row) = table.get(GROUP, "v1", kind) else { return Ok(None) };
+            let Some(row) = table.get(GROUP, "v1", kind) else {
+                return Ok(None);
+            };
             shards.push(self.cache.shard(row).await?);
         }
         Ok(shards.try_into().ok())
     }
 
     async fn compiled(&self) -> Result<Option<Arc<Compiled>>, Status> {
-        let Some(shards) = self.shards().await? else { return Ok(None) };
+        let Some(shards) = self.shards().await? else {
+            return Ok(None);
+        };
         let revisions = [0, 1, 2, 3].map(|i: usize| shards.get(i).and_then(|s| s.revision()).unwrap_or(0));
         if let Some(known) = self.compiled.load_full().filter(|c| c.revisions == revisions) {
             return Ok(Some(known));
@@ -75,10 +83,15 @@ impl Rbac {
     fn compile(&self, shards: &[Arc<Shard>; 4], revisions: [u64; 4]) -> Compiled {
         let table = self.registry.table();
         let objects = |i: usize| -> Vec<Object> {
-            let (Some(kind), Some(shard)) = (KINDS.get(i), shards.get(i)) else { return Vec::new() };
-            let Some(row) = table.get(GROUP, "v1", kind) else { return Vec::new() };
+            let (Some(kind), Some(shard)) = (KINDS.get(i), shards.get(i)) else {
+                return Vec::new();
+            };
+            let Some(row) = table.get(GROUP, "v1", kind) else {
+                return Vec::new();
+            };
             let all = shard.snapshot(&Selection::all(row, ""), None, 0, 0);
-            all.map(|s| s.items.iter().map(|i| i.object.to_object()).collect()).unwrap_or_default()
+            all.map(|s| s.items.iter().map(|i| i.object.to_object()).collect())
+                .unwrap_or_default()
         };
         let mut roles: HashMap<(String, String), Arc<Vec<Rule>>> = HashMap::new();
         for role in objects(0).into_iter().chain(objects(1)) {
@@ -96,7 +109,7 @@ impl Rbac {
                 _ => None,
             };
             let Some(rules) = role else { continue };
-            for subject in binding.array(&["subjects"]).iter().filter_map(|s| subject(s)) {
+            for subject in binding.array(&["subjects"]).iter().filter_map(subject) {
                 grants.entry(subject).or_default().push(Grant {
                     namespace: (!namespace.is_empty()).then(|| namespace.clone()),
                     rules: rules.clone(),
@@ -137,7 +150,11 @@ fn subject(value: &Value) -> Option<Subject> {
 fn subjects(user: &UserInfo) -> Vec<Subject> {
     let mut all = vec![Subject::User(user.name.clone())];
     all.extend(user.groups.iter().map(|g| Subject::Group(g.clone())));
-    if let Some((namespace, name)) = user.name.strip_prefix("system:serviceaccount:").and_then(|r| r.split_once(':')) {
+    if let Some((namespace, name)) = user
+        .name
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|r| r.split_once(':'))
+    {
         all.push(Subject::ServiceAccount(namespace.into(), name.into()));
     }
     all
@@ -156,7 +173,10 @@ impl Rule {
             return self.paths.iter().any(|p| path_matches(p, &attributes.path));
         };
         any_or(&self.groups, &r.group)
-            && self.resources.iter().any(|allowed| resource_matches(allowed, &r.resource, &r.subresource))
+            && self
+                .resources
+                .iter()
+                .any(|allowed| resource_matches(allowed, &r.resource, &r.subresource))
             && (self.names.is_empty() || self.names.contains(&r.name))
     }
 }
@@ -185,7 +205,9 @@ fn path_matches(allowed: &str, path: &str) -> bool {
 #[async_trait]
 impl Authorizer for Rbac {
     async fn authorize(&self, attributes: &Attributes) -> Result<Decision, Status> {
-        let Some(compiled) = self.compiled().await? else { return Ok(Decision::NoOpinion(String::new())) };
+        let Some(compiled) = self.compiled().await? else {
+            return Ok(Decision::NoOpinion(String::new()));
+        };
         let namespace = attributes.resource.as_ref().map_or("", |r| r.namespace.as_str());
         for subject in subjects(&attributes.user) {
             for grant in compiled.grants.get(&subject).map_or(&[][..], Vec::as_slice) {
@@ -194,7 +216,11 @@ impl Authorizer for Rbac {
                     Some(only) => attributes.resource.is_some() && only == namespace && !namespace.is_empty(),
                 };
                 if here && grant.rules.iter().any(|rule| rule.allows(attributes)) {
-                    let kind = if grant.namespace.is_some() { "RoleBinding" } else { "ClusterRoleBinding" };
+                    let kind = if grant.namespace.is_some() {
+                        "RoleBinding"
+                    } else {
+                        "ClusterRoleBinding"
+                    };
                     return Ok(Decision::Allow(format!("RBAC: allowed by {kind} {:?}", grant.binding)));
                 }
             }
@@ -203,7 +229,9 @@ impl Authorizer for Rbac {
     }
 
     async fn rules(&self, user: &UserInfo, namespace: &str) -> Result<Vec<Rule>, Status> {
-        let Some(compiled) = self.compiled().await? else { return Ok(Vec::new()) };
+        let Some(compiled) = self.compiled().await? else {
+            return Ok(Vec::new());
+        };
         let mut all: Vec<Rule> = Vec::new();
         for subject in subjects(user) {
             for grant in compiled.grants.get(&subject).map_or(&[][..], Vec::as_slice) {
@@ -235,13 +263,20 @@ mod tests {
             ("*/scale", "deployments", "status", false),
             ("*", "pods", "exec", true),
         ] {
-            assert_eq!(resource_matches(allowed, resource, subresource), expected, "{allowed} {resource}/{subresource}");
+            assert_eq!(
+                resource_matches(allowed, resource, subresource),
+                expected,
+                "{allowed} {resource}/{subresource}"
+            );
         }
     }
 
     #[test]
     fn subjects_are_matched_by_kind_and_namespace() {
-        let user = UserInfo { name: "system:serviceaccount:a:b".into(), ..UserInfo::default() };
+        let user = UserInfo {
+            name: "system:serviceaccount:a:b".into(),
+            ..UserInfo::default()
+        };
         assert!(subjects(&user).contains(&Subject::ServiceAccount("a".into(), "b".into())));
         let group = serde_json::json!({"kind": "Group", "name": "b", "apiGroup": GROUP});
         assert_eq!(subject(&group), Some(Subject::Group("b".into())));

@@ -69,9 +69,13 @@ pub(super) async fn ensure(core: &Arc<Core>, advertised: SocketAddr) -> Result<(
 
 /// Creates the object, or brings these fields of it up to date.
 async fn put(core: &Arc<Core>, wanted: Value, fields: Vec<Vec<&str>>) -> Result<(), Status> {
-    let Some(wanted) = Object::from_value(wanted) else { return Ok(()) };
+    let Some(wanted) = Object::from_value(wanted) else {
+        return Ok(());
+    };
     let table = core.registry.table();
-    let Some(row) = table.by_api_version(wanted.api_version(), wanted.kind()) else { return Ok(()) };
+    let Some(row) = table.by_api_version(wanted.api_version(), wanted.kind()) else {
+        return Ok(());
+    };
     let key = row.key(wanted.namespace(), wanted.name());
     let Some(current) = read::load(core, row, &key).await? else {
         return super::ensure(core, wanted.into_value()).await;

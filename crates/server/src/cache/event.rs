@@ -40,7 +40,14 @@ pub(crate) struct Event {
 
 impl Event {
     pub fn new(revision: u64, key: Arc<str>, current: Option<Arc<Item>>, previous: Option<Arc<Item>>) -> Self {
-        Self { revision, key, current, previous, gone: OnceLock::new(), json: Default::default() }
+        Self {
+            revision,
+            key,
+            current,
+            previous,
+            gone: OnceLock::new(),
+            json: Default::default(),
+        }
     }
 
     /// How much memory it keeps, roughly: what it replaced is what nobody else holds.
@@ -66,7 +73,9 @@ impl Event {
     fn gone(&self) -> Option<Arc<StoredObject>> {
         let make = || {
             let last = self.previous.as_ref()?;
-            StoredObject::from_bytes(last.object.raw().clone(), self.revision).ok().map(Arc::new)
+            StoredObject::from_bytes(last.object.raw().clone(), self.revision)
+                .ok()
+                .map(Arc::new)
         };
         self.gone.get_or_init(make).clone()
     }
@@ -110,7 +119,10 @@ pub(crate) enum Delivery {
     /// An object that was there when the watch began.
     Initial(Arc<StoredObject>),
     Change(EventType, Arc<Event>),
-    Bookmark { revision: u64, initial_events_end: bool },
+    Bookmark {
+        revision: u64,
+        initial_events_end: bool,
+    },
 }
 
 impl Delivery {
@@ -126,7 +138,13 @@ impl Delivery {
                     EventType::Deleted => WatchEvent::Deleted(object),
                 }
             }
-            Self::Bookmark { revision, initial_events_end } => WatchEvent::Bookmark { revision, initial_events_end },
+            Self::Bookmark {
+                revision,
+                initial_events_end,
+            } => WatchEvent::Bookmark {
+                revision,
+                initial_events_end,
+            },
         })
     }
 }

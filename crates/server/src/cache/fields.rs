@@ -31,7 +31,9 @@ impl FieldIndex {
         };
         let needs_conversion = row.convert.is_some();
         for (i, path) in row.selectable_fields.iter().enumerate() {
-            index.zeros.push(row.strategy.selectable_field(&Object::default(), path).into());
+            index
+                .zeros
+                .push(row.strategy.selectable_field(&Object::default(), path).into());
             let mut probe = Object::default();
             probe.set(&path.split('.').collect::<Vec<_>>(), "probe");
             if !needs_conversion && row.strategy.selectable_field(&probe, path) == "probe" {
@@ -57,7 +59,11 @@ impl FieldIndex {
         if !self.plain.below.is_empty() {
             let mut from = serde_json::Deserializer::from_slice(raw);
             // The bytes were JSON when they were stored; what cannot be read selects as absent.
-            let _ = Pick { tree: &self.plain, found: &mut found }.deserialize(&mut from);
+            let _ = Pick {
+                tree: &self.plain,
+                found: &mut found,
+            }
+            .deserialize(&mut from);
         }
         if !self.computed.is_empty() {
             let mut object: Object = serde_json::from_slice(raw).unwrap_or_default();
@@ -70,7 +76,11 @@ impl FieldIndex {
                 }
             }
         }
-        found.into_iter().zip(&self.zeros).map(|(value, zero)| value.unwrap_or_else(|| zero.clone())).collect()
+        found
+            .into_iter()
+            .zip(&self.zeros)
+            .map(|(value, zero)| value.unwrap_or_else(|| zero.clone()))
+            .collect()
     }
 }
 
@@ -124,7 +134,10 @@ impl<'de> Visitor<'de> for Pick<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
             match self.tree.below.get(key.as_ref()) {
-                Some(tree) => map.next_value_seed(Pick { tree, found: &mut *self.found })?,
+                Some(tree) => map.next_value_seed(Pick {
+                    tree,
+                    found: &mut *self.found,
+                })?,
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }

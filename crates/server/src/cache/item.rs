@@ -14,7 +14,10 @@ pub(crate) struct Item {
 
 impl Item {
     pub fn new(object: Arc<StoredObject>) -> Self {
-        Self { object, fields: OnceLock::new() }
+        Self {
+            object,
+            fields: OnceLock::new(),
+        }
     }
 
     /// The values by the shard's index, extracted the first time somebody selects by them.

@@ -97,7 +97,11 @@ impl Selection {
                 }
             }
         };
-        self.fields.push(FieldTerm { field, equal, value: value.to_owned() });
+        self.fields.push(FieldTerm {
+            field,
+            equal,
+            value: value.to_owned(),
+        });
         Ok(())
     }
 

@@ -109,7 +109,11 @@ impl Shard {
 
     async fn read_all(&self, store: &dyn Store) -> Result<(), Error> {
         let mut items = BTreeMap::new();
-        let mut options = ListOptions { prefix: self.prefix.clone(), limit: LOAD_PAGE, ..ListOptions::default() };
+        let mut options = ListOptions {
+            prefix: self.prefix.clone(),
+            limit: LOAD_PAGE,
+            ..ListOptions::default()
+        };
         let revision = loop {
             let page = store.list(options.clone()).await?;
             for kv in &page.items {
@@ -126,8 +130,17 @@ impl Shard {
                 _ => break page.revision,
             }
         };
-        let window = Window { events: VecDeque::new(), first: 0, bytes: 0, base: revision };
-        let mut loaded = Loaded { items, window, revision };
+        let window = Window {
+            events: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            base: revision,
+        };
+        let mut loaded = Loaded {
+            items,
+            window,
+            revision,
+        };
         let mut state = self.state.write();
         if let State::Loading(waiting) = &mut *state {
             let waiting = std::mem::take(waiting);
@@ -156,7 +169,13 @@ impl Shard {
 
     /// The objects that `selection` selects, from the first key after `after`, at most `limit` (0: all). `fed` is the
     /// revision that the whole cache has reached. `None` if the shard is closed.
-    pub fn snapshot(&self, selection: &Selection, after: Option<&str>, limit: usize, fed: Revision) -> Option<Snapshot> {
+    pub fn snapshot(
+        &self,
+        selection: &Selection,
+        after: Option<&str>,
+        limit: usize,
+        fed: Revision,
+    ) -> Option<Snapshot> {
         let state = self.state.read();
         let State::Loaded(loaded) = &*state else { return None };
         let prefix = selection.prefix();
@@ -193,7 +212,13 @@ impl Shard {
                 more = None;
             }
         }
-        Some(Snapshot { items, revision: loaded.revision.max(fed), cursor: loaded.window.end(), more, remaining })
+        Some(Snapshot {
+            items,
+            revision: loaded.revision.max(fed),
+            cursor: loaded.window.end(),
+            more,
+            remaining,
+        })
     }
 
     /// Where a watch that has seen everything up to `revision` goes on; `None` if events after it have left the
@@ -232,9 +257,13 @@ impl Shard {
     /// At most `most` events from `cursor` on.
     pub fn read(&self, cursor: u64, most: usize) -> Read {
         let state = self.state.read();
-        let State::Loaded(loaded) = &*state else { return Read::Expired };
+        let State::Loaded(loaded) = &*state else {
+            return Read::Expired;
+        };
         let window = &loaded.window;
-        let Some(skip) = cursor.checked_sub(window.first) else { return Read::Expired };
+        let Some(skip) = cursor.checked_sub(window.first) else {
+            return Read::Expired;
+        };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         Read::Events(window.events.iter().skip(skip).take(most).cloned().collect())
     }

@@ -54,7 +54,12 @@ impl Watcher {
         let (initial, closing, cursor, told) = match start {
             Start::Everything { closing_bookmark } => {
                 let all = shard.snapshot(&selection, None, 0, fed).ok_or_else(gone)?;
-                (all.items, closing_bookmark.then_some(all.revision), all.cursor, all.revision)
+                (
+                    all.items,
+                    closing_bookmark.then_some(all.revision),
+                    all.cursor,
+                    all.revision,
+                )
             }
             Start::After(revision) => {
                 let cursor = shard.cursor_after(revision).ok_or_else(|| {
@@ -84,6 +89,11 @@ impl Watcher {
         })
     }
 
+    /// Whether there are objects left that were there when it began.
+    pub fn has_initial(&self) -> bool {
+        self.initial.len() > 0
+    }
+
     /// Waits for what comes next. `None` is the regular end (timeout or shutdown); an error is the last thing said.
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Vec<Delivery>, Status>> {
@@ -91,10 +101,18 @@ impl Watcher {
             return None;
         }
         if self.initial.len() > 0 {
-            return Some(Ok(self.initial.by_ref().take(BATCH).map(|i| Delivery::Initial(i.object.clone())).collect()));
+            return Some(Ok(self
+                .initial
+                .by_ref()
+                .take(BATCH)
+                .map(|i| Delivery::Initial(i.object.clone()))
+                .collect()));
         }
         if let Some(revision) = self.closing.take() {
-            return Some(Ok(vec![Delivery::Bookmark { revision, initial_events_end: true }]));
+            return Some(Ok(vec![Delivery::Bookmark {
+                revision,
+                initial_events_end: true,
+            }]));
         }
         let shard = self.shard.clone();
         let cache = self.cache.clone();
@@ -144,7 +162,10 @@ impl Watcher {
         let events = match self.shard.read(self.cursor, BATCH) {
             Read::Events(events) => events,
             Read::Expired => {
-                return Err(Status::expired(format!("too old resource version: {} (the reader is too slow)", self.told)));
+                return Err(Status::expired(format!(
+                    "too old resource version: {} (the reader is too slow)",
+                    self.told
+                )));
             }
         };
         self.cursor += events.len() as u64;

@@ -41,7 +41,9 @@ fn groups(table: &Table) -> Vec<Group<'_>> {
         if groups.last().is_none_or(|(g, _)| *g != group) {
             groups.push((group, Vec::new()));
         }
-        let Some((_, versions)) = groups.last_mut() else { continue };
+        let Some((_, versions)) = groups.last_mut() else {
+            continue;
+        };
         match versions.iter_mut().find(|(v, _)| *v == version) {
             Some((_, rows)) => rows.push(row),
             None => versions.push((version, vec![row.as_ref()])),
@@ -90,8 +92,11 @@ fn group_value(group: &str, versions: &[(&str, Vec<&Resource>)]) -> Value {
 }
 
 pub(super) fn group_list(table: &Table) -> Value {
-    let all: Vec<Value> =
-        groups(table).iter().filter(|(g, _)| !g.is_empty()).map(|(g, v)| group_value(g, v)).collect();
+    let all: Vec<Value> = groups(table)
+        .iter()
+        .filter(|(g, _)| !g.is_empty())
+        .map(|(g, v)| group_value(g, v))
+        .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": all})
 }
 
@@ -111,8 +116,11 @@ fn verbs(verbs: Verbs) -> Value {
 }
 
 pub(super) fn resource_list(table: &Table, group: &str, version: &str) -> Option<Value> {
-    let rows: Vec<&Resource> =
-        table.iter().map(AsRef::as_ref).filter(|r| r.group == group && r.version == version).collect();
+    let rows: Vec<&Resource> = table
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|r| r.group == group && r.version == version)
+        .collect();
     let first = rows.first()?;
     let mut list = Vec::new();
     for row in &rows {
@@ -208,7 +216,10 @@ fn aggregated_resource(row: &Resource) -> Value {
     let mut entry = Map::new();
     entry.insert("resource".into(), row.plural.as_ref().into());
     entry.insert("responseKind".into(), kind(&row.group, &row.version, &row.kind));
-    entry.insert("scope".into(), if row.is_namespaced() { "Namespaced" } else { "Cluster" }.into());
+    entry.insert(
+        "scope".into(),
+        if row.is_namespaced() { "Namespaced" } else { "Cluster" }.into(),
+    );
     entry.insert("singularResource".into(), row.singular.as_ref().into());
     entry.insert("verbs".into(), verbs(row.verbs));
     if !row.short_names.is_empty() {

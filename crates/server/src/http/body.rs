@@ -24,21 +24,30 @@ pub(crate) struct Decoded {
 pub(crate) async fn read(body: Incoming, most: usize) -> Result<Bytes, Status> {
     match Limited::new(body, most).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Status::too_large(format!("limit is {most}: the request body is too large")))
-        }
-        Err(error) => Err(Status::bad_request(format!("the request body could not be read: {error}"))),
+        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(format!(
+            "limit is {most}: the request body is too large"
+        ))),
+        Err(error) => Err(Status::bad_request(format!(
+            "the request body could not be read: {error}"
+        ))),
     }
 }
 
 /// The media type of a body, without parameters.
 pub(crate) fn media_type(headers: &HeaderMap) -> String {
-    let text = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let text = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
     text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// The object in a body.
-pub(crate) fn object(headers: &HeaderMap, bytes: &[u8], validation: FieldValidation) -> Result<(Object, Vec<String>), Status> {
+pub(crate) fn object(
+    headers: &HeaderMap,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<(Object, Vec<String>), Status> {
     let decoded = match media_type(headers).as_str() {
         "" | "application/json" => json(bytes, validation)?,
         "application/yaml" => yaml(bytes, validation)?,
@@ -86,7 +95,9 @@ pub(crate) fn delete_options(headers: &HeaderMap, query: &Query, bytes: &[u8]) -
     let (object, _) = object(headers, bytes, FieldValidation::Ignore)?;
     if !matches!(object.kind(), "" | "DeleteOptions") {
         let kind = object.kind();
-        return Err(Status::bad_request(format!("the object provided is unrecognized: expected DeleteOptions, got {kind}")));
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized: expected DeleteOptions, got {kind}"
+        )));
     }
     if let Some(grace) = object.i64(&["gracePeriodSeconds"]) {
         options.grace_period_seconds = Some(grace);
@@ -103,7 +114,13 @@ pub(crate) fn delete_options(headers: &HeaderMap, query: &Query, bytes: &[u8]) -
         if value.as_str() != Some("All") {
             use coracle_api::field::FieldErrorKind::NotSupported;
             let shown = value.as_str().unwrap_or_default();
-            return Err(super::query::invalid("DeleteOptions", NotSupported, "dryRun", shown, "supported values: \"All\""));
+            return Err(super::query::invalid(
+                "DeleteOptions",
+                NotSupported,
+                "dryRun",
+                shown,
+                "supported values: \"All\"",
+            ));
         }
         options.dry_run = true;
     }
@@ -123,16 +140,19 @@ fn yaml(bytes: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
 }
 
 fn unreadable(error: &ParseError) -> Status {
-    Status::bad_request(format!("the object provided is unrecognized (must be of type JSON, YAML or protobuf): {error}"))
+    Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type JSON, YAML or protobuf): {error}"
+    ))
 }
 
 /// Fields that are there twice.
 fn duplicated(paths: Vec<String>, validation: FieldValidation) -> Result<Vec<String>, Status> {
     let texts: Vec<String> = paths.iter().map(|path| format!("duplicate field {path:?}")).collect();
     match validation {
-        FieldValidation::Strict if !texts.is_empty() => {
-            Err(Status::bad_request(format!("strict decoding error: {}", texts.join(", "))))
-        }
+        FieldValidation::Strict if !texts.is_empty() => Err(Status::bad_request(format!(
+            "strict decoding error: {}",
+            texts.join(", ")
+        ))),
         FieldValidation::Warn => Ok(texts),
         _ => Ok(Vec::new()),
     }
@@ -141,5 +161,8 @@ fn duplicated(paths: Vec<String>, validation: FieldValidation) -> Result<Vec<Str
 fn from_protobuf(bytes: &[u8]) -> Result<Decoded, Status> {
     let object = protobuf::decode_object(bytes)
         .map_err(|e| Status::bad_request(format!("the protobuf body of the request cannot be decoded: {e}")))?;
-    Ok(Decoded { value: object.into_value(), warnings: Vec::new() })
+    Ok(Decoded {
+        value: object.into_value(),
+        warnings: Vec::new(),
+    })
 }

@@ -21,8 +21,8 @@ use super::{Answer, Body, BoxError, Inbound};
 use crate::core::Core;
 use crate::metrics::Labels;
 
-pub(crate) use dial::NodeClient;
 use dial::Link;
+pub(crate) use dial::NodeClient;
 use target::Destination;
 
 /// Headers that speak of one connection and are not handed on.
@@ -41,8 +41,16 @@ const HOP: [&str; 8] = [
 pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -> Result<Answer, Status> {
     let destination = target::find(core, &inbound).await?;
     let guard: Box<dyn Send> = Box::new(core.metrics.long_running(labels));
-    let Inbound { headers, method, request, .. } = inbound;
-    let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| wants_upgrade(&headers));
+    let Inbound {
+        headers,
+        method,
+        request,
+        ..
+    } = inbound;
+    let upgrade = headers
+        .get(header::UPGRADE)
+        .cloned()
+        .filter(|_| wants_upgrade(&headers));
     let link = core.nodes.dial(core.clock, &destination).await?;
     match upgrade {
         Some(protocol) => tunnel(core, link, destination, method, headers, protocol, request, guard).await,
@@ -51,8 +59,13 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
 }
 
 fn wants_upgrade(headers: &HeaderMap) -> bool {
-    let connection = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
-    connection.flat_map(|v| v.split(',')).any(|v| v.trim().eq_ignore_ascii_case("upgrade"))
+    let connection = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
+    connection
+        .flat_map(|v| v.split(','))
+        .any(|v| v.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 /// The request as the other side gets it: no credentials of the caller, no headers of the connection.
@@ -71,7 +84,8 @@ fn outgoing(
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     for (name, value) in headers {
-        let private = *name == header::AUTHORIZATION || *name == header::HOST || name.as_str().starts_with("impersonate-");
+        let private =
+            *name == header::AUTHORIZATION || *name == header::HOST || name.as_str().starts_with("impersonate-");
         if !private && !HOP.contains(&name.as_str()) {
             request.headers_mut().append(name, value.clone());
         }
@@ -80,14 +94,20 @@ fn outgoing(
         .map_err(|e| Status::internal(format!("the node's address cannot be used: {e}")))?;
     request.headers_mut().insert(header::HOST, host);
     if let Some(protocol) = upgrade {
-        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        request
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         request.headers_mut().insert(header::UPGRADE, protocol.clone());
     }
     Ok(request)
 }
 
 fn broken(destination: &Destination, error: &dyn std::fmt::Display) -> Status {
-    Status::failure(502, "", format!("error dialing backend: {}: {error}", destination.authority()))
+    Status::failure(
+        502,
+        "",
+        format!("error dialing backend: {}: {error}", destination.authority()),
+    )
 }
 
 /// Hands a request through and its answer back.
@@ -100,15 +120,19 @@ async fn pass(
     guard: Box<dyn Send>,
 ) -> Result<Answer, Status> {
     let body = request.into_body().map_err(|e| -> BoxError { e.into() }).boxed_unsync();
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(link)).await.map_err(|e| broken(&destination, &e))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(link))
+        .await
+        .map_err(|e| broken(&destination, &e))?;
     let driver = tokio::spawn(connection);
     let asked = outgoing(&destination, method, &headers, None, body)?;
     let answer = sender.send_request(asked).await.map_err(|e| broken(&destination, &e))?;
     let (mut parts, body) = answer.into_parts();
     strip(&mut parts.headers);
     // The connection, and the count of open streams, live as long as the body.
-    let held = Held { _guard: guard, _driver: AbortOnDrop(driver) };
+    let held = Held {
+        _guard: guard,
+        _driver: AbortOnDrop(driver),
+    };
     let body = body
         .map_err(|e| -> BoxError { e.into() })
         .map_frame(move |frame| {
@@ -152,8 +176,9 @@ async fn tunnel(
     mut request: Request<hyper::body::Incoming>,
     guard: Box<dyn Send>,
 ) -> Result<Answer, Status> {
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(link)).await.map_err(|e| broken(&destination, &e))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(link))
+        .await
+        .map_err(|e| broken(&destination, &e))?;
     let driver = tokio::spawn(connection.with_upgrades());
     let nothing: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let asked = outgoing(&destination, method, &headers, Some(&protocol), nothing)?;
@@ -202,7 +227,11 @@ async fn tunnel(
         }
     }
     let protocol = answer.headers().get(header::UPGRADE).cloned().unwrap_or(protocol);
-    accepted.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    accepted.headers_mut().insert(HeaderName::from_static("upgrade"), protocol);
+    accepted
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    accepted
+        .headers_mut()
+        .insert(HeaderName::from_static("upgrade"), protocol);
     Ok(accepted)
 }

@@ -59,7 +59,11 @@ pub(crate) fn list(form: &Form<'_>, list: &ObjectList) -> Result<Answer, Status>
     }
     if let Shape::Table(version) = form.format.shape {
         let rows = table::rows(form, &list.items)?;
-        return finish(form, 200, to_vec(&table::table(form, version, Value::Object(meta), rows, true))?);
+        return finish(
+            form,
+            200,
+            to_vec(&table::table(form, version, Value::Object(meta), rows, true))?,
+        );
     }
     let (kind, api_version) = match form.format.shape {
         Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
@@ -93,12 +97,22 @@ fn finish(form: &Form<'_>, code: u16, json: Vec<u8>) -> Result<Answer, Status> {
     let (content_type, bytes): (&'static str, Bytes) = match form.format.media {
         Media::Json if form.format.pretty => {
             let value: Value = serde_json::from_slice(&json).map_err(|e| broken(e.to_string()))?;
-            (JSON, serde_json::to_vec_pretty(&value).map_err(|e| broken(e.to_string()))?.into())
+            (
+                JSON,
+                serde_json::to_vec_pretty(&value)
+                    .map_err(|e| broken(e.to_string()))?
+                    .into(),
+            )
         }
         Media::Json => (JSON, json.into()),
         Media::Yaml => {
             let value: Value = serde_json::from_slice(&json).map_err(|e| broken(e.to_string()))?;
-            ("application/yaml", serde_saphyr::to_string(&value).map_err(|e| broken(e.to_string()))?.into())
+            (
+                "application/yaml",
+                serde_saphyr::to_string(&value)
+                    .map_err(|e| broken(e.to_string()))?
+                    .into(),
+            )
         }
         Media::Protobuf => (PROTOBUF, to_protobuf(&json)?),
     };
@@ -106,8 +120,12 @@ fn finish(form: &Form<'_>, code: u16, json: Vec<u8>) -> Result<Answer, Status> {
     let bytes = if compress { gzip(&bytes) } else { bytes };
     let mut answer = plain(code, content_type, bytes);
     if compress {
-        answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        answer
+            .headers_mut()
+            .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        answer
+            .headers_mut()
+            .insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     Ok(answer)
 }
@@ -116,13 +134,20 @@ fn finish(form: &Form<'_>, code: u16, json: Vec<u8>) -> Result<Answer, Status> {
 fn to_protobuf(json: &[u8]) -> Result<Bytes, Status> {
     let refused = || Status::not_acceptable("this kind has no protobuf form: accept application/json");
     let object: Object = serde_json::from_slice(json).map_err(|_| refused())?;
-    let Some(items) = object.0.get("items").and_then(Value::as_array).filter(|_| object.kind().ends_with("List")) else {
+    let Some(items) = object
+        .0
+        .get("items")
+        .and_then(Value::as_array)
+        .filter(|_| object.kind().ends_with("List"))
+    else {
         return protobuf::encode_object(&object).map(Bytes::from).ok_or_else(refused);
     };
     let head = ListHead {
         resource_version: object.resource_version().to_owned(),
         continue_token: object.str(&["metadata", "continue"]).unwrap_or_default().to_owned(),
-        remaining: object.i64(&["metadata", "remainingItemCount"]).and_then(|n| u64::try_from(n).ok()),
+        remaining: object
+            .i64(&["metadata", "remainingItemCount"])
+            .and_then(|n| u64::try_from(n).ok()),
     };
     let mut messages = Vec::with_capacity(items.len());
     for item in items {
@@ -130,8 +155,12 @@ fn to_protobuf(json: &[u8]) -> Result<Bytes, Status> {
         let enveloped = protobuf::encode_object(&item).ok_or_else(refused)?;
         messages.push(protobuf::unwrap(&enveloped).map_err(|_| refused())?.raw.to_vec());
     }
-    let bytes =
-        protobuf::encode_list(object.api_version(), object.kind(), &head, messages.iter().map(Vec::as_slice));
+    let bytes = protobuf::encode_list(
+        object.api_version(),
+        object.kind(),
+        &head,
+        messages.iter().map(Vec::as_slice),
+    );
     Ok(bytes.into())
 }
 
@@ -143,7 +172,10 @@ fn gzip(bytes: &[u8]) -> Bytes {
 }
 
 pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let text = headers.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let text = headers
+        .get(ACCEPT_ENCODING)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
     text.split(',').any(|e| {
         let mut parts = e.split(';').map(str::trim);
         parts.next() == Some("gzip") && !parts.any(|p| p == "q=0")

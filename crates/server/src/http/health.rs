@@ -25,7 +25,12 @@ impl Readiness {
 
     /// The conditions that are not met.
     pub fn missing(&self) -> Vec<String> {
-        self.hooks.read().iter().filter(|(_, ready)| !**ready).map(|(name, _)| name.clone()).collect()
+        self.hooks
+            .read()
+            .iter()
+            .filter(|(_, ready)| !**ready)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 }
 
@@ -37,18 +42,33 @@ async fn checks(core: &Arc<Core>, ready: bool) -> Vec<Check> {
         Ok(status) => status.failure.map_or(Ok(()), Err),
         Err(error) => Err(error.to_string()),
     };
-    let mut all: Vec<Check> = vec![("ping".into(), Ok(())), ("log".into(), Ok(())), ("etcd".into(), store.clone())];
+    let mut all: Vec<Check> = vec![
+        ("ping".into(), Ok(())),
+        ("log".into(), Ok(())),
+        ("etcd".into(), store.clone()),
+    ];
     if ready {
         all.push(("etcd-readiness".into(), store));
         all.push(("informer-sync".into(), Ok(())));
     }
     for (name, met) in core.ready.hooks.read().iter() {
-        let state = if *met || !ready { Ok(()) } else { Err("not finished".to_owned()) };
+        let state = if *met || !ready {
+            Ok(())
+        } else {
+            Err("not finished".to_owned())
+        };
         all.push((name.clone(), state));
     }
     if ready {
         let down = core.shutdown.is_cancelled();
-        all.push(("shutdown".into(), if down { Err("process is shutting down".into()) } else { Ok(()) }));
+        all.push((
+            "shutdown".into(),
+            if down {
+                Err("process is shutting down".into())
+            } else {
+                Ok(())
+            },
+        ));
     }
     all
 }
@@ -83,7 +103,9 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: &Inbound) -> Result<Answer,
         }
     }
     for name in excluded.iter().filter(|name| !all.iter().any(|(n, _)| n == **name)) {
-        out.push_str(&format!("warn: some health checks cannot be excluded: no matches for {name:?}\n"));
+        out.push_str(&format!(
+            "warn: some health checks cannot be excluded: no matches for {name:?}\n"
+        ));
     }
     if failed {
         out.push_str(&format!("{endpoint} check failed\n"));

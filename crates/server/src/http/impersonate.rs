@@ -21,7 +21,12 @@ pub(crate) async fn impersonated(
     headers: &HeaderMap,
 ) -> Result<Option<UserInfo>, Status> {
     let all = |name: &str| -> Vec<String> {
-        headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect()
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .map(str::to_owned)
+            .collect()
     };
     let name = all("impersonate-user").into_iter().next().unwrap_or_default();
     let mut groups = all("impersonate-group");
@@ -35,14 +40,15 @@ pub(crate) async fn impersonated(
         if groups.is_empty() && uid.is_empty() && extra.is_empty() {
             return Ok(None);
         }
-        return Err(Status::bad_request("requested to impersonate groups, a uid or extras without impersonating a user"));
+        return Err(Status::bad_request(
+            "requested to impersonate groups, a uid or extras without impersonating a user",
+        ));
     }
     let ask = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| Attributes {
         user: user.clone(),
         verb: "impersonate".into(),
         resource: Some(ResourceAttributes {
             group: group.into(),
-            version: "v1".into(),
             resource: resource.into(),
             subresource: subresource.into(),
             namespace: namespace.into(),
@@ -50,12 +56,17 @@ pub(crate) async fn impersonated(
         }),
         path: String::new(),
     };
-    let account = name.strip_prefix("system:serviceaccount:").and_then(|r| r.split_once(':'));
+    let account = name
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|r| r.split_once(':'));
     match account {
         Some((namespace, account)) => {
             authorize(core, &ask("", "serviceaccounts", "", namespace, account)).await?;
             if groups.is_empty() {
-                groups = vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
+                groups = vec![
+                    "system:serviceaccounts".into(),
+                    format!("system:serviceaccounts:{namespace}"),
+                ];
             }
         }
         None => authorize(core, &ask("", "users", "", "", &name)).await?,
@@ -71,9 +82,18 @@ pub(crate) async fn impersonated(
             authorize(core, &ask("authentication.k8s.io", "userextras", key, "", value)).await?;
         }
     }
-    let known = if name == "system:anonymous" { "system:unauthenticated" } else { crate::authn::AUTHENTICATED };
+    let known = if name == "system:anonymous" {
+        "system:unauthenticated"
+    } else {
+        crate::authn::AUTHENTICATED
+    };
     if !groups.iter().any(|g| g == known) {
         groups.push(known.into());
     }
-    Ok(Some(UserInfo { name, uid, groups, extra }))
+    Ok(Some(UserInfo {
+        name,
+        uid,
+        groups,
+        extra,
+    }))
 }

@@ -1,8 +1,8 @@
 //! How many requests are served at a time. Those beyond wait their turn; when too many wait, the next is sent away with
 //! 429 and told when to come back. Watches and streams do not count.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coracle_api::status::Status;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -42,7 +42,10 @@ impl InFlight {
     pub async fn enter(&self, core: &Core, info: &RequestInfo, _labels: &Labels) -> Result<Turn, Status> {
         // The kubelet's and load balancers' probes must get through when nothing else does.
         if info.is_long_running() || info.is_open_to_all() {
-            return Ok(Turn { _permit: None, _counted: None });
+            return Ok(Turn {
+                _permit: None,
+                _counted: None,
+            });
         }
         let mutating = info.is_mutating();
         let places = if mutating { &self.writes } else { &self.reads };
@@ -55,7 +58,10 @@ impl InFlight {
             }
         };
         let counted: Box<dyn Send> = Box::new(core.metrics.in_flight(mutating));
-        Ok(Turn { _permit: Some(permit), _counted: Some(counted) })
+        Ok(Turn {
+            _permit: Some(permit),
+            _counted: Some(counted),
+        })
     }
 
     fn queue(&self, core: &Core) -> Result<Place<'_>, Status> {
@@ -63,7 +69,10 @@ impl InFlight {
         let place = Place(&self.waiting);
         if before >= self.most_waiting {
             core.metrics.refused();
-            return Err(Status::too_many_requests("too many requests, please try again later", 1));
+            return Err(Status::too_many_requests(
+                "too many requests, please try again later",
+                1,
+            ));
         }
         Ok(place)
     }

@@ -30,13 +30,18 @@ pub(crate) fn tls_config(pki: &Pki) -> Result<rustls::ServerConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     for certificate in pki.ca.chain() {
-        roots.add(certificate).map_err(|e| format!("the CA certificate cannot be used: {e}"))?;
+        roots
+            .add(certificate)
+            .map_err(|e| format!("the CA certificate cannot be used: {e}"))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()
         .map_err(|e| format!("the CA cannot vouch for clients: {e}"))?;
-    let key = pki.serving.private_key().ok_or("the serving key cannot be read: remove it, and it is made again")?;
+    let key = pki
+        .serving
+        .private_key()
+        .ok_or("the serving key cannot be read: remove it, and it is made again")?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?
@@ -82,7 +87,10 @@ async fn connection(core: Arc<Core>, acceptor: TlsAcceptor, socket: TcpStream, p
         Err(_) => return,
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
-    let peer = Peer { certificate: shown.and_then(certificate::user).map(Arc::new), local: peer.ip().is_loopback() };
+    let peer = Peer {
+        certificate: shown.and_then(certificate::user).map(Arc::new),
+        local: peer.ip().is_loopback(),
+    };
     let service = {
         let core = core.clone();
         service_fn(move |request| {
@@ -91,7 +99,11 @@ async fn connection(core: Arc<Core>, acceptor: TlsAcceptor, socket: TcpStream, p
         })
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEADER_BYTES);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_buf_size(HEADER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())

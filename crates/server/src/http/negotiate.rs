@@ -30,7 +30,11 @@ pub(crate) struct Format {
 }
 
 impl Format {
-    pub const JSON: Self = Self { media: Media::Json, shape: Shape::Object, pretty: false };
+    pub const JSON: Self = Self {
+        media: Media::Json,
+        shape: Shape::Object,
+        pretty: false,
+    };
 }
 
 /// One entry of an Accept header.
@@ -66,7 +70,11 @@ pub(crate) fn accepted(text: &str) -> Vec<Accepted<'_>> {
                     parameters.push((name, value));
                 }
             }
-            Some(Accepted { media, parameters, quality })
+            Some(Accepted {
+                media,
+                parameters,
+                quality,
+            })
         })
         .filter(|e| e.quality > 0)
         .collect();
@@ -79,7 +87,10 @@ pub(crate) fn negotiate(headers: &HeaderMap, query: &Query, protobuf: bool) -> R
     let pretty = match query.get("pretty") {
         Some(_) => query.flag("pretty"),
         None => {
-            let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let agent = headers
+                .get(http::header::USER_AGENT)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default();
             agent.starts_with("curl") || agent.starts_with("Wget") || agent.starts_with("Mozilla/5.0")
         }
     };
@@ -114,7 +125,10 @@ pub(crate) fn negotiate(headers: &HeaderMap, query: &Query, protobuf: bool) -> R
     };
     let forms: Vec<Format> = entries.iter().filter_map(form).collect();
     // A client that takes JSON as well as protobuf gets what is stored, not what must be made of it.
-    let best = forms.iter().find(|f| f.media != Media::Protobuf).or_else(|| forms.first());
+    let best = forms
+        .iter()
+        .find(|f| f.media != Media::Protobuf)
+        .or_else(|| forms.first());
     best.copied().ok_or_else(|| {
         Status::not_acceptable(
             "only the following media types are accepted: application/json, application/yaml, \
@@ -131,7 +145,9 @@ mod tests {
     fn form(accept: &'static str) -> Result<(Media, Shape), u16> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        negotiate(&headers, &Query::default(), true).map(|f| (f.media, f.shape)).map_err(|s| s.code)
+        negotiate(&headers, &Query::default(), true)
+            .map(|f| (f.media, f.shape))
+            .map_err(|s| s.code)
     }
 
     #[test]
@@ -139,17 +155,35 @@ mod tests {
         for (accept, expected) in [
             ("*/*", Ok((Media::Json, Shape::Object))),
             ("application/yaml", Ok((Media::Yaml, Shape::Object))),
-            ("application/yaml;q=0.5, application/json", Ok((Media::Json, Shape::Object))),
-            ("application/json;q=0.5, application/yaml", Ok((Media::Yaml, Shape::Object))),
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Ok((Media::Json, Shape::Table("v1")))),
-            ("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Ok((Media::Json, Shape::Object))),
+            (
+                "application/yaml;q=0.5, application/json",
+                Ok((Media::Json, Shape::Object)),
+            ),
+            (
+                "application/json;q=0.5, application/yaml",
+                Ok((Media::Yaml, Shape::Object)),
+            ),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+                Ok((Media::Json, Shape::Table("v1"))),
+            ),
+            (
+                "application/json;as=Table;v=v9;g=meta.k8s.io,application/json",
+                Ok((Media::Json, Shape::Object)),
+            ),
             (
                 "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,\
                  application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
                 Ok((Media::Json, Shape::Metadata)),
             ),
-            ("application/vnd.kubernetes.protobuf", Ok((Media::Protobuf, Shape::Object))),
-            ("application/vnd.kubernetes.protobuf,application/json", Ok((Media::Json, Shape::Object))),
+            (
+                "application/vnd.kubernetes.protobuf",
+                Ok((Media::Protobuf, Shape::Object)),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                Ok((Media::Json, Shape::Object)),
+            ),
             ("text/html", Err(406)),
         ] {
             assert_eq!(form(accept), expected, "{accept}");

@@ -33,7 +33,11 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound) -> Result<Answer, 
             for (resource, count) in core.cache.sizes() {
                 core.metrics.set_objects(&resource, count);
             }
-            Ok(plain(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", core.metrics.text()))
+            Ok(plain(
+                200,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                core.metrics.text(),
+            ))
         }
         ["api"] => discovery::legacy_root(core, &inbound),
         ["apis"] => discovery::groups(core, &inbound),
@@ -43,9 +47,12 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound) -> Result<Answer, 
         ["openapi", "v2"] => openapi::v2(core, &inbound).await,
         ["openapi", "v3"] => openapi::v3_root(core, &inbound),
         ["openapi", "v3", rest @ ..] => openapi::v3(core, &inbound, &rest.join("/")).await,
-        [".well-known", "openid-configuration"] => {
-            Ok(json(200, &core.tokens.discovery_document(&format!("{}/openid/v1/jwks", core.tokens.issuer()))))
-        }
+        [".well-known", "openid-configuration"] => Ok(json(
+            200,
+            &core
+                .tokens
+                .discovery_document(&format!("{}/openid/v1/jwks", core.tokens.issuer())),
+        )),
         ["openid", "v1", "jwks"] => Ok(plain(
             200,
             "application/jwk-set+json",
@@ -74,12 +81,22 @@ fn version() -> serde_json::Value {
 }
 
 fn paths(core: &Arc<Core>) -> Vec<String> {
-    let mut paths: Vec<String> =
-        ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2",
-            "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let mut paths: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
+    .into_iter()
+    .map(str::to_owned)
+    .collect();
     for row in core.registry.table().iter() {
         if row.group.is_empty() {
             paths.push(format!("/api/{}", row.version));

@@ -1,9 +1,7 @@
 //! Query parameters, read as upstream reads them.
 
 use coracle_api::field::{FieldError, FieldErrorKind};
-use coracle_api::service::{
-    DeleteOptions, FieldValidation, ListOptions, Propagation, VersionMatch, WriteOptions,
-};
+use coracle_api::service::{DeleteOptions, FieldValidation, ListOptions, Propagation, VersionMatch, WriteOptions};
 use coracle_api::status::Status;
 use http::HeaderMap;
 
@@ -26,7 +24,8 @@ impl Query {
 
     /// A boolean: there without a value it is true, and so is anything but `false` and `0`.
     pub fn flag(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|v| !(v == "0" || v.eq_ignore_ascii_case("false")))
+        self.get(name)
+            .is_some_and(|v| !(v == "0" || v.eq_ignore_ascii_case("false")))
     }
 
     fn text(&self, name: &str) -> String {
@@ -37,7 +36,9 @@ impl Query {
         match self.get(name) {
             None | Some("") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax (parameter {name})"))
+                Status::bad_request(format!(
+                    "strconv.ParseInt: parsing {text:?}: invalid syntax (parameter {name})"
+                ))
             }),
         }
     }
@@ -68,7 +69,10 @@ impl Query {
             },
             timeout_seconds: timeout.and_then(|t| u64::try_from(t).ok()),
             allow_watch_bookmarks: self.flag("allowWatchBookmarks"),
-            send_initial_events: self.get("sendInitialEvents").filter(|v| !v.is_empty()).map(|_| self.flag("sendInitialEvents")),
+            send_initial_events: self
+                .get("sendInitialEvents")
+                .filter(|v| !v.is_empty())
+                .map(|_| self.flag("sendInitialEvents")),
         })
     }
 
@@ -90,10 +94,19 @@ impl Query {
         let mut field_manager = self.text("fieldManager");
         if field_manager.chars().count() > 128 {
             let detail = "may not be more than 128 bytes";
-            return Err(invalid(kind, FieldErrorKind::TooLong, "fieldManager", &field_manager, detail));
+            return Err(invalid(
+                kind,
+                FieldErrorKind::TooLong,
+                "fieldManager",
+                &field_manager,
+                detail,
+            ));
         }
         if field_manager.is_empty() && !self.is_apply(headers) {
-            let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let agent = headers
+                .get(http::header::USER_AGENT)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default();
             field_manager = agent.split('/').next().unwrap_or_default().chars().take(128).collect();
             if field_manager.is_empty() {
                 field_manager = "unknown".into();
@@ -105,14 +118,28 @@ impl Query {
             "Strict" => FieldValidation::Strict,
             other => {
                 let supported = "supported values: \"Ignore\", \"Strict\", \"Warn\"";
-                return Err(invalid(kind, FieldErrorKind::NotSupported, "fieldValidation", other, supported));
+                return Err(invalid(
+                    kind,
+                    FieldErrorKind::NotSupported,
+                    "fieldValidation",
+                    other,
+                    supported,
+                ));
             }
         };
-        Ok(WriteOptions { dry_run: self.dry_run(kind)?, field_manager, field_validation, force: self.flag("force") })
+        Ok(WriteOptions {
+            dry_run: self.dry_run(kind)?,
+            field_manager,
+            field_validation,
+            force: self.flag("force"),
+        })
     }
 
     fn is_apply(&self, headers: &HeaderMap) -> bool {
-        let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let content_type = headers
+            .get(http::header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
         content_type.starts_with("application/apply-patch")
     }
 
@@ -135,7 +162,11 @@ impl Query {
 
 /// The deprecated way to say it.
 pub(crate) fn by_orphan(orphan: bool) -> Propagation {
-    if orphan { Propagation::Orphan } else { Propagation::Background }
+    if orphan {
+        Propagation::Orphan
+    } else {
+        Propagation::Background
+    }
 }
 
 pub(crate) fn propagation(text: &str) -> Result<Propagation, Status> {
@@ -145,13 +176,24 @@ pub(crate) fn propagation(text: &str) -> Result<Propagation, Status> {
         "Foreground" => Ok(Propagation::Foreground),
         other => {
             let supported = "supported values: \"Background\", \"Foreground\", \"Orphan\"";
-            Err(invalid("DeleteOptions", FieldErrorKind::NotSupported, "propagationPolicy", other, supported))
+            Err(invalid(
+                "DeleteOptions",
+                FieldErrorKind::NotSupported,
+                "propagationPolicy",
+                other,
+                supported,
+            ))
         }
     }
 }
 
 pub(crate) fn invalid(kind: &str, error: FieldErrorKind, path: &str, value: &str, detail: &str) -> Status {
-    let error = FieldError { kind: error, path: path.into(), value: format!("{value:?}"), detail: detail.into() };
+    let error = FieldError {
+        kind: error,
+        path: path.into(),
+        value: format!("{value:?}"),
+        detail: detail.into(),
+    };
     Status::invalid("meta.k8s.io", kind, "", &[error])
 }
 
@@ -176,7 +218,9 @@ mod tests {
 
     #[test]
     fn a_limit_of_zero_and_an_empty_continue_are_no_limit() {
-        let options = Query::parse("limit=0&continue=&resourceVersion=").list_options().unwrap();
+        let options = Query::parse("limit=0&continue=&resourceVersion=")
+            .list_options()
+            .unwrap();
         assert_eq!((options.limit, options.continue_token.as_str()), (0, ""));
         assert_eq!(Query::parse("limit=x").list_options().unwrap_err().code, 400);
     }

@@ -31,7 +31,11 @@ const STREAMS: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
 impl RequestInfo {
     pub fn parse(method: &Method, uri: &Uri) -> Self {
         let path = uri.path();
-        let mut info = Self { verb: method.as_str().to_lowercase(), path: path.to_owned(), ..Self::default() };
+        let mut info = Self {
+            verb: method.as_str().to_lowercase(),
+            path: path.to_owned(),
+            ..Self::default()
+        };
         let decode = |segment: &str| percent_decode_str(segment).decode_utf8_lossy().into_owned();
         let segments: Vec<String> = path.split('/').skip(1).map(decode).collect();
         let trimmed: Vec<&str> = {
@@ -106,7 +110,9 @@ impl RequestInfo {
 
     pub fn is_open_to_all(&self) -> bool {
         self.target.resource.is_empty()
-            && OPEN.iter().any(|open| self.path == *open || self.path.strip_prefix(open).is_some_and(|r| r.starts_with('/')))
+            && OPEN
+                .iter()
+                .any(|open| self.path == *open || self.path.strip_prefix(open).is_some_and(|r| r.starts_with('/')))
     }
 
     /// Watches and streams last as long as they last.
@@ -120,7 +126,12 @@ impl RequestInfo {
 
     pub fn attributes(&self, user: &UserInfo) -> Attributes {
         if self.target.resource.is_empty() {
-            return Attributes { user: user.clone(), verb: self.verb.clone(), resource: None, path: self.path.clone() };
+            return Attributes {
+                user: user.clone(),
+                verb: self.verb.clone(),
+                resource: None,
+                path: self.path.clone(),
+            };
         }
         let mut attributes = authz::resource_attributes(user, &self.verb, &self.target);
         if let Some(resource) = &mut attributes.resource {
@@ -142,9 +153,17 @@ impl RequestInfo {
         let verb = match self.verb.as_str() {
             "create" => "POST",
             "update" => "PUT",
-            other => return Labels { verb: other.to_uppercase(), ..self.label_rest(scope) },
+            other => {
+                return Labels {
+                    verb: other.to_uppercase(),
+                    ..self.label_rest(scope)
+                };
+            }
         };
-        Labels { verb: verb.into(), ..self.label_rest(scope) }
+        Labels {
+            verb: verb.into(),
+            ..self.label_rest(scope)
+        }
     }
 
     fn label_rest(&self, scope: &'static str) -> Labels {
@@ -161,7 +180,9 @@ impl RequestInfo {
 
 /// The name that `metadata.name=x` pins.
 fn pinned_name(selector: &str) -> Option<String> {
-    let term = selector.split(',').find_map(|t| t.trim().strip_prefix("metadata.name="))?;
+    let term = selector
+        .split(',')
+        .find_map(|t| t.trim().strip_prefix("metadata.name="))?;
     Some(term.strip_prefix('=').unwrap_or(term).to_owned()).filter(|n| !n.is_empty())
 }
 
@@ -183,14 +204,38 @@ mod tests {
         for (method, path, expected) in [
             (Method::GET, "/api/v1/namespaces", "list /v1 ns= namespaces  |"),
             (Method::GET, "/api/v1/namespaces/a", "get /v1 ns= namespaces a |"),
-            (Method::PUT, "/api/v1/namespaces/a/finalize", "update /v1 ns= namespaces a finalize|"),
+            (
+                Method::PUT,
+                "/api/v1/namespaces/a/finalize",
+                "update /v1 ns= namespaces a finalize|",
+            ),
             (Method::GET, "/api/v1/namespaces/a/pods", "list /v1 ns=a pods  |"),
             (Method::GET, "/api/v1/pods?watch=1", "watch /v1 ns= pods  |"),
-            (Method::GET, "/api/v1/watch/namespaces/a/pods/b", "watch /v1 ns=a pods b |"),
-            (Method::DELETE, "/apis/apps/v1/namespaces/a/deployments", "deletecollection apps/v1 ns=a deployments  |"),
-            (Method::GET, "/api/v1/namespaces/a/pods/b/log", "get /v1 ns=a pods b log|"),
-            (Method::GET, "/api/v1/namespaces/a/services/b:80/proxy/x/y/", "get /v1 ns=a services b:80 proxy|x/y/"),
-            (Method::POST, "/apis/a.b/v1/namespaces/n%20m/things", "create a.b/v1 ns=n m things  |"),
+            (
+                Method::GET,
+                "/api/v1/watch/namespaces/a/pods/b",
+                "watch /v1 ns=a pods b |",
+            ),
+            (
+                Method::DELETE,
+                "/apis/apps/v1/namespaces/a/deployments",
+                "deletecollection apps/v1 ns=a deployments  |",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/a/pods/b/log",
+                "get /v1 ns=a pods b log|",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/a/services/b:80/proxy/x/y/",
+                "get /v1 ns=a services b:80 proxy|x/y/",
+            ),
+            (
+                Method::POST,
+                "/apis/a.b/v1/namespaces/n%20m/things",
+                "create a.b/v1 ns=n m things  |",
+            ),
             (Method::GET, "/apis/apps/v1", "get / ns=   |"),
             (Method::GET, "/healthz/", "get / ns=   |"),
         ] {
@@ -200,7 +245,9 @@ mod tests {
 
     #[test]
     fn a_field_selector_on_the_name_names_the_object_to_authorization() {
-        let uri = "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db".parse().unwrap();
+        let uri = "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db"
+            .parse()
+            .unwrap();
         let info = RequestInfo::parse(&Method::GET, &uri);
         assert_eq!(info.attributes(&UserInfo::default()).resource.unwrap().name, "b");
         assert_eq!(info.target.name, "");

@@ -27,12 +27,22 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
     }
     let format = negotiate::negotiate(&inbound.headers, &inbound.query, row.protobuf)?;
     let table_options = table::Options::parse(&inbound.query);
-    let Inbound { headers, query, info, user, local, request, .. } = inbound;
+    let Inbound {
+        headers,
+        query,
+        info,
+        user,
+        local,
+        request,
+        ..
+    } = inbound;
     let most = core.limits.body_bytes;
     let unread = request.into_body();
     let mut warnings = Vec::new();
     let operation = match info.verb.as_str() {
-        "get" => Operation::Get { resource_version: query.get("resourceVersion").unwrap_or_default().to_owned() },
+        "get" => Operation::Get {
+            resource_version: query.get("resourceVersion").unwrap_or_default().to_owned(),
+        },
         "list" => Operation::List(query.list_options()?),
         "watch" => Operation::Watch(query.list_options()?),
         "create" => {
@@ -52,7 +62,11 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
             let (kind, patch) = body::patch(&headers, &body::read(unread, most).await?)?;
             Operation::Patch { kind, patch, options }
         }
-        "delete" => Operation::Delete(body::delete_options(&headers, &query, &body::read(unread, most).await?)?),
+        "delete" => Operation::Delete(body::delete_options(
+            &headers,
+            &query,
+            &body::read(unread, most).await?,
+        )?),
         "deletecollection" => Operation::DeleteCollection {
             list: query.list_options()?,
             delete: body::delete_options(&headers, &query, &body::read(unread, most).await?)?,
@@ -67,7 +81,13 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
     };
     warnings.extend(reply.warnings);
     let accepts_gzip = !local && encode::accepts_gzip(&headers);
-    let form = encode::Form { row: &reply.row, format, table: table_options, now: core.clock.now(), accepts_gzip };
+    let form = encode::Form {
+        row: &reply.row,
+        format,
+        table: table_options,
+        now: core.clock.now(),
+        accepts_gzip,
+    };
     let mut answer = match reply.output {
         Output::Object { object, created } => encode::object(&form, &object, if created { 201 } else { 200 })?,
         Output::List(list) => encode::list(&form, &list)?,

@@ -54,14 +54,18 @@ pub(crate) fn stream(core: &Arc<Core>, watcher: Watcher, form: &Form<'_>, labels
         Some((Ok::<_, BoxError>(Frame::data(bytes)), lines))
     });
     let mut answer = Response::new(StreamBody::new(frames).boxed_unsync());
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(super::JSON));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(super::JSON));
     answer
 }
 
 /// The answer to a watch that cannot begin: one event that says why.
 pub(crate) fn refused(status: &Status) -> Answer {
     let mut answer = Response::new(full(error_line(status)));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(super::JSON));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(super::JSON));
     answer
 }
 
@@ -118,14 +122,21 @@ impl Lines {
                 Some(object) => self.made(kind.name(), &object).map(Some),
                 None => Ok(None),
             },
-            Delivery::Bookmark { revision, initial_events_end } => {
-                Ok(Some(self.bookmark(revision, initial_events_end)))
-            }
+            Delivery::Bookmark {
+                revision,
+                initial_events_end,
+            } => Ok(Some(self.bookmark(revision, initial_events_end))),
         }
     }
 
     fn form(&self) -> Form<'_> {
-        Form { row: &self.row, format: self.format, table: self.table, now: self.core.clock.now(), accepts_gzip: false }
+        Form {
+            row: &self.row,
+            format: self.format,
+            table: self.table,
+            now: self.core.clock.now(),
+            accepts_gzip: false,
+        }
     }
 
     /// A line for this watcher alone.

@@ -54,7 +54,9 @@ pub struct Pair {
 
 impl Pair {
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
-        CertificateDer::pem_slice_iter(self.certificate.as_bytes()).filter_map(Result::ok).collect()
+        CertificateDer::pem_slice_iter(self.certificate.as_bytes())
+            .filter_map(Result::ok)
+            .collect()
     }
 
     pub fn private_key(&self) -> Option<PrivateKeyDer<'static>> {
@@ -82,11 +84,17 @@ impl Authority {
         if let Some(pair) = read_pair(dir, file)?
             && !is_near_end(&pair.certificate, clock.now())
         {
-            return Ok(Self { certificate: pair.certificate, key: pair.key });
+            return Ok(Self {
+                certificate: pair.certificate,
+                key: pair.key,
+            });
         }
         // A key that signed certificates before goes on to be trusted in the renewed certificate.
         let old = read_pair(dir, file)?.and_then(|p| KeyPair::from_pem(&p.key).ok());
-        let make = |source| PkiError::Make { what: name.into(), source };
+        let make = |source| PkiError::Make {
+            what: name.into(),
+            source,
+        };
         let key = match old {
             Some(key) => key,
             None => KeyPair::generate().map_err(make)?,
@@ -95,14 +103,23 @@ impl Authority {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         set_life(&mut params, clock.now(), CA_DAYS);
         let certificate = params.self_signed(&key).map_err(make)?;
-        let pair = Pair { certificate: certificate.pem(), key: key.serialize_pem() };
+        let pair = Pair {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        };
         write_pair(dir, file, &pair)?;
         tracing::info!(file, "made a certificate authority");
-        Ok(Self { certificate: pair.certificate, key: pair.key })
+        Ok(Self {
+            certificate: pair.certificate,
+            key: pair.key,
+        })
     }
 
     /// The CA's certificate as PEM.
@@ -111,7 +128,9 @@ impl Authority {
     }
 
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
-        CertificateDer::pem_slice_iter(self.certificate.as_bytes()).filter_map(Result::ok).collect()
+        CertificateDer::pem_slice_iter(self.certificate.as_bytes())
+            .filter_map(Result::ok)
+            .collect()
     }
 
     /// The CA's key as PEM, for the controller that signs certificate requests.
@@ -120,7 +139,18 @@ impl Authority {
     }
 
     pub(super) fn client(&self, dir: &Path, file: &str, identity: &Identity, clock: Clock) -> Result<Pair, PkiError> {
-        self.leaf(dir, file, &Wanted { what: file, identity, names: &[], addresses: &[], server: false }, clock)
+        self.leaf(
+            dir,
+            file,
+            &Wanted {
+                what: file,
+                identity,
+                names: &[],
+                addresses: &[],
+                server: false,
+            },
+            clock,
+        )
     }
 
     pub(super) fn serving(
@@ -132,8 +162,22 @@ impl Authority {
         addresses: &[IpAddr],
         clock: Clock,
     ) -> Result<Pair, PkiError> {
-        let identity = Identity { user: name.into(), groups: Vec::new() };
-        self.leaf(dir, file, &Wanted { what: file, identity: &identity, names, addresses, server: true }, clock)
+        let identity = Identity {
+            user: name.into(),
+            groups: Vec::new(),
+        };
+        self.leaf(
+            dir,
+            file,
+            &Wanted {
+                what: file,
+                identity: &identity,
+                names,
+                addresses,
+                server: true,
+            },
+            clock,
+        )
     }
 
     fn leaf(&self, dir: &Path, file: &str, wanted: &Wanted<'_>, clock: Clock) -> Result<Pair, PkiError> {
@@ -150,14 +194,21 @@ impl Authority {
     }
 
     fn issue(&self, wanted: &Wanted<'_>, clock: Clock) -> Result<Pair, PkiError> {
-        let make = |source| PkiError::Make { what: wanted.what.into(), source };
+        let make = |source| PkiError::Make {
+            what: wanted.what.into(),
+            source,
+        };
         let ca_key = KeyPair::from_pem(&self.key).map_err(make)?;
         let issuer = Issuer::from_ca_cert_pem(&self.certificate, ca_key).map_err(make)?;
         let key = KeyPair::generate().map_err(make)?;
         let mut params = CertificateParams::new(wanted.names.to_vec()).map_err(make)?;
-        params.subject_alt_names.extend(wanted.addresses.iter().map(|a| SanType::IpAddress(*a)));
+        params
+            .subject_alt_names
+            .extend(wanted.addresses.iter().map(|a| SanType::IpAddress(*a)));
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, wanted.identity.user.as_str());
+        params
+            .distinguished_name
+            .push(DnType::CommonName, wanted.identity.user.as_str());
         for group in &wanted.identity.groups {
             params.distinguished_name.push(DnType::OrganizationName, group.as_str());
         }
@@ -170,7 +221,10 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         set_life(&mut params, clock.now(), LEAF_DAYS);
         let certificate = params.signed_by(&key, &issuer).map_err(make)?;
-        Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+        Ok(Pair {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
     }
 }
 
@@ -183,19 +237,34 @@ fn set_life(params: &mut CertificateParams, now: Timestamp, days: i64) {
 
 /// Whether a third of its life is left, or it cannot be read.
 fn is_near_end(pem: &str, now: Timestamp) -> bool {
-    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else { return true };
-    let Ok((_, parsed)) = X509Certificate::from_der(&der) else { return true };
-    let (from, to) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
+        return true;
+    };
+    let Ok((_, parsed)) = X509Certificate::from_der(&der) else {
+        return true;
+    };
+    let (from, to) = (
+        parsed.validity().not_before.timestamp(),
+        parsed.validity().not_after.timestamp(),
+    );
     let now = now.as_second();
     now < from || now > to - (to - from) / 3
 }
 
 /// Whether a certificate was signed by the CA and says what it should.
 fn says(pem: &str, wanted: &Wanted<'_>, ca: &str) -> bool {
-    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else { return false };
-    let Ok((_, parsed)) = X509Certificate::from_der(&der) else { return false };
-    let Ok(ca) = CertificateDer::from_pem_slice(ca.as_bytes()) else { return false };
-    let Ok((_, ca)) = X509Certificate::from_der(&ca) else { return false };
+    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
+        return false;
+    };
+    let Ok((_, parsed)) = X509Certificate::from_der(&der) else {
+        return false;
+    };
+    let Ok(ca) = CertificateDer::from_pem_slice(ca.as_bytes()) else {
+        return false;
+    };
+    let Ok((_, ca)) = X509Certificate::from_der(&ca) else {
+        return false;
+    };
     // The key identifiers tell one CA key from another of the same name.
     let issued_by = || {
         use x509_parser::extensions::ParsedExtension;
@@ -213,20 +282,32 @@ fn says(pem: &str, wanted: &Wanted<'_>, ca: &str) -> bool {
         return false;
     }
     let subject = parsed.subject();
-    let user = subject.iter_common_name().next().and_then(|n| n.as_str().ok()).unwrap_or_default();
+    let user = subject
+        .iter_common_name()
+        .next()
+        .and_then(|n| n.as_str().ok())
+        .unwrap_or_default();
     let groups: Vec<&str> = subject.iter_organization().filter_map(|o| o.as_str().ok()).collect();
     if user != wanted.identity.user || groups != wanted.identity.groups {
         return false;
     }
-    let Ok(found) = parsed.subject_alternative_name() else { return false };
+    let Ok(found) = parsed.subject_alternative_name() else {
+        return false;
+    };
     let general = found.map(|f| f.value.general_names.clone()).unwrap_or_default();
-    let has_name = |name: &String| general.iter().any(|g| matches!(g, GeneralName::DNSName(n) if *n == name.as_str()));
+    let has_name = |name: &String| {
+        general
+            .iter()
+            .any(|g| matches!(g, GeneralName::DNSName(n) if *n == name.as_str()))
+    };
     let has_address = |address: &IpAddr| {
         let bytes = match address {
             IpAddr::V4(v4) => v4.octets().to_vec(),
             IpAddr::V6(v6) => v6.octets().to_vec(),
         };
-        general.iter().any(|g| matches!(g, GeneralName::IPAddress(b) if *b == bytes.as_slice()))
+        general
+            .iter()
+            .any(|g| matches!(g, GeneralName::IPAddress(b) if *b == bytes.as_slice()))
     };
     wanted.names.iter().all(has_name) && wanted.addresses.iter().all(has_address)
 }
@@ -234,14 +315,22 @@ fn says(pem: &str, wanted: &Wanted<'_>, ca: &str) -> bool {
 pub(super) fn make_dir(dir: &Path) -> Result<(), PkiError> {
     let mut builder = fs::DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(dir);
-    made.map_err(|source| PkiError::Io { action: "make", path: dir.to_owned(), source })
+    made.map_err(|source| PkiError::Io {
+        action: "make",
+        path: dir.to_owned(),
+        source,
+    })
 }
 
 fn read(path: &Path) -> Result<Option<String>, PkiError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(PkiError::Io { action: "read", path: path.to_owned(), source }),
+        Err(source) => Err(PkiError::Io {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -260,9 +349,18 @@ fn write_pair(dir: &Path, file: &str, pair: &Pair) -> Result<(), PkiError> {
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
     let beside = path.with_extension("tmp");
-    let failed = |source| PkiError::Io { action: "write", path: path.to_owned(), source };
+    let failed = |source| PkiError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    };
     let _ = fs::remove_file(&beside);
-    let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(mode).open(&beside).map_err(failed)?;
+    let mut file = fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(mode)
+        .open(&beside)
+        .map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     drop(file);
     fs::rename(&beside, path).map_err(failed)
@@ -275,7 +373,10 @@ pub(super) fn signing_key(dir: &Path, file: &str) -> Result<Vec<u8>, PkiError> {
     let key = match read(&path)? {
         Some(text) => KeyPair::from_pem(&text).map_err(|_| unreadable())?,
         None => {
-            let key = KeyPair::generate().map_err(|source| PkiError::Make { what: file.into(), source })?;
+            let key = KeyPair::generate().map_err(|source| PkiError::Make {
+                what: file.into(),
+                source,
+            })?;
             write(&path, key.serialize_pem().as_bytes(), 0o600)?;
             write(&path.with_extension("pub"), key.public_key_pem().as_bytes(), 0o644)?;
             key
@@ -297,11 +398,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let start = at("2026-01-01T00:00:00Z");
         let ca = Authority::open(dir.path(), "ca", "kubernetes-ca", start).unwrap();
-        let identity = Identity { user: "u".into(), groups: vec!["g".into()] };
+        let identity = Identity {
+            user: "u".into(),
+            groups: vec!["g".into()],
+        };
         let first = ca.client(dir.path(), "u", &identity, start).unwrap();
-        assert_eq!(ca.client(dir.path(), "u", &identity, at("2026-06-01T00:00:00Z")).unwrap().key, first.key);
-        assert_ne!(ca.client(dir.path(), "u", &identity, at("2026-11-01T00:00:00Z")).unwrap().key, first.key);
-        let other = Identity { user: "v".into(), groups: Vec::new() };
+        assert_eq!(
+            ca.client(dir.path(), "u", &identity, at("2026-06-01T00:00:00Z"))
+                .unwrap()
+                .key,
+            first.key
+        );
+        assert_ne!(
+            ca.client(dir.path(), "u", &identity, at("2026-11-01T00:00:00Z"))
+                .unwrap()
+                .key,
+            first.key
+        );
+        let other = Identity {
+            user: "v".into(),
+            groups: Vec::new(),
+        };
         let second = ca.client(dir.path(), "u", &other, start).unwrap();
         assert_ne!(second.key, first.key);
         let again = Authority::open(dir.path(), "ca", "kubernetes-ca", start).unwrap();
@@ -314,10 +431,14 @@ mod tests {
         let start = at("2026-01-01T00:00:00Z");
         let names = ["localhost".to_owned()];
         let ca = Authority::open(dir.path(), "ca", "kubernetes-ca", start).unwrap();
-        let first = ca.serving(dir.path(), "s", "s", &names, &[[127, 0, 0, 1].into()], start).unwrap();
+        let first = ca
+            .serving(dir.path(), "s", "s", &names, &[[127, 0, 0, 1].into()], start)
+            .unwrap();
         fs::remove_file(dir.path().join("ca.key")).unwrap();
         let ca = Authority::open(dir.path(), "ca", "kubernetes-ca", start).unwrap();
-        let second = ca.serving(dir.path(), "s", "s", &names, &[[127, 0, 0, 1].into()], start).unwrap();
+        let second = ca
+            .serving(dir.path(), "s", "s", &names, &[[127, 0, 0, 1].into()], start)
+            .unwrap();
         assert_ne!(first.certificate, second.certificate);
     }
 }

@@ -29,7 +29,10 @@ pub(crate) fn check_kind(object: &mut Object, api_version: &str, kind: &str) -> 
 
 /// The body's namespace and name must be the path's.
 pub(crate) fn check_place(call: &Call<'_>, object: &mut Object) -> Result<(), Status> {
-    let meta = object.0.entry("metadata").or_insert_with(|| serde_json::Map::new().into());
+    let meta = object
+        .0
+        .entry("metadata")
+        .or_insert_with(|| serde_json::Map::new().into());
     if meta.is_null() {
         *meta = serde_json::Map::new().into();
     }

@@ -48,7 +48,9 @@ fn two(
     rules: impl Fn(&Cursor<'_>, &Cursor<'_>, &mut ErrorList),
 ) -> Result<(), Status> {
     let old = Value::Object(old.0.clone());
-    with_cursor(row, new, |at, errors| rules(at, &Cursor::root(&old, Some(row.schema())), errors))
+    with_cursor(row, new, |at, errors| {
+        rules(at, &Cursor::root(&old, Some(row.schema())), errors)
+    })
 }
 
 fn with_cursor(row: &Resource, object: &Object, rules: impl Fn(&Cursor<'_>, &mut ErrorList)) -> Result<(), Status> {

@@ -24,17 +24,15 @@ pub(crate) fn decode_partial(
     decode_as(call, object, validation, Mode::Partial)
 }
 
-fn decode_as(
-    call: &mut Call<'_>,
-    object: Object,
-    validation: FieldValidation,
-    mode: Mode,
-) -> Result<Object, Status> {
+fn decode_as(call: &mut Call<'_>, object: Object, validation: FieldValidation, mode: Mode) -> Result<Object, Status> {
     let row = call.row.clone();
     let mut value = object.into_value();
     let decoded = decode::decode(&mut value, row.schema(), mode).map_err(|errors| {
         if row.custom {
-            let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let name = value
+                .pointer("/metadata/name")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             let errors: Vec<_> = errors.iter().map(decode::TypeError::field_error).collect();
             return Status::invalid(&row.group, &row.kind, name, &errors);
         }
@@ -42,13 +40,21 @@ fn decode_as(
         Status::bad_request(cannot_be_handled(&row, &texts.join(", ")))
     })?;
     if !decoded.unknown.is_empty() {
-        let texts: Vec<String> = decoded.unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
+        let texts: Vec<String> = decoded
+            .unknown
+            .iter()
+            .map(|path| format!("unknown field {path:?}"))
+            .collect();
         match validation {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => call.warnings.extend(texts),
             FieldValidation::Strict => {
                 let text = format!("strict decoding error: {}", texts.join(", "));
-                return Err(Status::bad_request(if row.custom { text } else { cannot_be_handled(&row, &text) }));
+                return Err(Status::bad_request(if row.custom {
+                    text
+                } else {
+                    cannot_be_handled(&row, &text)
+                }));
             }
         }
     }
@@ -57,7 +63,10 @@ fn decode_as(
 
 /// A body that is not what its kind says, in upstream's words.
 fn cannot_be_handled(row: &Resource, why: &str) -> String {
-    format!("{} in version {:?} cannot be handled as a {}: {why}", row.kind, row.version, row.kind)
+    format!(
+        "{} in version {:?} cannot be handled as a {}: {why}",
+        row.kind, row.version, row.kind
+    )
 }
 
 /// The object that a JSON, merge or strategic merge patch makes of `current`.
@@ -85,7 +94,11 @@ fn refused(error: PatchError) -> Status {
         PatchError::TooLarge(text) => Status::too_large(text),
         PatchError::Inapplicable(text) => {
             tracing::debug!(text, "a patch does not fit its object");
-            Status::failure(422, "Invalid", "the server rejected our request due to an error in our request")
+            Status::failure(
+                422,
+                "Invalid",
+                "the server rejected our request due to an error in our request",
+            )
         }
         PatchError::Contradictory(text) => Status::failure(500, "", text),
     }

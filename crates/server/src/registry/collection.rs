@@ -13,14 +13,14 @@ use super::{Call, Output, delete, list};
 const AT_ONCE: usize = 64;
 
 /// Answers with the objects that were there.
-pub(crate) async fn delete(
-    call: &mut Call<'_>,
-    options: &ListOptions,
-    how: &DeleteOptions,
-) -> Result<Output, Status> {
+pub(crate) async fn delete(call: &mut Call<'_>, options: &ListOptions, how: &DeleteOptions) -> Result<Output, Status> {
     let found = list::list(call, options).await?;
     let call = &*call;
-    let deletions = found.items.clone().into_iter().map(|object| delete_one(call, object, how));
+    let deletions = found
+        .items
+        .clone()
+        .into_iter()
+        .map(|object| delete_one(call, object, how));
     let mut results = futures::stream::iter(deletions).buffer_unordered(AT_ONCE);
     let mut failed = None;
     while let Some(result) = results.next().await {
@@ -45,6 +45,12 @@ async fn delete_one(call: &Call<'_>, object: Arc<StoredObject>, how: &DeleteOpti
     how.uid.get_or_insert_with(|| head.uid.to_string());
     let mut target = call.target.clone();
     target.namespace = head.namespace.to_string();
-    let one = Call { core: call.core, user: call.user, target, row: call.row.clone(), warnings: Vec::new() };
+    let one = Call {
+        core: call.core,
+        user: call.user,
+        target,
+        row: call.row.clone(),
+        warnings: Vec::new(),
+    };
     delete::delete_named(&one, &head.name, &how).await
 }

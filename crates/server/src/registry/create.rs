@@ -16,7 +16,9 @@ pub(crate) async fn create(call: &mut Call<'_>, mut object: Object, options: &Wr
     body::check_kind(&mut object, &call.row.api_version(), &call.row.kind.clone())?;
     body::check_place(call, &mut object)?;
     if !matches!(object.resource_version(), "" | "0") {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        return Err(Status::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     object.remove(&["metadata", "resourceVersion"]);
     let object = codec::decode(call, object, options.field_validation)?;
@@ -32,7 +34,10 @@ pub(crate) async fn create(call: &mut Call<'_>, mut object: Object, options: &Wr
             Err(status) if status.is_already_exists() && tried < NAMES_TRIED => tried += 1,
             Err(status) if status.is_already_exists() => {
                 let message = "the server was not able to generate a unique name for the object";
-                return Err(Status { message: message.into(), ..status });
+                return Err(Status {
+                    message: message.into(),
+                    ..status
+                });
             }
             other => return other,
         }
@@ -48,7 +53,7 @@ pub(crate) async fn insert(
 ) -> Result<Output, Status> {
     let row = call.row.clone();
     row.strategy.set_defaults(&mut object);
-    let attributes = Attributes::new(call, Operation::Create, object.name(), None, options.dry_run);
+    let attributes = Attributes::new(call, Operation::Create, object.name(), None);
     if call.core.admission.mutate(&attributes, &mut object).await? {
         row.strategy.set_defaults(&mut object);
     }
@@ -62,7 +67,7 @@ pub(crate) async fn insert(
     for warning in row.strategy.warnings(&object, None) {
         call.warn(warning);
     }
-    let attributes = Attributes::new(call, Operation::Create, &name, None, options.dry_run);
+    let attributes = Attributes::new(call, Operation::Create, &name, None);
     call.core.admission.validate(&attributes, Some(&object)).await?;
     let key = call.key(&name);
     match commit(call, &key, object, None, options.dry_run).await? {

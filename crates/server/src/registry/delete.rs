@@ -24,17 +24,13 @@ pub(crate) async fn delete(call: &mut Call<'_>, options: &DeleteOptions) -> Resu
 
 /// Deletes `name` in the call's namespace.
 pub(crate) async fn delete_named(call: &Call<'_>, name: &str, options: &DeleteOptions) -> Result<Output, Status> {
-    if options.grace_period_seconds.is_some_and(|g| g < 0) && options.grace_period_seconds != Some(-1) {
-        // As upstream: a negative grace is taken as the shortest graceful one.
-        tracing::debug!("negative grace period taken as one second");
-    }
     let key = call.key(name);
     for _ in 0..TRIES {
         let Some(current) = load(call.core, &call.row, &key).await? else {
             return Err(Status::not_found(call.of(), name));
         };
         check_preconditions(call, &current, options)?;
-        let attributes = Attributes::new(call, Operation::Delete, name, Some(&current.object), options.dry_run);
+        let attributes = Attributes::new(call, Operation::Delete, name, Some(&current.object));
         call.core.admission.validate(&attributes, None).await?;
         match step(&call.row, &current.object, options, call.core.clock.now()) {
             Step::Pending => {
@@ -65,7 +61,10 @@ pub(crate) async fn delete_named(call: &Call<'_>, name: &str, options: &DeleteOp
 fn check_preconditions(call: &Call<'_>, current: &Current, options: &DeleteOptions) -> Result<(), Status> {
     let object = &current.object;
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != object.uid()) {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object.uid());
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            object.uid()
+        );
         return Err(Status::conflict(call.of(), object.name(), &why));
     }
     let found = object.resource_version();
@@ -90,6 +89,7 @@ enum Step {
 fn step(row: &Resource, object: &Object, options: &DeleteOptions, now: coracle_clock::Timestamp) -> Step {
     let mut marked = object.clone();
     let propagation_changed = set_propagation(row, &mut marked, options.propagation);
+    // A negative grace is taken as the shortest graceful one, as upstream does.
     let asked = options.grace_period_seconds.map(|g| g.max(if g < 0 { 1 } else { 0 }));
     let held = meta::has_finalizers(row, &marked);
 
@@ -137,8 +137,11 @@ fn set_propagation(row: &Resource, object: &mut Object, asked: Option<Propagatio
     if orphan == has(ORPHAN) && foreground == has(FOREGROUND) {
         return false;
     }
-    let mut new: Vec<Value> =
-        old.iter().filter(|f| *f != ORPHAN && *f != FOREGROUND).map(|f| Value::from(f.as_str())).collect();
+    let mut new: Vec<Value> = old
+        .iter()
+        .filter(|f| *f != ORPHAN && *f != FOREGROUND)
+        .map(|f| Value::from(f.as_str()))
+        .collect();
     if orphan {
         new.push(ORPHAN.into());
     }
@@ -155,7 +158,10 @@ fn set_propagation(row: &Resource, object: &mut Object, asked: Option<Propagatio
 
 /// Upstream keeps this for the sake of old clients.
 fn orphans_by_default(row: &Resource) -> bool {
-    matches!((row.group.as_ref(), row.plural.as_ref()), ("batch", "jobs") | ("", "replicationcontrollers"))
+    matches!(
+        (row.group.as_ref(), row.plural.as_ref()),
+        ("batch", "jobs") | ("", "replicationcontrollers")
+    )
 }
 
 /// Kinds whose deletion answers with the object instead of a Status.

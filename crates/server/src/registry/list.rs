@@ -19,16 +19,13 @@ pub(crate) async fn list(call: &mut Call<'_>, options: &ListOptions) -> Result<O
     check_options(call, options)?;
     let row = call.row.clone();
     let cache = call.core.cache.clone();
-    let shard = cache.shard(&row).await?;
-    let selection =
-        Selection::parse(&row, &shard, &call.target.namespace, &options.label_selector, &options.field_selector)?;
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
 
     let token = match options.continue_token.as_str() {
         "" => None,
         text => Some(ContinueToken::decode(text)?),
     };
-    let after = token.as_ref().map(|t| format!("{}{}", shard.prefix(), t.after));
+    let after = token.as_ref().map(|t| format!("{}{}", row.key_prefix(""), t.after));
     let exact = match (&token, options.resource_version_match) {
         (Some(token), _) if token.revision > 0 => Some(token.revision.unsigned_abs()),
         (Some(_), _) => None,
@@ -39,27 +36,32 @@ pub(crate) async fn list(call: &mut Call<'_>, options: &ListOptions) -> Result<O
         }
         (None, _) => None,
     };
+    // First wait until the cache has come far enough, then look.
+    match (exact, options.resource_version.as_str()) {
+        (Some(revision), _) => cache.wait_for(revision).await?,
+        (None, "0") => {}
+        (None, "") => {
+            cache.wait_until_current().await?;
+        }
+        (None, version) => cache.wait_for(parse_version(version)?).await?,
+    }
+    let shard = cache.shard(&row).await?;
+    let selection = Selection::parse(
+        &row,
+        &shard,
+        &call.target.namespace,
+        &options.label_selector,
+        &options.field_selector,
+    )?;
     let page = match exact {
-        Some(revision) => {
-            cache.wait_for(revision).await?;
-            match present(&shard, &selection, after.as_deref(), limit, revision, cache.revision()) {
-                Some(page) => page,
-                None => match past(call, &shard, &selection, after.as_deref(), limit, revision).await {
-                    Err(Error::Compacted { .. }) => return Err(too_old(token.as_ref())),
-                    other => other.map_err(|e| store_failed(&e))?,
-                },
-            }
-        }
-        None => {
-            match options.resource_version.as_str() {
-                "0" => {}
-                "" => {
-                    cache.wait_until_current().await?;
-                }
-                version => cache.wait_for(parse_version(version)?).await?,
-            }
-            now(&shard, &selection, after.as_deref(), limit, cache.revision())?
-        }
+        Some(revision) => match present(&shard, &selection, after.as_deref(), limit, revision, cache.revision()) {
+            Some(page) => page,
+            None => match past(call, &shard, &selection, after.as_deref(), limit, revision).await {
+                Err(Error::Compacted { .. }) => return Err(too_old(token.as_ref())),
+                other => other.map_err(|e| store_failed(&e))?,
+            },
+        },
+        None => now(&shard, &selection, after.as_deref(), limit, cache.revision())?,
     };
     finish(call, &selection, page)
 }
@@ -77,7 +79,12 @@ fn now(shard: &Shard, selection: &Selection, after: Option<&str>, limit: usize, 
     let found = shard
         .snapshot(selection, after, limit, fed)
         .ok_or_else(|| Status::unavailable("the watch cache is starting afresh: try again"))?;
-    Ok(Page { items: found.items, revision: found.revision, more: found.more, remaining: found.remaining })
+    Ok(Page {
+        items: found.items,
+        revision: found.revision,
+        more: found.more,
+        remaining: found.remaining,
+    })
 }
 
 /// A page at a past revision that is still what is there now, because nothing changed since.
@@ -106,7 +113,12 @@ async fn past(
     limit: usize,
     revision: u64,
 ) -> Result<Page, Error> {
-    let mut page = Page { items: Vec::new(), revision, more: None, remaining: 0 };
+    let mut page = Page {
+        items: Vec::new(),
+        revision,
+        more: None,
+        remaining: 0,
+    };
     let mut after = after.map(str::to_owned);
     loop {
         let wanted = match limit {
@@ -124,7 +136,9 @@ async fn past(
         let count = found.items.len();
         for (i, kv) in found.items.iter().enumerate() {
             let known = shard.get(&kv.key).filter(|k| k.object.revision() == kv.mod_revision);
-            let Some(item) = known.or_else(|| shard::item(kv).map(Arc::new)) else { continue };
+            let Some(item) = known.or_else(|| shard::item(kv).map(Arc::new)) else {
+                continue;
+            };
             if selection.covers(&kv.key) && selection.matches(&item) {
                 page.items.push(item);
                 if limit > 0 && page.items.len() == limit {
@@ -160,7 +174,12 @@ fn finish(call: &Call<'_>, selection: &Selection, page: Page) -> Result<ObjectLi
     };
     // How many remain is known only when nothing is selected among them.
     let remaining = (page.more.is_some() && selection.is_everything()).then_some(page.remaining);
-    Ok(ObjectList { items, revision: page.revision, continue_token, remaining })
+    Ok(ObjectList {
+        items,
+        revision: page.revision,
+        continue_token,
+        remaining,
+    })
 }
 
 /// The page's revision has been compacted.
@@ -181,7 +200,9 @@ fn too_old(token: Option<&ContinueToken>) -> Status {
 /// A resourceVersion in a request.
 pub(crate) fn parse_version(text: &str) -> Result<u64, Status> {
     text.parse().map_err(|_| {
-        Status::bad_request(format!("Invalid value: {text:?}: resourceVersion must be a number, empty or 0"))
+        Status::bad_request(format!(
+            "Invalid value: {text:?}: resourceVersion must be a number, empty or 0"
+        ))
     })
 }
 
@@ -197,7 +218,10 @@ fn check_options(call: &Call<'_>, options: &ListOptions) -> Result<(), Status> {
     };
     let _ = call;
     if !options.continue_token.is_empty() {
-        return forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+        return forbidden(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden when continue is provided",
+        );
     }
     if options.resource_version.is_empty() {
         return forbidden(

@@ -43,7 +43,11 @@ fn keeps_status_on_create(row: &Resource) -> bool {
 pub(crate) fn generate_name(prefix: &str) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     const LONGEST_PREFIX: usize = 63 - 5;
-    let end = prefix.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|e| *e <= LONGEST_PREFIX).last();
+    let end = prefix
+        .char_indices()
+        .map(|(i, c)| i + c.len_utf8())
+        .take_while(|e| *e <= LONGEST_PREFIX)
+        .last();
     let mut name = prefix[..end.unwrap_or(0)].to_owned();
     let mut random = rand::rng();
     for _ in 0..5 {
@@ -158,7 +162,9 @@ pub(crate) fn mark_deleted(object: &mut Object, now: Timestamp, grace: i64) {
 
 /// A shorter grace for an object that is being deleted: its time of deletion moves forward by the difference.
 pub(crate) fn shorten_grace(object: &mut Object, from: i64, to: i64) {
-    let when = object.str(&DELETION_TIMESTAMP).and_then(|t| t.parse::<Timestamp>().ok());
+    let when = object
+        .str(&DELETION_TIMESTAMP)
+        .and_then(|t| t.parse::<Timestamp>().ok());
     if let Some(when) = when.and_then(|w| w.checked_sub(jiff::SignedDuration::from_secs(from - to)).ok()) {
         object.set(&DELETION_TIMESTAMP, time_text(when));
     }

@@ -35,9 +35,22 @@ pub(crate) fn track(call: &Call<'_>, old: Option<&Object>, new: &mut Object, opt
     let row = &call.row;
     let reset = reset(row, &call.target.subresource);
     let api_version = row.api_version();
-    let form = Form { api_version: &api_version, kind: &row.kind, schema: row.schema(), reset: &reset };
-    let name = if options.field_manager.is_empty() { &call.user.name } else { &options.field_manager };
-    let by = Manager { name, subresource: &call.target.subresource, time: call.core.clock.now() };
+    let form = Form {
+        api_version: &api_version,
+        kind: &row.kind,
+        schema: row.schema(),
+        reset: &reset,
+    };
+    let name = if options.field_manager.is_empty() {
+        &call.user.name
+    } else {
+        &options.field_manager
+    };
+    let by = Manager {
+        name,
+        subresource: &call.target.subresource,
+        time: call.core.clock.now(),
+    };
     managed::update(old, new, &form, &by);
 }
 
@@ -54,7 +67,12 @@ pub(crate) fn apply(
     let config = codec::decode_partial(call, config, options.field_validation)?;
     let reset = reset(&row, &call.target.subresource);
     let api_version = row.api_version();
-    let form = Form { api_version: &api_version, kind: &row.kind, schema: row.schema(), reset: &reset };
+    let form = Form {
+        api_version: &api_version,
+        kind: &row.kind,
+        schema: row.schema(),
+        reset: &reset,
+    };
     let by = Manager {
         name: &options.field_manager,
         subresource: &call.target.subresource,

@@ -32,7 +32,10 @@ pub(crate) async fn patch(
             return Err(Status::not_found(call.of(), &call.target.name));
         };
         let (mut new, tracking) = match kind {
-            PatchKind::Apply => (ownership::apply(call, Some(&current.object), &patch, options)?, Tracking::Applied),
+            PatchKind::Apply => (
+                ownership::apply(call, Some(&current.object), &patch, options)?,
+                Tracking::Applied,
+            ),
             _ => (patched(call, kind, &current.object, &patch)?, Tracking::Update),
         };
         body::check_kind(&mut new, &call.row.api_version(), &call.row.kind.clone())?;
@@ -59,13 +62,20 @@ pub(crate) fn check_options(kind: PatchKind, options: &WriteOptions) -> Result<(
         PatchKind::Apply if options.field_manager.is_empty() => {
             ("fieldManager", FieldErrorKind::Required, "is required for apply patch")
         }
-        PatchKind::Json | PatchKind::Merge | PatchKind::Strategic if options.force => {
-            ("force", FieldErrorKind::Forbidden, "may not be specified for non-apply patch")
-        }
+        PatchKind::Json | PatchKind::Merge | PatchKind::Strategic if options.force => (
+            "force",
+            FieldErrorKind::Forbidden,
+            "may not be specified for non-apply patch",
+        ),
         _ => return Ok(()),
     };
     let (path, kind, detail) = error;
-    let error = FieldError { kind, path: path.into(), value: String::new(), detail: detail.into() };
+    let error = FieldError {
+        kind,
+        path: path.into(),
+        value: String::new(),
+        detail: detail.into(),
+    };
     Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]))
 }
 
@@ -74,7 +84,9 @@ async fn create_by_apply(call: &mut Call<'_>, patch: Value, options: &WriteOptio
     body::check_kind(&mut object, &call.row.api_version(), &call.row.kind.clone())?;
     body::check_place(call, &mut object)?;
     if !object.uid().is_empty() {
-        let why = "uid mismatch: the provided object specified uid ".to_owned() + object.uid() + ", and no existing object was found";
+        let why = "uid mismatch: the provided object specified uid ".to_owned()
+            + object.uid()
+            + ", and no existing object was found";
         return Err(Status::conflict(call.of(), &call.target.name, &why));
     }
     let object = codec::decode(call, object, options.field_validation)?;
@@ -87,7 +99,9 @@ fn check_place(call: &Call<'_>, new: &Object, old: &Object) -> Result<(), Status
         return Err(Status::bad_request("the patch leaves the object without metadata"));
     }
     if new.name() != old.name() {
-        return Err(Status::bad_request("the name of the object does not match the name on the URL"));
+        return Err(Status::bad_request(
+            "the name of the object does not match the name on the URL",
+        ));
     }
     if new.namespace() != old.namespace() {
         return Err(Status::bad_request(

@@ -37,7 +37,9 @@ pub(crate) async fn get(call: &mut Call<'_>, resource_version: &str) -> Result<O
 
 /// The newest state of an object, if it exists.
 pub(crate) async fn load(core: &Arc<Core>, row: &Resource, key: &str) -> Result<Option<Current>, Status> {
-    let Some(stored) = load_stored(core, key).await? else { return Ok(None) };
+    let Some(stored) = load_stored(core, key).await? else {
+        return Ok(None);
+    };
     let mut object = stored.to_object();
     from_stored(row, &mut object);
     Ok(Some(Current { stored, object }))
@@ -94,5 +96,7 @@ pub(crate) fn in_version(row: &Resource, stored: &Arc<StoredObject>) -> Result<A
     }
     let mut object = stored.to_object();
     from_stored(row, &mut object);
-    StoredObject::from_object(object).map(Arc::new).map_err(|e| Status::internal(e.to_string()))
+    StoredObject::from_object(object)
+        .map(Arc::new)
+        .map_err(|e| Status::internal(e.to_string()))
 }

@@ -22,13 +22,19 @@ const VERSION: &str = "meta.k8s.io/v1";
 
 impl ContinueToken {
     pub fn encode(revision: i64, after: &str) -> String {
-        let token = Self { version: VERSION.into(), revision, after: after.into() };
+        let token = Self {
+            version: VERSION.into(),
+            revision,
+            after: after.into(),
+        };
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
     }
 
     pub fn decode(text: &str) -> Result<Self, Status> {
         let invalid = || Status::bad_request("continue key is not valid: start a new list without it");
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| invalid())?;
+        let bytes = URL_SAFE_NO_PAD
+            .decode(text.trim_end_matches('='))
+            .map_err(|_| invalid())?;
         let token: Self = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
         if token.version != VERSION || token.after.is_empty() || token.after.contains("..") {
             return Err(invalid());

@@ -76,7 +76,7 @@ pub(crate) async fn revise(
     check_identity(call, &new, old)?;
     let subresource = call.target.subresource.clone();
 
-    let attributes = Attributes::new(call, Operation::Update, &name, Some(old), options.dry_run);
+    let attributes = Attributes::new(call, Operation::Update, &name, Some(old));
     if call.core.admission.mutate(&attributes, &mut new).await? {
         row.strategy.set_defaults(&mut new);
     }
@@ -97,7 +97,7 @@ pub(crate) async fn revise(
     for warning in row.strategy.warnings(&new, Some(old)) {
         call.warn(warning);
     }
-    let attributes = Attributes::new(call, Operation::Update, &name, Some(old), options.dry_run);
+    let attributes = Attributes::new(call, Operation::Update, &name, Some(old));
     call.core.admission.validate(&attributes, Some(&new)).await?;
 
     if meta::deletion_is_complete(&row, &new) {
@@ -117,7 +117,12 @@ fn check_identity(call: &Call<'_>, new: &Object, old: &Object) -> Result<(), Sta
     if !asked.is_empty() && asked != old.resource_version() {
         if asked.parse::<u64>().is_err() {
             let shown = format!("{asked:?}");
-            return Err(check::invalid(call, "metadata.resourceVersion", &shown, "must be a number"));
+            return Err(check::invalid(
+                call,
+                "metadata.resourceVersion",
+                &shown,
+                "must be a number",
+            ));
         }
         if asked != "0" || !call.row.unconditional_update {
             return Err(Status::modified(call.of(), name));
@@ -125,7 +130,10 @@ fn check_identity(call: &Call<'_>, new: &Object, old: &Object) -> Result<(), Sta
     }
     let uid = new.uid();
     if !uid.is_empty() && uid != old.uid() {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.uid());
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            old.uid()
+        );
         return Err(Status::conflict(call.of(), name, &why));
     }
     Ok(())
@@ -142,7 +150,14 @@ pub(crate) async fn commit(
     let row = &call.row;
     object.remove(&["metadata", "resourceVersion"]);
     let mut companions = companion::Plan::default();
-    companion::plan(call, current.map(|c| &c.object), Some(&mut object), dry_run, &mut companions).await?;
+    companion::plan(
+        call,
+        current.map(|c| &c.object),
+        Some(&mut object),
+        dry_run,
+        &mut companions,
+    )
+    .await?;
     let answer = (!read::is_stored_version(row)).then(|| object.clone());
     read::to_stored(row, &mut object);
     let bytes = serde_json::to_vec(&object).map_err(|e| Status::internal(e.to_string()))?;
@@ -157,7 +172,10 @@ pub(crate) async fn commit(
             None => Compare::Absent(key.to_owned()),
             Some(current) => Compare::ModRevision(key.to_owned(), current.stored.revision()),
         };
-        let put = Op::Put { key: key.to_owned(), value: bytes.clone() };
+        let put = Op::Put {
+            key: key.to_owned(),
+            value: bytes.clone(),
+        };
         match transact(call, first, put, companions).await? {
             Some(revision) => revision,
             None => return Ok(Commit::Conflict),
@@ -172,7 +190,9 @@ pub(crate) async fn commit(
             StoredObject::from_object(answer)
         }
     };
-    Ok(Commit::Done(Arc::new(stored.map_err(|e| Status::internal(e.to_string()))?)))
+    Ok(Commit::Done(Arc::new(
+        stored.map_err(|e| Status::internal(e.to_string()))?,
+    )))
 }
 
 /// Deletes an object for good; the answer is its last state.
@@ -187,7 +207,10 @@ pub(crate) async fn remove(
         let mut companions = companion::Plan::default();
         companion::plan(call, Some(&current.object), None, dry_run, &mut companions).await?;
         let first = Compare::ModRevision(key.to_owned(), current.stored.revision());
-        if transact(call, first, Op::Delete { key: key.to_owned() }, companions).await?.is_none() {
+        if transact(call, first, Op::Delete { key: key.to_owned() }, companions)
+            .await?
+            .is_none()
+        {
             return Ok(Commit::Conflict);
         }
     }
@@ -197,7 +220,10 @@ pub(crate) async fn remove(
 
 /// The revision, or `None` when a comparison failed.
 async fn transact(call: &Call<'_>, first: Compare, op: Op, companions: companion::Plan) -> Result<Option<u64>, Status> {
-    let mut txn = Txn { compare: vec![first], ops: vec![op] };
+    let mut txn = Txn {
+        compare: vec![first],
+        ops: vec![op],
+    };
     txn.compare.extend(companions.compare);
     txn.ops.extend(companions.ops);
     match call.core.store.txn(txn).await.map_err(|e| store_failed(&e))? {

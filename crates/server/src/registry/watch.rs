@@ -28,7 +28,13 @@ pub(crate) async fn watch(call: &mut Call<'_>, options: &ListOptions) -> Result<
         field_selector.push_str("metadata.name=");
         field_selector.push_str(&call.target.name);
     }
-    let selection = Selection::parse(&row, &shard, &call.target.namespace, &options.label_selector, &field_selector)?;
+    let selection = Selection::parse(
+        &row,
+        &shard,
+        &call.target.namespace,
+        &options.label_selector,
+        &field_selector,
+    )?;
     let version = options.resource_version.as_str();
     let start = match options.send_initial_events {
         Some(true) => {
@@ -39,7 +45,9 @@ pub(crate) async fn watch(call: &mut Call<'_>, options: &ListOptions) -> Result<
                 }
                 version => cache.wait_for(parse_version(version)?).await?,
             }
-            Start::Everything { closing_bookmark: options.allow_watch_bookmarks }
+            Start::Everything {
+                closing_bookmark: options.allow_watch_bookmarks,
+            }
         }
         Some(false) if matches!(version, "" | "0") => {
             cache.wait_until_current().await?;
@@ -47,9 +55,13 @@ pub(crate) async fn watch(call: &mut Call<'_>, options: &ListOptions) -> Result<
         }
         _ if version.is_empty() => {
             cache.wait_until_current().await?;
-            Start::Everything { closing_bookmark: false }
+            Start::Everything {
+                closing_bookmark: false,
+            }
         }
-        _ if version == "0" => Start::Everything { closing_bookmark: false },
+        _ if version == "0" => Start::Everything {
+            closing_bookmark: false,
+        },
         _ => {
             let revision = parse_version(version)?;
             cache.wait_for(revision).await?;
@@ -73,9 +85,10 @@ fn check_options(options: &ListOptions) -> Result<(), Status> {
                 "resourceVersionMatch",
                 "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
             ),
-            Some(VersionMatch::Exact) => {
-                forbidden("resourceVersionMatch", "sendInitialEvents is forbidden with resourceVersionMatch=Exact")
-            }
+            Some(VersionMatch::Exact) => forbidden(
+                "resourceVersionMatch",
+                "sendInitialEvents is forbidden with resourceVersionMatch=Exact",
+            ),
         };
     }
     if matching.is_some() {

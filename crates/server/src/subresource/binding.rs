@@ -14,7 +14,7 @@ const TRIES: usize = 16;
 /// See the module.
 pub(super) async fn create(call: &mut Call<'_>, binding: Object, options: &WriteOptions) -> Result<Output, Status> {
     let pod = call.target.name.clone();
-    if !matches!(binding.name(), "" ) && binding.name() != pod {
+    if !matches!(binding.name(), "") && binding.name() != pod {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     bind(call, &pod, &binding, options.dry_run).await?;
@@ -25,10 +25,20 @@ pub(super) async fn create(call: &mut Call<'_>, binding: Object, options: &Write
 pub(crate) async fn bind(call: &mut Call<'_>, pod: &str, binding: &Object, dry_run: bool) -> Result<(), Status> {
     let node = binding.str(&["target", "name"]).unwrap_or_default().to_owned();
     if node.is_empty() {
-        return Err(check::invalid(call, "target.name", "\"\"", "is required: name the node"));
+        return Err(check::invalid(
+            call,
+            "target.name",
+            "\"\"",
+            "is required: name the node",
+        ));
     }
     if !matches!(binding.str(&["target", "kind"]).unwrap_or_default(), "" | "Node") {
-        return Err(check::invalid(call, "target.kind", "\"\"", "supported values: \"Node\", \"<empty>\""));
+        return Err(check::invalid(
+            call,
+            "target.kind",
+            "\"\"",
+            "supported values: \"Node\", \"<empty>\"",
+        ));
     }
     let key = call.key(pod);
     for _ in 0..TRIES {
@@ -58,7 +68,10 @@ fn bound(call: &Call<'_>, pod: &Object, binding: &Object, node: &str) -> Result<
         return Err(Status::modified(call.of(), pod.name()));
     }
     if pod.is_terminating() {
-        return conflict(format!("pod {} is being deleted, cannot be assigned to a host", pod.name()));
+        return conflict(format!(
+            "pod {} is being deleted, cannot be assigned to a host",
+            pod.name()
+        ));
     }
     if let Some(at) = pod.str(&["spec", "nodeName"]).filter(|n| !n.is_empty()) {
         return conflict(format!("pod {} is already assigned to node {at:?}", pod.name()));
@@ -92,5 +105,8 @@ fn bound(call: &Call<'_>, pod: &Object, binding: &Object, node: &str) -> Result<
 
 /// A success that says no more.
 pub(crate) fn success(code: u16) -> Status {
-    Status { status: "Success".into(), ..Status::failure(code, "", "") }
+    Status {
+        status: "Success".into(),
+        ..Status::failure(code, "", "")
+    }
 }

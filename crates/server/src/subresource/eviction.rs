@@ -17,13 +17,18 @@ const TRIES: usize = 20;
 pub(super) async fn create(call: &mut Call<'_>, eviction: Object, options: &WriteOptions) -> Result<Output, Status> {
     let name = call.target.name.clone();
     if !eviction.name().is_empty() && eviction.name() != name {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+        return Err(Status::bad_request(
+            "name in URL does not match name in Eviction object",
+        ));
     }
     let mut how = delete_options(&eviction);
     how.dry_run |= options.dry_run;
     let key = call.key(&name);
     let row = call.row.clone();
-    let pod = read::load(call.core, &row, &key).await?.ok_or_else(|| Status::not_found(call.of(), &name))?.object;
+    let pod = read::load(call.core, &row, &key)
+        .await?
+        .ok_or_else(|| Status::not_found(call.of(), &name))?
+        .object;
     if !goes_freely(&pod) {
         take_disruption(call, &pod, how.dry_run).await?;
     }
@@ -37,7 +42,11 @@ pub(super) async fn create(call: &mut Call<'_>, eviction: Object, options: &Writ
 
 fn delete_options(eviction: &Object) -> DeleteOptions {
     let at = |field: &str| eviction.get(&["deleteOptions", field]);
-    let precondition = |field: &str| eviction.str(&["deleteOptions", "preconditions", field]).map(str::to_owned);
+    let precondition = |field: &str| {
+        eviction
+            .str(&["deleteOptions", "preconditions", field])
+            .map(str::to_owned)
+    };
     DeleteOptions {
         grace_period_seconds: at("gracePeriodSeconds").and_then(Value::as_i64),
         uid: precondition("uid"),
@@ -59,22 +68,35 @@ fn goes_freely(pod: &Object) -> bool {
 
 fn is_ready(pod: &Object) -> bool {
     let text = |c: &Value, f: &str| c.get(f).and_then(Value::as_str).unwrap_or_default().to_owned();
-    pod.array(&["status", "conditions"]).iter().any(|c| text(c, "type") == "Ready" && text(c, "status") == "True")
+    pod.array(&["status", "conditions"])
+        .iter()
+        .any(|c| text(c, "type") == "Ready" && text(c, "status") == "True")
 }
 
 /// Takes one disruption from the budget that covers the pod, if one does.
 async fn take_disruption(call: &mut Call<'_>, pod: &Object, dry_run: bool) -> Result<(), Status> {
     let table = call.core.registry.table();
-    let Some(row) = table.get("policy", "v1", "poddisruptionbudgets").cloned() else { return Ok(()) };
+    let Some(row) = table.get("policy", "v1", "poddisruptionbudgets").cloned() else {
+        return Ok(());
+    };
     call.core.cache.wait_until_current().await?;
     let shard = call.core.cache.shard(&row).await?;
-    let Some(all) = shard.snapshot(&Selection::all(&row, pod.namespace()), None, 0, 0) else { return Ok(()) };
+    let Some(all) = shard.snapshot(&Selection::all(&row, pod.namespace()), None, 0, 0) else {
+        return Ok(());
+    };
     let covers = |budget: &Object| -> bool {
-        let Some(selector) = budget.get(&["spec", "selector"]) else { return false };
+        let Some(selector) = budget.get(&["spec", "selector"]) else {
+            return false;
+        };
         LabelSelector::from_json(selector).is_ok_and(|s| s.matches(|key| pod.label(key)))
     };
-    let mut budgets: Vec<String> =
-        all.items.iter().map(|i| i.object.to_object()).filter(covers).map(|b| b.name().to_owned()).collect();
+    let mut budgets: Vec<String> = all
+        .items
+        .iter()
+        .map(|i| i.object.to_object())
+        .filter(covers)
+        .map(|b| b.name().to_owned())
+        .collect();
     let Some(name) = budgets.pop() else { return Ok(()) };
     if !budgets.is_empty() {
         return Err(Status::internal(
@@ -96,13 +118,20 @@ async fn take_disruption(call: &mut Call<'_>, pod: &Object, dry_run: bool) -> Re
     };
     let key = budget_call.key(&name);
     for _ in 0..TRIES {
-        let Some(current) = read::load(call.core, &row, &key).await? else { return Ok(()) };
-        let Some(next) = disrupted(&current.object, pod, call.core.clock.now())? else { return Ok(()) };
+        let Some(current) = read::load(call.core, &row, &key).await? else {
+            return Ok(());
+        };
+        let Some(next) = disrupted(&current.object, pod, call.core.clock.now())? else {
+            return Ok(());
+        };
         if let Commit::Done(_) = commit(&budget_call, &key, next, Some(&current), dry_run).await? {
             return Ok(());
         }
     }
-    Err(Status::too_many_requests("the disruption budget is contended: try again", 10))
+    Err(Status::too_many_requests(
+        "the disruption budget is contended: try again",
+        10,
+    ))
 }
 
 /// The budget with one disruption less; `None` if the pod may go without taking one.
@@ -119,14 +148,25 @@ fn disrupted(budget: &Object, pod: &Object, now: coracle_clock::Timestamp) -> Re
         }
     }
     if status("observedGeneration") < budget.generation() {
-        let why = format!("The disruption budget {} is still being processed by the server.", budget.name());
+        let why = format!(
+            "The disruption budget {} is still being processed by the server.",
+            budget.name()
+        );
         return Err(refused(&why));
     }
     if status("disruptionsAllowed") < 0 {
         return Err(Status::failure(403, "Forbidden", "pdb disruptions allowed is negative"));
     }
-    if budget.get(&["status", "disruptedPods"]).and_then(Value::as_object).is_some_and(|m| m.len() > MOST) {
-        return Err(Status::failure(403, "Forbidden", "DisruptedPods map too big - too many evictions not confirmed by PDB controller"));
+    if budget
+        .get(&["status", "disruptedPods"])
+        .and_then(Value::as_object)
+        .is_some_and(|m| m.len() > MOST)
+    {
+        return Err(Status::failure(
+            403,
+            "Forbidden",
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+        ));
     }
     if status("disruptionsAllowed") == 0 {
         let why = format!(
@@ -146,7 +186,11 @@ fn disrupted(budget: &Object, pod: &Object, now: coracle_clock::Timestamp) -> Re
 fn refused(why: &str) -> Status {
     let text = "Cannot evict pod as it would violate the pod's disruption budget.";
     let details = Details {
-        causes: vec![Cause { reason: "DisruptionBudget".into(), message: why.into(), field: String::new() }],
+        causes: vec![Cause {
+            reason: "DisruptionBudget".into(),
+            message: why.into(),
+            field: String::new(),
+        }],
         ..Details::default()
     };
     Status::failure(429, "TooManyRequests", text).with_details(Some(Box::new(details)))
@@ -156,10 +200,15 @@ fn refused(why: &str) -> Status {
 async fn mark_target(call: &mut Call<'_>, key: &str, dry_run: bool) -> Result<(), Status> {
     for _ in 0..TRIES {
         let row = call.row.clone();
-        let Some(current) = read::load(call.core, &row, key).await? else { return Ok(()) };
+        let Some(current) = read::load(call.core, &row, key).await? else {
+            return Ok(());
+        };
         let pod = &current.object;
         let mut conditions = pod.array(&["status", "conditions"]).to_vec();
-        if conditions.iter().any(|c| c.get("type").and_then(Value::as_str) == Some("DisruptionTarget")) {
+        if conditions
+            .iter()
+            .any(|c| c.get("type").and_then(Value::as_str) == Some("DisruptionTarget"))
+        {
             return Ok(());
         }
         conditions.push(json!({

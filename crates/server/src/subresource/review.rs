@@ -19,7 +19,10 @@ pub(crate) async fn create(call: &mut Call<'_>, mut object: Object, options: &Wr
     match kind.as_ref() {
         "Binding" => return bind(call, &object, options).await,
         "SelfSubjectReview" => {
-            object.set(&["metadata", "creationTimestamp"], meta::time_text(call.core.clock.now()));
+            object.set(
+                &["metadata", "creationTimestamp"],
+                meta::time_text(call.core.clock.now()),
+            );
             object.set(&["status", "userInfo"], user_value(call.user));
         }
         "TokenReview" => review_token(call, &mut object).await?,
@@ -30,7 +33,9 @@ pub(crate) async fn create(call: &mut Call<'_>, mut object: Object, options: &Wr
         }
         "SubjectAccessReview" | "LocalSubjectAccessReview" => {
             if kind == "LocalSubjectAccessReview" {
-                let namespace = object.str(&["spec", "resourceAttributes", "namespace"]).unwrap_or_default();
+                let namespace = object
+                    .str(&["spec", "resourceAttributes", "namespace"])
+                    .unwrap_or_default();
                 if namespace != call.target.namespace {
                     return Err(Status::bad_request(format!(
                         "spec.resourceAttributes.namespace must match namespace: {}",
@@ -40,7 +45,12 @@ pub(crate) async fn create(call: &mut Call<'_>, mut object: Object, options: &Wr
             }
             let user = user_of(&object);
             if user.name.is_empty() && user.groups.is_empty() {
-                return Err(crate::registry::check::invalid(call, "spec.user", "\"\"", "at least one of user or group must be specified"));
+                return Err(crate::registry::check::invalid(
+                    call,
+                    "spec.user",
+                    "\"\"",
+                    "at least one of user or group must be specified",
+                ));
             }
             review_access(call, &mut object, &user).await?;
         }
@@ -51,11 +61,20 @@ pub(crate) async fn create(call: &mut Call<'_>, mut object: Object, options: &Wr
 
 async fn bind(call: &mut Call<'_>, object: &Object, options: &WriteOptions) -> Result<Output, Status> {
     let table = call.core.registry.table();
-    let row = table.get("", "v1", "pods").cloned().ok_or_else(Status::no_such_resource)?;
+    let row = table
+        .get("", "v1", "pods")
+        .cloned()
+        .ok_or_else(Status::no_such_resource)?;
     let mut target = call.target.clone();
     target.resource = "pods".into();
     target.name = object.name().to_owned();
-    let mut pods = Call { core: call.core, user: call.user, target, row, warnings: Vec::new() };
+    let mut pods = Call {
+        core: call.core,
+        user: call.user,
+        target,
+        row,
+        warnings: Vec::new(),
+    };
     binding::bind(&mut pods, object.name(), object, options.dry_run).await?;
     Ok(Output::Status(binding::success(201)))
 }
@@ -86,14 +105,23 @@ fn user_of(review: &Object) -> UserInfo {
         name: review.str(&["spec", "user"]).unwrap_or_default().to_owned(),
         uid: review.str(&["spec", "uid"]).unwrap_or_default().to_owned(),
         groups: strings(review.get(&["spec", "groups"])),
-        extra: extra.into_iter().flatten().map(|(k, v)| (k.clone(), strings(Some(v)))).collect(),
+        extra: extra
+            .into_iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), strings(Some(v))))
+            .collect(),
     }
 }
 
 async fn review_token(call: &Call<'_>, review: &mut Object) -> Result<(), Status> {
     let token = review.str(&["spec", "token"]).unwrap_or_default().to_owned();
     if token.is_empty() {
-        return Err(crate::registry::check::invalid(call, "spec.token", "\"\"", "is required"));
+        return Err(crate::registry::check::invalid(
+            call,
+            "spec.token",
+            "\"\"",
+            "is required",
+        ));
     }
     let audiences = strings(review.get(&["spec", "audiences"]));
     let verified = crate::authn::tokens::authenticate(call.core, &token, &audiences).await;
@@ -119,13 +147,17 @@ async fn review_access(call: &Call<'_>, review: &mut Object, user: &UserInfo) ->
         ));
     }
     let attributes = if resource {
-        let text = |f: &str| review.str(&["spec", "resourceAttributes", f]).unwrap_or_default().to_owned();
+        let text = |f: &str| {
+            review
+                .str(&["spec", "resourceAttributes", f])
+                .unwrap_or_default()
+                .to_owned()
+        };
         Attributes {
             user: user.clone(),
             verb: verb_of("resourceAttributes"),
             resource: Some(ResourceAttributes {
                 group: text("group"),
-                version: text("version"),
                 resource: text("resource"),
                 subresource: text("subresource"),
                 namespace: text("namespace"),
@@ -138,12 +170,14 @@ async fn review_access(call: &Call<'_>, review: &mut Object, user: &UserInfo) ->
             user: user.clone(),
             verb: verb_of("nonResourceAttributes"),
             resource: None,
-            path: review.str(&["spec", "nonResourceAttributes", "path"]).unwrap_or_default().to_owned(),
+            path: review
+                .str(&["spec", "nonResourceAttributes", "path"])
+                .unwrap_or_default()
+                .to_owned(),
         }
     };
     let status = match call.core.authorizer.authorize(&attributes).await? {
         Decision::Allow(reason) => json!({"allowed": true, "reason": reason}),
-        Decision::Deny(reason) => json!({"allowed": false, "denied": true, "reason": reason}),
         Decision::NoOpinion(reason) if reason.is_empty() => json!({"allowed": false}),
         Decision::NoOpinion(reason) => json!({"allowed": false, "reason": reason}),
     };

@@ -39,7 +39,9 @@ enum Change {
 
 async fn current(call: &Call<'_>) -> Result<crate::registry::read::Current, Status> {
     let name = &call.target.name;
-    load(call.core, &call.row, &call.key(name)).await?.ok_or_else(|| Status::not_found(call.of(), name))
+    load(call.core, &call.row, &call.key(name))
+        .await?
+        .ok_or_else(|| Status::not_found(call.of(), name))
 }
 
 async fn change(
@@ -57,7 +59,11 @@ async fn change(
             Change::Put(object) => object.clone(),
             Change::Patch(kind, patch) => {
                 // A scale has no lists that merge by key: strategic and apply patches are merge patches here.
-                let kind = if *kind == PatchKind::Json { PatchKind::Json } else { PatchKind::Merge };
+                let kind = if *kind == PatchKind::Json {
+                    PatchKind::Json
+                } else {
+                    PatchKind::Merge
+                };
                 codec::patched(&call.row, kind, &shown, patch)?
             }
         };
@@ -85,14 +91,23 @@ async fn change(
 
 fn replicas(call: &Call<'_>, scale: &Object) -> Result<i64, Status> {
     let invalid = |kind, value: String, detail: &str| {
-        let error = FieldError { kind, path: "spec.replicas".into(), value, detail: detail.into() };
+        let error = FieldError {
+            kind,
+            path: "spec.replicas".into(),
+            value,
+            detail: detail.into(),
+        };
         Err(Status::invalid("autoscaling", "Scale", &call.target.name, &[error]))
     };
     match scale.get(&["spec", "replicas"]) {
         None => Ok(0),
         Some(value) => match value.as_i64() {
             Some(n) if (0..=i64::from(i32::MAX)).contains(&n) => Ok(n),
-            Some(n) => invalid(FieldErrorKind::Invalid, n.to_string(), "must be greater than or equal to 0"),
+            Some(n) => invalid(
+                FieldErrorKind::Invalid,
+                n.to_string(),
+                "must be greater than or equal to 0",
+            ),
             None => invalid(FieldErrorKind::Invalid, value.to_string(), "must be an integer"),
         },
     }
@@ -121,7 +136,10 @@ fn scale_of(row: &Resource, paths: &ScalePaths, object: &Object) -> Object {
     {
         let text = match selector {
             Value::String(text) => text.clone(),
-            map if map.get("matchLabels").is_some() || map.get("matchExpressions").is_some() || row.group != "" => {
+            map if map.get("matchLabels").is_some()
+                || map.get("matchExpressions").is_some()
+                || !row.group.is_empty() =>
+            {
                 LabelSelector::from_json(map).map(|s| s.to_string()).unwrap_or_default()
             }
             map => plain_selector(map),
@@ -143,7 +161,12 @@ fn scale_of(row: &Resource, paths: &ScalePaths, object: &Object) -> Object {
 
 /// A replication controller's selector is a map of labels.
 fn plain_selector(map: &Value) -> String {
-    let Some(map) = map.as_object() else { return String::new() };
-    let terms: Vec<String> = map.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
+    let Some(map) = map.as_object() else {
+        return String::new();
+    };
+    let terms: Vec<String> = map
+        .iter()
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+        .collect();
     terms.join(",")
 }

@@ -13,7 +13,11 @@ const LONGEST: i64 = 1 << 32;
 const DEFAULT: i64 = 3600;
 
 /// See the module.
-pub(super) async fn create(call: &mut Call<'_>, mut request: Object, _options: &WriteOptions) -> Result<Output, Status> {
+pub(super) async fn create(
+    call: &mut Call<'_>,
+    mut request: Object,
+    _options: &WriteOptions,
+) -> Result<Output, Status> {
     body::check_kind(&mut request, "authentication.k8s.io/v1", "TokenRequest")?;
     body::check_place(call, &mut request)?;
     let name = call.target.name.clone();
@@ -23,13 +27,27 @@ pub(super) async fn create(call: &mut Call<'_>, mut request: Object, _options: &
     let seconds = request.i64(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT);
     let shown = seconds.to_string();
     if seconds < SHORTEST {
-        return Err(check::invalid(call, "spec.expirationSeconds", &shown, "may not specify a duration less than 10 minutes"));
+        return Err(check::invalid(
+            call,
+            "spec.expirationSeconds",
+            &shown,
+            "may not specify a duration less than 10 minutes",
+        ));
     }
     if seconds > LONGEST {
-        return Err(check::invalid(call, "spec.expirationSeconds", &shown, "may not specify a duration larger than 2^32 seconds"));
+        return Err(check::invalid(
+            call,
+            "spec.expirationSeconds",
+            &shown,
+            "may not specify a duration larger than 2^32 seconds",
+        ));
     }
-    let audiences: Vec<String> =
-        request.array(&["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let audiences: Vec<String> = request
+        .array(&["spec", "audiences"])
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
     let bound = match request.get(&["spec", "boundObjectRef"]) {
         None => None,
         Some(reference) => Some(bound(call, reference).await?),
@@ -44,8 +62,18 @@ pub(super) async fn create(call: &mut Call<'_>, mut request: Object, _options: &
     };
     let issued = call.core.tokens.issue(&grant, call.core.clock.now())?;
     request.set(&["spec", "expirationSeconds"], seconds);
-    request.set(&["spec", "audiences"], issued.audiences.iter().map(|a| Value::from(a.as_str())).collect::<Vec<_>>());
-    request.set(&["metadata", "creationTimestamp"], meta::time_text(call.core.clock.now()));
+    request.set(
+        &["spec", "audiences"],
+        issued
+            .audiences
+            .iter()
+            .map(|a| Value::from(a.as_str()))
+            .collect::<Vec<_>>(),
+    );
+    request.set(
+        &["metadata", "creationTimestamp"],
+        meta::time_text(call.core.clock.now()),
+    );
     request.set(&["status", "token"], issued.token);
     request.set(&["status", "expirationTimestamp"], meta::time_text(issued.expires));
     Output::made(request, true)
@@ -61,7 +89,9 @@ async fn bound(call: &Call<'_>, reference: &Value) -> Result<Bound, Status> {
         ("v1", "Node") => "nodes",
         _ => {
             let group = text("apiVersion");
-            return Err(Status::bad_request(format!("cannot bind token for object of type {group}, Kind={kind}")));
+            return Err(Status::bad_request(format!(
+                "cannot bind token for object of type {group}, Kind={kind}"
+            )));
         }
     };
     let table = call.core.registry.table();
@@ -70,13 +100,24 @@ async fn bound(call: &Call<'_>, reference: &Value) -> Result<Bound, Status> {
     let found = read::load(call.core, row, &row.key(&call.target.namespace, name)).await?;
     let object = found.ok_or_else(|| Status::not_found(of, name))?.object;
     if !uid.is_empty() && uid != object.uid() {
-        let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record ({})", object.uid());
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record ({})",
+            object.uid()
+        );
         return Err(Status::conflict(of, name, &why));
     }
     if kind == "Pod" && object.str(&["spec", "serviceAccountName"]) != Some(call.target.name.as_str()) {
-        let why = format!("cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.", call.target.name);
+        let why = format!(
+            "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+            call.target.name
+        );
         return Err(Status::bad_request(why));
     }
     let node = (kind == "Pod").then(|| object.str(&["spec", "nodeName"]).unwrap_or_default().to_owned());
-    Ok(Bound { kind: kind.into(), name: name.into(), uid: object.uid().into(), node: node.filter(|n| !n.is_empty()) })
+    Ok(Bound {
+        kind: kind.into(),
+        name: name.into(),
+        uid: object.uid().into(),
+        node: node.filter(|n| !n.is_empty()),
+    })
 }

@@ -33,9 +33,14 @@ impl NodeClient {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         for certificate in pki.ca.chain() {
-            roots.add(certificate).map_err(|e| format!("the CA certificate cannot be used: {e}"))?;
+            roots
+                .add(certificate)
+                .map_err(|e| format!("the CA certificate cannot be used: {e}"))?;
         }
-        let key = pki.kubelet_client.private_key().ok_or("the kubelet client key cannot be read: remove it")?;
+        let key = pki
+            .kubelet_client
+            .private_key()
+            .ok_or("the kubelet client key cannot be read: remove it")?;
         let agents = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| e.to_string())?
@@ -48,7 +53,10 @@ impl NodeClient {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
             .with_no_client_auth();
-        Ok(Self { agents: Arc::new(agents).into(), anyone: Arc::new(anyone).into() })
+        Ok(Self {
+            agents: Arc::new(agents).into(),
+            anyone: Arc::new(anyone).into(),
+        })
     }
 
     pub async fn dial(&self, clock: Clock, to: &Destination) -> Result<Link, Status> {
@@ -57,7 +65,9 @@ impl NodeClient {
             Status::failure(500, "InternalError", format!("Internal error occurred: {text}"))
         };
         let connect = async {
-            let socket = TcpStream::connect((to.host.as_str(), to.port)).await.map_err(|e| failed(e.to_string()))?;
+            let socket = TcpStream::connect((to.host.as_str(), to.port))
+                .await
+                .map_err(|e| failed(e.to_string()))?;
             let _ = socket.set_nodelay(true);
             let connector = match to.security {
                 Security::Plain => return Ok(Link::Plain(socket)),
@@ -65,10 +75,16 @@ impl NodeClient {
                 Security::Unverified => &self.anyone,
             };
             let name = ServerName::try_from(to.host.clone()).map_err(|e| failed(e.to_string()))?;
-            let stream = connector.connect(name, socket).await.map_err(|e| failed(e.to_string()))?;
+            let stream = connector
+                .connect(name, socket)
+                .await
+                .map_err(|e| failed(e.to_string()))?;
             Ok(Link::Tls(Box::new(stream)))
         };
-        clock.timeout(DIAL, connect).await.map_err(|_| failed("no answer in 10 s".into()))?
+        clock
+            .timeout(DIAL, connect)
+            .await
+            .map_err(|_| failed("no answer in 10 s".into()))?
     }
 }
 

@@ -60,7 +60,9 @@ async fn object(core: &Arc<Core>, plural: &str, namespace: &str, name: &str) -> 
     let table = core.registry.table();
     let row = table.get("", "v1", plural).ok_or_else(Status::no_such_resource)?;
     let found = read::load(core, row, &row.key(namespace, name)).await?;
-    Ok(found.ok_or_else(|| Status::not_found(Of { group: "", plural }, name))?.object)
+    Ok(found
+        .ok_or_else(|| Status::not_found(Of { group: "", plural }, name))?
+        .object)
 }
 
 async fn pod(core: &Arc<Core>, inbound: &Inbound) -> Result<Object, Status> {
@@ -73,14 +75,25 @@ async fn agent(core: &Arc<Core>, node: &str, path: String) -> Result<Destination
     // By the address that works most often first, as upstream's preference has it for InternalIP clusters.
     let addresses = object.array(&["status", "addresses"]);
     let of_type = |wanted: &str| {
-        let found = addresses.iter().find(|a| a.get("type").and_then(Value::as_str) == Some(wanted))?;
+        let found = addresses
+            .iter()
+            .find(|a| a.get("type").and_then(Value::as_str) == Some(wanted))?;
         found.get("address")?.as_str().map(str::to_owned)
     };
-    let host = ["InternalIP", "Hostname", "InternalDNS", "ExternalDNS", "ExternalIP"].into_iter().find_map(of_type);
+    let host = ["InternalIP", "Hostname", "InternalDNS", "ExternalDNS", "ExternalIP"]
+        .into_iter()
+        .find_map(of_type);
     let host = host.ok_or_else(|| Status::internal(format!("node {node:?} has no address yet")))?;
-    let port = object.i64(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).unwrap_or(10250);
+    let port = object
+        .i64(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"])
+        .unwrap_or(10250);
     let port = u16::try_from(port).map_err(|_| Status::internal(format!("node {node:?} has no agent port")))?;
-    Ok(Destination { host, port, security: Security::Agent, path })
+    Ok(Destination {
+        host,
+        port,
+        security: Security::Agent,
+        path,
+    })
 }
 
 /// The node that a pod is on.
@@ -96,12 +109,16 @@ fn container<'a>(pod: &'a Object, asked: Option<&'a str>) -> Result<&'a str, Sta
         all.filter_map(|c| c.get("name").and_then(Value::as_str)).collect()
     };
     let containers = names("containers");
-    let others: Vec<&str> = names("initContainers").into_iter().chain(names("ephemeralContainers")).collect();
+    let others: Vec<&str> = names("initContainers")
+        .into_iter()
+        .chain(names("ephemeralContainers"))
+        .collect();
     match asked.filter(|a| !a.is_empty()) {
         Some(asked) if containers.contains(&asked) || others.contains(&asked) => Ok(asked),
-        Some(asked) => {
-            Err(Status::bad_request(format!("container {asked} is not valid for pod {}", pod.name())))
-        }
+        Some(asked) => Err(Status::bad_request(format!(
+            "container {asked} is not valid for pod {}",
+            pod.name()
+        ))),
         None => match containers.as_slice() {
             [one] => Ok(one),
             [] => Err(Status::bad_request(format!("pod {} has no containers", pod.name()))),
@@ -136,7 +153,11 @@ fn query(inbound: &Inbound, names: &[&str]) -> String {
 }
 
 fn with_query(path: String, query: &str) -> String {
-    if query.is_empty() { path } else { format!("{path}?{query}") }
+    if query.is_empty() {
+        path
+    } else {
+        format!("{path}?{query}")
+    }
 }
 
 async fn log(core: &Arc<Core>, inbound: &Inbound) -> Result<Destination, Status> {
@@ -150,7 +171,13 @@ async fn log(core: &Arc<Core>, inbound: &Inbound) -> Result<Destination, Status>
                 _ => {
                     use coracle_api::field::FieldErrorKind::Invalid;
                     let detail = format!("must be greater than or equal to {least}");
-                    return Err(crate::http::query::invalid("PodLogOptions", Invalid, name, text, &detail));
+                    return Err(crate::http::query::invalid(
+                        "PodLogOptions",
+                        Invalid,
+                        name,
+                        text,
+                        &detail,
+                    ));
                 }
             }
         }
@@ -163,8 +190,16 @@ async fn log(core: &Arc<Core>, inbound: &Inbound) -> Result<Destination, Status>
         )));
     };
     let path = format!("/containerLogs/{}/{}/{container}", pod.namespace(), pod.name());
-    let names =
-        ["follow", "previous", "tailLines", "sinceSeconds", "sinceTime", "timestamps", "limitBytes", "stream"];
+    let names = [
+        "follow",
+        "previous",
+        "tailLines",
+        "sinceSeconds",
+        "sinceTime",
+        "timestamps",
+        "limitBytes",
+        "stream",
+    ];
     agent(core, node, with_query(path, &query(inbound, &names))).await
 }
 
@@ -186,7 +221,12 @@ async fn run(core: &Arc<Core>, inbound: &Inbound, verb: &str) -> Result<Destinat
 /// The parameters of exec and attach by the agent's names.
 fn run_query(inbound: &Inbound) -> String {
     let mut out = form_urlencoded::Serializer::new(String::new());
-    for (theirs, ours) in [("input", "stdin"), ("output", "stdout"), ("error", "stderr"), ("tty", "tty")] {
+    for (theirs, ours) in [
+        ("input", "stdin"),
+        ("output", "stdout"),
+        ("error", "stderr"),
+        ("tty", "tty"),
+    ] {
         if inbound.query.flag(ours) {
             out.append_pair(theirs, "1");
         }
@@ -208,7 +248,9 @@ async fn node_proxy(core: &Arc<Core>, inbound: &Inbound) -> Result<Destination, 
     let (_, name, port) = split(&inbound.info.target.name);
     let mut to = agent(core, &name, rest(inbound)).await?;
     if let Some(port) = port {
-        to.port = port.parse().map_err(|_| Status::bad_request(format!("invalid port {port:?} in node request")))?;
+        to.port = port
+            .parse()
+            .map_err(|_| Status::bad_request(format!("invalid port {port:?} in node request")))?;
     }
     Ok(to)
 }
@@ -218,7 +260,11 @@ fn rest(inbound: &Inbound) -> String {
     // As the client encoded it: a path that was decoded would be another one.
     let path = inbound.request.uri().path();
     let behind = path.split_once("/proxy").map_or("", |(_, rest)| rest);
-    let path = if behind.is_empty() { "/".to_owned() } else { behind.to_owned() };
+    let path = if behind.is_empty() {
+        "/".to_owned()
+    } else {
+        behind.to_owned()
+    };
     with_query(path, inbound.request.uri().query().unwrap_or_default())
 }
 
@@ -234,23 +280,39 @@ fn split(name: &str) -> (String, String, Option<String>) {
 }
 
 fn security(scheme: &str) -> Security {
-    if scheme == "https" { Security::Unverified } else { Security::Plain }
+    if scheme == "https" {
+        Security::Unverified
+    } else {
+        Security::Plain
+    }
 }
 
 async fn pod_proxy(core: &Arc<Core>, inbound: &Inbound) -> Result<Destination, Status> {
     let (scheme, name, port) = split(&inbound.info.target.name);
     let pod = object(core, "pods", &inbound.info.target.namespace, &name).await?;
     let host = pod.str(&["status", "podIP"]).filter(|ip| !ip.is_empty());
-    let host = host.ok_or_else(|| Status::bad_request("address not allowed: the pod has no address yet"))?.to_owned();
+    let host = host
+        .ok_or_else(|| Status::bad_request("address not allowed: the pod has no address yet"))?
+        .to_owned();
     let port = match port {
         Some(port) => container_port(&pod, &port)?,
         None => {
-            let ports = pod.array(&["spec", "containers"]).iter().filter_map(|c| c.get("ports")?.as_array());
-            let first = ports.flatten().find_map(|p| u16::try_from(p.get("containerPort")?.as_i64()?).ok());
+            let ports = pod
+                .array(&["spec", "containers"])
+                .iter()
+                .filter_map(|c| c.get("ports")?.as_array());
+            let first = ports
+                .flatten()
+                .find_map(|p| u16::try_from(p.get("containerPort")?.as_i64()?).ok());
             first.unwrap_or(80)
         }
     };
-    Ok(Destination { host, port, security: security(&scheme), path: rest(inbound) })
+    Ok(Destination {
+        host,
+        port,
+        security: security(&scheme),
+        path: rest(inbound),
+    })
 }
 
 /// A port by number, or by the name that a container gives it.
@@ -258,7 +320,11 @@ fn container_port(pod: &Object, port: &str) -> Result<u16, Status> {
     if let Ok(number) = port.parse() {
         return Ok(number);
     }
-    let ports = pod.array(&["spec", "containers"]).iter().filter_map(|c| c.get("ports")?.as_array()).flatten();
+    let ports = pod
+        .array(&["spec", "containers"])
+        .iter()
+        .filter_map(|c| c.get("ports")?.as_array())
+        .flatten();
     ports
         .filter(|p| p.get("name").and_then(Value::as_str) == Some(port))
         .find_map(|p| u16::try_from(p.get("containerPort")?.as_i64()?).ok())
@@ -276,7 +342,10 @@ async fn service_proxy(core: &Arc<Core>, inbound: &Inbound) -> Result<Destinatio
         None if ports.len() == 1 => ports.first(),
         None => None,
         Some(asked) => ports.iter().find(|p| {
-            text(p, "name") == *asked || p.get("port").and_then(Value::as_i64).is_some_and(|n| n.to_string() == *asked)
+            text(p, "name") == *asked
+                || p.get("port")
+                    .and_then(Value::as_i64)
+                    .is_some_and(|n| n.to_string() == *asked)
         }),
     };
     let unavailable = || {
@@ -285,7 +354,9 @@ async fn service_proxy(core: &Arc<Core>, inbound: &Inbound) -> Result<Destinatio
     };
     let port_name = text(chosen.ok_or_else(unavailable)?, "name");
     let table = core.registry.table();
-    let row = table.get("discovery.k8s.io", "v1", "endpointslices").ok_or_else(unavailable)?;
+    let row = table
+        .get("discovery.k8s.io", "v1", "endpointslices")
+        .ok_or_else(unavailable)?;
     let shard = core.cache.shard(row).await?;
     let label = format!("kubernetes.io/service-name={name}");
     let selection = Selection::parse(row, &shard, namespace, &label, "")?;
@@ -293,9 +364,14 @@ async fn service_proxy(core: &Arc<Core>, inbound: &Inbound) -> Result<Destinatio
     let mut found: Vec<(String, u16)> = Vec::new();
     for slice in slices.items.iter().map(|i| i.object.to_object()) {
         let ports = slice.array(&["ports"]).iter().filter(|p| text(p, "name") == port_name);
-        let numbers: Vec<u16> = ports.filter_map(|p| u16::try_from(p.get("port")?.as_i64()?).ok()).collect();
+        let numbers: Vec<u16> = ports
+            .filter_map(|p| u16::try_from(p.get("port")?.as_i64()?).ok())
+            .collect();
         for endpoint in slice.array(&["endpoints"]) {
-            let ready = endpoint.pointer("/conditions/ready").and_then(Value::as_bool).unwrap_or(true);
+            let ready = endpoint
+                .pointer("/conditions/ready")
+                .and_then(Value::as_bool)
+                .unwrap_or(true);
             let address = endpoint.pointer("/addresses/0").and_then(Value::as_str);
             if let (true, Some(address), Some(port)) = (ready, address, numbers.first()) {
                 found.push((address.to_owned(), *port));
@@ -306,7 +382,12 @@ async fn service_proxy(core: &Arc<Core>, inbound: &Inbound) -> Result<Destinatio
         return Err(unavailable());
     }
     let (host, port) = found.swap_remove(rand::random_range(0..found.len()));
-    Ok(Destination { host, port, security: security(&scheme), path: rest(inbound) })
+    Ok(Destination {
+        host,
+        port,
+        security: security(&scheme),
+        path: rest(inbound),
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,55 @@
+//! What a custom kind does with its objects: what its schema says.
+
+use std::sync::Arc;
+
+use coracle_api::field::{Cursor, ErrorList};
+use coracle_api::object::Object;
+use coracle_api::schema::{NodeId, SchemaSet, custom};
+use coracle_api::strategy::Strategy;
+use coracle_clock::Timestamp;
+use serde_json::Value;
+
+use super::columns::{self, PathColumn};
+use super::validation::Rules;
+
+pub(super) struct CustomStrategy {
+    schema: Arc<SchemaSet>,
+    root: NodeId,
+    rules: Option<Rules>,
+    columns: Vec<PathColumn>,
+}
+
+impl CustomStrategy {
+    pub fn new(schema: Arc<SchemaSet>, root: NodeId, source: Option<&Value>, columns: Vec<PathColumn>) -> Self {
+        Self {
+            schema,
+            root,
+            rules: source.map(Rules::new),
+            columns,
+        }
+    }
+}
+
+impl Strategy for CustomStrategy {
+    fn set_defaults(&self, object: &mut Object) {
+        let mut value = Value::Object(std::mem::take(&mut object.0));
+        custom::apply_defaults(&mut value, self.schema.at(self.root));
+        if let Value::Object(map) = value {
+            object.0 = map;
+        }
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        if let (Some(rules), Some(value)) = (&self.rules, object.value()) {
+            rules.validate(value, errors);
+        }
+    }
+
+    fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+        self.validate(new, errors);
+    }
+
+    fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
+        columns::cells(&self.columns, object, now)
+    }
+}

@@ -1,0 +1,325 @@
+//! What only HTTP has: credentials, media types, limits, paths, and the shape of answers.
+
+use http::Method;
+use http_body_util::BodyExt;
+use serde_json::json;
+
+use crate::harness::{Cluster, at, config_map};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
+#[tokio::test]
+async fn without_credentials_there_is_health_and_version_and_nothing_else() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(false).await;
+    for path in ["/healthz", "/livez", "/readyz", "/readyz/ping", "/version"] {
+        assert_eq!(http.get(path).await.code, 200, "{path}");
+    }
+    for path in ["/", "/api", "/apis", "/metrics", "/openapi/v3", MAPS, "/nowhere"] {
+        let got = http.get(path).await;
+        assert_eq!(
+            (got.code.as_u16(), got.json()["reason"].as_str()),
+            (401, Some("Unauthorized")),
+            "{path}"
+        );
+    }
+    let wrong = [("authorization", "Bearer nonsense")];
+    assert_eq!(http.send(Method::GET, "/version", &wrong, "").await.code, 401);
+}
+
+#[tokio::test]
+async fn readiness_names_its_checks_and_leaves_out_what_is_excluded() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(false).await;
+    cluster.server.service().readiness().set("controllers", false);
+    let got = http.get("/readyz").await;
+    assert_eq!(got.code, 500);
+    assert!(got.text().contains("[-]controllers failed"), "{}", got.text());
+    assert_eq!(http.get("/readyz?exclude=controllers").await.code, 200);
+    assert_eq!(http.get("/livez").await.code, 200);
+    cluster.server.service().readiness().set("controllers", true);
+    assert!(
+        http.get("/readyz?verbose")
+            .await
+            .text()
+            .ends_with("readyz check passed\n")
+    );
+}
+
+#[tokio::test]
+async fn bodies_are_read_by_their_type_and_refused_when_they_are_not_what_they_say() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(true).await;
+    let yaml = "metadata:\n  name: yam\ndata: {k: v}\n";
+    let made = http
+        .send(Method::POST, MAPS, &[("content-type", "application/yaml")], yaml)
+        .await;
+    assert_eq!(made.code, 201, "{}", made.text());
+    assert_eq!(made.json()["apiVersion"], "v1");
+    for (content_type, body, code) in [
+        ("text/plain", "{}", 415),
+        ("application/cbor", "{}", 415),
+        ("application/json", "{", 400),
+        ("application/json", "[]", 400),
+        ("application/yaml", "a: [", 400),
+        ("application/vnd.kubernetes.protobuf", "nonsense", 400),
+        (
+            "application/json",
+            "{\"metadata\":{\"name\":\"x\"},\"data\":{\"k\":5}}",
+            400,
+        ),
+        (
+            "application/json",
+            "{\"kind\":\"Secret\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"x\"}}",
+            400,
+        ),
+        (
+            "application/json",
+            "{\"metadata\":{\"name\":\"x\",\"namespace\":\"other\"}}",
+            400,
+        ),
+    ] {
+        let got = http
+            .send(Method::POST, MAPS, &[("content-type", content_type)], body)
+            .await;
+        assert_eq!(got.code, code, "{content_type} {body}: {}", got.text());
+        assert_eq!(got.json()["kind"], "Status");
+    }
+    let deep = format!("{{\"a\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
+    assert_eq!(http.send(Method::POST, MAPS, &JSON, deep).await.code, 400);
+    let large = json!({"metadata": {"name": "l"}, "data": {"k": "x".repeat(4 << 20)}}).to_string();
+    let mut other = cluster.http(true).await;
+    assert_eq!(other.send(Method::POST, MAPS, &JSON, large).await.code, 413);
+    let patch = http.send(Method::PATCH, &format!("{MAPS}/yam"), &JSON, "{}").await;
+    assert_eq!(patch.code, 415);
+}
+
+#[tokio::test]
+async fn unknown_fields_are_an_error_a_warning_or_nothing_as_the_client_wishes() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(true).await;
+    let body = |name: &str| json!({"metadata": {"name": name}, "dat": {"k": "v"}}).to_string();
+    let strict = http
+        .send(
+            Method::POST,
+            &format!("{MAPS}?fieldValidation=Strict"),
+            &JSON,
+            body("a"),
+        )
+        .await;
+    assert_eq!(strict.code, 400);
+    assert!(
+        strict.json()["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("strict decoding error: unknown field \"dat\"")
+    );
+    let warn = http.send(Method::POST, MAPS, &JSON, body("a")).await;
+    assert_eq!(
+        (warn.code.as_u16(), warn.headers["warning"].to_str().unwrap()),
+        (201, "299 - \"unknown field \\\"dat\\\"\"")
+    );
+    let ignore = http
+        .send(
+            Method::POST,
+            &format!("{MAPS}?fieldValidation=Ignore"),
+            &JSON,
+            body("b"),
+        )
+        .await;
+    assert!(ignore.headers.get("warning").is_none());
+    let twice = "{\"metadata\":{\"name\":\"c\"},\"data\":{\"k\":\"1\",\"k\":\"2\"}}";
+    let got = http
+        .send(Method::POST, &format!("{MAPS}?fieldValidation=Strict"), &JSON, twice)
+        .await;
+    assert!(
+        got.json()["message"]
+            .as_str()
+            .unwrap()
+            .contains("duplicate field \"data.k\""),
+        "{}",
+        got.text()
+    );
+}
+
+#[tokio::test]
+async fn an_answer_comes_in_the_form_that_was_asked_for() {
+    let cluster = Cluster::start().await;
+    cluster.create(at("configmaps"), config_map("a")).await.unwrap();
+    let mut http = cluster.http(true).await;
+    let list = http.get(&format!("{MAPS}?limit=0&continue=")).await.json();
+    assert_eq!(
+        (list["kind"].as_str(), list["items"].as_array().unwrap().len()),
+        (Some("ConfigMapList"), 1)
+    );
+    let form = |accept: &'static str| [("accept", accept)];
+    let yaml = http
+        .send(Method::GET, &format!("{MAPS}/a"), &form("application/yaml"), "")
+        .await;
+    assert!(yaml.text().contains("kind: ConfigMap"), "{}", yaml.text());
+    let table = http
+        .send(
+            Method::GET,
+            MAPS,
+            &form("application/json;as=Table;v=v1;g=meta.k8s.io"),
+            "",
+        )
+        .await
+        .json();
+    assert_eq!(table["kind"], "Table");
+    assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    let path = format!("{MAPS}?includeObject=Object");
+    let table = http
+        .send(
+            Method::GET,
+            &path,
+            &form("application/json;as=Table;v=v1;g=meta.k8s.io"),
+            "",
+        )
+        .await
+        .json();
+    assert_eq!(table["rows"][0]["object"]["data"]["k"], "v");
+    let partial = form("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io");
+    let partial = http.send(Method::GET, MAPS, &partial, "").await.json();
+    assert_eq!(partial["kind"], "PartialObjectMetadataList");
+    assert!(partial["items"][0].get("data").is_none());
+    let protobuf = http
+        .send(Method::GET, MAPS, &form("application/vnd.kubernetes.protobuf"), "")
+        .await;
+    assert_eq!(&protobuf.body[..4], b"k8s\0");
+    assert_eq!(http.send(Method::GET, MAPS, &form("text/html"), "").await.code, 406);
+}
+
+#[tokio::test]
+async fn a_watch_is_lines_of_events_and_flags_are_read_as_upstream_reads_them() {
+    let cluster = Cluster::start().await;
+    cluster.create(at("configmaps"), config_map("a")).await.unwrap();
+    for flag in ["watch=1", "watch=true", "watch=True"] {
+        let mut http = cluster.http(true).await;
+        let answer = http
+            .open(Method::GET, &format!("{MAPS}?{flag}&timeoutSeconds=5"), &[], "")
+            .await;
+        let mut body = answer.into_body();
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let line: serde_json::Value = serde_json::from_slice(&frame).unwrap();
+        assert_eq!(
+            (line["type"].as_str(), line["object"]["metadata"]["name"].as_str()),
+            (Some("ADDED"), Some("a"))
+        );
+    }
+    let mut http = cluster.http(true).await;
+    let old = http.get(&format!("{MAPS}?watch=1&resourceVersion=1")).await;
+    assert_eq!((old.code.as_u16(), old.json()["type"].as_str()), (200, Some("ERROR")));
+    assert_eq!(old.json()["object"]["code"], 410);
+    let future = http.get(&format!("{MAPS}?resourceVersion=999999999")).await;
+    assert_eq!(future.code, 504);
+    assert!(
+        future.text().contains("Too large resource version"),
+        "{}",
+        future.text()
+    );
+}
+
+#[tokio::test]
+async fn discovery_tells_short_names_and_categories_in_both_forms() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(true).await;
+    let accept = [(
+        "accept",
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
+    )];
+    let groups = http.send(Method::GET, "/apis", &accept, "").await;
+    let etag = groups.headers["etag"].to_str().unwrap().to_owned();
+    let apps = groups.json()["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|g| g["metadata"]["name"] == "apps")
+        .unwrap()
+        .clone();
+    let resources = apps["versions"][0]["resources"].as_array().unwrap();
+    let deployments = resources.iter().find(|r| r["resource"] == "deployments").unwrap();
+    assert_eq!(
+        (&deployments["shortNames"], &deployments["categories"]),
+        (&json!(["deploy"]), &json!(["all"]))
+    );
+    assert!(
+        deployments["subresources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|s| s["subresource"] == "scale")
+    );
+    let again = [accept[0], ("if-none-match", etag.as_str())];
+    assert_eq!(http.send(Method::GET, "/apis", &again, "").await.code, 304);
+    let old = http.get("/apis/apps/v1").await.json();
+    assert_eq!(old["kind"], "APIResourceList");
+    assert_eq!(http.get("/apis/nothing/v1").await.code, 404);
+    let missing = http.get("/api/v1/nothing").await.json();
+    assert_eq!(missing["message"], "the server could not find the requested resource");
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_served_is_405_and_an_old_path_of_a_watch_is_a_watch() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(true).await;
+    assert_eq!(http.send(Method::PUT, MAPS, &JSON, "{}").await.code, 405);
+    let nodes = "/apis/authentication.k8s.io/v1/tokenreviews";
+    assert_eq!(http.get(nodes).await.code, 405);
+    cluster.create(at("configmaps"), config_map("a")).await.unwrap();
+    let answer = http
+        .open(Method::GET, "/api/v1/watch/namespaces/default/configmaps/a", &[], "")
+        .await;
+    let frame = answer.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(frame.starts_with(b"{\"type\":\"ADDED\""));
+}
+
+#[tokio::test]
+async fn impersonation_acts_as_the_other_for_those_who_may() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(true).await;
+    let headers = [("impersonate-user", "bob"), ("content-type", "application/json")];
+    let me = http
+        .send(
+            Method::POST,
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            &headers,
+            "{}",
+        )
+        .await
+        .json();
+    assert_eq!(me["status"]["userInfo"]["username"], "bob");
+    assert_eq!(http.send(Method::GET, MAPS, &headers, "").await.code, 403);
+    let groups_alone = [("impersonate-group", "g")];
+    assert_eq!(http.send(Method::GET, MAPS, &groups_alone, "").await.code, 400);
+}
+
+#[tokio::test]
+async fn the_log_of_a_pod_without_a_node_says_what_is_missing() {
+    let cluster = Cluster::start().await;
+    cluster
+        .create(at("serviceaccounts"), json!({"metadata": {"name": "default"}}))
+        .await
+        .unwrap();
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    cluster.create(at("pods"), pod).await.unwrap();
+    let mut http = cluster.http(true).await;
+    let got = http.get("/api/v1/namespaces/default/pods/p/log").await;
+    assert_eq!(got.code, 400);
+    assert!(got.text().contains("waiting to start"), "{}", got.text());
+    assert_eq!(http.get("/api/v1/namespaces/default/pods/q/log").await.code, 404);
+    let exec = http
+        .send(
+            Method::POST,
+            "/api/v1/namespaces/default/pods/p/exec?container=x",
+            &[],
+            "",
+        )
+        .await;
+    assert!(
+        exec.text().contains("container x is not valid for pod p"),
+        "{}",
+        exec.text()
+    );
+}

@@ -1,0 +1,13 @@
+//! The server from outside: through HTTPS with a real client, and through the in-process way in.
+
+// Clippy's exception for tests does not reach what tests share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod custom;
+mod harness;
+mod http;
+mod read;
+mod rights;
+mod special;
+mod watch;
+mod write;
