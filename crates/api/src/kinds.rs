@@ -27,7 +27,7 @@ mod cluster_trust_bundle;
 mod component_status;
 mod config_map;
 mod controller_revision;
-mod cron_job;
+pub mod cron_job;
 mod csi_driver;
 mod csi_node;
 mod csi_storage_capacity;

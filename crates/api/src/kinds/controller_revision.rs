@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, int_of, name, text};
+use super::check::{immutable, not_negative};
 use super::row::namespaced;
+use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
 use crate::resource::{Resource, split_api_version};
 use crate::strategy::Strategy;
@@ -24,6 +26,19 @@ pub(super) fn row() -> Resource {
 struct ControllerRevision;
 
 impl Strategy for ControllerRevision {
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let data = object.at("data");
+        if !data.is_set() {
+            errors.required(&data, "data is mandatory");
+        }
+        not_negative(&object.at("revision"), errors);
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        self.validate(new, errors);
+        immutable(&new.at("data"), &old.at("data"), errors);
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         vec![
             object.name().into(),

@@ -6,11 +6,18 @@ use serde_json::Value;
 use super::cells::{
     age, age_of, boolean, containers, format_selector, images, integer, name, names_and_images, selector, str_of, text,
 };
+use super::check::{not_negative, one_of};
+use super::fill::{at, fill, fill_empty, map_at};
 use super::human_duration::since;
+use super::job::{validate_spec_of_job, validate_template_of_job};
+use super::pod_spec::set_template_defaults;
 use super::row::namespaced;
+use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
+
+pub mod schedule;
 
 pub(super) fn row() -> Resource {
     namespaced("batch", "v1", "CronJob", "cronjobs")
@@ -37,6 +44,43 @@ pub(super) fn row() -> Resource {
 struct CronJob;
 
 impl Strategy for CronJob {
+    fn set_defaults(&self, object: &mut Object) {
+        let Some(spec) = at(&mut object.0, "spec") else {
+            return;
+        };
+        fill_empty(spec, "concurrencyPolicy", "Allow");
+        fill(spec, "suspend", false);
+        fill(spec, "successfulJobsHistoryLimit", 3);
+        fill(spec, "failedJobsHistoryLimit", 1);
+        if let Some(template) = map_at(spec, &["jobTemplate", "spec", "template"]) {
+            set_template_defaults(template);
+        }
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let metadata = object.at("metadata");
+        let name = metadata.at("name");
+        // The jobs' names add eleven characters.
+        if name.str().len() > 52 {
+            errors.invalid(&name, "must be no more than 52 characters");
+        }
+        let spec = object.at("spec");
+        schedule_of(&spec, errors);
+        not_negative(&spec.at("startingDeadlineSeconds"), errors);
+        one_of(&spec.at("concurrencyPolicy"), &["Allow", "Forbid", "Replace"], errors);
+        for field in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
+            not_negative(&spec.at(field), errors);
+        }
+        let template = spec.at("jobTemplate");
+        let job = template.at("spec");
+        let manual = job.at("manualSelector");
+        if manual.is_true() {
+            errors.not_supported(&manual, &["nil", "false"]);
+        }
+        validate_spec_of_job(&job, errors);
+        validate_template_of_job(&job.at("template"), &job, errors);
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let job = ["spec", "jobTemplate", "spec"];
         let (names, images) = names_and_images(object, &[&job[..], &["template", "spec", "containers"]].concat());
@@ -61,5 +105,109 @@ impl Strategy for CronJob {
             images,
             format_selector(object.get(&[&job[..], &["selector"]].concat())).into(),
         ]
+    }
+}
+
+fn schedule_of(spec: &Cursor<'_>, errors: &mut ErrorList) {
+    let schedule = spec.at("schedule");
+    let text = schedule.str();
+    if text.is_empty() {
+        errors.required(&schedule, "");
+    } else if text.contains("TZ") {
+        errors.invalid(
+            &schedule,
+            "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+        );
+    } else if let Err(fault) = schedule::Schedule::parse(text) {
+        errors.invalid(&schedule, fault);
+    }
+    let zone = spec.at("timeZone");
+    if !zone.is_set() {
+        return;
+    }
+    match zone.str() {
+        "" => errors.invalid(&zone, "timeZone must be nil or non-empty string"),
+        "Local" | "local" => errors.invalid(
+            &zone,
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+        ),
+        name => {
+            let database = jiff::tz::db();
+            if !database.is_definitively_empty() && database.get(name).is_err() {
+                errors.invalid(&zone, format!("unknown time zone {name}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::{defaulted, refuses};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn schedules_and_limits_are_checked() {
+        let valid = json!({"metadata": {"name": "c", "namespace": "default"}, "spec": {"schedule": "*/5 * * * *",
+            "jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "OnFailure",
+                "containers": [{"name": "a", "image": "x:1"}]}}}}}});
+        let spec = defaulted(&row(), valid.clone())["spec"].clone();
+        assert_eq!(
+            (
+                &spec["concurrencyPolicy"],
+                &spec["suspend"],
+                &spec["successfulJobsHistoryLimit"],
+                &spec["failedJobsHistoryLimit"]
+            ),
+            (&json!("Allow"), &json!(false), &json!(3), &json!(1))
+        );
+        assert_eq!(
+            spec["jobTemplate"]["spec"]["template"]["spec"]["dnsPolicy"],
+            "ClusterFirst"
+        );
+        refuses(
+            &row(),
+            &valid,
+            &[
+                ("/spec/schedule", json!(""), "spec.schedule: Required value"),
+                (
+                    "/spec/schedule",
+                    json!("* *"),
+                    "spec.schedule: Invalid value: \"* *\": expected exactly 5 fields, found 2: [* *]",
+                ),
+                (
+                    "/spec/schedule",
+                    json!("TZ=UTC * * * * *"),
+                    "spec.schedule: Invalid value: \"TZ=UTC * * * * *\": cannot use TZ or CRON_TZ in schedule, use \
+                     timeZone field instead",
+                ),
+                (
+                    "/spec/timeZone",
+                    json!("Local"),
+                    "spec.timeZone: Invalid value: \"Local\": timeZone must be an explicit time zone as defined in \
+                     https://www.iana.org/time-zones",
+                ),
+                (
+                    "/spec/concurrencyPolicy",
+                    json!("X"),
+                    "spec.concurrencyPolicy: Unsupported value: \"X\": supported values: \"Allow\", \"Forbid\", \
+                     \"Replace\"",
+                ),
+                (
+                    "/metadata/name",
+                    json!("c".repeat(53)),
+                    &format!(
+                        "metadata.name: Invalid value: {:?}: must be no more than 52 characters",
+                        "c".repeat(53)
+                    ),
+                ),
+                (
+                    "/spec/jobTemplate/spec/template/spec/restartPolicy",
+                    json!("Always"),
+                    "spec.jobTemplate.spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \
+                     \"Never\"",
+                ),
+            ],
+        );
     }
 }

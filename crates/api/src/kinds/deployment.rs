@@ -69,7 +69,7 @@ impl Strategy for Deployment {
         if let Some(selector) = valid_selector(&spec.at("selector"), "empty selector is invalid for deployment", errors)
         {
             selects_template(&selector, &template, errors);
-            lasting_template(&template, "ReplicaSet", errors);
+            lasting_template(&template, "ReplicaSet", &[], errors);
         }
         rollout(&spec.at("strategy"), errors);
         let ready = spec.at("minReadySeconds");

@@ -4,7 +4,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, first_three, name, plain, str_of, text};
+use super::check::{immutable, named_if_set, one_of};
+use super::endpoints::ordinary_ip;
+use super::fill::{each, fill};
 use super::row::namespaced;
+use crate::field::{Cursor, ErrorList};
+use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -27,6 +32,41 @@ pub(super) fn row() -> Resource {
 struct EndpointSlice;
 
 impl Strategy for EndpointSlice {
+    fn set_defaults(&self, object: &mut Object) {
+        each(&mut object.0, "ports", |port| {
+            fill(port, "name", "");
+            fill(port, "protocol", "TCP");
+        });
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let kind = object.at("addressType");
+        one_of(&kind, &["FQDN", "IPv4", "IPv6"], errors);
+        let endpoints = object.at("endpoints");
+        if endpoints.len() > 1000 {
+            errors.too_many(&endpoints, endpoints.len(), 1000);
+        }
+        for endpoint in endpoints.items() {
+            one_endpoint(&endpoint, kind.str(), errors);
+        }
+        slice_ports(&object.at("ports"), errors);
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        self.validate(new, errors);
+        immutable(&new.at("addressType"), &old.at("addressType"), errors);
+    }
+
+    /// Labels and annotations count too: consumers read them.
+    fn changes_generation(&self, new: &Object, old: &Object) -> bool {
+        let part = |o: &Object, field: &str| o.get(&[field]).cloned();
+        let meta = |o: &Object, field: &str| o.get(&["metadata", field]).cloned();
+        ["endpoints", "ports", "addressType"]
+            .iter()
+            .any(|f| part(new, f) != part(old, f))
+            || ["labels", "annotations"].iter().any(|f| meta(new, f) != meta(old, f))
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let ports: Vec<String> = object
             .array(&["ports"])
@@ -50,5 +90,114 @@ impl Strategy for EndpointSlice {
             first_three(&addresses, "<unset>").into(),
             age_of(object, now),
         ]
+    }
+}
+
+fn one_endpoint(endpoint: &Cursor<'_>, kind: &str, errors: &mut ErrorList) {
+    let addresses = endpoint.at("addresses");
+    if addresses.is_empty() {
+        errors.required(&addresses, "must contain at least 1 address");
+    }
+    if addresses.len() > 100 {
+        errors.too_many(&addresses, addresses.len(), 100);
+    }
+    for address in addresses.items() {
+        match kind {
+            "IPv4" => {
+                errors.faults(&address, names::address::ipv4(address.str()));
+                ordinary_ip(&address, errors);
+            }
+            "IPv6" => {
+                errors.faults(&address, names::address::ipv6(address.str()));
+                ordinary_ip(&address, errors);
+            }
+            "FQDN" => {
+                let name = address.str().strip_suffix('.').unwrap_or(address.str());
+                errors.faults(&address, names::dns1123_subdomain(name));
+            }
+            _ => {}
+        }
+    }
+    named_if_set(&endpoint.at("nodeName"), names::dns1123_subdomain, errors);
+    let topology = endpoint.at("deprecatedTopology");
+    if topology.len() > 16 {
+        errors.too_many(&topology, topology.len(), 16);
+    }
+    names::labels(&topology, errors);
+    named_if_set(&endpoint.at("hostname"), names::dns1123_label, errors);
+    let hints = endpoint.at("hints");
+    let zones = hints.at("forZones");
+    if zones.len() > 8 {
+        errors.too_many(&zones, zones.len(), 8);
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for zone in zones.items() {
+        let name = zone.at("name");
+        if !seen.insert(name.str().to_owned()) {
+            errors.duplicate(&name);
+        }
+        errors.faults(&name, names::label_value(name.str()));
+    }
+}
+
+fn slice_ports(ports: &Cursor<'_>, errors: &mut ErrorList) {
+    if ports.len() > 20_000 {
+        errors.too_many(ports, ports.len(), 20_000);
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for port in ports.items() {
+        let name = port.at("name");
+        named_if_set(&name, names::dns1123_label, errors);
+        if !seen.insert(name.str().to_owned()) {
+            errors.duplicate(&name);
+        }
+        one_of(&port.at("protocol"), &["SCTP", "TCP", "UDP"], errors);
+        if port.at("appProtocol").is_set() {
+            super::check::qualified(&port.at("appProtocol"), errors);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::{defaulted, refuses, refuses_update};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn addresses_are_of_the_slices_type() {
+        let valid = json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}],
+            "ports": [{"port": 80}]});
+        assert_eq!(
+            defaulted(&row(), valid.clone())["ports"][0],
+            json!({"port": 80, "name": "", "protocol": "TCP"})
+        );
+        refuses(
+            &row(),
+            &valid,
+            &[
+                ("/addressType", json!(null), "addressType: Required value"),
+                (
+                    "/endpoints/0/addresses/0",
+                    json!("fd00::1"),
+                    "endpoints[0].addresses[0]: Invalid value: \"fd00::1\": must be a valid IPv4 address",
+                ),
+                (
+                    "/endpoints/0/addresses",
+                    json!([]),
+                    "endpoints[0].addresses: Required value: must contain at least 1 address",
+                ),
+                ("/ports/1", json!({"port": 81}), "ports[1].name: Duplicate value: \"\""),
+            ],
+        );
+        refuses_update(
+            &row(),
+            &json!({"metadata": {"name": "s"}, "addressType": "IPv4"}),
+            &[(
+                "/addressType",
+                json!("IPv6"),
+                "addressType: Invalid value: \"IPv6\": field is immutable",
+            )],
+        );
     }
 }

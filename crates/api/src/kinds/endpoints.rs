@@ -4,7 +4,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, text};
+use super::check::{named_if_set, one_of};
+use super::fill::each;
+use super::pod_spec::valid_ip;
 use super::row::namespaced;
+use crate::field::{Cursor, ErrorList};
+use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -26,12 +31,80 @@ pub(super) fn row() -> Resource {
 struct Endpoints;
 
 impl Strategy for Endpoints {
+    fn set_defaults(&self, object: &mut Object) {
+        each(&mut object.0, "subsets", |subset| {
+            each(subset, "ports", |port| super::fill::fill_empty(port, "protocol", "TCP"));
+        });
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        for subset in object.at("subsets").items() {
+            let (ready, waiting) = (subset.at("addresses"), subset.at("notReadyAddresses"));
+            if ready.is_empty() && waiting.is_empty() {
+                errors.required(&subset, "must specify `addresses` or `notReadyAddresses`");
+            }
+            for address in ready.items().chain(waiting.items()) {
+                endpoint_address(&address, errors);
+            }
+            let ports = subset.at("ports");
+            for port in ports.items() {
+                let name = port.at("name");
+                if ports.len() > 1 && name.is_empty() {
+                    errors.required(&name, "");
+                }
+                named_if_set(&name, names::dns1123_label, errors);
+                let number = port.at("port");
+                for fault in names::port_number(number.int()) {
+                    errors.invalid_value(&number, &number.int().into(), fault);
+                }
+                one_of(&port.at("protocol"), &["SCTP", "TCP", "UDP"], errors);
+                if port.at("appProtocol").is_set() {
+                    super::check::qualified(&port.at("appProtocol"), errors);
+                }
+            }
+        }
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         vec![
             object.name().into(),
             addresses(object.array(&["subsets"])).into(),
             age_of(object, now),
         ]
+    }
+}
+
+fn endpoint_address(address: &Cursor<'_>, errors: &mut ErrorList) {
+    let ip = address.at("ip");
+    valid_ip(&ip, errors);
+    named_if_set(&address.at("hostname"), names::dns1123_label, errors);
+    named_if_set(&address.at("nodeName"), names::dns1123_subdomain, errors);
+    ordinary_ip(&ip, errors);
+}
+
+/// Not an address that means something else: unspecified, loopback, link-local.
+pub(super) fn ordinary_ip(at: &Cursor<'_>, errors: &mut ErrorList) {
+    let Some(ip) = names::address::parse_ip(at.str()) else {
+        return;
+    };
+    if ip.is_unspecified() {
+        errors.invalid(at, format!("may not be unspecified ({})", at.str()));
+    }
+    if ip.is_loopback() {
+        errors.invalid(at, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
+    }
+    let (unicast, multicast) = match ip {
+        std::net::IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
+        std::net::IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02),
+    };
+    if unicast {
+        errors.invalid(at, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
+    }
+    if multicast {
+        errors.invalid(
+            at,
+            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
+        );
     }
 }
 
@@ -77,8 +150,42 @@ fn addresses(subsets: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::check::tests::refuses;
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn addresses_and_ports_are_checked() {
+        let valid = json!({"metadata": {"name": "s"}, "subsets": [{"addresses": [{"ip": "10.0.0.1"}],
+            "ports": [{"port": 80}]}]});
+        refuses(
+            &row(),
+            &valid,
+            &[
+                (
+                    "/subsets/0/addresses",
+                    json!([]),
+                    "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`",
+                ),
+                (
+                    "/subsets/0/addresses/0/ip",
+                    json!("127.0.0.1"),
+                    "subsets[0].addresses[0].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range \
+                     (127.0.0.0/8, ::1/128)",
+                ),
+                (
+                    "/subsets/0/ports/0/port",
+                    json!(0),
+                    "subsets[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+                ),
+                (
+                    "/subsets/0/ports",
+                    json!([{"name": "a", "port": 1}, {"port": 2}]),
+                    "subsets[0].ports[1].name: Required value",
+                ),
+            ],
+        );
+    }
 
     #[test]
     fn the_table_shows_three_addresses_with_their_ports() {

@@ -60,7 +60,10 @@ impl Strategy for Namespace {
     }
 
     fn prepare_for_subresource_update(&self, _name: &str, new: &mut Object, old: &Object) {
+        let finalizers = new.array(&["spec", "finalizers"]).to_vec();
         keep(new, old, &["status"]);
+        keep(new, old, &["spec"]);
+        new.set(&["spec", "finalizers"], finalizers);
     }
 
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {

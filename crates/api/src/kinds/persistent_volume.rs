@@ -4,7 +4,15 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, str_of, str_or, text};
+use super::check::{immutable, named_if_set, not_empty, one_of_if_set, positive_quantity, same};
+use super::fill::{at, fill, fill_empty, map_made};
+use super::persistent_volume_claim::access_modes_agree;
+use super::pod_spec::{
+    csi_driver_name, host_path, iscsi, no_backsteps, node_selector, plugin, required_fields, volume_source,
+};
 use super::row::cluster;
+use crate::field::{Cursor, ErrorList};
+use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -32,7 +40,118 @@ pub(super) fn row() -> Resource {
 
 struct PersistentVolume;
 
+/// The sources that a volume may have.
+const SOURCES: [&str; 22] = [
+    "hostPath",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "glusterfs",
+    "flocker",
+    "nfs",
+    "rbd",
+    "quobyte",
+    "cephfs",
+    "iscsi",
+    "cinder",
+    "fc",
+    "flexVolume",
+    "azureFile",
+    "vsphereVolume",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "azureDisk",
+    "scaleIO",
+    "local",
+    "storageos",
+    "csi",
+];
+
 impl Strategy for PersistentVolume {
+    fn set_defaults(&self, object: &mut Object) {
+        if let Some(status) = map_made(&mut object.0, "status") {
+            fill_empty(status, "phase", "Pending");
+        }
+        if let Some(spec) = at(&mut object.0, "spec") {
+            fill_empty(spec, "persistentVolumeReclaimPolicy", "Retain");
+            fill(spec, "volumeMode", "Filesystem");
+            volume_source(spec);
+        }
+    }
+
+    fn prepare_for_create(&self, object: &mut Object) {
+        object.set(&["status"], serde_json::json!({"phase": "Pending"}));
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let spec = object.at("spec");
+        let modes = spec.at("accessModes");
+        not_empty(&modes, errors);
+        access_modes_agree(&modes, errors);
+        let capacity = spec.at("capacity");
+        if capacity.is_empty() {
+            errors.required(&capacity, "");
+        } else if !capacity.key("storage").is_set() || capacity.len() > 1 {
+            errors.not_supported(&capacity, &["storage"]);
+        }
+        for (_, amount) in capacity.entries() {
+            positive_quantity(&amount, errors);
+        }
+        let policy = spec.at("persistentVolumeReclaimPolicy");
+        one_of_if_set(&policy, &["Delete", "Recycle", "Retain"], errors);
+        let affinity = spec.at("nodeAffinity");
+        if affinity.is_set() {
+            let required = affinity.at("required");
+            if required.is_set() {
+                node_selector(&required, errors);
+            } else {
+                errors.required(&required, "must specify required node constraints");
+            }
+        }
+        let metadata = object.at("metadata");
+        sources(&spec, metadata.at("name").str(), errors);
+        let root = spec.at("hostPath");
+        if root.at("path").str().trim_matches('/').is_empty() && root.is_set() && policy.str() == "Recycle" {
+            errors.forbidden(&policy, "may not be 'recycle' for a hostPath mount of '/'");
+        }
+        named_if_set(&spec.at("storageClassName"), names::dns1123_subdomain, errors);
+        one_of_if_set(&spec.at("volumeMode"), &["Block", "Filesystem"], errors);
+        let attributes = spec.at("volumeAttributesClassName");
+        if attributes.is_set() {
+            if attributes.is_empty() {
+                errors.required(&attributes, "an empty string is disallowed");
+            }
+            named_if_set(&attributes, names::dns1123_subdomain, errors);
+            let csi = spec.at("csi");
+            if !csi.is_set() {
+                errors.required(&csi, "has to be specified when using volumeAttributesClassName");
+            }
+        }
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        self.validate(new, errors);
+        let (spec, old_spec) = (new.at("spec"), old.at("spec"));
+        let changed = SOURCES
+            .iter()
+            .filter(|source| !same_source(source, &spec, &old_spec))
+            .count();
+        if changed > 0 {
+            errors.forbidden(&spec, "spec.persistentvolumesource is immutable after creation");
+        }
+        immutable(&spec.at("volumeMode"), &old_spec.at("volumeMode"), errors);
+        let (affinity, old_affinity) = (spec.at("nodeAffinity"), old_spec.at("nodeAffinity"));
+        if old_affinity.is_set() && !same(affinity.value(), old_affinity.value()) {
+            errors.invalid(
+                &affinity,
+                "field is immutable, except for updating from beta label to GA",
+            );
+        }
+        let attributes = spec.at("volumeAttributesClassName");
+        if old_spec.at("volumeAttributesClassName").is_set() && !attributes.is_set() {
+            errors.forbidden(&attributes, "update from non-nil value to nil is forbidden");
+        }
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let claim = match object.get(&["spec", "claimRef"]) {
             None => String::new(),
@@ -62,6 +181,84 @@ impl Strategy for PersistentVolume {
     }
 }
 
+/// One source, complete.
+fn sources(spec: &Cursor<'_>, name: &str, errors: &mut ErrorList) {
+    let mut found = false;
+    for kind in SOURCES {
+        let source = spec.at(kind);
+        if !source.is_set() {
+            continue;
+        }
+        if found {
+            errors.forbidden(&source, "may not specify more than 1 volume type");
+            continue;
+        }
+        found = true;
+        required_fields(&source, kind, errors);
+        match kind {
+            "hostPath" => host_path(&source, errors),
+            "iscsi" => iscsi(&source, name, errors),
+            "csi" => csi(&source, errors),
+            "local" => {
+                no_backsteps(&source.at("path"), errors);
+                let affinity = spec.at("nodeAffinity");
+                if !affinity.is_set() {
+                    errors.required(&affinity, "Local volume requires node affinity");
+                }
+            }
+            "glusterfs" => named_if_set(&source.at("endpointsNamespace"), names::dns1123_label, errors),
+            "cinder" => {
+                secret(&source.at("secretRef"), errors);
+                plugin(&source, kind, errors);
+            }
+            _ => plugin(&source, kind, errors),
+        }
+    }
+    if !found {
+        errors.required(spec, "must specify a volume type");
+    }
+}
+
+fn csi(source: &Cursor<'_>, errors: &mut ErrorList) {
+    csi_driver_name(&source.at("driver"), errors);
+    not_empty(&source.at("volumeHandle"), errors);
+    for field in [
+        "controllerPublishSecretRef",
+        "controllerExpandSecretRef",
+        "nodePublishSecretRef",
+        "nodeExpandSecretRef",
+    ] {
+        let reference = source.at(field);
+        secret(&reference, errors);
+        named_if_set(&reference.at("name"), names::dns1123_subdomain, errors);
+        named_if_set(&reference.at("namespace"), names::dns1123_label, errors);
+    }
+}
+
+fn secret(reference: &Cursor<'_>, errors: &mut ErrorList) {
+    if reference.is_set() {
+        not_empty(&reference.at("name"), errors);
+        not_empty(&reference.at("namespace"), errors);
+    }
+}
+
+/// A source stays, but a driver's secret for growing may be added.
+fn same_source(kind: &str, new: &Cursor<'_>, old: &Cursor<'_>) -> bool {
+    let (now, before) = (new.at(kind), old.at(kind));
+    if kind != "csi" {
+        return same(now.value(), before.value());
+    }
+    let without = |at: &Cursor<'_>, drop: bool| {
+        let mut value = at.value().cloned();
+        if let (true, Some(map)) = (drop, value.as_mut().and_then(Value::as_object_mut)) {
+            map.remove("controllerExpandSecretRef");
+        }
+        value
+    };
+    let add = !before.at("controllerExpandSecretRef").is_set();
+    same(without(&now, add).as_ref(), without(&before, add).as_ref())
+}
+
 /// The storage class of a volume or a claim; an old annotation goes before the field.
 pub(super) fn class_of(object: &Object) -> &str {
     object
@@ -87,8 +284,60 @@ pub(super) fn access_modes(modes: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::check::tests::{defaulted, refuses, refuses_update};
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_volume_is_checked_and_its_source_stays() {
+        let valid = json!({"metadata": {"name": "v"}, "spec": {"capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/data"}}});
+        let spec = &defaulted(&row(), valid.clone())["spec"];
+        assert_eq!(spec["persistentVolumeReclaimPolicy"], "Retain");
+        assert_eq!(spec["hostPath"]["type"], "");
+        refuses(
+            &row(),
+            &valid,
+            &[
+                ("/spec/accessModes", json!([]), "spec.accessModes: Required value"),
+                (
+                    "/spec/capacity",
+                    json!({"storage": "-1"}),
+                    "spec.capacity[storage]: Invalid value: \"-1\": must be greater than zero",
+                ),
+                (
+                    "/spec/hostPath",
+                    json!(null),
+                    "spec: Required value: must specify a volume type",
+                ),
+                (
+                    "/spec/nfs",
+                    json!({"server": "s", "path": "/p"}),
+                    "spec.nfs: Forbidden: may not specify more than 1 volume type",
+                ),
+                (
+                    "/spec/hostPath/path",
+                    json!("/a/../b"),
+                    "spec.hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",
+                ),
+                (
+                    "/spec/persistentVolumeReclaimPolicy",
+                    json!("X"),
+                    "spec.persistentVolumeReclaimPolicy: Unsupported value: \"X\": supported values: \"Delete\", \
+                     \"Recycle\", \"Retain\"",
+                ),
+            ],
+        );
+        refuses_update(
+            &row(),
+            &valid,
+            &[(
+                "/spec/hostPath/path",
+                json!("/other"),
+                "spec: Forbidden: spec.persistentvolumesource is immutable after creation",
+            )],
+        );
+    }
 
     #[test]
     fn access_modes_are_short_and_in_order() {

@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, str_of, str_or, text};
-use super::check::{named_if_set, not_empty, one_of_if_set, positive_quantity};
+use super::check::{immutable, named_if_set, not_empty, one_of_if_set, positive_quantity};
+use super::fill::{at, fill, fill_empty, map_made};
 use super::persistent_volume::{access_modes, class_of};
 use super::row::namespaced;
+use super::workload::changed_beyond;
 use crate::field::{Cursor, ErrorList};
 use crate::names;
 use crate::object::Object;
@@ -36,6 +38,75 @@ pub(super) fn row() -> Resource {
 struct PersistentVolumeClaim;
 
 impl Strategy for PersistentVolumeClaim {
+    fn set_defaults(&self, object: &mut Object) {
+        if let Some(status) = map_made(&mut object.0, "status") {
+            fill_empty(status, "phase", "Pending");
+        }
+        if let Some(spec) = at(&mut object.0, "spec") {
+            fill(spec, "volumeMode", "Filesystem");
+        }
+        same_sources(object);
+    }
+
+    fn prepare_for_create(&self, object: &mut Object) {
+        object.set(&["status"], serde_json::json!({"phase": "Pending"}));
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        validate_spec(&object.at("spec"), errors);
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        self.validate(new, errors);
+        let (spec, old_spec) = (new.at("spec"), old.at("spec"));
+        let mut may_change = vec!["volumeAttributesClassName"];
+        if old_spec.at("volumeName").is_empty() {
+            may_change.push("volumeName");
+        }
+        if !old_spec.at("storageClassName").is_set() {
+            may_change.push("storageClassName");
+        }
+        let (status, old_status) = (new.at("status"), old.at("status"));
+        let (size, old_size) = (requested(&spec), requested(&old_spec));
+        if status.at("phase").str() == "Bound" {
+            may_change.push("resources");
+        }
+        if changed_beyond(&spec, &old_spec, &may_change) {
+            errors.forbidden(
+                &spec,
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound \
+                 claims",
+            );
+        }
+        let (resources, capacity) = (spec.at("resources"), old_status.at("capacity"));
+        let requests = resources.at("requests");
+        if let (Some(now), Some(before)) = (size, old_size)
+            && now < before
+            && capacity.key("storage").quantity().is_none_or(|have| now <= have)
+        {
+            errors.forbidden(&requests.key("storage"), "field can not be less than status.capacity");
+        }
+        immutable(&spec.at("volumeMode"), &old_spec.at("volumeMode"), errors);
+        let (class, old_class) = (
+            spec.at("volumeAttributesClassName"),
+            old_spec.at("volumeAttributesClassName"),
+        );
+        if old_class.is_set() && !class.is_set() {
+            errors.forbidden(&class, "update from non-nil value to nil is forbidden");
+        } else if !old_class.is_empty() && class.is_empty() {
+            errors.forbidden(&class, "update from non-nil value to an empty string is forbidden");
+        }
+    }
+
+    fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+        let status = new.at("status");
+        for (_, amount) in status.at("capacity").entries() {
+            if amount.quantity().is_some_and(|q| q.is_negative()) {
+                errors.invalid(&amount, "must be a valid resource quantity");
+            }
+        }
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let status = if object.is_terminating() {
             "Terminating".into()
@@ -62,6 +133,33 @@ impl Strategy for PersistentVolumeClaim {
             age_of(object, now),
             str_or(object, &["spec", "volumeMode"], "<unset>"),
         ]
+    }
+}
+
+fn requested(spec: &Cursor<'_>) -> Option<crate::quantity::Quantity> {
+    let storage = spec.value()?.get("resources")?.get("requests")?.get("storage")?;
+    crate::quantity::Quantity::from_json(storage).ok()
+}
+
+/// `dataSource` and `dataSourceRef` say the same, where the older one can say it.
+fn same_sources(object: &mut Object) {
+    let source = object.get(&["spec", "dataSource"]).cloned();
+    let reference = object.get(&["spec", "dataSourceRef"]).cloned();
+    let plain = |v: &Value| {
+        v.get("namespace")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .is_empty()
+    };
+    match (source, reference) {
+        (Some(source), None) => object.set(&["spec", "dataSourceRef"], source),
+        (None, Some(mut reference)) if plain(&reference) => {
+            if let Some(map) = reference.as_object_mut() {
+                map.remove("namespace");
+            }
+            object.set(&["spec", "dataSource"], reference);
+        }
+        _ => {}
     }
 }
 
@@ -140,5 +238,89 @@ fn data_source(source: &Cursor<'_>, errors: &mut ErrorList) {
     // Only a reference of the newer form has a namespace.
     if source.value().is_some_and(|v| v.get("namespace").is_some()) {
         named_if_set(&source.at("namespace"), names::dns1123_label, errors);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::{prepared, refuses, updated, with};
+    use super::*;
+    use serde_json::json;
+
+    fn valid() -> Value {
+        json!({"metadata": {"name": "c", "namespace": "default"}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
+    }
+
+    #[test]
+    fn a_new_claim_is_pending() {
+        let claim = prepared(&row(), valid());
+        assert_eq!(claim["status"], json!({"phase": "Pending"}));
+        assert_eq!(claim["spec"]["volumeMode"], "Filesystem");
+    }
+
+    #[test]
+    fn the_spec_is_checked() {
+        refuses(
+            &row(),
+            &valid(),
+            &[
+                (
+                    "/spec/accessModes",
+                    json!([]),
+                    "spec.accessModes: Required value: at least 1 access mode is required",
+                ),
+                (
+                    "/spec/accessModes/1",
+                    json!("ReadWriteOncePod"),
+                    "spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes",
+                ),
+                (
+                    "/spec/resources",
+                    json!({}),
+                    "spec.resources.requests[storage]: Required value",
+                ),
+                (
+                    "/spec/resources/requests/storage",
+                    json!("0"),
+                    "spec.resources.requests[storage]: Invalid value: \"0\": must be greater than zero",
+                ),
+                (
+                    "/spec/volumeMode",
+                    json!("X"),
+                    "spec.volumeMode: Unsupported value: \"X\": supported values: \"Block\", \"Filesystem\"",
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_bound_claim_grows_and_an_unbound_one_is_bound() {
+        let row = row();
+        assert_eq!(
+            updated(&row, valid(), with(&valid(), "/spec/volumeName", json!("pv"))),
+            [""; 0]
+        );
+        let text = "spec: Forbidden: spec is immutable after creation except resources.requests and \
+                    volumeAttributesClassName for bound claims";
+        assert_eq!(
+            updated(
+                &row,
+                valid(),
+                with(&valid(), "/spec/accessModes/0", json!("ReadWriteMany"))
+            ),
+            [text]
+        );
+        let bound = with(
+            &valid(),
+            "/status",
+            json!({"phase": "Bound", "capacity": {"storage": "1Gi"}}),
+        );
+        let resized = |size: &str| with(&bound, "/spec/resources/requests/storage", json!(size));
+        assert_eq!(updated(&row, bound.clone(), resized("2Gi")), [""; 0]);
+        assert_eq!(
+            updated(&row, bound.clone(), resized("1Mi")),
+            ["spec.resources.requests[storage]: Forbidden: field can not be less than status.capacity"]
+        );
     }
 }

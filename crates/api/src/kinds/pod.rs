@@ -236,7 +236,7 @@ fn validate_any(pod: &Cursor<'_>, errors: &mut ErrorList) {
     let spec = pod.at("spec");
     let metadata = pod.at("metadata");
     pod_spec::annotations(&metadata, &spec, errors);
-    pod_spec::validate(&spec, Some(metadata.at("name").str()), errors);
+    pod_spec::validate(&spec, Some(metadata.at("name").str()), &[], errors);
     if spec.at("serviceAccountName").is_empty() {
         for volume in spec.at("volumes").items() {
             for source in volume.at("projected").at("sources").items() {

@@ -18,7 +18,7 @@ mod network;
 mod operating_system;
 mod probe;
 pub mod qos;
-pub(super) mod resources;
+mod resources;
 mod security;
 mod toleration;
 pub(super) mod update;
@@ -26,12 +26,11 @@ mod volume;
 mod volume_source;
 
 pub(super) use affinity::{node_selector, topology_selector_term};
-pub(super) use defaults::{set_pod_defaults, set_spec_defaults, set_template_defaults};
+pub(super) use defaults::{set_pod_defaults, set_template_defaults, volume_source};
 pub(super) use network::valid_ip;
-pub(super) use toleration::taint_effect;
-pub(super) use volume_source::{
-    csi_driver_name, host_path, iscsi, local_descending_path, no_backsteps, required_fields,
-};
+pub(super) use resources::overhead;
+pub(super) use toleration::{taint_effect, validate as tolerations};
+pub(super) use volume_source::{csi_driver_name, host_path, iscsi, no_backsteps, plugin, required_fields};
 
 /// What the rules for one part of a spec must know of its other parts.
 struct Context<'a> {
@@ -46,20 +45,22 @@ struct Context<'a> {
     is_pod: bool,
 }
 
-/// The rules for a spec; `pod_name` is known only for a pod's own.
-pub(super) fn validate(spec: &Cursor<'_>, pod_name: Option<&str>, errors: &mut ErrorList) {
+/// The rules for a spec; `pod_name` is known only for a pod's own, `claims` are volumes that come from elsewhere.
+pub(super) fn validate(spec: &Cursor<'_>, pod_name: Option<&str>, claims: &[String], errors: &mut ErrorList) {
     let grace = spec.at("terminationGracePeriodSeconds");
     if !grace.is_set() {
         errors.required(&grace, "");
     }
-    let volumes = spec.at("volumes");
-    let claims = spec.at("resourceClaims");
+    let listed = spec.at("volumes");
+    let mut volumes = volume::validate(&listed, pod_name, errors);
+    volumes.extend(claims.iter().map(|name| (name.as_str(), true)));
+    let resource_claims = spec.at("resourceClaims");
     let restart_policy = spec.at("restartPolicy");
     let os = spec.at("os");
     let os_name = os.at("name");
     let cx = Context {
-        volumes: volume::validate(&volumes, pod_name, errors),
-        resource_claims: resources::claims(&claims, errors),
+        volumes,
+        resource_claims: resources::claims(&resource_claims, errors),
         grace: grace.i64(),
         restart_policy: restart_policy.str(),
         host_users: spec.at("hostUsers").bool() != Some(false),
@@ -109,11 +110,11 @@ pub(super) fn validate(spec: &Cursor<'_>, pod_name: Option<&str>, errors: &mut E
 }
 
 /// The rules for a pod template.
-pub(super) fn validate_template(template: &Cursor<'_>, errors: &mut ErrorList) {
+pub(super) fn validate_template(template: &Cursor<'_>, claims: &[String], errors: &mut ErrorList) {
     let spec = template.at("spec");
     meta::validate_template(&template.at("metadata"), errors);
     annotations(&template.at("metadata"), &spec, errors);
-    validate(&spec, None, errors);
+    validate(&spec, None, claims, errors);
     let ephemeral = spec.at("ephemeralContainers");
     if !ephemeral.is_empty() {
         errors.forbidden(&ephemeral, "ephemeral containers not allowed in pod template");

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{format_labels, name, names_and_images, text};
+use super::fill::at;
+use super::pod_spec::{set_template_defaults, validate_template};
 use super::row::namespaced;
+use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -25,6 +28,16 @@ pub(super) fn row() -> Resource {
 struct PodTemplate;
 
 impl Strategy for PodTemplate {
+    fn set_defaults(&self, object: &mut Object) {
+        if let Some(template) = at(&mut object.0, "template") {
+            set_template_defaults(template);
+        }
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        validate_template(&object.at("template"), &[], errors);
+    }
+
     fn cells(&self, object: &Object, _now: Timestamp) -> Vec<Value> {
         let (names, images) = names_and_images(object, &["template", "spec", "containers"]);
         let labels = format_labels(object.get(&["template", "metadata", "labels"]));

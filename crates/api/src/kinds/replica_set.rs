@@ -58,7 +58,7 @@ impl Strategy for ReplicaSet {
         if let Some(selector) = valid_selector(&spec.at("selector"), "empty selector is invalid for deployment", errors)
         {
             selects_template(&selector, &template, errors);
-            lasting_template(&template, "ReplicaSet", errors);
+            lasting_template(&template, "ReplicaSet", &[], errors);
         }
     }
 

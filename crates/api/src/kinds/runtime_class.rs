@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, str_of, text};
+use super::check::immutable;
 use super::row::cluster;
+use crate::field::{Cursor, ErrorList};
+use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -20,7 +23,53 @@ pub(super) fn row() -> Resource {
 struct RuntimeClass;
 
 impl Strategy for RuntimeClass {
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let handler = object.at("handler");
+        for fault in names::dns1123_label(handler.str()) {
+            errors.invalid_value(&handler, &handler.str().into(), fault);
+        }
+        let overhead = object.at("overhead");
+        super::pod_spec::overhead(&overhead.at("podFixed"), errors);
+        let scheduling = object.at("scheduling");
+        names::labels(&scheduling.at("nodeSelector"), errors);
+        super::pod_spec::tolerations(&scheduling.at("tolerations"), errors);
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        immutable(&new.at("handler"), &old.at("handler"), errors);
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         vec![object.name().into(), str_of(object, &["handler"]), age_of(object, now)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::{refuses, refuses_update};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_handler_is_a_label_and_stays() {
+        let valid = json!({"metadata": {"name": "r"}, "handler": "runc"});
+        refuses(
+            &row(),
+            &valid,
+            &[(
+                "/handler",
+                json!("a.b"),
+                "handler: Invalid value: \"a.b\": must not contain dots",
+            )],
+        );
+        refuses_update(
+            &row(),
+            &valid,
+            &[(
+                "/handler",
+                json!("crun"),
+                "handler: Invalid value: \"crun\": field is immutable",
+            )],
+        );
     }
 }

@@ -7,9 +7,15 @@ use serde_json::Value;
 
 use super::cells::{age, age_of, format_labels, join, name, str_of, text};
 use super::row::{PROXY, namespaced};
+use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
 use crate::resource::Resource;
-use crate::strategy::Strategy;
+use crate::strategy::{NameRule, Strategy};
+
+mod address;
+mod change;
+mod defaults;
+mod rules;
 
 pub(super) fn row() -> Resource {
     namespaced("", "v1", "Service", "services")
@@ -36,6 +42,45 @@ pub(super) fn row() -> Resource {
 struct Service;
 
 impl Strategy for Service {
+    fn name_rule(&self) -> NameRule {
+        NameRule::Dns1035Label
+    }
+
+    fn set_defaults(&self, object: &mut Object) {
+        defaults::set(object);
+    }
+
+    /// One address has two names; the server gives one if there is none.
+    fn prepare_for_create(&self, object: &mut Object) {
+        change::same_cluster_ips(object, None);
+    }
+
+    fn prepare_for_update(&self, new: &mut Object, old: &Object) {
+        change::same_cluster_ips(new, Some(old));
+        change::keep_allocated(new, old);
+        change::drop_what_the_type_does_not_need(new, old);
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        rules::validate(object, errors);
+        address::validate(&object.at("spec"), errors);
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        let (spec, old_spec) = (new.at("spec"), old.at("spec"));
+        address::stays(&spec, &old_spec, errors);
+        let (class, old_class) = (spec.at("loadBalancerClass"), old_spec.at("loadBalancerClass"));
+        let balanced = |spec: &Cursor<'_>| spec.at("type").str() == "LoadBalancer";
+        if balanced(&spec) && balanced(&old_spec) && class.value() != old_class.value() {
+            errors.invalid(&class, "may not change once set");
+        }
+        self.validate(new, errors);
+    }
+
+    fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+        rules::load_balancer_status(&new.at("status"), errors);
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let ips = object.array(&["spec", "clusterIPs"]);
         let cluster_ip = ips.first().and_then(Value::as_str).unwrap_or("<none>");
@@ -105,8 +150,142 @@ fn ports(ports: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::check::tests::{created, defaulted, refuses, refuses_update, updated, with};
     use super::*;
     use serde_json::json;
+
+    fn valid() -> Value {
+        json!({"metadata": {"name": "s", "namespace": "default"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}})
+    }
+
+    #[test]
+    fn a_service_gets_its_defaults() {
+        assert_eq!(
+            defaulted(&row(), valid())["spec"],
+            json!({"selector": {"app": "web"}, "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
+                "type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster"})
+        );
+        let balanced = with(&valid(), "/spec/type", json!("LoadBalancer"));
+        let spec = &defaulted(&row(), balanced)["spec"];
+        assert_eq!(spec["externalTrafficPolicy"], "Cluster");
+        assert_eq!(spec["allocateLoadBalancerNodePorts"], true);
+        let sticky = with(&valid(), "/spec/sessionAffinity", json!("ClientIP"));
+        assert_eq!(
+            defaulted(&row(), sticky)["spec"]["sessionAffinityConfig"],
+            json!({"clientIP": {"timeoutSeconds": 10800}})
+        );
+    }
+
+    #[test]
+    fn the_spec_is_checked() {
+        refuses(
+            &row(),
+            &valid(),
+            &[
+                ("/spec/ports", json!([]), "spec.ports: Required value"),
+                (
+                    "/spec/ports/0/port",
+                    json!(70000),
+                    "spec.ports[0].port: Invalid value: 70000: must be between 1 and 65535, inclusive",
+                ),
+                (
+                    "/spec/ports/1",
+                    json!({"name": "b", "port": 81}),
+                    "spec.ports[0].name: Required value",
+                ),
+                (
+                    "/spec/ports",
+                    json!([{"name": "a", "port": 80}, {"name": "b", "port": 80}]),
+                    "spec.ports[1]: Duplicate value: {\"port\":80,\"protocol\":\"TCP\"}",
+                ),
+                (
+                    "/spec/ports/0/nodePort",
+                    json!(30000),
+                    "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
+                ),
+                (
+                    "/spec/type",
+                    json!("X"),
+                    "spec.type: Unsupported value: \"X\": supported values: \"ClusterIP\", \"ExternalName\", \
+                     \"LoadBalancer\", \"NodePort\"",
+                ),
+                (
+                    "/spec/sessionAffinity",
+                    json!("X"),
+                    "spec.sessionAffinity: Unsupported value: \"X\": supported values: \"ClientIP\", \"None\"",
+                ),
+                (
+                    "/spec/externalIPs",
+                    json!(["127.0.0.1"]),
+                    "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, \
+                     ::1/128)",
+                ),
+                (
+                    "/spec/loadBalancerClass",
+                    json!("a/b"),
+                    "spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'",
+                ),
+                (
+                    "/spec/trafficDistribution",
+                    json!("X"),
+                    "spec.trafficDistribution: Unsupported value: \"X\": supported values: \"PreferClose\", \
+                     \"PreferSameNode\", \"PreferSameZone\"",
+                ),
+                (
+                    "/spec/clusterIP",
+                    json!("10.0.0.300"),
+                    "spec.clusterIPs[0]: Invalid value: \"10.0.0.300\": must be a valid IP address, (e.g. 10.9.8.7 or \
+                     2001:db8::ffff)",
+                ),
+            ],
+        );
+        let named = json!({"metadata": {"name": "s"}, "spec": {"type": "ExternalName"}});
+        assert_eq!(created(&row(), named), ["spec.externalName: Required value"]);
+        let headless = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "None"}});
+        assert_eq!(created(&row(), headless), [""; 0]);
+    }
+
+    #[test]
+    fn an_address_stays_unless_the_type_changes() {
+        let mut old = valid();
+        old["spec"]["clusterIP"] = json!("10.0.0.1");
+        refuses_update(
+            &row(),
+            &old,
+            &[(
+                "/spec/clusterIP",
+                json!("10.0.0.2"),
+                "spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set",
+            )],
+        );
+        // A client that never saw the address may leave it out.
+        assert_eq!(updated(&row(), old.clone(), valid()), [""; 0]);
+        let mut named = old.clone();
+        named["spec"]["type"] = json!("ExternalName");
+        named["spec"]["externalName"] = json!("db.example");
+        named["spec"]["clusterIPs"] = json!(["10.0.0.1"]);
+        assert_eq!(updated(&row(), old, named), [""; 0]);
+    }
+
+    #[test]
+    fn node_ports_are_kept_and_dropped_with_the_type() {
+        let service = |kind: &str, node_port: i64| {
+            let mut object = with(&valid(), "/spec/type", json!(kind));
+            if node_port != 0 {
+                object["spec"]["ports"][0]["nodePort"] = json!(node_port);
+            }
+            Object::from_value(defaulted(&row(), object)).unwrap()
+        };
+        let old = service("NodePort", 30080);
+        let mut new = service("NodePort", 0);
+        Service.prepare_for_update(&mut new, &old);
+        assert_eq!(new.array(&["spec", "ports"])[0]["nodePort"], 30080);
+        let mut new = service("ClusterIP", 30080);
+        Service.prepare_for_update(&mut new, &old);
+        assert_eq!(new.array(&["spec", "ports"])[0].get("nodePort"), None);
+        assert_eq!(new.get(&["spec", "externalTrafficPolicy"]), None);
+    }
 
     fn shown(spec: Value, status: Value) -> Vec<String> {
         let service = Object::from_value(json!({"metadata": {"name": "s"}, "spec": spec, "status": status})).unwrap();

@@ -4,7 +4,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, str_of, text};
+use super::check::{immutable, one_of, same};
+use super::fill::fill;
+use super::pod_spec::topology_selector_term;
 use super::row::cluster;
+use crate::field::{Cursor, ErrorList};
+use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -27,6 +32,53 @@ pub(super) fn row() -> Resource {
 struct StorageClass;
 
 impl Strategy for StorageClass {
+    fn set_defaults(&self, object: &mut Object) {
+        fill(&mut object.0, "reclaimPolicy", "Delete");
+        fill(&mut object.0, "volumeBindingMode", "Immediate");
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let provisioner = object.at("provisioner");
+        if provisioner.is_empty() {
+            errors.required(&provisioner, "");
+        } else {
+            errors.faults(&provisioner, names::qualified_name(&provisioner.str().to_lowercase()));
+        }
+        let parameters = object.at("parameters");
+        if parameters.len() > 512 {
+            errors.too_many(&parameters, parameters.len(), 512);
+        }
+        let mut bytes = 0;
+        for (key, value) in parameters.entries() {
+            if key.is_empty() {
+                errors.invalid_value(&parameters, &key.into(), "field can not be empty.");
+            }
+            bytes += key.len() + value.str().len();
+        }
+        if bytes > 256 * 1024 {
+            errors.too_long(&parameters, 256 * 1024);
+        }
+        one_of(&object.at("reclaimPolicy"), &["Delete", "Retain"], errors);
+        one_of(
+            &object.at("volumeBindingMode"),
+            &["Immediate", "WaitForFirstConsumer"],
+            errors,
+        );
+        for term in object.at("allowedTopologies").items() {
+            topology_selector_term(&term, errors);
+        }
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        for field in ["parameters", "provisioner", "reclaimPolicy"] {
+            let (now, before) = (new.at(field), old.at(field));
+            if !same(now.value(), before.value()) {
+                errors.forbidden(&now, format!("updates to {field} are forbidden."));
+            }
+        }
+        immutable(&new.at("volumeBindingMode"), &old.at("volumeBindingMode"), errors);
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let mut name = object.name().to_owned();
         if is_default(object) {
@@ -50,4 +102,55 @@ fn is_default(class: &Object) -> bool {
     ]
     .into_iter()
     .any(|key| class.annotation(key) == Some("true"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::{refuses, refuses_update};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_class_is_checked_and_stays() {
+        let valid = json!({"metadata": {"name": "fast"}, "provisioner": "example.com/disk", "parameters": {"a": "b"}});
+        refuses(
+            &row(),
+            &valid,
+            &[
+                ("/provisioner", json!(""), "provisioner: Required value"),
+                (
+                    "/reclaimPolicy",
+                    json!("Recycle"),
+                    "reclaimPolicy: Unsupported value: \"Recycle\": supported values: \"Delete\", \"Retain\"",
+                ),
+                (
+                    "/volumeBindingMode",
+                    json!("X"),
+                    "volumeBindingMode: Unsupported value: \"X\": supported values: \"Immediate\", \
+                     \"WaitForFirstConsumer\"",
+                ),
+            ],
+        );
+        refuses_update(
+            &row(),
+            &valid,
+            &[
+                (
+                    "/provisioner",
+                    json!("x/y"),
+                    "provisioner: Forbidden: updates to provisioner are forbidden.",
+                ),
+                (
+                    "/parameters/a",
+                    json!("c"),
+                    "parameters: Forbidden: updates to parameters are forbidden.",
+                ),
+                (
+                    "/reclaimPolicy",
+                    json!("Retain"),
+                    "reclaimPolicy: Forbidden: updates to reclaimPolicy are forbidden.",
+                ),
+            ],
+        );
+    }
 }

@@ -42,13 +42,14 @@ pub(super) fn selects_template(selector: &LabelSelector, template: &Cursor<'_>, 
     }
 }
 
-/// A template of pods that are restarted always and live until they are deleted; `kind` is whose it is.
-pub(super) fn lasting_template(template: &Cursor<'_>, kind: &str, errors: &mut ErrorList) {
+/// A template of pods that are restarted always and live until they are deleted; `kind` is whose it is, `claims` are
+/// volumes that the template does not list because they are made for each pod.
+pub(super) fn lasting_template(template: &Cursor<'_>, kind: &str, claims: &[String], errors: &mut ErrorList) {
     if !template.is_set() {
         errors.required(template, "");
         return;
     }
-    pod_spec::validate_template(template, errors);
+    pod_spec::validate_template(template, claims, errors);
     let spec = template.at("spec");
     let policy = spec.at("restartPolicy");
     if matches!(policy.str(), "OnFailure" | "Never") {

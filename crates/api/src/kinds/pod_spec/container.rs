@@ -125,7 +125,7 @@ fn shared(container: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
         &["Always", "IfNotPresent", "Never"],
         errors,
     );
-    resources::container(&container.at("resources"), Some(cx), errors);
+    resources::container(&container.at("resources"), cx, errors);
     resize_policy(&container.at("resizePolicy"), cx, errors);
     security::container(&container.at("securityContext"), cx.host_users, errors);
 }

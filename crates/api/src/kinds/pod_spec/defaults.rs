@@ -36,7 +36,7 @@ pub(in crate::kinds) fn set_template_defaults(template: &mut Map<String, Value>)
     }
 }
 
-pub(in crate::kinds) fn set_spec_defaults(spec: &mut Map<String, Value>) {
+fn set_spec_defaults(spec: &mut Map<String, Value>) {
     service_account(spec);
     fill_empty(spec, "dnsPolicy", "ClusterFirst");
     fill_empty(spec, "restartPolicy", "Always");

@@ -13,17 +13,13 @@ use crate::field::{Cursor, ErrorList};
 use crate::names;
 use crate::quantity::Quantity;
 
-/// The rules for a container's resources (or, without a context, a claim's).
-pub(in crate::kinds) fn requirements(resources: &Cursor<'_>, errors: &mut ErrorList) {
-    container(resources, None, errors);
-}
-
-pub(super) fn container(resources: &Cursor<'_>, cx: Option<&Context<'_>>, errors: &mut ErrorList) {
+/// The rules for a container's resources.
+pub(super) fn container(resources: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
     requests_and_limits(resources, container_resource_name, errors);
     claim_names(&resources.at("claims"), cx, errors);
 }
 
-pub(super) fn overhead(overhead: &Cursor<'_>, errors: &mut ErrorList) {
+pub(in crate::kinds) fn overhead(overhead: &Cursor<'_>, errors: &mut ErrorList) {
     for (name, quantity) in overhead.entries() {
         container_resource_name(&quantity, name, errors);
         quantity_of(name, &quantity, errors);
@@ -116,7 +112,7 @@ fn whole_pages(name: &str, quantity: &Cursor<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn claim_names(claims: &Cursor<'_>, cx: Option<&Context<'_>>, errors: &mut ErrorList) {
+fn claim_names(claims: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
     let mut seen = BTreeSet::new();
     for claim in claims.items() {
         let name = claim.at("name");
@@ -128,9 +124,8 @@ fn claim_names(claims: &Cursor<'_>, cx: Option<&Context<'_>>, errors: &mut Error
         if !seen.insert((name.str().to_owned(), request.str().to_owned())) {
             errors.duplicate_value(&claim, &name.str().into(), "");
         }
-        let known = cx.map(|cx| &cx.resource_claims);
-        if known.is_some_and(|known| !known.contains(name.str())) {
-            let list: Vec<&str> = known.into_iter().flatten().copied().collect();
+        if !cx.resource_claims.contains(name.str()) {
+            let list: Vec<&str> = cx.resource_claims.iter().copied().collect();
             let detail = if list.is_empty() {
                 "must be one of the names in pod.spec.resourceClaims which is empty".to_owned()
             } else {

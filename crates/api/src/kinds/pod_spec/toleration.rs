@@ -13,7 +13,7 @@ pub(in crate::kinds) fn taint_effect(effect: &Cursor<'_>, errors: &mut ErrorList
     one_of(effect, &EFFECTS, errors);
 }
 
-pub(super) fn validate(tolerations: &Cursor<'_>, errors: &mut ErrorList) {
+pub(in crate::kinds) fn validate(tolerations: &Cursor<'_>, errors: &mut ErrorList) {
     for toleration in tolerations.items() {
         let key = toleration.at("key");
         let operator = toleration.at("operator");
