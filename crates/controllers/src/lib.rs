@@ -19,6 +19,7 @@ pub mod owner;
 pub mod pod_garbage_collector;
 pub mod pods;
 pub mod replicaset;
+pub mod replication_controller;
 pub mod root_ca;
 pub mod service_account;
 pub mod template;
@@ -64,6 +65,10 @@ pub const CONTROLLERS: &[Registration] = &[
     Registration {
         name: "replicaset-controller",
         run: |cx| replicaset::run(cx).boxed(),
+    },
+    Registration {
+        name: "replicationcontroller-controller",
+        run: |cx| replication_controller::run(cx).boxed(),
     },
     Registration {
         name: "root-ca-certificate-publisher-controller",

@@ -6,7 +6,9 @@ use serde_json::Value;
 use super::cells::{
     age, age_of, boolean, containers, format_selector, images, integer, name, names_and_images, selector, str_of, text,
 };
+use super::fill::{at, fill, fill_empty, map_at};
 use super::human_duration::since;
+use super::pod_spec::set_template_defaults;
 use super::row::namespaced;
 use crate::object::Object;
 use crate::resource::Resource;
@@ -37,6 +39,20 @@ pub(super) fn row() -> Resource {
 struct CronJob;
 
 impl Strategy for CronJob {
+    fn set_defaults(&self, object: &mut Object) {
+        let Some(spec) = at(&mut object.0, "spec") else { return };
+        fill_empty(spec, "concurrencyPolicy", "Allow");
+        fill(spec, "suspend", false);
+        fill(spec, "successfulJobsHistoryLimit", 3);
+        fill(spec, "failedJobsHistoryLimit", 1);
+        if let Some(job) = map_at(spec, &["jobTemplate", "spec"]) {
+            // What follows from a job's other fields is left to when it is made.
+            if let Some(template) = at(job, "template") {
+                set_template_defaults(template);
+            }
+        }
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let job = ["spec", "jobTemplate", "spec"];
         let (names, images) = names_and_images(object, &[&job[..], &["template", "spec", "containers"]].concat());
