@@ -27,7 +27,9 @@ const NAME: &str = "replicaset-controller";
 const WORKERS: usize = 8;
 
 /// A kind that keeps N pods of a template, seen as a ReplicaSet.
-pub trait Replicating: TypedKind + k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + Clone + PartialEq {
+pub trait Replicating:
+    TypedKind + k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + Clone + PartialEq
+{
     fn as_set(&self) -> Cow<'_, ReplicaSet>;
 
     /// The same with another status.
@@ -169,9 +171,7 @@ impl<K: Replicating> Replicas<K> {
         let meta = set.meta();
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let none = Default::default();
-        let matches = |m: &ObjectMeta| {
-            selector.matches_labels(m.labels.as_ref().unwrap_or(&none))
-        };
+        let matches = |m: &ObjectMeta| selector.matches_labels(m.labels.as_ref().unwrap_or(&none));
         let candidates = self.pods.in_namespace(namespace);
         let claim = owner::claim(meta, candidates, matches);
         let mut owned = claim.owned;
@@ -183,8 +183,7 @@ impl<K: Replicating> Replicas<K> {
             // The cache may be behind: a set that is being deleted adopts nothing.
             let name = meta.name.as_deref().unwrap_or_default();
             let fresh = self.client.namespaced::<K>(namespace).find(name).await?;
-            let living =
-                fresh.filter(|f| f.meta().uid == meta.uid && f.meta().deletion_timestamp.is_none());
+            let living = fresh.filter(|f| f.meta().uid == meta.uid && f.meta().deletion_timestamp.is_none());
             if living.is_some() {
                 let reference = owner::controller_reference(set);
                 for pod in claim.adopt {
@@ -323,12 +322,7 @@ impl<K: Replicating> Replicas<K> {
             return Ok(());
         }
         let namespace = owner.meta().namespace.as_deref().unwrap_or_default();
-        match self
-            .client
-            .namespaced::<K>(namespace)
-            .update_status(&changed)
-            .await
-        {
+        match self.client.namespaced::<K>(namespace).update_status(&changed).await {
             Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(()),
         }
