@@ -499,11 +499,10 @@ impl<'a> Look<'a> {
         let mut ranked = self.active.clone();
         rank_for_deletion(&mut ranked, &self.active, self.now);
         // The first in rank go first, so the last one keeps the index.
-        let spare = |p: &Arc<Pod>| {
+        let mut spare = |p: &Arc<Pod>| {
             self.valid_index(p)
                 .is_none_or(|i| self.completed.contains(i) || self.failed_indexes.contains(i) || !taken.insert(i))
         };
-        let mut spare = spare;
         ranked.into_iter().rev().filter(|p| spare(p)).collect()
     }
 

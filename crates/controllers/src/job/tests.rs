@@ -112,10 +112,8 @@ impl World {
     /// The first active pod (of the index, if one is given) ends.
     fn end(&mut self, of: Option<i32>, code: i32) {
         let now = self.now;
-        let pod = self.pods.iter_mut();
-        let pod = pod
-            .into_iter()
-            .find(|p| is_active(p) && (of.is_none() || index(p) == of))
+        let mut pods = self.pods.iter_mut();
+        let pod = pods.find(|p| is_active(p) && (of.is_none() || index(p) == of))
             .unwrap();
         Arc::make_mut(pod).status = Some(
             serde_json::from_value(json!({
