@@ -9,16 +9,21 @@
 //! Start reading at [`replicaset`], the smallest that does everything a controller does.
 
 pub mod context;
+pub mod cronjob;
 pub mod deployment;
 pub mod expectations;
 pub mod garbage_collector;
+pub mod job;
 pub mod namespace;
 pub mod owner;
+pub mod pod_garbage_collector;
 pub mod pods;
 pub mod replicaset;
+pub mod replication_controller;
 pub mod root_ca;
 pub mod service_account;
 pub mod template;
+pub mod ttl_after_finished;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -34,6 +39,10 @@ pub struct Registration {
 /// Every built-in controller.
 pub const CONTROLLERS: &[Registration] = &[
     Registration {
+        name: "cronjob-controller",
+        run: |cx| cronjob::run(cx).boxed(),
+    },
+    Registration {
         name: "deployment-controller",
         run: |cx| deployment::run(cx).boxed(),
     },
@@ -42,12 +51,24 @@ pub const CONTROLLERS: &[Registration] = &[
         run: |cx| garbage_collector::run(cx).boxed(),
     },
     Registration {
+        name: "job-controller",
+        run: |cx| job::run(cx).boxed(),
+    },
+    Registration {
         name: "namespace-controller",
         run: |cx| namespace::run(cx).boxed(),
     },
     Registration {
+        name: "pod-garbage-collector-controller",
+        run: |cx| pod_garbage_collector::run(cx).boxed(),
+    },
+    Registration {
         name: "replicaset-controller",
         run: |cx| replicaset::run(cx).boxed(),
+    },
+    Registration {
+        name: "replicationcontroller-controller",
+        run: |cx| replication_controller::run(cx).boxed(),
     },
     Registration {
         name: "root-ca-certificate-publisher-controller",
@@ -56,6 +77,10 @@ pub const CONTROLLERS: &[Registration] = &[
     Registration {
         name: "serviceaccount-controller",
         run: |cx| service_account::run(cx).boxed(),
+    },
+    Registration {
+        name: "ttl-after-finished-controller",
+        run: |cx| ttl_after_finished::run(cx).boxed(),
     },
 ];
 

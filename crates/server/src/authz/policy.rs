@@ -1,6 +1,8 @@
 //! The roles and bindings that every cluster has, by upstream's names and with upstream's rights. This file is long
 //! because it is a table: one line a rule, nothing else.
 
+mod controllers;
+
 use serde_json::{Value, json};
 
 pub(crate) const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
@@ -122,6 +124,7 @@ pub(crate) fn objects() -> Vec<Value> {
     let mut all = for_people();
     all.extend(for_everybody());
     all.extend(for_components());
+    all.extend(controllers::objects());
     all.extend(for_extensions());
     all.extend(in_namespaces());
     all

@@ -1,0 +1,171 @@
+//! CronJob: makes a Job at each time of a schedule. Watches CronJobs, and Jobs by owner. Writes Jobs and the status.
+
+pub mod plan;
+pub mod schedule;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use coracle_client::event::{EventRecorder, EventType};
+use coracle_client::{Client, DeleteOptions, ObjectKey, Propagation};
+use coracle_clock::Clock;
+use coracle_informer::{Action, Controller, Error, Lister};
+use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::Context;
+use crate::owner::controller_of;
+use plan::{Start, add_active, plan};
+
+const NAME: &str = "cronjob-controller";
+const WORKERS: usize = 5;
+
+struct CronJobs {
+    client: Client,
+    events: EventRecorder,
+    clock: Clock,
+    crons: Lister<CronJob>,
+    jobs: Lister<Job>,
+}
+
+pub async fn run(cx: Context) {
+    let crons = cx.informers.informer::<CronJob>();
+    let jobs = cx.informers.informer::<Job>();
+    let controllers = CronJobs {
+        client: cx.client_of(NAME),
+        events: cx.recorder(NAME),
+        clock: cx.clock,
+        crons: crons.lister(),
+        jobs: jobs.lister(),
+    };
+    Controller::new(NAME, WORKERS, cx.clock)
+        .watches(&crons, |cron| [ObjectKey::of(cron)])
+        .watches_owned(&jobs)
+        .run(
+            controllers,
+            |this, key| async move { this.reconcile(key).await },
+            cx.shutdown.clone(),
+        )
+        .await;
+}
+
+impl CronJobs {
+    async fn reconcile(&self, key: ObjectKey<CronJob>) -> Result<Action, Error> {
+        let Some(cron) = self.crons.get(&key) else {
+            return Ok(Action::Done);
+        };
+        let mut jobs = self
+            .jobs
+            .controlled_by(cron.metadata.uid.as_deref().unwrap_or_default());
+        self.find_missing(&cron, &mut jobs).await?;
+        let plan = plan(&cron, &jobs, self.clock.now());
+        for (warning, reason, message) in plan.events {
+            let kind = if warning { EventType::Warning } else { EventType::Normal };
+            self.events.event(&*cron, kind, reason, message);
+        }
+        for job in &plan.delete {
+            self.delete(&cron, job).await?;
+        }
+        let mut status = plan.status;
+        if let Some(start) = plan.start {
+            // What is known so far is written first: the start may fail.
+            let started = self.start(&cron, start, &mut status).await;
+            self.write_status(&cron, status).await?;
+            started?;
+        } else {
+            self.write_status(&cron, status).await?;
+        }
+        Ok(plan.check_again.map_or(Action::Done, Action::After))
+    }
+
+    /// Jobs that the status calls active but the cache does not have: it may be behind.
+    async fn find_missing(&self, cron: &CronJob, jobs: &mut Vec<Arc<Job>>) -> Result<(), Error> {
+        let active = cron.status.as_ref().and_then(|s| s.active.as_deref());
+        let api = self
+            .client
+            .namespaced::<Job>(cron.metadata.namespace.as_deref().unwrap_or_default());
+        for reference in active.unwrap_or_default() {
+            if jobs.iter().any(|j| j.metadata.uid == reference.uid) {
+                continue;
+            }
+            let found = api.find(reference.name.as_deref().unwrap_or_default()).await?;
+            jobs.extend(found.filter(|j| j.metadata.uid == reference.uid));
+        }
+        Ok(())
+    }
+
+    async fn start(&self, cron: &CronJob, start: Start, status: &mut CronJobStatus) -> Result<(), Error> {
+        let jobs = self
+            .client
+            .namespaced::<Job>(cron.metadata.namespace.as_deref().unwrap_or_default());
+        let name = start.job.metadata.name.as_deref().unwrap_or_default();
+        let job = match jobs.create(&start.job).await {
+            Ok(job) => {
+                let message = format!("Created job {name}");
+                self.events.event(cron, EventType::Normal, "SuccessfulCreate", message);
+                job
+            }
+            // Made by an earlier attempt whose status was not written.
+            Err(error) if error.is_already_exists() => {
+                let found = jobs.find(name).await?;
+                let own = |j: &Job| controller_of(&j.metadata).map(|o| &o.uid) == cron.metadata.uid.as_ref();
+                match found {
+                    Some(job) if own(&job) => job,
+                    _ => return Err(Error::terminal(error)),
+                }
+            }
+            Err(error) if error.is_namespace_terminating() => return Ok(()),
+            Err(error) => {
+                let message = format!("Error creating job: {error}");
+                self.events.event(cron, EventType::Warning, "FailedCreate", message);
+                return Err(error.into());
+            }
+        };
+        if crate::job::plan::finished(&job).is_none() {
+            add_active(status, &job);
+        }
+        status.last_schedule_time = Some(Time(start.scheduled));
+        Ok(())
+    }
+
+    async fn delete(&self, cron: &CronJob, job: &Job) -> Result<(), Error> {
+        let jobs = self
+            .client
+            .namespaced::<Job>(job.metadata.namespace.as_deref().unwrap_or_default());
+        let name = job.metadata.name.as_deref().unwrap_or_default();
+        let options = DeleteOptions {
+            uid: job.metadata.uid.clone(),
+            propagation: Some(Propagation::Background),
+            ..DeleteOptions::default()
+        };
+        match jobs.delete(name, &options).await {
+            Ok(_) => {
+                let message = format!("Deleted job {name}");
+                self.events.event(cron, EventType::Normal, "SuccessfulDelete", message);
+                Ok(())
+            }
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+            Err(error) => {
+                let message = format!("Deleted job: {error}");
+                self.events.event(cron, EventType::Warning, "FailedDelete", message);
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn write_status(&self, cron: &CronJob, status: CronJobStatus) -> Result<(), Error> {
+        if cron.status.clone().unwrap_or_default() == status {
+            return Ok(());
+        }
+        let mut changed = cron.clone();
+        changed.status = Some(status);
+        let crons = self
+            .client
+            .namespaced::<CronJob>(cron.metadata.namespace.as_deref().unwrap_or_default());
+        match crons.update_status(&changed).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Deletes pods that nobody else will: those of nodes that are gone, terminating ones that no node has to stop or whose
+//! node is out of service, and the oldest finished ones when there are too many. Watches Pods and Nodes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
+use coracle_clock::{Clock, Instant};
+use coracle_informer::{Action, Controller, Error, Lister};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use parking_lot::Mutex;
+use serde_json::json;
+
+use crate::Context;
+use crate::pods::{is_finished, node_name};
+
+const NAME: &str = "pod-garbage-collector-controller";
+const WORKERS: usize = 2;
+const BY_NODE: &str = "node";
+const FINISHED: &str = "finished";
+/// So many finished pods may stay.
+const THRESHOLD: usize = 12_500;
+/// How long finished pods gather before they are counted.
+const BATCH: Duration = Duration::from_secs(20);
+/// How long a node has to be missing before its pods go.
+const QUARANTINE: Duration = Duration::from_secs(40);
+
+/// What is looked at: one pod, or all finished ones.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Pod(ObjectKey<Pod>),
+    Finished,
+}
+
+struct Collector {
+    client: Client,
+    clock: Clock,
+    pods: Lister<Pod>,
+    nodes: Lister<Node>,
+    /// Nodes that pods name but nobody has seen, and since when.
+    missing: Mutex<HashMap<String, Instant>>,
+}
+
+pub async fn run(cx: Context) {
+    let pods = cx.informers.informer::<Pod>();
+    let nodes = cx.informers.informer::<Node>();
+    pods.add_index(BY_NODE, |pod: &Pod| {
+        Some(node_name(pod).to_owned()).filter(|n| !n.is_empty())
+    });
+    pods.add_index(FINISHED, |pod: &Pod| is_finished(pod).then(String::new));
+    let context = Collector {
+        client: cx.client_of(NAME),
+        clock: cx.clock,
+        pods: pods.lister(),
+        nodes: nodes.lister(),
+        missing: Mutex::default(),
+    };
+    let of_node = pods.lister();
+    let controller = Controller::new(NAME, WORKERS, cx.clock);
+    let queue = controller.queue();
+    controller
+        .watches_changes(&pods, move |change| {
+            let pod = change.object();
+            if change.is_deletion() {
+                return None;
+            }
+            if is_finished(pod) && change.old().is_none_or(|old| !is_finished(old)) {
+                queue.add_after(Key::Finished, BATCH);
+            }
+            // A pod that has a node and lives is looked at when it gets the node; then when the node changes.
+            let placed = change.old().is_none_or(|old| node_name(old) != node_name(pod));
+            let ends = pod.metadata.deletion_timestamp.is_some();
+            (ends || placed && !node_name(pod).is_empty()).then(|| Key::Pod(ObjectKey::of(&**pod)))
+        })
+        .watches_changes(&nodes, move |change| {
+            let node = change.object();
+            let gone = change.is_deletion() || is_out_of_service(node);
+            let name = node.metadata.name.as_deref().unwrap_or_default();
+            let pods = gone.then(|| of_node.by_index(BY_NODE, name)).unwrap_or_default();
+            pods.iter().map(|p| Key::Pod(ObjectKey::of(&**p))).collect::<Vec<_>>()
+        })
+        .run(context, reconcile, cx.shutdown.clone())
+        .await;
+}
+
+/// Not ready, and said to be out of service by an administrator.
+fn is_out_of_service(node: &Node) -> bool {
+    let taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let ready = conditions.filter(|c| c.type_ == "Ready").any(|c| c.status == "True");
+    !ready && taints.into_iter().any(|t| t.key == "node.kubernetes.io/out-of-service")
+}
+
+async fn reconcile(cx: Arc<Collector>, key: Key) -> Result<Action, Error> {
+    match key {
+        Key::Finished => cx.trim().await,
+        Key::Pod(key) => cx.look_at(&key).await,
+    }
+}
+
+impl Collector {
+    /// Deletes the oldest finished pods beyond the threshold.
+    async fn trim(&self) -> Result<Action, Error> {
+        let mut finished = self.pods.by_index(FINISHED, "");
+        let surplus = finished.len().saturating_sub(THRESHOLD);
+        if surplus > 0 {
+            finished.sort_by_key(|p| {
+                (
+                    p.metadata.creation_timestamp.as_ref().map(|t| t.0),
+                    p.metadata.name.clone(),
+                )
+            });
+            for pod in finished.iter().take(surplus) {
+                self.remove(pod, None).await?;
+            }
+        }
+        Ok(Action::Done)
+    }
+
+    async fn look_at(&self, key: &ObjectKey<Pod>) -> Result<Action, Error> {
+        let Some(pod) = self.pods.get(key) else {
+            return Ok(Action::Done);
+        };
+        let terminating = pod.metadata.deletion_timestamp.is_some();
+        let name = node_name(&pod);
+        if name.is_empty() {
+            if terminating {
+                self.remove(&pod, None).await?;
+            }
+            return Ok(Action::Done);
+        }
+        if let Some(node) = self.nodes.find("", name) {
+            self.missing.lock().remove(name);
+            if terminating && is_out_of_service(&node) {
+                let message = "PodGC: node is out of service";
+                self.remove(&pod, Some(message)).await?;
+            }
+            return Ok(Action::Done);
+        }
+        let now = self.clock.instant();
+        let since = *self.missing.lock().entry(name.to_owned()).or_insert(now);
+        let left = QUARANTINE.saturating_sub(now.saturating_duration_since(since));
+        if !left.is_zero() {
+            return Ok(Action::After(left));
+        }
+        // The cache may be behind.
+        if self.client.all::<Node>().find(name).await?.is_none() {
+            self.remove(&pod, Some("PodGC: node no longer exists")).await?;
+            if self.pods.by_index(BY_NODE, name).len() <= 1 {
+                self.missing.lock().remove(name);
+            }
+        }
+        Ok(Action::Done)
+    }
+
+    /// Deletes a pod at once. One that has not finished has failed, by a disruption if `why` says so.
+    async fn remove(&self, pod: &Pod, why: Option<&str>) -> Result<(), Error> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let pods = self.client.namespaced::<Pod>(namespace);
+        if !is_finished(pod) {
+            let mut status = json!({"phase": "Failed"});
+            if let Some(message) = why {
+                status["conditions"] = json!([{
+                    "type": "DisruptionTarget",
+                    "status": "True",
+                    "reason": "DeletionByPodGC",
+                    "message": message,
+                    "lastTransitionTime": Time(self.clock.now()),
+                }]);
+            }
+            let patch = Patch::Strategic(json!({"metadata": {"uid": pod.metadata.uid}, "status": status}));
+            match pods.status().patch(name, patch).await {
+                Ok(_) => {}
+                Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let options = DeleteOptions {
+            grace_period_seconds: Some(0),
+            uid: pod.metadata.uid.clone(),
+            ..DeleteOptions::default()
+        };
+        match pods.delete(name, &options).await {
+            Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
