@@ -41,8 +41,8 @@ impl Replicating for ReplicationController {
     fn with_status(&self, status: ReplicaSetStatus) -> Self {
         let conditions = status.conditions.map(|all| {
             let convert = |c: ReplicaSetCondition| ReplicationControllerCondition {
-                type_: c.type_,
-                status: c.status,
+                type_: c.type_.unwrap_or_default(),
+                status: c.status.unwrap_or_default(),
                 reason: c.reason,
                 message: c.message,
                 last_transition_time: c.last_transition_time,
@@ -66,8 +66,8 @@ impl Replicating for ReplicationController {
 fn to_set_status(status: ReplicationControllerStatus) -> ReplicaSetStatus {
     let conditions = status.conditions.map(|all| {
         let convert = |c: ReplicationControllerCondition| ReplicaSetCondition {
-            type_: c.type_,
-            status: c.status,
+            type_: Some(c.type_),
+            status: Some(c.status),
             reason: c.reason,
             message: c.message,
             last_transition_time: c.last_transition_time,

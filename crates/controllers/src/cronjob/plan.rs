@@ -48,7 +48,7 @@ pub fn plan(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
         ..Plan::default()
     };
     follow(&mut plan, jobs);
-    let Some(spec) = &cron.spec else { return plan };
+    let spec = &cron.spec;
     trim(&mut plan, jobs, true, spec.successful_jobs_history_limit);
     trim(&mut plan, jobs, false, spec.failed_jobs_history_limit);
     if cron.metadata.deletion_timestamp.is_none() && spec.suspend != Some(true) {
@@ -120,7 +120,7 @@ fn trim(plan: &mut Plan, jobs: &[Arc<Job>], success: bool, limit: Option<i32>) {
 }
 
 fn schedule(plan: &mut Plan, cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) {
-    let Some(spec) = &cron.spec else { return };
+    let spec = &cron.spec;
     let zone = match spec.time_zone.as_deref().filter(|z| !z.is_empty()) {
         None => TimeZone::UTC,
         Some(named) => match TimeZone::get(named) {
@@ -206,7 +206,7 @@ pub fn add_active(status: &mut CronJobStatus, job: &Job) {
 
 /// The job of a scheduled time. Its name follows from the time, so that it is never made twice.
 fn job(cron: &CronJob, scheduled: Timestamp, zone: &TimeZone) -> Job {
-    let template = cron.spec.as_ref().map(|s| s.job_template.clone()).unwrap_or_default();
+    let template = cron.spec.job_template.clone();
     let meta = template.metadata.unwrap_or_default();
     let mut annotations = meta.annotations.unwrap_or_default();
     let written = jiff::fmt::temporal::DateTimePrinter::new();

@@ -113,8 +113,7 @@ impl World {
     fn end(&mut self, of: Option<i32>, code: i32) {
         let now = self.now;
         let mut pods = self.pods.iter_mut();
-        let pod = pods.find(|p| is_active(p) && (of.is_none() || index(p) == of))
-            .unwrap();
+        let pod = pods.find(|p| is_active(p) && (of.is_none() || index(p) == of)).unwrap();
         Arc::make_mut(pod).status = Some(
             serde_json::from_value(json!({
                 "phase": if code == 0 { "Succeeded" } else { "Failed" },
