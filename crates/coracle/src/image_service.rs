@@ -124,7 +124,8 @@ async fn perform(engine: &Engine, request: Request, tell: impl Fn(String) + Send
             Some(_) => engine.remove_image(&reference).await.map(|()| Reply::Names(vec![reference])),
         },
         Request::List => {
-            let listed = engine.images().await.iter().map(|image| Listed {
+            let images = engine.images().await;
+            let listed = images.iter().map(|image| Listed {
                 names: image.repo_tags.iter().chain(&image.repo_digests).cloned().collect(),
                 id: image.id.to_string(),
                 size: image.size,

@@ -57,10 +57,10 @@ async fn status(connection: &Connection, name: &str) -> anyhow::Result<()> {
 fn tell(deployment: &Deployment, said: &mut String) -> anyhow::Result<bool> {
     let name = deployment.metadata.name.as_deref().unwrap_or_default();
     let status = deployment.status.clone().unwrap_or_default();
-    let wanted = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+    let wanted = deployment.spec.replicas.unwrap_or(1);
     let n = |v: Option<i32>| v.unwrap_or(0);
     let observed = status.observed_generation.unwrap_or(0) >= deployment.metadata.generation.unwrap_or(0);
-    let progressing = status.conditions.iter().flatten().find(|c| c.type_ == "Progressing");
+    let progressing = status.conditions.iter().flatten().find(|c| c.type_.as_deref() == Some("Progressing"));
     if observed && progressing.and_then(|c| c.reason.as_deref()) == Some("ProgressDeadlineExceeded") {
         bail!("deployment {name:?} exceeded its progress deadline; see `coracle get pods`, and go back with `coracle rollout undo {name}`");
     }
@@ -104,7 +104,7 @@ async fn undo(connection: &Connection, name: &str, to_revision: Option<i64>) -> 
         let known: Vec<String> = history.iter().map(|s| revision(s).to_string()).collect();
         bail!("there is no such revision of deployment {name:?}; it has {}", known.join(", "));
     };
-    let mut template = target.spec.as_ref().and_then(|s| s.template.clone()).unwrap_or_default();
+    let mut template = target.spec.template.clone().unwrap_or_default();
     if let Some(labels) = template.metadata.as_mut().and_then(|m| m.labels.as_mut()) {
         labels.remove("pod-template-hash");
     }
