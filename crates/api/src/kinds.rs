@@ -171,6 +171,9 @@ impl Strategy for Plain {
 }
 
 #[cfg(test)]
+mod walk;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::resource::{Registry, Verbs};

@@ -6,9 +6,11 @@ use serde_json::Value;
 use super::cells::{age, age_of, condition, name, str_of, str_or, text};
 use super::human_duration::human_duration;
 use super::row::{READ_WRITE, cluster};
+use crate::field::{Cursor, ErrorList};
+use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
-use crate::strategy::Strategy;
+use crate::strategy::{NameRule, Strategy};
 
 pub(super) fn row() -> Resource {
     cluster(
@@ -38,7 +40,121 @@ pub(super) fn row() -> Resource {
 
 struct CertificateSigningRequest;
 
+const USAGES: [&str; 23] = [
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+
 impl Strategy for CertificateSigningRequest {
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+
+    /// What was asked, and by whom, stays.
+    fn prepare_for_update(&self, new: &mut Object, old: &Object) {
+        if let Some(spec) = old.get(&["spec"]).cloned() {
+            new.set(&["spec"], spec);
+        }
+    }
+
+    /// Decisions are made by `approval`, the rest of status by the signer.
+    fn prepare_for_status_update(&self, new: &mut Object, old: &Object) {
+        let decision = |c: &Value| matches!(c.get("type").and_then(Value::as_str), Some("Approved" | "Denied"));
+        let mut conditions: Vec<Value> = old
+            .array(&["status", "conditions"])
+            .iter()
+            .filter(|c| decision(c))
+            .cloned()
+            .collect();
+        let others = new.array(&["status", "conditions"]).iter().filter(|c| !decision(c));
+        conditions.extend(others.cloned().collect::<Vec<_>>());
+        if !conditions.is_empty() {
+            new.set(&["status", "conditions"], conditions);
+        }
+    }
+
+    fn prepare_for_subresource_update(&self, _name: &str, new: &mut Object, old: &Object) {
+        let conditions = new.get(&["status", "conditions"]).cloned();
+        for part in ["spec", "status"] {
+            match old.get(&[part]).cloned() {
+                Some(value) => new.set(&[part], value),
+                None => {
+                    new.remove(&[part]);
+                }
+            }
+        }
+        if let Some(conditions) = conditions {
+            new.set(&["status", "conditions"], conditions);
+        }
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let spec = object.at("spec");
+        let request = spec.at("request");
+        if request.is_empty() {
+            errors.required(&request, "");
+        }
+        let usages = spec.at("usages");
+        if usages.is_empty() {
+            errors.required(&usages, "");
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for usage in usages.items() {
+            if !USAGES.contains(&usage.str()) {
+                errors.not_supported(&usage, &USAGES);
+            }
+            if !seen.insert(usage.str().to_owned()) {
+                errors.duplicate(&usage);
+            }
+        }
+        let signer = spec.at("signerName");
+        if signer.is_empty() {
+            errors.required(&signer, "");
+        } else {
+            errors.faults(&signer, names::domain_prefixed_path(signer.str()));
+        }
+        let seconds = spec.at("expirationSeconds");
+        if seconds.i64().is_some_and(|n| n < 600) {
+            errors.invalid(
+                &seconds,
+                "may not specify a duration less than 600 seconds (10 minutes)",
+            );
+        }
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+        conditions(new, errors);
+    }
+
+    fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+        conditions(new, errors);
+    }
+
+    fn validate_subresource_update(&self, _name: &str, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+        conditions(new, errors);
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let duration = match object.i64(&["spec", "expirationSeconds"]) {
             None => "<none>".to_owned(),
@@ -52,6 +168,36 @@ impl Strategy for CertificateSigningRequest {
             duration.into(),
             state(object).into(),
         ]
+    }
+}
+
+/// A request is approved or denied, and neither is taken back.
+fn conditions(csr: &Cursor<'_>, errors: &mut ErrorList) {
+    let status = csr.at("status");
+    let list = status.at("conditions");
+    let mut seen = std::collections::BTreeSet::new();
+    for condition in list.items() {
+        let (kind, state) = (condition.at("type"), condition.at("status"));
+        if kind.is_empty() {
+            errors.required(&kind, "");
+        }
+        match (kind.str(), state.str()) {
+            ("Approved" | "Denied" | "Failed", "True") => {}
+            ("Approved" | "Denied" | "Failed", _) => errors.not_supported(&state, &["True"]),
+            (_, "") => errors.required(&state, ""),
+            (_, "True" | "False" | "Unknown") => {}
+            _ => errors.not_supported(&state, &["False", "True", "Unknown"]),
+        }
+        if !seen.insert(kind.str().to_owned()) {
+            errors.duplicate(&kind);
+        }
+    }
+    if seen.contains("Approved") && seen.contains("Denied") {
+        errors.invalid_value(
+            &list,
+            &"Denied".into(),
+            "Approved and Denied conditions are mutually exclusive",
+        );
     }
 }
 

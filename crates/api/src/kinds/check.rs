@@ -1,7 +1,5 @@
 //! Checks that many validators make: enumerations, numbers, quantities, equality as the API means it.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value};
 
 use crate::field::{Cursor, ErrorList};
@@ -38,10 +36,6 @@ pub(super) fn not_negative(at: &Cursor<'_>, errors: &mut ErrorList) {
     if at.int() < 0 {
         errors.invalid(at, NOT_NEGATIVE);
     }
-}
-
-pub(super) fn in_range(at: &Cursor<'_>, low: i64, high: i64, errors: &mut ErrorList) {
-    errors.faults(at, names::in_range(at.int(), low, high));
 }
 
 /// A well-formed name of any of the rules in [`names`], if the value is there.
@@ -179,13 +173,6 @@ pub(super) fn container_resource_name(at: &Cursor<'_>, name: &str, errors: &mut 
         }
     } else if !is_native_resource(name) && !is_extended_resource(name) {
         errors.invalid_value(at, &name.into(), "doesn't follow extended resource name standard");
-    }
-}
-
-/// Whether any string repeats, reported where it does.
-pub(super) fn unique<'a>(at: &Cursor<'_>, value: &'a str, seen: &mut BTreeSet<&'a str>, errors: &mut ErrorList) {
-    if !value.is_empty() && !seen.insert(value) {
-        errors.duplicate(at);
     }
 }
 

@@ -4,7 +4,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, boolean, join, name, text};
+use super::check::{immutable, one_of};
+use super::fill::{at, fill};
+use super::pod_spec::csi_driver_name;
 use super::row::cluster;
+use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -33,6 +37,61 @@ pub(super) fn row() -> Resource {
 struct CsiDriver;
 
 impl Strategy for CsiDriver {
+    fn set_defaults(&self, object: &mut Object) {
+        let Some(spec) = at(&mut object.0, "spec") else {
+            return;
+        };
+        fill(spec, "attachRequired", true);
+        fill(spec, "podInfoOnMount", false);
+        fill(spec, "storageCapacity", false);
+        fill(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+        let modes = spec.get("volumeLifecycleModes").and_then(Value::as_array);
+        if modes.is_none_or(Vec::is_empty) {
+            spec.insert("volumeLifecycleModes".into(), vec![Value::from("Persistent")].into());
+        }
+        fill(spec, "requiresRepublish", false);
+        fill(spec, "seLinuxMount", false);
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let metadata = object.at("metadata");
+        csi_driver_name(&metadata.at("name"), errors);
+        let spec = object.at("spec");
+        for field in ["attachRequired", "podInfoOnMount", "storageCapacity", "seLinuxMount"] {
+            let flag = spec.at(field);
+            if !flag.is_set() {
+                errors.required(&flag, "");
+            }
+        }
+        one_of(
+            &spec.at("fsGroupPolicy"),
+            &["File", "None", "ReadWriteOnceWithFSType"],
+            errors,
+        );
+        let mut seen = std::collections::BTreeSet::new();
+        for request in spec.at("tokenRequests").items() {
+            let audience = request.at("audience");
+            if !seen.insert(audience.str().to_owned()) {
+                errors.duplicate(&audience);
+            }
+            let seconds = request.at("expirationSeconds");
+            if seconds.i64().is_some_and(|n| n < 600) {
+                errors.invalid(&seconds, "may not specify a duration less than 10 minutes");
+            }
+        }
+        for mode in spec.at("volumeLifecycleModes").items() {
+            one_of(&mode, &["Ephemeral", "Persistent"], errors);
+        }
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        self.validate(new, errors);
+        let (spec, old_spec) = (new.at("spec"), old.at("spec"));
+        for field in ["attachRequired", "fsGroupPolicy", "volumeLifecycleModes"] {
+            immutable(&spec.at(field), &old_spec.at(field), errors);
+        }
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let flag = |field, default| Value::from(object.bool(&["spec", field]).unwrap_or(default));
         let tokens = match object.get(&["spec", "tokenRequests"]).and_then(Value::as_array) {
@@ -57,5 +116,32 @@ impl Strategy for CsiDriver {
             },
             age_of(object, now),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::{defaulted, refuses_update};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_driver_gets_its_defaults_and_keeps_them() {
+        let valid = json!({"metadata": {"name": "example.com"}, "spec": {}});
+        assert_eq!(
+            defaulted(&row(), valid.clone())["spec"],
+            json!({"attachRequired": true, "podInfoOnMount": false, "storageCapacity": false, "seLinuxMount": false,
+                "requiresRepublish": false, "fsGroupPolicy": "ReadWriteOnceWithFSType",
+                "volumeLifecycleModes": ["Persistent"]})
+        );
+        refuses_update(
+            &row(),
+            &valid,
+            &[(
+                "/spec/attachRequired",
+                json!(false),
+                "spec.attachRequired: Invalid value: false: field is immutable",
+            )],
+        );
     }
 }

@@ -4,9 +4,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{name, plain, str_of, text};
+use super::check::{immutable, quantity_of};
 use super::row::namespaced;
+use crate::field::{Cursor, ErrorList};
+use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
+use crate::selector::validate_label_selector;
 use crate::strategy::Strategy;
 
 pub(super) fn row() -> Resource {
@@ -24,6 +28,23 @@ pub(super) fn row() -> Resource {
 struct CsiStorageCapacity;
 
 impl Strategy for CsiStorageCapacity {
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        validate_label_selector(&object.at("nodeTopology"), errors);
+        let class = object.at("storageClassName");
+        for fault in names::dns1123_subdomain(class.str()) {
+            errors.invalid_value(&class, &class.str().into(), fault);
+        }
+        quantity_of("storage", &object.at("capacity"), errors);
+        quantity_of("storage", &object.at("maximumVolumeSize"), errors);
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        self.validate(new, errors);
+        for field in ["nodeTopology", "storageClassName"] {
+            immutable(&new.at(field), &old.at(field), errors);
+        }
+    }
+
     fn cells(&self, object: &Object, _now: Timestamp) -> Vec<Value> {
         vec![
             object.name().into(),

@@ -6,10 +6,12 @@ use serde_json::Value;
 
 use super::cells::{age, age_of, int_of, name, plain, text};
 use super::row::{Row, namespaced};
+use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
 
+mod rules;
 mod version;
 
 pub(super) fn row_v1() -> Resource {
@@ -45,6 +47,24 @@ fn shared(version: &'static str) -> Row {
 struct HorizontalPodAutoscaler;
 
 impl Strategy for HorizontalPodAutoscaler {
+    fn set_defaults(&self, object: &mut Object) {
+        rules::set_defaults(object);
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        if object.at("apiVersion").str() != "autoscaling/v1" {
+            rules::validate(object, errors);
+            return;
+        }
+        // One set of rules: what `v1` says is judged as what it means in `v2`.
+        let Some(mut v2) = object.value().cloned().and_then(Object::from_value) else {
+            return;
+        };
+        version::to_v2(&mut v2);
+        let value = v2.into_value();
+        rules::validate(&Cursor::root(&value, None), errors);
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let target = |field| object.str(&["spec", "scaleTargetRef", field]).unwrap_or_default();
         let metrics = if object.api_version() == "autoscaling/v1" {
@@ -136,8 +156,84 @@ fn metric(spec: &Value, status: Option<&Value>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::check::tests::{created, defaulted, refuses};
     use super::*;
     use serde_json::json;
+
+    fn valid() -> Value {
+        json!({"apiVersion": "autoscaling/v2", "metadata": {"name": "h"}, "spec": {"maxReplicas": 5,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}})
+    }
+
+    #[test]
+    fn cpu_is_the_metric_unless_said_otherwise() {
+        let spec = &defaulted(&row_v2(), valid())["spec"];
+        assert_eq!(spec["minReplicas"], 1);
+        assert_eq!(
+            spec["metrics"],
+            json!([{"type": "Resource", "resource": {"name": "cpu",
+                "target": {"type": "Utilization", "averageUtilization": 80}}}])
+        );
+        let mut quick = valid();
+        quick["spec"]["behavior"] = json!({"scaleUp": {"stabilizationWindowSeconds": 5}});
+        assert_eq!(
+            defaulted(&row_v2(), quick)["spec"]["behavior"],
+            json!({
+                "scaleUp": {"stabilizationWindowSeconds": 5, "selectPolicy": "Max", "policies": [
+                    {"type": "Pods", "value": 4, "periodSeconds": 15},
+                    {"type": "Percent", "value": 100, "periodSeconds": 15}]},
+                "scaleDown": {"selectPolicy": "Max", "policies": [
+                    {"type": "Percent", "value": 100, "periodSeconds": 15}]},
+            })
+        );
+    }
+
+    #[test]
+    fn the_spec_is_checked() {
+        refuses(
+            &row_v2(),
+            &valid(),
+            &[
+                (
+                    "/spec/maxReplicas",
+                    json!(0),
+                    "spec.maxReplicas: Invalid value: 0: must be greater than 0",
+                ),
+                (
+                    "/spec/minReplicas",
+                    json!(6),
+                    "spec.maxReplicas: Invalid value: 5: must be greater than or equal to `minReplicas`",
+                ),
+                (
+                    "/spec/scaleTargetRef/name",
+                    json!(""),
+                    "spec.scaleTargetRef.name: Required value",
+                ),
+                (
+                    "/spec/metrics",
+                    json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}]),
+                    "spec.metrics[0].resource.target.averageUtilization: Required value: must set either a target raw \
+                     value or a target utilization",
+                ),
+                (
+                    "/spec/metrics",
+                    json!([{"type": "Pods"}]),
+                    "spec.metrics[0].pods: Required value: must populate information for the given metric source",
+                ),
+                (
+                    "/spec/behavior",
+                    json!({"scaleUp": {"policies": [{"type": "Pods", "value": 0, "periodSeconds": 15}]}}),
+                    "spec.behavior.scaleUp.policies[0].value: Invalid value: 0: must be greater than zero",
+                ),
+            ],
+        );
+        let v1 = json!({"apiVersion": "autoscaling/v1", "metadata": {"name": "h"}, "spec": {"maxReplicas": 5,
+            "targetCPUUtilizationPercentage": 0, "scaleTargetRef": {"kind": "Deployment", "name": "web"}}});
+        assert_eq!(
+            created(&row_v1(), v1),
+            ["spec.metrics[0].resource.target.averageUtilization: Invalid value: 0: must be greater than 0"]
+        );
+    }
 
     #[test]
     fn the_table_tells_two_metrics_and_how_many_more() {

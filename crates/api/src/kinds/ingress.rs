@@ -4,8 +4,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, text};
+use super::check::{not_empty, one_of};
 use super::row::namespaced;
 use super::service::load_balancer;
+use crate::field::{Cursor, ErrorList};
+use crate::names::{self, address};
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -40,6 +43,43 @@ pub(super) fn row() -> Resource {
 struct Ingress;
 
 impl Strategy for Ingress {
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let spec = object.at("spec");
+        let (backend, rules) = (spec.at("defaultBackend"), spec.at("rules"));
+        if backend.is_set() {
+            one_backend(&backend, errors);
+        } else if rules.is_empty() {
+            errors.invalid(&spec, "either `defaultBackend` or `rules` must be specified");
+        }
+        for rule in rules.items() {
+            one_rule(&rule, errors);
+        }
+        for tls in spec.at("tls").items() {
+            for host in tls.at("hosts").items() {
+                host_name(&host, errors);
+            }
+            super::check::named_if_set(&tls.at("secretName"), names::dns1123_subdomain, errors);
+        }
+        let class = spec.at("ingressClassName");
+        if class.is_set() {
+            errors.faults(&class, names::dns1123_subdomain(class.str()));
+        }
+    }
+
+    fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+        let status = new.at("status");
+        let balancer = status.at("loadBalancer");
+        for ingress in balancer.at("ingress").items() {
+            let (ip, host) = (ingress.at("ip"), ingress.at("hostname"));
+            if !ip.is_empty() {
+                errors.faults(&ip, address::ip(ip.str()));
+            }
+            if !host.is_empty() {
+                errors.faults(&host, names::dns1123_subdomain(host.str()));
+            }
+        }
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let tls = !object.array(&["spec", "tls"]).is_empty();
         vec![
@@ -50,6 +90,94 @@ impl Strategy for Ingress {
             if tls { "80, 443" } else { "80" }.into(),
             age_of(object, now),
         ]
+    }
+}
+
+/// A name, or a wildcard for one label.
+fn host_name(host: &Cursor<'_>, errors: &mut ErrorList) {
+    if host.str().starts_with('*') || host.str().contains('*') {
+        errors.faults(host, names::wildcard_subdomain(host.str()));
+    } else {
+        errors.faults(host, names::dns1123_subdomain(host.str()));
+    }
+}
+
+fn one_rule(rule: &Cursor<'_>, errors: &mut ErrorList) {
+    let host = rule.at("host");
+    if !host.is_empty() {
+        if address::parse_ip(host.str()).is_some() {
+            errors.invalid(&host, "must be a DNS name, not an IP address");
+        } else {
+            host_name(&host, errors);
+        }
+    }
+    let http = rule.at("http");
+    let paths = http.at("paths");
+    if http.is_set() && paths.is_empty() {
+        errors.required(&paths, "");
+    }
+    for path in paths.items() {
+        one_path(&path, errors);
+    }
+}
+
+fn one_path(path: &Cursor<'_>, errors: &mut ErrorList) {
+    let (text, kind) = (path.at("path"), path.at("pathType"));
+    match kind.str() {
+        "" => errors.required(&kind, "pathType must be specified"),
+        "Exact" | "Prefix" => {
+            if !text.str().starts_with('/') {
+                errors.invalid_value(&text, &text.str().into(), "must be an absolute path");
+            }
+            if !text.is_empty() {
+                for bad in ["//", "/./", "/../", "%2f", "%2F"] {
+                    if text.str().contains(bad) {
+                        errors.invalid(&text, format!("must not contain '{bad}'"));
+                    }
+                }
+                for bad in ["/..", "/."] {
+                    if text.str().ends_with(bad) {
+                        errors.invalid(&text, format!("cannot end with '{bad}'"));
+                    }
+                }
+            }
+        }
+        "ImplementationSpecific" => {
+            if !text.is_empty() && !text.str().starts_with('/') {
+                errors.invalid(&text, "must be an absolute path");
+            }
+        }
+        _ => one_of(&kind, &["Exact", "ImplementationSpecific", "Prefix"], errors),
+    }
+    one_backend(&path.at("backend"), errors);
+}
+
+/// A service's port, or another resource.
+fn one_backend(backend: &Cursor<'_>, errors: &mut ErrorList) {
+    let (service, resource) = (backend.at("service"), backend.at("resource"));
+    if service.is_set() && resource.is_set() {
+        errors.invalid_value(backend, &"".into(), "cannot set both resource and service backends");
+    } else if resource.is_set() {
+        for field in ["kind", "name"] {
+            not_empty(&resource.at(field), errors);
+        }
+    } else if service.is_set() {
+        let name = service.at("name");
+        if name.is_empty() {
+            errors.required(&name, "");
+        } else {
+            errors.faults(&name, names::dns1035_label(name.str()));
+        }
+        let port = service.at("port");
+        let (named, number) = (port.at("name"), port.at("number"));
+        match (named.is_empty(), number.int() == 0) {
+            (false, false) => errors.invalid_value(&port, &"".into(), "cannot set both port name & port number"),
+            (true, true) => errors.required(&port, "port name or number is required"),
+            (false, true) => errors.faults(&named, names::port_name(named.str())),
+            (true, false) => errors.faults(&number, names::port_number(number.int())),
+        }
+    } else {
+        errors.required(backend, "resource or service backend is required");
     }
 }
 
@@ -78,8 +206,56 @@ fn hosts(rules: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::check::tests::refuses;
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn rules_and_backends_are_checked() {
+        let valid = json!({"metadata": {"name": "i"}, "spec": {"rules": [{"host": "a.example", "http": {"paths": [
+            {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "s", "port": {"number": 80}}}}]}}]}});
+        refuses(
+            &row(),
+            &valid,
+            &[
+                (
+                    "/spec",
+                    json!({}),
+                    "spec: Invalid value: {}: either `defaultBackend` or `rules` must be specified",
+                ),
+                (
+                    "/spec/rules/0/host",
+                    json!("10.0.0.1"),
+                    "spec.rules[0].host: Invalid value: \"10.0.0.1\": must be a DNS name, not an IP address",
+                ),
+                (
+                    "/spec/rules/0/http/paths/0/path",
+                    json!("x"),
+                    "spec.rules[0].http.paths[0].path: Invalid value: \"x\": must be an absolute path",
+                ),
+                (
+                    "/spec/rules/0/http/paths/0/pathType",
+                    json!(null),
+                    "spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified",
+                ),
+                (
+                    "/spec/rules/0/http/paths/0/backend",
+                    json!({}),
+                    "spec.rules[0].http.paths[0].backend: Required value: resource or service backend is required",
+                ),
+                (
+                    "/spec/rules/0/http/paths/0/backend/service/port",
+                    json!({}),
+                    "spec.rules[0].http.paths[0].backend.service.port: Required value: port name or number is required",
+                ),
+                (
+                    "/spec/rules/0/http/paths",
+                    json!([]),
+                    "spec.rules[0].http.paths: Required value",
+                ),
+            ],
+        );
+    }
 
     #[test]
     fn the_table_tells_three_hosts() {

@@ -4,7 +4,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, boolean, name, str_of, text};
+use super::check::{immutable, not_empty};
+use super::pod_spec::csi_driver_name;
 use super::row::cluster;
+use crate::field::{Cursor, ErrorList};
+use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -28,6 +32,33 @@ pub(super) fn row() -> Resource {
 struct VolumeAttachment;
 
 impl Strategy for VolumeAttachment {
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let spec = object.at("spec");
+        csi_driver_name(&spec.at("attacher"), errors);
+        let source = spec.at("source");
+        let (volume, inline) = (source.at("persistentVolumeName"), source.at("inlineVolumeSpec"));
+        match (volume.is_set(), inline.is_set()) {
+            (false, false) => errors.required(
+                &source,
+                "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+            ),
+            (true, true) => errors.forbidden(
+                &source,
+                "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+            ),
+            (true, false) => not_empty(&volume, errors),
+            (false, true) => {}
+        }
+        let node = spec.at("nodeName");
+        not_empty(&node, errors);
+        super::check::named_if_set(&node, names::dns1123_subdomain, errors);
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        self.validate(new, errors);
+        immutable(&new.at("spec"), &old.at("spec"), errors);
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         vec![
             object.name().into(),

@@ -4,20 +4,33 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, integer, name};
+use super::check::{not_empty, one_of, one_of_if_set};
+use super::fill::{each, fill, fill_empty, map_made};
 use super::row::cluster;
+use crate::field::{Cursor, ErrorList};
+use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
+use crate::selector::validate_label_selector;
 use crate::strategy::Strategy;
 
 pub(super) fn validating_row() -> Resource {
-    shared("ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+    shared(
+        "ValidatingWebhookConfiguration",
+        "validatingwebhookconfigurations",
+        WebhookConfiguration { mutating: false },
+    )
 }
 
 pub(super) fn mutating_row() -> Resource {
-    shared("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
+    shared(
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+        WebhookConfiguration { mutating: true },
+    )
 }
 
-fn shared(kind: &'static str, plural: &'static str) -> Resource {
+fn shared(kind: &'static str, plural: &'static str, strategy: WebhookConfiguration) -> Resource {
     cluster("admissionregistration.k8s.io", "v1", kind, plural)
         .category("api-extensions")
         .generation()
@@ -30,18 +43,222 @@ fn shared(kind: &'static str, plural: &'static str) -> Resource {
             ),
             age(),
         ])
-        .strategy(WebhookConfiguration)
+        .strategy(strategy)
         .build()
 }
 
-struct WebhookConfiguration;
+struct WebhookConfiguration {
+    mutating: bool,
+}
 
 impl Strategy for WebhookConfiguration {
+    fn set_defaults(&self, object: &mut Object) {
+        let mutating = self.mutating;
+        each(&mut object.0, "webhooks", |webhook| {
+            fill_empty(webhook, "failurePolicy", "Fail");
+            fill_empty(webhook, "matchPolicy", "Equivalent");
+            fill(webhook, "namespaceSelector", serde_json::json!({}));
+            fill(webhook, "objectSelector", serde_json::json!({}));
+            fill(webhook, "timeoutSeconds", 10);
+            if mutating {
+                fill_empty(webhook, "reinvocationPolicy", "Never");
+            }
+            each(webhook, "rules", |rule| fill_empty(rule, "scope", "*"));
+            if let Some(config) = map_made(webhook, "clientConfig")
+                && let Some(service) = super::fill::at(config, "service")
+            {
+                fill(service, "port", 443);
+            }
+        });
+    }
+
+    fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        let mut seen = std::collections::BTreeSet::new();
+        for webhook in object.at("webhooks").items() {
+            let name = webhook.at("name");
+            if name.is_empty() {
+                errors.required(&name, "");
+            } else {
+                errors.faults(&name, names::fully_qualified_name(name.str()));
+            }
+            if !seen.insert(name.str().to_owned()) {
+                errors.duplicate(&name);
+            }
+            one_webhook(&webhook, errors);
+            if self.mutating {
+                one_of_if_set(&webhook.at("reinvocationPolicy"), &["IfNeeded", "Never"], errors);
+            }
+        }
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         vec![
             object.name().into(),
             object.array(&["webhooks"]).len().into(),
             age_of(object, now),
         ]
+    }
+}
+
+fn one_webhook(webhook: &Cursor<'_>, errors: &mut ErrorList) {
+    let versions = webhook.at("admissionReviewVersions");
+    if versions.is_empty() {
+        errors.required(&versions, "must specify one of v1, v1beta1");
+    } else if !versions.strs().any(|v| matches!(v, "v1" | "v1beta1")) {
+        errors.invalid(&versions, "must include at least one of v1, v1beta1");
+    }
+    for rule in webhook.at("rules").items() {
+        one_rule(&rule, errors);
+    }
+    one_of_if_set(&webhook.at("failurePolicy"), &["Fail", "Ignore"], errors);
+    one_of_if_set(&webhook.at("matchPolicy"), &["Equivalent", "Exact"], errors);
+    let effects = webhook.at("sideEffects");
+    if !effects.is_set() {
+        errors.required(&effects, "must specify one of None, NoneOnDryRun");
+    } else {
+        one_of(&effects, &["None", "NoneOnDryRun"], errors);
+    }
+    let timeout = webhook.at("timeoutSeconds");
+    if timeout.i64().is_some_and(|n| !(1..=30).contains(&n)) {
+        errors.invalid(&timeout, "the timeout value must be between 1 and 30 seconds");
+    }
+    validate_label_selector(&webhook.at("namespaceSelector"), errors);
+    validate_label_selector(&webhook.at("objectSelector"), errors);
+    client_config(&webhook.at("clientConfig"), errors);
+    let mut seen = std::collections::BTreeSet::new();
+    for condition in webhook.at("matchConditions").items() {
+        let name = condition.at("name");
+        if name.is_empty() {
+            errors.required(&name, "");
+        } else {
+            errors.faults(&name, names::qualified_name(name.str()));
+        }
+        if !seen.insert(name.str().to_owned()) {
+            errors.duplicate(&name);
+        }
+        not_empty(&condition.at("expression"), errors);
+    }
+}
+
+fn client_config(config: &Cursor<'_>, errors: &mut ErrorList) {
+    let (url, service) = (config.at("url"), config.at("service"));
+    match (url.is_set(), service.is_set()) {
+        (true, true) | (false, false) => errors.required(config, "exactly one of url or service is required"),
+        (true, false) => {
+            if !url.str().starts_with("https://") {
+                errors.invalid(
+                    &url,
+                    "'https' is the only allowed URL scheme; desired format: https://host[/path]",
+                );
+            }
+        }
+        (false, true) => {
+            not_empty(&service.at("name"), errors);
+            not_empty(&service.at("namespace"), errors);
+            let path = service.at("path");
+            if path.is_set() && !path.str().starts_with('/') {
+                errors.invalid(&path, "must start with a '/'");
+            }
+            let port = service.at("port");
+            errors.faults(&port, names::port_number(port.int()));
+        }
+    }
+}
+
+fn one_rule(rule: &Cursor<'_>, errors: &mut ErrorList) {
+    for (field, others) in [
+        ("apiGroups", "API groups"),
+        ("apiVersions", "API versions"),
+        ("operations", "operations"),
+        ("resources", ""),
+    ] {
+        let list = rule.at(field);
+        if list.is_empty() {
+            errors.required(&list, "");
+        }
+        let all = list.strs().any(|v| v == "*");
+        if all && list.len() > 1 && !others.is_empty() {
+            errors.invalid(&list, format!("if '*' is present, must not specify other {others}"));
+        }
+    }
+    for version in rule.at("apiVersions").items() {
+        if version.is_empty() {
+            errors.required(&version, "");
+        }
+    }
+    for operation in rule.at("operations").items() {
+        one_of(&operation, &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"], errors);
+    }
+    let resources = rule.at("resources");
+    let all = resources.strs().any(|r| r == "*/*");
+    if all && resources.len() > 1 {
+        errors.invalid(&resources, "if '*/*' is present, must not specify other resources");
+    }
+    one_of_if_set(&rule.at("scope"), &["*", "Cluster", "Namespaced"], errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::{defaulted, refuses};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn webhooks_are_complete() {
+        let valid = json!({"metadata": {"name": "w"}, "webhooks": [{"name": "a.example.com", "sideEffects": "None",
+            "admissionReviewVersions": ["v1"], "clientConfig": {"service": {"name": "s", "namespace": "n"}},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]}]});
+        let webhook = &defaulted(&mutating_row(), valid.clone())["webhooks"][0];
+        assert_eq!(
+            (
+                &webhook["failurePolicy"],
+                &webhook["matchPolicy"],
+                &webhook["timeoutSeconds"],
+                &webhook["reinvocationPolicy"],
+                &webhook["rules"][0]["scope"],
+                &webhook["clientConfig"]["service"]["port"],
+            ),
+            (
+                &json!("Fail"),
+                &json!("Equivalent"),
+                &json!(10),
+                &json!("Never"),
+                &json!("*"),
+                &json!(443)
+            )
+        );
+        refuses(
+            &validating_row(),
+            &valid,
+            &[
+                (
+                    "/webhooks/0/name",
+                    json!("a"),
+                    "webhooks[0].name: Invalid value: \"a\": should be a domain with at least three segments separated by \
+                     dots",
+                ),
+                (
+                    "/webhooks/0/sideEffects",
+                    json!("Some"),
+                    "webhooks[0].sideEffects: Unsupported value: \"Some\": supported values: \"None\", \"NoneOnDryRun\"",
+                ),
+                (
+                    "/webhooks/0/timeoutSeconds",
+                    json!(31),
+                    "webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds",
+                ),
+                (
+                    "/webhooks/0/clientConfig/url",
+                    json!("https://x"),
+                    "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
+                ),
+                (
+                    "/webhooks/0/rules/0/operations/0",
+                    json!("PATCH"),
+                    "webhooks[0].rules[0].operations[0]: Unsupported value: \"PATCH\": supported values: \"*\", \
+                     \"CONNECT\", \"CREATE\", \"DELETE\", \"UPDATE\"",
+                ),
+            ],
+        );
     }
 }
