@@ -14,8 +14,10 @@ mod sandboxes;
 mod terminal;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -35,6 +37,7 @@ use crate::image::store::ImageStore;
 use crate::pod_runtime::{Event, EventKind};
 use crate::sandbox::{SandboxConfig, SandboxState};
 use crate::shim::protocol::{Record, RecordState, ShimIdentity};
+use crate::spec;
 
 pub use client::ShimClient;
 
@@ -88,6 +91,8 @@ struct Inner {
     cgroups: Cgroups,
     /// Capabilities that containers can be given.
     bounding: u64,
+    /// The shim's program where no container can write to it, where the kernel can do that.
+    program: Option<OwnedFd>,
     state: Mutex<State>,
     events: broadcast::Sender<Event>,
     /// One pull of an image at a time.
@@ -202,12 +207,24 @@ impl Engine {
             Ok((images, cgroups))
         })
         .await?;
+        let mut bounding = crate::sys::bounding_capabilities();
+        if cgroups.is_v2() && config.oci_runtime.is_none() {
+            // The embedded runtime restricts devices on v1 only. Without the right to make nodes there are none but
+            // those that were given.
+            bounding &= !spec::CAP_MKNOD;
+        }
+        let program = CString::new(config.shim.path.as_os_str().as_bytes())
+            .map_err(std::io::Error::from)
+            .and_then(|path| crate::sys::read_only_program(&path))
+            .inspect_err(|error| tracing::warn!(%error, "the shim's program cannot be mounted read-only"))
+            .ok();
         let engine = Self {
             inner: Arc::new(Inner {
                 config,
                 images: Arc::new(images),
                 cgroups,
-                bounding: crate::sys::bounding_capabilities(),
+                bounding,
+                program,
                 state: Mutex::default(),
                 events: broadcast::channel(EVENTS).0,
                 pulls: Mutex::default(),

@@ -33,7 +33,8 @@ const MASKED: &[&str] = &[
 ];
 const READONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-const CAP_SYS_RESOURCE: u32 = 24;
+const CAP_SYS_RESOURCE: u64 = 1 << 24;
+pub(crate) const CAP_MKNOD: u64 = 1 << 27;
 
 /// What the specification is made from.
 pub(crate) struct Input<'a> {
@@ -198,7 +199,7 @@ fn swap_is_accounted() -> bool {
 
 /// Only a process with `CAP_SYS_RESOURCE` may make another less likely to be killed than itself.
 fn oom_score_adj(wanted: i32, bounding: u64) -> i32 {
-    if bounding & (1 << CAP_SYS_RESOURCE) != 0 {
+    if bounding & CAP_SYS_RESOURCE != 0 {
         return wanted;
     }
     let own = std::fs::read_to_string("/proc/self/oom_score_adj")

@@ -117,12 +117,16 @@ pub(crate) fn close_from(first: RawFd) {
     }
 }
 
-/// Default actions for every signal that Rust or the shim changed, and none blocked.
+/// Default actions for every signal, whoever changed them, and none blocked: as a program expects to be started.
 pub(crate) fn reset_signals() {
-    for signal in [libc::SIGPIPE, libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
-        // SAFETY: SIG_DFL is a valid disposition and no handler of ours is replaced that anything relies on.
+    // The kernel's own structure, all zero: default action, no flags, no restorer, empty mask. The C library's
+    // function would refuse the signals that it keeps to itself.
+    let default = [0u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: the kernel reads a sigaction of 32 bytes whose zeroes are valid, and writes nothing. SIGKILL and
+        // SIGSTOP are refused, which is fine.
         unsafe {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8);
         }
     }
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
@@ -134,6 +138,35 @@ pub(crate) fn ignore_children() {
     unsafe {
         libc::signal(libc::SIGCHLD, libc::SIG_IGN);
     }
+}
+
+/// The program at `path` on a read-only mount of its own that nobody else sees, to be executed as
+/// `/proc/self/fd/N`: a process that finds its way to it by `/proc/PID/exe` still cannot write it.
+pub(crate) fn read_only_program(path: &CStr) -> io::Result<OwnedFd> {
+    const OPEN_TREE_CLONE: libc::c_uint = 1;
+    const MOUNT_ATTR_RDONLY: u64 = 1;
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint;
+    // SAFETY: `path` is NUL-terminated; a non-negative result is a new descriptor that nobody else owns.
+    let tree = unsafe {
+        let fd = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) as libc::c_int;
+        check(fd)?;
+        OwnedFd::from_raw_fd(fd)
+    };
+    // struct mount_attr: attributes to set, to clear, propagation, user namespace.
+    let attributes = [MOUNT_ATTR_RDONLY, 0, 0, 0];
+    // SAFETY: the empty path is NUL-terminated and the kernel reads as many bytes as it is told are there.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    check(result as libc::c_int)?;
+    Ok(tree)
 }
 
 /// When a process started, in clock ticks since boot: with its number, who it is.

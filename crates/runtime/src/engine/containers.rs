@@ -116,8 +116,8 @@ impl Engine {
 
     /// Waits for its end. An error only when it is removed first.
     pub(super) async fn ended(&self, id: &ContainerId) -> Result<ContainerStatus> {
-        let entry = self.inner.container(id)?;
-        let mut status = entry.status.subscribe();
+        // Holding no more than the receiving side, so that it is told when the container is removed.
+        let mut status = self.inner.container(id)?.status.subscribe();
         let ended = status.wait_for(|status| status.state == ContainerState::Exited).await;
         ended
             .map(|status| status.clone())

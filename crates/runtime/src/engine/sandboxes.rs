@@ -1,6 +1,8 @@
 //! Starting, watching, stopping and removing pods' shims.
 
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -213,7 +215,12 @@ impl Inner {
     fn spawn_shim(&self, directory: &Path) -> Result<ShimIdentity> {
         let program = &self.config.shim;
         let failed = Error::io("start the pod's shim by", &program.path);
-        let mut child = match Command::new(&program.path)
+        let path = match &self.program {
+            Some(fd) => format!("/proc/self/fd/{}", fd.as_raw_fd()).into(),
+            None => program.path.clone(),
+        };
+        let mut child = match Command::new(path)
+            .arg0("coracle")
             .args(&program.arguments)
             .arg(directory)
             .env_clear()

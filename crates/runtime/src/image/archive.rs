@@ -24,6 +24,7 @@ const DOCUMENT_LIMIT: u64 = 16 << 20;
 
 /// Imports every image of the archive; returns their names, or ids for those without one.
 pub(crate) fn import(store: &ImageStore, path: &Path, progress: &ProgressSink) -> Result<Vec<String>> {
+    File::open(path).map_err(Error::io("open archive", path))?;
     let plain = Temporary(store.temporary());
     let decompressed = decompress_archive(path, &plain.0)
         .map_err(|error| Error::corrupt(format!("archive {}", path.display()), error))?;

@@ -3,9 +3,11 @@
 
 mod attach;
 mod exec;
+mod foreign;
 mod image_build;
 mod images;
 mod isolation;
+mod latency;
 mod lifecycle;
 mod node;
 mod recovery;

@@ -34,19 +34,29 @@ impl Node {
     /// With a busybox image.
     pub async fn new() -> Self {
         let node = Self::empty().await;
-        let archive = node.directory.path().join("busybox.tar");
-        image_build::Image::busybox().docker_archive(&archive, &[BUSYBOX]);
-        node.engine.import_archive(Archive::Path(archive), None).await.unwrap();
+        node.import_busybox().await;
         node
     }
 
+    pub async fn import_busybox(&self) {
+        let archive = self.directory.path().join("busybox.tar");
+        image_build::Image::busybox().docker_archive(&archive, &[BUSYBOX]);
+        self.engine.import_archive(Archive::Path(archive), None).await.unwrap();
+    }
+
     pub async fn empty() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut EngineConfig)) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "these tests run containers: run them as root"
         );
         let directory = TempDir::new().unwrap();
-        let engine = Engine::open(config(&directory.path().join("root"))).await.unwrap();
+        let mut config = config(&directory.path().join("root"));
+        change(&mut config);
+        let engine = Engine::open(config).await.unwrap();
         let name: String = directory.path().file_name().unwrap().to_str().unwrap().replace('.', "");
         Self {
             engine,

@@ -177,6 +177,34 @@ async fn a_hurried_agent_that_is_killed_at_any_point_leaves_a_directory_that_can
     node.finish().await;
 }
 
+#[tokio::test]
+async fn the_shims_program_cannot_be_overwritten_through_its_process() {
+    let node = Node::new().await;
+    let pod = node.sandbox().await;
+    let shim = node.engine.sandboxes().await[0].pid.unwrap();
+    use std::os::unix::fs::OpenOptionsExt;
+    let handle = fs::File::options().read(true).custom_flags(nix::libc::O_PATH).open(format!("/proc/{shim}/exe")).unwrap();
+    node.engine.stop_sandbox(&pod).await.unwrap();
+    // Nobody executes it any more, which was the other reason why it could not be written.
+    use std::os::fd::AsRawFd;
+    let error = fs::File::options().write(true).open(format!("/proc/self/fd/{}", handle.as_raw_fd())).unwrap_err();
+    assert!([nix::libc::EROFS, nix::libc::ETXTBSY].contains(&error.raw_os_error().unwrap()), "{error}");
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn waiting_for_a_container_that_is_removed_ends() {
+    let node = Node::new().await;
+    let pod = node.sandbox().await;
+    let id = node.create(&pod, sleeper()).await;
+    let (engine, waiting) = (node.engine.clone(), id.clone());
+    let wait = tokio::spawn(async move { engine.wait_container(&waiting).await });
+    tokio::task::yield_now().await;
+    node.engine.remove_container(&id).await.unwrap();
+    assert!(wait.await.unwrap().is_err());
+    node.finish().await;
+}
+
 fn kill(pid: i32) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
 }
