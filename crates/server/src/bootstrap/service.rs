@@ -32,7 +32,18 @@ pub(super) async fn ensure(core: &Arc<Core>, advertised: SocketAddr) -> Result<(
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": advertised.port()}],
         },
     });
-    let address = advertised.ip().to_string();
+    // Nobody but this machine reaches a loopback address: a service must not send anyone there.
+    let addresses: Vec<String> = (!advertised.ip().is_loopback()).then(|| advertised.ip().to_string()).into_iter().collect();
+    let ready: Vec<Value> = addresses.iter().map(|a| json!({"addresses": [a], "conditions": {"ready": true}})).collect();
+    let subsets: Vec<Value> = addresses
+        .iter()
+        .map(|a| {
+            json!({
+                "addresses": [{"ip": a}],
+                "ports": [{"name": "https", "port": advertised.port(), "protocol": "TCP"}],
+            })
+        })
+        .collect();
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -42,7 +53,7 @@ pub(super) async fn ensure(core: &Arc<Core>, advertised: SocketAddr) -> Result<(
             "labels": {"kubernetes.io/service-name": "kubernetes"},
         },
         "addressType": if advertised.is_ipv4() { "IPv4" } else { "IPv6" },
-        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+        "endpoints": ready,
         "ports": [{"name": "https", "port": advertised.port(), "protocol": "TCP"}],
     });
     let endpoints = json!({
@@ -53,10 +64,7 @@ pub(super) async fn ensure(core: &Arc<Core>, advertised: SocketAddr) -> Result<(
             "namespace": "default",
             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
         },
-        "subsets": [{
-            "addresses": [{"ip": address}],
-            "ports": [{"name": "https", "port": advertised.port(), "protocol": "TCP"}],
-        }],
+        "subsets": subsets,
     });
     let parts = [
         (service, vec![vec!["spec", "ports"]]),
