@@ -186,7 +186,8 @@ impl Cluster {
             .stderr(Stdio::piped())
             .spawn()
             .expect("cannot run kubectl");
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        // kubectl may refuse what it is given before it has read all of it.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().expect("kubectl was lost").into()
     }
 

@@ -83,7 +83,7 @@ fn everyday_commands_without_a_node() {
             .kubectl_stdin(
                 which,
                 &["apply", "-f", "-"],
-                &manifest.replace("ssa", "csa").replace('1', "2"),
+                &manifest.replace("ssa", "csa").replace("\"1\"", "\"2\""),
             )
             .expect_ok();
         assert_eq!(scoped(&["get", "configmap", "csa", "-o", "jsonpath={.data.a}"]), "2");

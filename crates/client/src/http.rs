@@ -350,7 +350,9 @@ impl Client {
     /// A GET of any path, whole, in one of the media types of `accept`.
     pub async fn raw(&self, path: &str, accept: &'static str) -> Result<Bytes, Error> {
         let mut request = Outgoing::get(path);
-        request.headers.insert(http::header::ACCEPT, http::HeaderValue::from_static(accept));
+        request
+            .headers
+            .insert(http::header::ACCEPT, http::HeaderValue::from_static(accept));
         Ok(self.http("a raw path")?.fetch(&request).await?.1)
     }
 

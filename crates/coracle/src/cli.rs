@@ -311,6 +311,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
         "h" => 3600,
         other => return Err(format!("unknown unit {other:?}; use s, m or h")),
     };
-    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
-    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(|| format!("{text:?} is too long"))
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    number
+        .checked_mul(factor)
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("{text:?} is too long"))
 }

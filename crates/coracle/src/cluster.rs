@@ -80,7 +80,9 @@ impl Cluster {
     /// Tells clusters on one machine apart: a short hash (FNV-1a) of the directory, the same in every version.
     pub fn id(&self) -> String {
         let bytes = self.dir.as_os_str().as_encoded_bytes();
-        let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193));
+        let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, b| {
+            (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193)
+        });
         format!("{hash:08x}")
     }
 
@@ -90,17 +92,29 @@ impl Cluster {
             .recursive(true)
             .mode(0o700)
             .create(&self.dir)
-            .with_context(|| format!("cannot create {}; choose another place with --data-dir", self.dir.display()))
+            .with_context(|| {
+                format!(
+                    "cannot create {}; choose another place with --data-dir",
+                    self.dir.display()
+                )
+            })
     }
 
     fn open_pid_file(&self) -> std::io::Result<File> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.pid_file())
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.pid_file())
     }
 
     /// Takes the cluster for this process and writes its id; fails if a server runs.
     pub fn hold(&self) -> anyhow::Result<Held> {
         let path = self.pid_file();
-        let file = self.open_pid_file().with_context(|| format!("cannot open {}", path.display()))?;
+        let file = self
+            .open_pid_file()
+            .with_context(|| format!("cannot open {}", path.display()))?;
         let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((mut file, _)) => {
@@ -136,7 +150,9 @@ impl Cluster {
     /// Blocks until no server holds the cluster. Call it from a thread that may wait.
     pub fn wait_for_end(&self) -> std::io::Result<()> {
         let file = self.open_pid_file()?;
-        Flock::lock(file, FlockArg::LockShared).map(drop).map_err(|(_, errno)| errno.into())
+        Flock::lock(file, FlockArg::LockShared)
+            .map(drop)
+            .map_err(|(_, errno)| errno.into())
     }
 }
 

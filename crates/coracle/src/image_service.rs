@@ -115,13 +115,22 @@ async fn send(writer: &mut (impl tokio::io::AsyncWrite + Unpin), reply: &Reply) 
 async fn perform(engine: &Engine, request: Request, tell: impl Fn(String) + Send + Sync + 'static) -> Reply {
     let progress = Some(Arc::new(move |p: coracle_runtime::Progress| tell(format!("{p:?}"))) as Arc<_>);
     let result = match request {
-        Request::Import(path) => engine.import_archive(Archive::Path(path), progress).await.map(Reply::Names),
-        Request::Pull(reference) => {
-            engine.pull_image(&reference, None, progress).await.map(|_| Reply::Names(vec![reference]))
-        }
+        Request::Import(path) => engine
+            .import_archive(Archive::Path(path), progress)
+            .await
+            .map(Reply::Names),
+        Request::Pull(reference) => engine
+            .pull_image(&reference, None, progress)
+            .await
+            .map(|_| Reply::Names(vec![reference])),
         Request::Remove(reference) => match engine.image(&reference).await {
-            None => Ok(Reply::Failed(format!("there is no image {reference:?}; see `coracle image ls`"))),
-            Some(_) => engine.remove_image(&reference).await.map(|()| Reply::Names(vec![reference])),
+            None => Ok(Reply::Failed(format!(
+                "there is no image {reference:?}; see `coracle image ls`"
+            ))),
+            Some(_) => engine
+                .remove_image(&reference)
+                .await
+                .map(|()| Reply::Names(vec![reference])),
         },
         Request::List => {
             let images = engine.images().await;
@@ -137,15 +146,22 @@ async fn perform(engine: &Engine, request: Request, tell: impl Fn(String) + Send
 }
 
 /// Asks the running server, or opens the engine itself when none runs.
-pub async fn ask(cluster: &Cluster, request: Request, tell: impl Fn(String) + Send + Sync + 'static) -> anyhow::Result<Reply> {
+pub async fn ask(
+    cluster: &Cluster,
+    request: Request,
+    tell: impl Fn(String) + Send + Sync + 'static,
+) -> anyhow::Result<Reply> {
     if cluster.running()?.is_none() {
         let engine = Engine::open(coracle_runtime::EngineConfig::new(cluster.runtime_dir())).await?;
         return Ok(perform(&engine, request, tell).await);
     }
     let path = socket(cluster);
-    let stream = UnixStream::connect(&path)
-        .await
-        .with_context(|| format!("cannot reach the node at {}; does the cluster have one?", path.display()))?;
+    let stream = UnixStream::connect(&path).await.with_context(|| {
+        format!(
+            "cannot reach the node at {}; does the cluster have one?",
+            path.display()
+        )
+    })?;
     let (reader, mut writer) = stream.into_split();
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
@@ -157,5 +173,8 @@ pub async fn ask(cluster: &Cluster, request: Request, tell: impl Fn(String) + Se
             last => return Ok(last),
         }
     }
-    anyhow::bail!("the server ended before it answered; see {}", cluster.log_file().display())
+    anyhow::bail!(
+        "the server ended before it answered; see {}",
+        cluster.log_file().display()
+    )
 }

@@ -17,7 +17,9 @@ pub fn node() -> anyhow::Result<()> {
         }
     }
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let has_overlay = filesystems.lines().any(|l| l.trim_start().trim_start_matches("nodev").trim() == "overlay");
+    let has_overlay = filesystems
+        .lines()
+        .any(|l| l.trim_start().trim_start_matches("nodev").trim() == "overlay");
     if !has_overlay && !Path::new("/sys/module/overlay").exists() && !module_available("overlay") {
         missing.push("overlayfs (modprobe overlay)".to_owned());
     }
@@ -27,12 +29,17 @@ pub fn node() -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    bail!("this kernel lacks what containers need: {}; or start without a node: --no-node", missing.join(", "))
+    bail!(
+        "this kernel lacks what containers need: {}; or start without a node: --no-node",
+        missing.join(", ")
+    )
 }
 
 /// Whether a module of this name could be loaded.
 fn module_available(name: &str) -> bool {
-    let Ok(release) = std::fs::read_to_string("/proc/sys/kernel/osrelease") else { return false };
+    let Ok(release) = std::fs::read_to_string("/proc/sys/kernel/osrelease") else {
+        return false;
+    };
     let index = Path::new("/lib/modules").join(release.trim()).join("modules.dep");
     std::fs::read_to_string(index).is_ok_and(|text| text.contains(&format!("/{name}.ko")))
 }

@@ -38,7 +38,10 @@ fn read(path: &Path) -> anyhow::Result<Value> {
 /// Writes beside the file and renames, readable by its owner alone.
 fn write(path: &Path, config: &Value) -> anyhow::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let text = serde_saphyr::to_string(config).context("cannot write the kubeconfig as YAML")?;
     let beside = path.with_extension(format!("coracle-{}", std::process::id()));
@@ -145,7 +148,16 @@ mod tests {
         remove(&path, "coracle").unwrap();
         assert!(!path.exists());
         std::fs::write(&path, "a: [b").unwrap();
-        assert!(merge(&path, &admin(), "coracle").unwrap_err().to_string().contains("not a kubeconfig"));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a: [b", "a file that cannot be read is left as it is");
+        assert!(
+            merge(&path, &admin(), "coracle")
+                .unwrap_err()
+                .to_string()
+                .contains("not a kubeconfig")
+        );
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "a: [b",
+            "a file that cannot be read is left as it is"
+        );
     }
 }

@@ -126,7 +126,13 @@ pub(crate) fn reset_signals() {
         // SAFETY: the kernel reads a sigaction of 32 bytes whose zeroes are valid, and writes nothing. SIGKILL and
         // SIGSTOP are refused, which is fine.
         unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8);
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8,
+            );
         }
     }
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);

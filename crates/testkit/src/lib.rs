@@ -48,7 +48,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Clock::system(), controllers: true, scheduler: true, store: None }
+        Self {
+            clock: Clock::system(),
+            controllers: true,
+            scheduler: true,
+            store: None,
+        }
     }
 }
 
@@ -97,7 +102,14 @@ impl TestCluster {
             components.spawn(async move { scheduler.run(&informers, stop).await });
         }
         let client = in_process(&server, "kubernetes-admin", &["system:masters"]).named("testkit");
-        Ok(Self { client, clock, server, components, shutdown, dir })
+        Ok(Self {
+            client,
+            clock,
+            server,
+            components,
+            shutdown,
+            dir,
+        })
     }
 
     /// A client with another identity.
@@ -128,7 +140,11 @@ fn in_process(server: &RunningServer, user: &str, groups: &[&str]) -> Client {
     let registry = service.registry();
     let user = UserInfo {
         name: user.to_owned(),
-        groups: groups.iter().chain(&["system:authenticated"]).map(|g| (*g).to_owned()).collect(),
+        groups: groups
+            .iter()
+            .chain(&["system:authenticated"])
+            .map(|g| (*g).to_owned())
+            .collect(),
         ..UserInfo::default()
     };
     Client::in_process(Arc::new(service), registry, user)

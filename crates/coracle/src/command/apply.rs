@@ -12,10 +12,22 @@ pub fn run(args: Apply) -> anyhow::Result<()> {
         for manifest in manifests {
             let (api_version, kind, namespace, name) = identity(&manifest)?;
             let resource = connection.resource_of(api_version, kind)?;
-            let namespace = if namespace.is_empty() { connection.namespace.as_str() } else { namespace };
+            let namespace = if namespace.is_empty() {
+                connection.namespace.as_str()
+            } else {
+                namespace
+            };
             let api = connection.api(resource, namespace);
             let before = api.find(name).await?.map(|o| o.metadata.resource_version.clone());
-            let after = api.patch(name, Patch::Apply { object: manifest.clone(), force: false }).await?;
+            let after = api
+                .patch(
+                    name,
+                    Patch::Apply {
+                        object: manifest.clone(),
+                        force: false,
+                    },
+                )
+                .await?;
             let verb = match before {
                 None => "created",
                 Some(version) if version == after.metadata.resource_version => "unchanged",

@@ -16,10 +16,14 @@ use crate::cli::Component;
 
 pub fn controllers(args: Component) -> anyhow::Result<()> {
     let wanted = Selection::parse(&args.controllers)?;
-    run(&args, "kube-controller-manager", move |client, clock, shutdown, ca| async move {
-        let cx = coracle_controllers::Context::new(client, clock, shutdown, &ca);
-        coracle_controllers::run(cx, |name| wanted.includes(name)).await;
-    })
+    run(
+        &args,
+        "kube-controller-manager",
+        move |client, clock, shutdown, ca| async move {
+            let cx = coracle_controllers::Context::new(client, clock, shutdown, &ca);
+            coracle_controllers::run(cx, |name| wanted.includes(name)).await;
+        },
+    )
 }
 
 pub fn scheduler(args: Component) -> anyhow::Result<()> {
@@ -42,7 +46,12 @@ where
             Some(path) => Config::from_kubeconfig(path, None)?,
             None => Config::infer()?,
         };
-        let ca = config.certificate_authority.as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+        let ca = config
+            .certificate_authority
+            .as_deref()
+            .map(String::from_utf8_lossy)
+            .unwrap_or_default()
+            .into_owned();
         let clock = Clock::system();
         let client = Client::connect(config, clock)?.named(name);
         let shutdown = CancellationToken::new();
@@ -59,7 +68,9 @@ where
             work(client, clock, shutdown, ca).await;
             return Ok(());
         }
-        let host = nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default();
+        let host = nix::unistd::gethostname()
+            .map(|h| h.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let identity = format!("{host}_{}", std::process::id());
         let elector = LeaderElector::new(client.clone(), LeaderConfig::new("kube-system", name, &identity), clock);
         elector.run(shutdown.clone(), |led| work(client, clock, led, ca)).await;
@@ -81,7 +92,11 @@ struct Selection {
 
 impl Selection {
     fn parse(words: &[String]) -> anyhow::Result<Self> {
-        let mut out = Self { all: false, named: Vec::new(), without: Vec::new() };
+        let mut out = Self {
+            all: false,
+            named: Vec::new(),
+            without: Vec::new(),
+        };
         for word in words {
             let (list, name) = match word.strip_prefix('-') {
                 Some(name) => (&mut out.without, name),
@@ -92,8 +107,14 @@ impl Selection {
                 None => (&mut out.named, word.as_str()),
             };
             let known = coracle_controllers::CONTROLLERS.iter().map(|c| c.name);
-            let Some(full) = known.clone().find(|k| *k == name || k.strip_suffix("-controller") == Some(name)) else {
-                bail!("there is no controller {name:?}; there are {}", known.collect::<Vec<_>>().join(", "));
+            let Some(full) = known
+                .clone()
+                .find(|k| *k == name || k.strip_suffix("-controller") == Some(name))
+            else {
+                bail!(
+                    "there is no controller {name:?}; there are {}",
+                    known.collect::<Vec<_>>().join(", ")
+                );
             };
             list.push(full.to_owned());
         }
@@ -115,14 +136,26 @@ mod tests {
     fn selected(words: &[&str]) -> Vec<&'static str> {
         let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
         let selection = Selection::parse(&words).unwrap();
-        coracle_controllers::CONTROLLERS.iter().map(|c| c.name).filter(|n| selection.includes(n)).collect()
+        coracle_controllers::CONTROLLERS
+            .iter()
+            .map(|c| c.name)
+            .filter(|n| selection.includes(n))
+            .collect()
     }
 
     #[test]
     fn controllers_are_selected_by_name_all_or_all_but_some() {
         assert_eq!(selected(&["*"]).len(), coracle_controllers::CONTROLLERS.len());
         assert_eq!(selected(&["deployment"]), ["deployment-controller"]);
-        assert_eq!(selected(&["*", "-namespace"]).len(), coracle_controllers::CONTROLLERS.len() - 1);
-        assert!(Selection::parse(&["deployments".into()]).unwrap_err().to_string().contains("deployment-controller"));
+        assert_eq!(
+            selected(&["*", "-namespace"]).len(),
+            coracle_controllers::CONTROLLERS.len() - 1
+        );
+        assert!(
+            Selection::parse(&["deployments".into()])
+                .unwrap_err()
+                .to_string()
+                .contains("deployment-controller")
+        );
     }
 }

@@ -60,7 +60,10 @@ pub async fn open(cluster: &Cluster, pod_cidr: &str, oci_runtime: Option<PathBuf
 
 /// Ends every pod of a cluster that has no server, and takes back its network.
 pub fn remove_all(cluster: &Cluster) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let engine = Engine::open(EngineConfig::new(cluster.runtime_dir())).await?;
         let removals = engine.sandboxes().await.into_iter().map(|sandbox| {
@@ -70,7 +73,9 @@ pub fn remove_all(cluster: &Cluster) -> anyhow::Result<()> {
         for result in futures::future::join_all(removals).await {
             result.context("a pod cannot be removed")?;
         }
-        PodNetwork::teardown(&cluster.id(), &cluster.network_dir()).await.context("the pod network cannot be removed")
+        PodNetwork::teardown(&cluster.id(), &cluster.network_dir())
+            .await
+            .context("the pod network cannot be removed")
     })?;
     unmount_below(&cluster.dir)
 }
@@ -78,7 +83,10 @@ pub fn remove_all(cluster: &Cluster) -> anyhow::Result<()> {
 /// Volumes that were still mounted (tmpfs of emptyDirs and secrets).
 fn unmount_below(dir: &std::path::Path) -> anyhow::Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
-    let below = mounts.lines().filter_map(|l| l.split(' ').nth(4)).filter(|at| std::path::Path::new(at).starts_with(dir));
+    let below = mounts
+        .lines()
+        .filter_map(|l| l.split(' ').nth(4))
+        .filter(|at| std::path::Path::new(at).starts_with(dir));
     for at in below.collect::<Vec<_>>().into_iter().rev() {
         nix::mount::umount2(at, nix::mount::MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {at}"))?;
     }

@@ -18,11 +18,23 @@ pub fn run(args: Delete) -> anyhow::Result<()> {
     block_on(async {
         let connection = Connection::open(&args.target).await?;
         let mut doomed: Vec<(&Discovered, String, String)> = Vec::new();
-        let manifests = if args.filename.is_empty() { Vec::new() } else { read_manifests(&args.filename)? };
+        let manifests = if args.filename.is_empty() {
+            Vec::new()
+        } else {
+            read_manifests(&args.filename)?
+        };
         for manifest in &manifests {
             let (api_version, kind, namespace, name) = identity(manifest)?;
-            let namespace = if namespace.is_empty() { connection.namespace.as_str() } else { namespace };
-            doomed.push((connection.resource_of(api_version, kind)?, namespace.to_owned(), name.to_owned()));
+            let namespace = if namespace.is_empty() {
+                connection.namespace.as_str()
+            } else {
+                namespace
+            };
+            doomed.push((
+                connection.resource_of(api_version, kind)?,
+                namespace.to_owned(),
+                name.to_owned(),
+            ));
         }
         if !args.what.is_empty() {
             let (resource, names) = connection.parse(&args.what)?;
@@ -31,9 +43,16 @@ pub fn run(args: Delete) -> anyhow::Result<()> {
                 if args.selector.is_empty() {
                     bail!("name what to delete, or select it with -l");
                 }
-                let options = ListOptions { label_selector: args.selector.clone(), ..ListOptions::default() };
+                let options = ListOptions {
+                    label_selector: args.selector.clone(),
+                    ..ListOptions::default()
+                };
                 for object in connection.api(resource, &namespace).list(&options).await?.items {
-                    doomed.push((resource, namespace.clone(), object.metadata.name.clone().unwrap_or_default()));
+                    doomed.push((
+                        resource,
+                        namespace.clone(),
+                        object.metadata.name.clone().unwrap_or_default(),
+                    ));
                 }
             }
             doomed.extend(names.into_iter().map(|n| (resource, namespace.clone(), n.to_owned())));
@@ -42,7 +61,10 @@ pub fn run(args: Delete) -> anyhow::Result<()> {
             println!("no objects found");
         }
         for (resource, namespace, name) in &doomed {
-            let options = DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
+            let options = DeleteOptions {
+                propagation: Some(propagation),
+                ..DeleteOptions::default()
+            };
             connection.api(resource, namespace).delete(name, &options).await?;
             println!("{}/{name} deleted", resource.resource);
         }

@@ -17,7 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn run(args: &Down) -> anyhow::Result<()> {
     let cluster = Cluster::at(&args.place)?;
     if !cluster.dir.exists() {
-        bail!("there is no cluster in {}; start one with `coracle up`", cluster.dir.display());
+        bail!(
+            "there is no cluster in {}; start one with `coracle up`",
+            cluster.dir.display()
+        );
     }
     let progress = Progress::new();
     if let Some(pid) = cluster.running()? {
@@ -60,7 +63,9 @@ fn ended_within(cluster: &Cluster, limit: Duration) -> bool {
 }
 
 fn forget_context(cluster: &Cluster) -> anyhow::Result<()> {
-    let Ok(bytes) = std::fs::read(cluster.context_file()) else { return Ok(()) };
+    let Ok(bytes) = std::fs::read(cluster.context_file()) else {
+        return Ok(());
+    };
     let merged: Merged = serde_json::from_slice(&bytes).context("the note of the kubeconfig context is damaged")?;
     user_kubeconfig::remove(&merged.file, &merged.name)
 }

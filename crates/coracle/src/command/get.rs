@@ -14,13 +14,25 @@ pub fn run(args: Get) -> anyhow::Result<()> {
     block_on(async {
         let connection = Connection::open(&args.target).await?;
         let (resource, names) = connection.parse(&args.what)?;
-        let namespace = if args.all_namespaces { "" } else { connection.namespace.as_str() };
+        let namespace = if args.all_namespaces {
+            ""
+        } else {
+            connection.namespace.as_str()
+        };
         let api = connection.api(resource, namespace);
         match args.output.as_deref() {
             None | Some("wide") => {
                 let r = &resource.resource;
-                let root = if r.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", r.group) };
-                let scope = if r.namespaced && !namespace.is_empty() { format!("/namespaces/{namespace}") } else { String::new() };
+                let root = if r.group.is_empty() {
+                    "/api".to_owned()
+                } else {
+                    format!("/apis/{}", r.group)
+                };
+                let scope = if r.namespaced && !namespace.is_empty() {
+                    format!("/namespaces/{namespace}")
+                } else {
+                    String::new()
+                };
                 let collection = format!("{root}/{}{scope}/{}", r.version, r.plural);
                 let wide = args.output.is_some();
                 let paths = if names.is_empty() {
@@ -45,7 +57,10 @@ pub fn run(args: Get) -> anyhow::Result<()> {
             Some(format @ ("json" | "yaml" | "name")) => {
                 let mut objects = Vec::new();
                 if names.is_empty() {
-                    let options = ListOptions { label_selector: args.selector.clone(), ..ListOptions::default() };
+                    let options = ListOptions {
+                        label_selector: args.selector.clone(),
+                        ..ListOptions::default()
+                    };
                     objects.extend(api.list(&options).await?.items);
                 }
                 for name in &names {
@@ -64,15 +79,26 @@ pub fn run(args: Get) -> anyhow::Result<()> {
 
 fn encode(text: &str) -> String {
     let safe = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    text.bytes().map(|b| if safe(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| {
+            if safe(b) {
+                (b as char).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }
 
 fn print_table(columns: &[Value], rows: &[Value], wide: bool, with_namespace: bool) {
-    let shown: Vec<usize> =
-        (0..columns.len()).filter(|i| wide || columns[*i]["priority"].as_i64().unwrap_or(0) == 0).collect();
+    let shown: Vec<usize> = (0..columns.len())
+        .filter(|i| wide || columns[*i]["priority"].as_i64().unwrap_or(0) == 0)
+        .collect();
     let mut lines: Vec<Vec<String>> = Vec::new();
-    let mut header: Vec<String> =
-        shown.iter().map(|i| columns[*i]["name"].as_str().unwrap_or_default().to_uppercase()).collect();
+    let mut header: Vec<String> = shown
+        .iter()
+        .map(|i| columns[*i]["name"].as_str().unwrap_or_default().to_uppercase())
+        .collect();
     if with_namespace {
         header.insert(0, "NAMESPACE".into());
     }
@@ -85,7 +111,13 @@ fn print_table(columns: &[Value], rows: &[Value], wide: bool, with_namespace: bo
         };
         let mut line: Vec<String> = shown.iter().map(cell).collect();
         if with_namespace {
-            line.insert(0, row.pointer("/object/metadata/namespace").and_then(Value::as_str).unwrap_or_default().into());
+            line.insert(
+                0,
+                row.pointer("/object/metadata/namespace")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .into(),
+            );
         }
         lines.push(line);
     }
@@ -129,7 +161,12 @@ fn print_objects(
 }
 
 async fn follow(api: &coracle_client::Api<DynamicObject>, selector: &str, names: &[&str]) -> anyhow::Result<()> {
-    let list = api.list(&ListOptions { label_selector: selector.to_owned(), ..ListOptions::default() }).await?;
+    let list = api
+        .list(&ListOptions {
+            label_selector: selector.to_owned(),
+            ..ListOptions::default()
+        })
+        .await?;
     let mut revision = list.revision.to_string();
     loop {
         let options = ListOptions {

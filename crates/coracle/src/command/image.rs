@@ -10,7 +10,10 @@ use crate::image_service::{Reply, Request, ask};
 pub fn run(args: Image) -> anyhow::Result<()> {
     let cluster = Cluster::at(&args.place)?;
     if !cluster.dir.exists() {
-        bail!("there is no cluster in {}; start one with `coracle up`", cluster.dir.display());
+        bail!(
+            "there is no cluster in {}; start one with `coracle up`",
+            cluster.dir.display()
+        );
     }
     let request = match &args.verb {
         ImageVerb::Import { archive } => {
@@ -24,7 +27,10 @@ pub fn run(args: Image) -> anyhow::Result<()> {
     };
     let progress = std::sync::Arc::new(Progress::new());
     let shown = progress.clone();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let reply = runtime.block_on(ask(&cluster, request, move |text| shown.step(&text)))?;
     progress.clear();
     match reply {
@@ -35,7 +41,11 @@ pub fn run(args: Image) -> anyhow::Result<()> {
                 let id = image.id.trim_start_matches("sha256:");
                 let short = id.get(..12).unwrap_or(id);
                 let size = format!("{:.1} MiB", image.size as f64 / 1_048_576.0);
-                for name in if image.names.is_empty() { vec!["<none>".to_owned()] } else { image.names } {
+                for name in if image.names.is_empty() {
+                    vec!["<none>".to_owned()]
+                } else {
+                    image.names
+                } {
                     println!("{name:<50} {short:<15} {size:>10}");
                 }
             }

@@ -18,14 +18,28 @@ pub fn run(args: Logs) -> anyhow::Result<()> {
             None => args.pod.clone(),
             Some(("pod" | "pods" | "po", name)) => name.to_owned(),
             Some((word, name)) => {
-                let owner = connection.api(connection.resource(word)?, &connection.namespace).get(name).await?;
-                let labels = owner.get(&["spec", "selector", "matchLabels"]).and_then(|l| l.as_object());
-                let Some(labels) = labels else { bail!("{word}/{name} selects no pods") };
-                let terms: Vec<String> =
-                    labels.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
-                let options = ListOptions { label_selector: terms.join(","), ..ListOptions::default() };
+                let owner = connection
+                    .api(connection.resource(word)?, &connection.namespace)
+                    .get(name)
+                    .await?;
+                let labels = owner
+                    .get(&["spec", "selector", "matchLabels"])
+                    .and_then(|l| l.as_object());
+                let Some(labels) = labels else {
+                    bail!("{word}/{name} selects no pods")
+                };
+                let terms: Vec<String> = labels
+                    .iter()
+                    .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+                    .collect();
+                let options = ListOptions {
+                    label_selector: terms.join(","),
+                    ..ListOptions::default()
+                };
                 let found = pods.list(&options).await?.items;
-                let Some(first) = found.first() else { bail!("{word}/{name} has no pods") };
+                let Some(first) = found.first() else {
+                    bail!("{word}/{name} has no pods")
+                };
                 first.metadata.name.clone().unwrap_or_default()
             }
         };

@@ -85,7 +85,11 @@ pub fn start_log(filter: &str) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("{filter:?} is no log filter; use error, warn, info, debug or trace"))?;
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .init();
     Ok(())
 }
 
@@ -137,9 +141,15 @@ fn ended() -> anyhow::Result<tokio::sync::mpsc::Receiver<()>> {
 }
 
 async fn start_api(cluster: &Cluster, args: &ServingArgs, clock: Clock) -> anyhow::Result<RunningServer> {
-    let store = Embedded::open(cluster.store_dir(), EmbeddedOptions { clock, ..EmbeddedOptions::default() })
-        .await
-        .with_context(|| format!("cannot open the store in {}", cluster.store_dir().display()))?;
+    let store = Embedded::open(
+        cluster.store_dir(),
+        EmbeddedOptions {
+            clock,
+            ..EmbeddedOptions::default()
+        },
+    )
+    .await
+    .with_context(|| format!("cannot open the store in {}", cluster.store_dir().display()))?;
     let mut options = ServerOptions::new(Arc::new(store), cluster.pki_dir());
     options.clock = clock;
     options.bind = SocketAddr::new(args.bind_address, args.port);
@@ -151,24 +161,29 @@ async fn prepare_node(cluster: &Cluster, args: &ServingArgs) -> anyhow::Result<O
     if args.no_node {
         return Ok(None);
     }
-    container::open(cluster, &args.pod_cidr, args.oci_runtime.clone()).await.map(Some)
+    container::open(cluster, &args.pod_cidr, args.oci_runtime.clone())
+        .await
+        .map(Some)
 }
 
 /// A client in this process, with an identity of its own.
 fn client(server: &RunningServer, name: &str, groups: &[&str]) -> Client {
-    let groups = groups.iter().chain(&["system:authenticated"]).map(|g| (*g).to_owned()).collect();
-    let user = UserInfo { name: name.to_owned(), groups, ..UserInfo::default() };
+    let groups = groups
+        .iter()
+        .chain(&["system:authenticated"])
+        .map(|g| (*g).to_owned())
+        .collect();
+    let user = UserInfo {
+        name: name.to_owned(),
+        groups,
+        ..UserInfo::default()
+    };
     let service = server.service();
     let registry = service.registry();
     Client::in_process(Arc::new(service), registry, user)
 }
 
-fn start_controllers(
-    server: &RunningServer,
-    clock: Clock,
-    shutdown: &CancellationToken,
-    components: &mut JoinSet<()>,
-) {
+fn start_controllers(server: &RunningServer, clock: Clock, shutdown: &CancellationToken, components: &mut JoinSet<()>) {
     let client = client(server, "system:kube-controller-manager", &[]).named("kube-controller-manager");
     let cx = coracle_controllers::Context::new(client, clock, shutdown.clone(), server.ca());
     components.spawn(coracle_controllers::run(cx, |_| true));
@@ -192,10 +207,19 @@ async fn start_node(
 ) -> anyhow::Result<Agent> {
     let name = node_name(args.node_name.as_deref());
     // On a machine by itself the node's address is the bridge's: host and pods reach it, and nobody else.
-    let node_ip = if args.bind_address.is_loopback() { IpAddr::from(parts.network.gateway()) } else { args.bind_address };
+    let node_ip = if args.bind_address.is_loopback() {
+        IpAddr::from(parts.network.gateway())
+    } else {
+        args.bind_address
+    };
     let pki = PkiDir::new(cluster.pki_dir(), clock);
     let user = format!("system:node:{name}");
-    let pair = pki.serving("kubelet", &user, std::slice::from_ref(&name), &[node_ip, IpAddr::from([127, 0, 0, 1])])?;
+    let pair = pki.serving(
+        "kubelet",
+        &user,
+        std::slice::from_ref(&name),
+        &[node_ip, IpAddr::from([127, 0, 0, 1])],
+    )?;
     let serving = Serving {
         listen: SocketAddr::new(node_ip, 0),
         certificate: pair.certificate.into_bytes(),
@@ -229,8 +253,13 @@ pub fn node_name(given: Option<&str>) -> String {
     if let Some(name) = given {
         return name.to_owned();
     }
-    let host = nix::unistd::gethostname().map(|h| h.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let name: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.')).collect();
+    let host = nix::unistd::gethostname()
+        .map(|h| h.to_string_lossy().to_lowercase())
+        .unwrap_or_default();
+    let name: String = host
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
+        .collect();
     if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
@@ -244,7 +273,8 @@ fn write_private(path: &PathBuf, text: &str) -> anyhow::Result<()> {
         .mode(0o600)
         .open(path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    file.write_all(text.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -253,7 +283,11 @@ mod tests {
 
     #[test]
     fn milestones_are_read_as_they_were_written() {
-        for milestone in [Milestone::Api("https://[::1]:1".into()), Milestone::Node("a.b".into()), Milestone::Ready] {
+        for milestone in [
+            Milestone::Api("https://[::1]:1".into()),
+            Milestone::Node("a.b".into()),
+            Milestone::Ready,
+        ] {
             assert_eq!(Milestone::parse(&milestone.to_string()), Some(milestone));
         }
         assert_eq!(Milestone::parse("something else"), None);

@@ -29,16 +29,29 @@ impl Connection {
             None => Config::infer()?,
         };
         let namespace = target.namespace.clone().unwrap_or_else(|| config.namespace.clone());
-        let namespace = if namespace.is_empty() { "default".to_owned() } else { namespace };
+        let namespace = if namespace.is_empty() {
+            "default".to_owned()
+        } else {
+            namespace
+        };
         let client = Client::connect(config, Clock::system())?.named("coracle");
-        let resources = client.discover().await.context("cannot ask the server what it serves")?;
-        Ok(Self { client, namespace, resources })
+        let resources = client
+            .discover()
+            .await
+            .context("cannot ask the server what it serves")?;
+        Ok(Self {
+            client,
+            namespace,
+            resources,
+        })
     }
 
     /// The resource that a word names: plural, singular, short name or kind, with or without its group.
     pub fn resource(&self, word: &str) -> anyhow::Result<&Discovered> {
         let lower = word.to_lowercase();
-        let (name, group) = lower.split_once('.').map_or((lower.as_str(), None), |(n, g)| (n, Some(g)));
+        let (name, group) = lower
+            .split_once('.')
+            .map_or((lower.as_str(), None), |(n, g)| (n, Some(g)));
         let named = |d: &&Discovered| {
             let r = &d.resource;
             (r.plural == name
@@ -68,12 +81,18 @@ impl Connection {
     /// Its objects, in the namespace (when they have one).
     pub fn api(&self, resource: &Discovered, namespace: &str) -> Api<DynamicObject> {
         let api = self.client.dynamic::<DynamicObject>(&resource.resource);
-        if resource.resource.namespaced { api.within(namespace) } else { api }
+        if resource.resource.namespaced {
+            api.within(namespace)
+        } else {
+            api
+        }
     }
 
     /// `deploy/web`, or `deploy web`, as resource and names.
     pub fn parse<'a>(&self, words: &'a [String]) -> anyhow::Result<(&Discovered, Vec<&'a str>)> {
-        let Some(first) = words.first() else { bail!("say what, as in `deploy/web` or `pods`") };
+        let Some(first) = words.first() else {
+            bail!("say what, as in `deploy/web` or `pods`")
+        };
         match first.split_once('/') {
             None => Ok((self.resource(first)?, words[1..].iter().map(String::as_str).collect())),
             Some((word, _)) => {
@@ -104,7 +123,9 @@ pub fn read_manifests(files: &[std::path::PathBuf]) -> anyhow::Result<Vec<serde_
             serde_saphyr::from_multiple(&text).with_context(|| format!("{} is not YAML or JSON", file.display()))?;
         for document in documents {
             match document.get("items").and_then(|i| i.as_array()) {
-                Some(items) if document["kind"].as_str().is_some_and(|k| k.ends_with("List")) => out.extend(items.iter().cloned()),
+                Some(items) if document["kind"].as_str().is_some_and(|k| k.ends_with("List")) => {
+                    out.extend(items.iter().cloned())
+                }
                 _ if document.is_null() => {}
                 _ => out.push(document),
             }
@@ -122,7 +143,9 @@ pub fn identity(manifest: &serde_json::Value) -> anyhow::Result<(&str, &str, &st
     let (api_version, kind) = (text("/apiVersion"), text("/kind"));
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
     if api_version.is_empty() || kind.is_empty() || name.is_empty() {
-        bail!("an object needs apiVersion, kind and metadata.name; this one has {api_version:?}, {kind:?} and {name:?}");
+        bail!(
+            "an object needs apiVersion, kind and metadata.name; this one has {api_version:?}, {kind:?} and {name:?}"
+        );
     }
     Ok((api_version, kind, namespace, name))
 }

@@ -63,10 +63,18 @@ fn spawn(args: &Up, cluster: &Cluster) -> anyhow::Result<(Child, mpsc::Receiver<
         .with_context(|| format!("cannot write {}", cluster.log_file().display()))?;
     let serving = &args.serving;
     let mut command = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
-    command.arg("server").arg("--detached").arg("--data-dir").arg(&cluster.dir);
+    command
+        .arg("server")
+        .arg("--detached")
+        .arg("--data-dir")
+        .arg(&cluster.dir);
     command.arg("--port").arg(serving.port.to_string());
     command.arg("--bind-address").arg(serving.bind_address.to_string());
-    command.arg("--pod-cidr").arg(&serving.pod_cidr).arg("--service-cidr").arg(&serving.service_cidr);
+    command
+        .arg("--pod-cidr")
+        .arg(&serving.pod_cidr)
+        .arg("--service-cidr")
+        .arg(&serving.service_cidr);
     command.arg("--log").arg(&serving.log);
     if serving.no_node {
         command.arg("--no-node");
@@ -77,7 +85,11 @@ fn spawn(args: &Up, cluster: &Cluster) -> anyhow::Result<(Child, mpsc::Receiver<
     if let Some(path) = &serving.oci_runtime {
         command.arg("--oci-runtime").arg(path);
     }
-    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    command
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log);
     let mut child = command.spawn().context("cannot start the server")?;
     let stdout = child.stdout.take().context("the server has no standard output")?;
     Ok((child, read_milestones(stdout)))
@@ -120,7 +132,10 @@ fn follow(
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let status = child.wait()?;
-                bail!("the server ended ({status}) before the cluster was ready:\n{}", last_lines(cluster));
+                bail!(
+                    "the server ended ({status}) before the cluster was ready:\n{}",
+                    last_lines(cluster)
+                );
             }
             Err(mpsc::RecvTimeoutError::Timeout) => bail!(
                 "the cluster was not ready within {:?}; the log is {}:\n{}",
@@ -139,7 +154,12 @@ struct Deadline {
 
 impl Deadline {
     fn new(limit: Duration) -> Self {
-        Self { ends: coracle_clock::Clock::system().now().saturating_add(limit).unwrap_or(coracle_clock::Timestamp::MAX) }
+        Self {
+            ends: coracle_clock::Clock::system()
+                .now()
+                .saturating_add(limit)
+                .unwrap_or(coracle_clock::Timestamp::MAX),
+        }
     }
 
     fn remaining(&mut self) -> Duration {
@@ -151,7 +171,10 @@ fn merge_context(args: &Up, cluster: &Cluster, kubeconfig: &std::path::Path) -> 
     let text = std::fs::read_to_string(cluster.admin_kubeconfig()).context("cannot read the admin kubeconfig")?;
     let admin: serde_json::Value = serde_saphyr::from_str(&text).context("the admin kubeconfig is damaged")?;
     user_kubeconfig::merge(kubeconfig, &admin, &args.name)?;
-    let merged = user_kubeconfig::Merged { file: kubeconfig.to_owned(), name: args.name.clone() };
+    let merged = user_kubeconfig::Merged {
+        file: kubeconfig.to_owned(),
+        name: args.name.clone(),
+    };
     std::fs::write(cluster.context_file(), serde_json::to_vec(&merged)?).context("cannot note the context")
 }
 

@@ -13,7 +13,9 @@ pub fn run(args: Wait) -> anyhow::Result<()> {
         let connection = Connection::open(&args.target).await?;
         let words = [args.what.clone()];
         let (resource, names) = connection.parse(&words)?;
-        let [name] = names.as_slice() else { bail!("name one object, as in deploy/web") };
+        let [name] = names.as_slice() else {
+            bail!("name one object, as in deploy/web")
+        };
         let api = connection.api(resource, &connection.namespace);
         let wait = async {
             match args.condition.as_str() {
@@ -30,7 +32,12 @@ pub fn run(args: Wait) -> anyhow::Result<()> {
         };
         match Clock::system().timeout(args.timeout, wait).await {
             Ok(result) => result?,
-            Err(_) => bail!("timed out after {:?} waiting for {} on {}", args.timeout, args.condition, args.what),
+            Err(_) => bail!(
+                "timed out after {:?} waiting for {} on {}",
+                args.timeout,
+                args.condition,
+                args.what
+            ),
         }
         println!("{}/{name} condition met", resource.resource);
         Ok(())
@@ -44,7 +51,9 @@ fn has_condition(object: &DynamicObject, kind: &str, status: &str) -> bool {
 }
 
 pub async fn until_gone(api: &Api<DynamicObject>, name: &str) -> anyhow::Result<()> {
-    let Some(first) = api.find(name).await? else { return Ok(()) };
+    let Some(first) = api.find(name).await? else {
+        return Ok(());
+    };
     let uid = first.metadata.uid.clone();
     until(api, name, |o| o.is_none_or(|o| o.metadata.uid != uid)).await
 }
@@ -55,13 +64,19 @@ pub async fn until(
     name: &str,
     done: impl Fn(Option<&DynamicObject>) -> bool,
 ) -> anyhow::Result<()> {
-    let only = ListOptions { field_selector: format!("metadata.name={name}"), ..ListOptions::default() };
+    let only = ListOptions {
+        field_selector: format!("metadata.name={name}"),
+        ..ListOptions::default()
+    };
     loop {
         let list = api.list(&only).await?;
         if done(list.items.first().map(AsRef::as_ref)) {
             return Ok(());
         }
-        let from = ListOptions { resource_version: list.revision.to_string(), ..only.clone() };
+        let from = ListOptions {
+            resource_version: list.revision.to_string(),
+            ..only.clone()
+        };
         let mut events = api.watch(&from).await?;
         while let Some(event) = events.next().await {
             let met = match event {

@@ -14,7 +14,10 @@ async fn a_foreign_oci_runtime_does_all_that_the_embedded_one_does() {
     let scripts = tempfile::TempDir::new().unwrap();
     let runtime = scripts.path().join("runtime");
     let (binary, calls) = (env!("CARGO_BIN_EXE_coracle-runtime"), scripts.path().join("calls"));
-    let script = format!("#!/bin/sh\necho \"$@\" >> {}\nexec {binary} oci \"$@\"\n", calls.display());
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >> {}\nexec {binary} oci \"$@\"\n",
+        calls.display()
+    );
     fs::write(&runtime, script).unwrap();
     fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).unwrap();
     let node = Node::with(|config| config.oci_runtime = Some(runtime)).await;
@@ -24,22 +27,49 @@ async fn a_foreign_oci_runtime_does_all_that_the_embedded_one_does() {
     let (status, log) = node.run(&pod, shell("echo out; exit 3")).await;
     assert_eq!((status.exit_code, log.as_str()), (Some(3), "out\n"));
     // Over before the runtime's `start` is.
-    assert_eq!(node.run(&pod, ContainerConfig { command: vec!["true".into()], ..shell("") }).await.0.exit_code, Some(0));
+    assert_eq!(
+        node.run(
+            &pod,
+            ContainerConfig {
+                command: vec!["true".into()],
+                ..shell("")
+            }
+        )
+        .await
+        .0
+        .exit_code,
+        Some(0)
+    );
 
     let id = node.start(&pod, sleeper()).await;
     assert_eq!(node.sh(&id, "echo inside").await, "inside");
     let error = node.engine.exec_sync(&id, &["nope".into()], None).await.unwrap_err();
     assert!(matches!(error, Error::CommandNotFound(_)), "{error:?}");
-    node.engine.stop_container(&id, None, Duration::from_secs(20)).await.unwrap();
+    node.engine
+        .stop_container(&id, None, Duration::from_secs(20))
+        .await
+        .unwrap();
 
-    let missing = node.create(&pod, ContainerConfig { command: vec!["nope".into()], ..shell("") }).await;
+    let missing = node
+        .create(
+            &pod,
+            ContainerConfig {
+                command: vec!["nope".into()],
+                ..shell("")
+            },
+        )
+        .await;
     let error = node.engine.start_container(&missing).await.unwrap_err();
     assert_eq!(error.to_string(), "exec: \"nope\": executable file not found in $PATH");
 
     let mut config = shell("read word; echo got $word; tty");
     (config.tty, config.stdin) = (true, true);
     let id = node.start(&pod, config).await;
-    let all = AttachConfig { stdin: true, stdout: true, stderr: true };
+    let all = AttachConfig {
+        stdin: true,
+        stdout: true,
+        stderr: true,
+    };
     let mut streams = node.engine.attach(&id, all).await.unwrap();
     streams.stdin.as_mut().unwrap().write_all(b"it\n").await.unwrap();
     let mut text = String::new();

@@ -358,7 +358,9 @@ async fn signals_have_their_usual_meaning_in_a_container() {
     let pod = node.sandbox().await;
     // Were the pipe signal ignored, as it is in this program, `yes` would complain instead.
     assert_eq!(node.run(&pod, shell("yes | head -1")).await.1, "y\n");
-    let command = ["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"].map(str::to_owned).to_vec();
+    let command = ["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"]
+        .map(str::to_owned)
+        .to_vec();
     let config = coracle_runtime::ContainerConfig { command, ..shell("") };
     let (_, log) = node.run(&pod, config).await;
     assert_eq!(log, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");

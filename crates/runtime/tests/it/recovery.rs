@@ -183,12 +183,22 @@ async fn the_shims_program_cannot_be_overwritten_through_its_process() {
     let pod = node.sandbox().await;
     let shim = node.engine.sandboxes().await[0].pid.unwrap();
     use std::os::unix::fs::OpenOptionsExt;
-    let handle = fs::File::options().read(true).custom_flags(nix::libc::O_PATH).open(format!("/proc/{shim}/exe")).unwrap();
+    let handle = fs::File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_PATH)
+        .open(format!("/proc/{shim}/exe"))
+        .unwrap();
     node.engine.stop_sandbox(&pod).await.unwrap();
     // Nobody executes it any more, which was the other reason why it could not be written.
     use std::os::fd::AsRawFd;
-    let error = fs::File::options().write(true).open(format!("/proc/self/fd/{}", handle.as_raw_fd())).unwrap_err();
-    assert!([nix::libc::EROFS, nix::libc::ETXTBSY].contains(&error.raw_os_error().unwrap()), "{error}");
+    let error = fs::File::options()
+        .write(true)
+        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
+        .unwrap_err();
+    assert!(
+        [nix::libc::EROFS, nix::libc::ETXTBSY].contains(&error.raw_os_error().unwrap()),
+        "{error}"
+    );
     node.finish().await;
 }
 

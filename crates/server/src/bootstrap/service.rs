@@ -33,8 +33,14 @@ pub(super) async fn ensure(core: &Arc<Core>, advertised: SocketAddr) -> Result<(
         },
     });
     // Nobody but this machine reaches a loopback address: a service must not send anyone there.
-    let addresses: Vec<String> = (!advertised.ip().is_loopback()).then(|| advertised.ip().to_string()).into_iter().collect();
-    let ready: Vec<Value> = addresses.iter().map(|a| json!({"addresses": [a], "conditions": {"ready": true}})).collect();
+    let addresses: Vec<String> = (!advertised.ip().is_loopback())
+        .then(|| advertised.ip().to_string())
+        .into_iter()
+        .collect();
+    let ready: Vec<Value> = addresses
+        .iter()
+        .map(|a| json!({"addresses": [a], "conditions": {"ready": true}}))
+        .collect();
     let subsets: Vec<Value> = addresses
         .iter()
         .map(|a| {

@@ -19,50 +19,86 @@ pub(super) fn objects() -> Vec<Value> {
         ]
     };
     let all = vec![
-        ("deployment-controller", "deployment-controller", vec![
-            rule(READ_UPDATE, "apps", &["deployments"]),
-            rule(UPDATE, "apps", &["deployments/status"]),
-            rule(FINALIZE, "apps", &["deployments/finalizers"]),
-            rule(APPLY, "apps", &["replicasets"]),
-            rule(&["get", "list", "update", "watch"], "", &["pods"]),
-        ]),
-        ("replicaset-controller", "replicaset-controller", replicas("apps", "replicasets")),
-        ("replication-controller", "replication-controller", replicas("", "replicationcontrollers")),
-        ("job-controller", "job-controller", vec![
-            rule(READ_UPDATE, "batch", &["jobs"]),
-            rule(UPDATE, "batch", &["jobs/status"]),
-            rule(FINALIZE, "batch", &["jobs/finalizers"]),
-            pods(),
-        ]),
-        ("cronjob-controller", "cronjob-controller", vec![
-            rule(&["get", "list", "update", "watch"], "batch", &["cronjobs"]),
-            rule(APPLY, "batch", &["jobs"]),
-            rule(UPDATE, "batch", &["cronjobs/status"]),
-            rule(FINALIZE, "batch", &["cronjobs/finalizers"]),
-            rule(&["delete", "list"], "", &["pods"]),
-        ]),
-        ("ttl-after-finished-controller", "ttl-after-finished-controller", vec![
-            rule(&["delete", "get", "list", "watch"], "batch", &["jobs"]),
-        ]),
-        ("pod-garbage-collector", "pod-garbage-collector-controller", vec![
-            rule(&["delete", "list", "watch"], "", &["pods"]),
-            rule(&["patch"], "", &["pods/status"]),
-            rule(&["get", "list"], "", &["nodes"]),
-        ]),
-        ("generic-garbage-collector", "generic-garbage-collector-controller", vec![
-            rule(&["delete", "get", "list", "patch", "update", "watch"], "*", ANY),
-        ]),
-        ("namespace-controller", "namespace-controller", vec![
-            rule(&["delete", "get", "list", "watch"], "", &["namespaces"]),
-            rule(&["update"], "", &["namespaces/finalize", "namespaces/status"]),
-            rule(&["delete", "deletecollection", "get", "list"], "*", ANY),
-        ]),
-        ("root-ca-cert-publisher", "root-ca-cert-publisher-controller", vec![
-            rule(&["create", "get", "patch", "update"], "", &["configmaps"]),
-        ]),
-        ("service-account-controller", "service-account-controller", vec![
-            rule(&["create"], "", &["serviceaccounts"]),
-        ]),
+        (
+            "deployment-controller",
+            "deployment-controller",
+            vec![
+                rule(READ_UPDATE, "apps", &["deployments"]),
+                rule(UPDATE, "apps", &["deployments/status"]),
+                rule(FINALIZE, "apps", &["deployments/finalizers"]),
+                rule(APPLY, "apps", &["replicasets"]),
+                rule(&["get", "list", "update", "watch"], "", &["pods"]),
+            ],
+        ),
+        (
+            "replicaset-controller",
+            "replicaset-controller",
+            replicas("apps", "replicasets"),
+        ),
+        (
+            "replication-controller",
+            "replication-controller",
+            replicas("", "replicationcontrollers"),
+        ),
+        (
+            "job-controller",
+            "job-controller",
+            vec![
+                rule(READ_UPDATE, "batch", &["jobs"]),
+                rule(UPDATE, "batch", &["jobs/status"]),
+                rule(FINALIZE, "batch", &["jobs/finalizers"]),
+                pods(),
+            ],
+        ),
+        (
+            "cronjob-controller",
+            "cronjob-controller",
+            vec![
+                rule(&["get", "list", "update", "watch"], "batch", &["cronjobs"]),
+                rule(APPLY, "batch", &["jobs"]),
+                rule(UPDATE, "batch", &["cronjobs/status"]),
+                rule(FINALIZE, "batch", &["cronjobs/finalizers"]),
+                rule(&["delete", "list"], "", &["pods"]),
+            ],
+        ),
+        (
+            "ttl-after-finished-controller",
+            "ttl-after-finished-controller",
+            vec![rule(&["delete", "get", "list", "watch"], "batch", &["jobs"])],
+        ),
+        (
+            "pod-garbage-collector",
+            "pod-garbage-collector-controller",
+            vec![
+                rule(&["delete", "list", "watch"], "", &["pods"]),
+                rule(&["patch"], "", &["pods/status"]),
+                rule(&["get", "list"], "", &["nodes"]),
+            ],
+        ),
+        (
+            "generic-garbage-collector",
+            "generic-garbage-collector-controller",
+            vec![rule(&["delete", "get", "list", "patch", "update", "watch"], "*", ANY)],
+        ),
+        (
+            "namespace-controller",
+            "namespace-controller",
+            vec![
+                rule(&["delete", "get", "list", "watch"], "", &["namespaces"]),
+                rule(&["update"], "", &["namespaces/finalize", "namespaces/status"]),
+                rule(&["delete", "deletecollection", "get", "list"], "*", ANY),
+            ],
+        ),
+        (
+            "root-ca-cert-publisher",
+            "root-ca-cert-publisher-controller",
+            vec![rule(&["create", "get", "patch", "update"], "", &["configmaps"])],
+        ),
+        (
+            "service-account-controller",
+            "service-account-controller",
+            vec![rule(&["create"], "", &["serviceaccounts"])],
+        ),
     ];
     let mut objects = Vec::new();
     for (name, user, mut rules) in all {
