@@ -3,6 +3,7 @@
 //!
 //! kubectl is looked for in `$CORACLE_CLIENTS/v33` and `v37` (`./test` fetches them). The tests need root.
 
+#[cfg(test)]
 mod e2e {
     pub mod bad_input;
     pub mod crash;
