@@ -226,12 +226,13 @@ impl Collector {
         if !owners.waiting.is_empty() && !self.graph.lock().dependents_of(&node.identity.uid).is_empty() {
             // The owner waits for this one, which has dependents itself: they go first too. Two that wait for each
             // other in a circle would wait for ever: this one then blocks its owners no longer.
-            let circular = self
-                .graph
-                .lock()
-                .dependents_of(&node.identity.uid)
-                .iter()
-                .any(|d| self.graph.lock().node(d).is_some_and(Node::waits_for_dependents));
+            let circular = {
+                let graph = self.graph.lock();
+                let dependents = graph.dependents_of(&node.identity.uid);
+                dependents
+                    .iter()
+                    .any(|d| graph.node(d).is_some_and(Node::waits_for_dependents))
+            };
             if circular {
                 self.unblock_owners(node, latest).await?;
             }

@@ -185,8 +185,13 @@ impl Worker {
     /// Remembers who waits out a back-off, and tells when it begins.
     pub(super) fn note_back_offs(&mut self, plan: &Plan) {
         let mut told = Vec::new();
-        for name in &plan.backing_off {
-            let ended = crate::pod::plan::latest(&self.instances, name);
+        // One that is being started right now looks as if it waited: its new run is not observed yet.
+        let waiting = plan
+            .backing_off
+            .iter()
+            .filter(|name| self.busy.starting.as_ref() != Some(*name));
+        for name in waiting.cloned().collect::<Vec<_>>() {
+            let ended = crate::pod::plan::latest(&self.instances, &name);
             let since = ended.map(|i| i.finished_at.unwrap_or(i.created_at));
             let pod = security::shown(&self.pod);
             let memory = self.memory.entry(name.clone()).or_default();
