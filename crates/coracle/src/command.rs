@@ -14,7 +14,9 @@ pub mod logs;
 pub mod progress;
 pub mod rollout;
 pub mod server;
+pub mod snapshot;
 pub mod status;
+pub mod store;
 pub mod target;
 pub mod up;
 pub mod wait;
@@ -29,6 +31,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::ControllerManager(args) => component::controllers(args),
         Command::Scheduler(args) => component::scheduler(args),
         Command::Image(args) => image::run(args),
+        Command::Snapshot(args) => snapshot::run(args),
+        Command::Store(args) => store::run(args),
         Command::Apply(args) => apply::run(args),
         Command::Get(args) => get::run(args),
         Command::Delete(args) => delete::run(args),

@@ -79,6 +79,24 @@ fn spawn(args: &Up, cluster: &Cluster) -> anyhow::Result<(Child, mpsc::Receiver<
     if serving.no_node {
         command.arg("--no-node");
     }
+    let store = &serving.store;
+    if !store.store.is_empty() {
+        command.arg("--store").arg(store.store.join(","));
+    }
+    for (flag, path) in [
+        ("--store-ca", &store.store_ca),
+        ("--store-cert", &store.store_cert),
+        ("--store-key", &store.store_key),
+    ] {
+        if let Some(path) = path {
+            command.arg(flag).arg(std::path::absolute(path)?);
+        }
+    }
+    command
+        .arg("--snapshot-every")
+        .arg(format!("{}s", serving.snapshot_every.as_secs()))
+        .arg("--snapshot-keep")
+        .arg(serving.snapshot_keep.to_string());
     if let Some(name) = &serving.node_name {
         command.arg("--node-name").arg(name);
     }
