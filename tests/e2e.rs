@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod e2e {
     pub mod bad_input;
+    pub mod clients;
     pub mod crash;
     pub mod harness;
     pub mod kubectl;

@@ -64,7 +64,9 @@ pub fn serve(
         let store = store.clone();
         async move {
             match snapshot::save(store.as_ref(), &request.file, clock).await {
-                Ok(SnapshotInfo { revision, keys, bytes, .. }) => Reply::Saved { revision, keys, bytes },
+                Ok(SnapshotInfo {
+                    revision, keys, bytes, ..
+                }) => Reply::Saved { revision, keys, bytes },
                 Err(error) => Reply::Failed(error.to_string()),
             }
         }
@@ -167,7 +169,10 @@ mod tests {
             clock.sleep(Duration::from_secs(3600)).await;
             last = Some(take(&directory, store.as_ref(), clock, last).await.unwrap());
             clock.sleep(Duration::from_secs(3600)).await;
-            assert_eq!(take(&directory, store.as_ref(), clock, last).await.unwrap(), last.unwrap());
+            assert_eq!(
+                take(&directory, store.as_ref(), clock, last).await.unwrap(),
+                last.unwrap()
+            );
             retain(&directory, 3).unwrap();
         }
         let names: Vec<_> = list(&directory).unwrap();

@@ -15,12 +15,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_clock::Clock;
-use etcd_client::{CompactionOptions, GetOptions, TxnOp, TxnOpResponse};
+use etcd_client::{GetOptions, TxnOp, TxnOpResponse};
 use tokio::task::JoinHandle;
 
-use crate::{
-    Compare, Error, Got, KeyValue, ListOptions, ListPage, Revision, Status, Store, Txn, TxnResult, Watch,
-};
+use crate::{Compare, Error, Got, KeyValue, ListOptions, ListPage, Revision, Status, Store, Txn, TxnResult, Watch};
 use convert::{range, signed, stored, unsigned};
 use members::Members;
 
@@ -111,10 +109,7 @@ impl Drop for Etcd {
 impl Store for Etcd {
     async fn get(&self, key: &str, revision: Option<Revision>) -> Result<Got, Error> {
         let options = GetOptions::new().with_revision(revision.map_or(0, signed));
-        let read = self
-            .members
-            .read(async |mut kv| kv.get(key, Some(options.clone())).await);
-        let mut answer = match read.await {
+        let mut answer = match self.members.get(key, options).await {
             Ok(answer) => answer,
             Err(error) => return Err(self.explain(error, revision.unwrap_or_default()).await),
         };
@@ -144,10 +139,7 @@ impl Store for Etcd {
             .with_range(end)
             .with_limit(i64::try_from(options.limit).unwrap_or(i64::MAX))
             .with_revision(options.revision.map_or(0, signed));
-        let read = self
-            .members
-            .read(async |mut kv| kv.get(start.clone(), Some(asked.clone())).await);
-        let mut answer = match read.await {
+        let mut answer = match self.members.get(start, asked).await {
             Ok(answer) => answer,
             Err(error) => return Err(self.explain(error, options.revision.unwrap_or_default()).await),
         };
@@ -155,7 +147,11 @@ impl Store for Etcd {
         let (more, count) = (answer.more(), unsigned(answer.count()));
         let items = answer.take_kvs().into_iter().map(|kv| stored(kv).map(Arc::new));
         let items: Vec<Arc<KeyValue>> = items.collect::<Result<_, _>>()?;
-        let remaining = if more { count.saturating_sub(items.len() as u64) } else { 0 };
+        let remaining = if more {
+            count.saturating_sub(items.len() as u64)
+        } else {
+            0
+        };
         Ok(ListPage {
             items,
             revision: options.revision.unwrap_or(current),
@@ -170,7 +166,7 @@ impl Store for Etcd {
         let ops: Vec<_> = txn.ops.iter().map(convert::op).collect();
         let look: Vec<_> = txn.compare.iter().map(|c| TxnOp::get(c.key(), None)).collect();
         let request = etcd_client::Txn::new().when(compares).and_then(ops).or_else(look);
-        let answer = self.members.write(async |mut kv| kv.txn(request.clone()).await).await?;
+        let answer = self.members.txn(&request).await?;
         let revision = convert::revision(answer.header())?;
         let answers = answer.op_responses();
         if answer.succeeded() {
@@ -197,17 +193,11 @@ impl Store for Etcd {
     }
 
     async fn compact(&self, upto: Revision) -> Result<(), Error> {
-        let options = CompactionOptions::new();
-        let compact = self
-            .members
-            .read(async |mut kv| kv.compact(signed(upto), Some(options.clone())).await);
-        match compact.await {
-            Ok(_) => {
+        match self.members.compact(upto).await {
+            Ok(()) => {
                 self.compacted.fetch_max(upto, Ordering::Relaxed);
                 Ok(())
             }
-            // Somebody has compacted further.
-            Err(Error::Compacted { .. }) => Ok(()),
             Err(error) => Err(self.explain(error, upto).await),
         }
     }
@@ -219,10 +209,7 @@ impl Store for Etcd {
     async fn status(&self) -> Result<Status, Error> {
         let (start, end) = range("", None);
         let count = GetOptions::new().with_range(end).with_count_only();
-        let counted = self
-            .members
-            .read(async |mut kv| kv.get(start.clone(), Some(count.clone())).await)
-            .await?;
+        let counted = self.members.get(start, count).await?;
         let member = self.members.status().await?;
         Ok(Status {
             revision: convert::revision(counted.header())?,

@@ -155,7 +155,9 @@ async fn start_api(
     options.clock = clock;
     options.bind = SocketAddr::new(args.bind_address, args.port);
     options.network.service_cidr = args.service_cidr.parse().map_err(anyhow::Error::msg)?;
-    let server = ApiServer::start(options).await.context("the API server does not start")?;
+    let server = ApiServer::start(options)
+        .await
+        .context("the API server does not start")?;
     Ok((server, store))
 }
 
@@ -251,7 +253,15 @@ fn start_controllers(
         let cx = coracle_controllers::Context::new(manager.clone(), clock, led, &ca);
         coracle_controllers::run(cx, |_| true)
     };
-    run_elected(&client, "kube-controller-manager", shared, clock, shutdown, components, work);
+    run_elected(
+        &client,
+        "kube-controller-manager",
+        shared,
+        clock,
+        shutdown,
+        components,
+        work,
+    );
 }
 
 fn start_scheduler(

@@ -36,7 +36,7 @@ pub(super) async fn turn(members: &Members, version: i64, revision: Revision) ->
         .when([etcd_client::Compare::version(KEY, CompareOp::Equal, version)])
         .and_then([TxnOp::put(KEY, now, Some(PutOptions::new()))])
         .or_else([TxnOp::get(KEY, None)]);
-    let answer = members.write(async |mut kv| kv.txn(request.clone()).await).await?;
+    let answer = members.txn(&request).await?;
     let current = convert::revision(answer.header())?;
     if !answer.succeeded() {
         let seen = answer.op_responses().into_iter().find_map(|op| match op {
@@ -46,15 +46,8 @@ pub(super) async fn turn(members: &Members, version: i64, revision: Revision) ->
         return Ok((seen.unwrap_or_default(), current));
     }
     if revision > 0 {
-        let compact = members
-            .read(async |mut kv| kv.compact(signed(revision), None).await)
-            .await;
-        match compact {
-            Ok(_) | Err(Error::Compacted { .. }) => {
-                tracing::info!(revision, "etcd's history is compacted");
-            }
-            Err(error) => return Err(error),
-        }
+        members.compact(revision).await?;
+        tracing::info!(revision, "etcd's history is compacted");
     }
     Ok((version + 1, current))
 }

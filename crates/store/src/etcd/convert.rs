@@ -68,11 +68,7 @@ pub(super) fn compare(compare: &Compare) -> etcd_client::Compare {
 
 pub(super) fn op(op: &Op) -> TxnOp {
     match op {
-        Op::Put { key, value } => TxnOp::put(
-            key.as_str(),
-            value.as_ref(),
-            Some(PutOptions::new().with_prev_key()),
-        ),
+        Op::Put { key, value } => TxnOp::put(key.as_str(), value.as_ref(), Some(PutOptions::new().with_prev_key())),
         Op::Delete { key } => TxnOp::delete(key.as_str(), Some(DeleteOptions::new().with_prev_key())),
     }
 }
@@ -113,9 +109,7 @@ pub(super) fn failure(error: etcd_client::Error, endpoint: &str) -> Failure {
         Code::PermissionDenied | Code::Unauthenticated | Code::FailedPrecondition => {
             Failure::Final(unavailable(message.to_owned()))
         }
-        Code::ResourceExhausted if message.contains("space") => {
-            Failure::Final(Error::Full { path: endpoint.into() })
-        }
+        Code::ResourceExhausted if message.contains("space") => Failure::Final(Error::Full { path: endpoint.into() }),
         _ if is_connect(&status) => Failure::Unsent(unavailable(chain(&status))),
         _ => Failure::Unanswered(unavailable(chain(&status))),
     }

@@ -1,11 +1,15 @@
 //! The members of an etcd cluster, and which of them is asked. Each has a connection of its own, made when it is first
 //! needed; one that cannot be reached hands the turn to the next.
 
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use coracle_clock::Clock;
-use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, KvClient, StatusResponse, TlsOptions, WatchClient};
+use etcd_client::{
+    Certificate, Client, ConnectOptions, GetOptions, GetResponse, Identity, KvClient, StatusResponse, TlsOptions,
+    WatchClient,
+};
 
 use super::EtcdOptions;
 use super::convert::{self, Failure};
@@ -44,15 +48,9 @@ impl Members {
         }
         let mut members = Vec::new();
         for endpoint in &options.endpoints {
-            let open = async || {
-                let client = Client::connect([endpoint], Some(connect_options(endpoint, options)?));
-                client.await.map_err(|error| Error::Invalid {
-                    what: format!("etcd endpoint {endpoint}: {error}"),
-                })
-            };
             members.push(Member {
-                client: open().await?,
-                watching: open().await?,
+                client: connect(endpoint, options).await?,
+                watching: connect(endpoint, options).await?,
                 endpoint: endpoint.clone(),
             });
         }
@@ -65,20 +63,25 @@ impl Members {
     }
 
     /// Asks a member, and the others in turn while one cannot be reached or does not answer.
-    pub async fn read<T>(&self, ask: impl AsyncFn(KvClient) -> Result<T, etcd_client::Error>) -> Result<T, Error> {
+    async fn read<T, F>(&self, ask: impl Fn(KvClient) -> F + Send + Sync) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>> + Send,
+    {
         self.ask(true, ask).await
     }
 
     /// The same for what must not happen twice: only a request that was never sent goes to another member.
-    pub async fn write<T>(&self, ask: impl AsyncFn(KvClient) -> Result<T, etcd_client::Error>) -> Result<T, Error> {
+    async fn write<T, F>(&self, ask: impl Fn(KvClient) -> F + Send + Sync) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>> + Send,
+    {
         self.ask(false, ask).await
     }
 
-    async fn ask<T>(
-        &self,
-        repeatable: bool,
-        ask: impl AsyncFn(KvClient) -> Result<T, etcd_client::Error>,
-    ) -> Result<T, Error> {
+    async fn ask<T, F>(&self, repeatable: bool, ask: impl Fn(KvClient) -> F + Send + Sync) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>> + Send,
+    {
         let mut last = Error::Closed;
         for _ in 0..self.members.len() {
             let (turn, member) = self.current();
@@ -129,11 +132,38 @@ impl Members {
         names.join(", ")
     }
 
+    /// Reads a key or a range.
+    pub async fn get(&self, key: impl Into<Vec<u8>>, options: GetOptions) -> Result<GetResponse, Error> {
+        let key = key.into();
+        self.read(|mut kv| {
+            let (key, options) = (key.clone(), options.clone());
+            async move { kv.get(key, Some(options)).await }
+        })
+        .await
+    }
+
+    /// Makes history begin at a revision. Whoever has compacted further has done it too.
+    pub async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        let compact = self.read(|mut kv| async move { kv.compact(convert::signed(revision), None).await });
+        match compact.await {
+            Ok(_) | Err(Error::Compacted { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub async fn txn(&self, txn: &etcd_client::Txn) -> Result<etcd_client::TxnResponse, Error> {
+        self.write(|mut kv| {
+            let txn = txn.clone();
+            async move { kv.txn(txn).await }
+        })
+        .await
+    }
+
     /// The latest revision that the cluster agrees on.
     pub async fn revision(&self) -> Result<Revision, Error> {
         let options = GetOptions::new().with_count_only();
-        let answer = self.read(async |mut kv| kv.get("\0", Some(options.clone())).await);
-        convert::revision(answer.await?.header())
+        let answer = self.get("\0", options).await?;
+        convert::revision(answer.header())
     }
 
     pub async fn status(&self) -> Result<StatusResponse, Error> {
@@ -150,6 +180,13 @@ impl Members {
         let client = member.watching.watch_client();
         (turn, client.max_decoding_message_size(LARGEST_MESSAGE))
     }
+}
+
+async fn connect(endpoint: &str, options: &EtcdOptions) -> Result<Client, Error> {
+    let client = Client::connect([endpoint], Some(connect_options(endpoint, options)?));
+    client.await.map_err(|error| Error::Invalid {
+        what: format!("etcd endpoint {endpoint}: {error}"),
+    })
 }
 
 fn connect_options(endpoint: &str, options: &EtcdOptions) -> Result<ConnectOptions, Error> {

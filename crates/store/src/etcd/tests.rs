@@ -29,7 +29,9 @@ struct Member {
 /// Addresses that nobody uses, one for each name.
 fn free_addresses(count: usize) -> Vec<String> {
     let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|l| format!("http://{}", l.local_addr().unwrap())).collect()
+    held.iter()
+        .map(|l| format!("http://{}", l.local_addr().unwrap()))
+        .collect()
 }
 
 impl Cluster {
@@ -62,12 +64,30 @@ impl Cluster {
             .args(["--name", &member.name, "--initial-cluster", &self.initial])
             .arg("--data-dir")
             .arg(self.directory.path().join(&member.name))
-            .args(["--listen-client-urls", &member.client, "--advertise-client-urls", &member.client])
-            .args(["--listen-peer-urls", &member.peer, "--initial-advertise-peer-urls", &member.peer])
-            .args(["--heartbeat-interval", "50", "--election-timeout", "500", "--unsafe-no-fsync"])
+            .args([
+                "--listen-client-urls",
+                &member.client,
+                "--advertise-client-urls",
+                &member.client,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &member.peer,
+                "--initial-advertise-peer-urls",
+                &member.peer,
+            ])
+            .args([
+                "--heartbeat-interval",
+                "50",
+                "--election-timeout",
+                "500",
+                "--unsafe-no-fsync",
+            ])
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let process = command.spawn().expect("etcd is not installed: apt-get install etcd-server");
+        let process = command
+            .spawn()
+            .expect("etcd is not installed: apt-get install etcd-server");
         member.process = Some(process);
     }
 
@@ -93,7 +113,9 @@ impl Cluster {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), ready).await.expect("etcd did not start")
+        tokio::time::timeout(Duration::from_secs(60), ready)
+            .await
+            .expect("etcd did not start")
     }
 }
 
@@ -151,11 +173,20 @@ async fn any_member_may_die_and_no_acknowledged_write_or_event_is_lost() {
     }
     acknowledged.push(("/k/last".into(), commit_at_last(&store, "/k/last", "1").await));
 
-    let seen = tokio::time::timeout(Duration::from_secs(60), watch).await.unwrap().unwrap();
-    assert!(seen.is_sorted_by(|a, b| a.1 < b.1), "events are in order and none comes twice");
+    let seen = tokio::time::timeout(Duration::from_secs(60), watch)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        seen.is_sorted_by(|a, b| a.1 < b.1),
+        "events are in order and none comes twice"
+    );
     for write in &acknowledged {
         assert!(seen.contains(write), "{write:?} is missing");
-        assert!(store.get(&write.0, None).await.unwrap().kv.is_some(), "{write:?} is lost");
+        assert!(
+            store.get(&write.0, None).await.unwrap().kv.is_some(),
+            "{write:?} is lost"
+        );
     }
 }
 
@@ -178,11 +209,22 @@ async fn without_a_quorum_nothing_is_acknowledged_and_the_error_names_the_member
 
 #[tokio::test]
 async fn an_etcd_that_is_not_there_is_named_with_what_to_check() {
-    let [nobody] = &free_addresses(1)[..] else { unreachable!() };
-    let error = Etcd::connect(EtcdOptions::new(vec![nobody.clone()])).await.err().unwrap();
+    let [nobody] = &free_addresses(1)[..] else {
+        unreachable!()
+    };
+    let error = Etcd::connect(EtcdOptions::new(vec![nobody.clone()]))
+        .await
+        .err()
+        .unwrap();
     let text = error.to_string();
-    assert!(text.contains(nobody.as_str()) && text.contains("check that it runs"), "{text}");
-    let tls = Etcd::connect(EtcdOptions::new(vec!["https://127.0.0.1:1".into()])).await.err().unwrap();
+    assert!(
+        text.contains(nobody.as_str()) && text.contains("check that it runs"),
+        "{text}"
+    );
+    let tls = Etcd::connect(EtcdOptions::new(vec!["https://127.0.0.1:1".into()]))
+        .await
+        .err()
+        .unwrap();
     assert!(matches!(tls, Error::Invalid { .. }), "{tls}");
 }
 
@@ -196,8 +238,16 @@ async fn history_is_compacted_to_what_was_current_one_period_ago() {
     commit(&store, Txn::put("/k", "2")).await;
     // Another server's turn came first: this one waits a period more.
     let other = super::compactor::turn(&store.members, version, 0).await.unwrap();
-    assert_eq!(super::compactor::turn(&store.members, version, revision).await.unwrap().0, other.0);
+    assert_eq!(
+        super::compactor::turn(&store.members, version, revision)
+            .await
+            .unwrap()
+            .0,
+        other.0
+    );
     assert!(store.get("/k", Some(first)).await.is_ok());
     super::compactor::turn(&store.members, other.0, revision).await.unwrap();
-    assert!(matches!(store.get("/k", Some(first)).await, Err(Error::Compacted { compacted, .. }) if compacted == revision));
+    assert!(
+        matches!(store.get("/k", Some(first)).await, Err(Error::Compacted { compacted, .. }) if compacted == revision)
+    );
 }

@@ -70,7 +70,11 @@ impl EtcdFeed {
 
     /// Closes the stream; the next one is opened elsewhere.
     async fn give_up(&mut self, why: &str) {
-        tracing::warn!(why, seen = self.seen, "a watch on etcd broke; it goes on from where it was");
+        tracing::warn!(
+            why,
+            seen = self.seen,
+            "a watch on etcd broke; it goes on from where it was"
+        );
         if let Some(open) = self.open.take() {
             self.members.pass_on(open.turn);
         }
