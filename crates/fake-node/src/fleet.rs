@@ -59,9 +59,13 @@ impl FleetOptions {
 /// Why a fleet does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{nodes} nodes need more ranges of /{prefix} than {cidr} has; give nodes.podCIDR more room or nodes.podPrefixLength a longer prefix")]
+    #[error(
+        "{nodes} nodes need more ranges of /{prefix} than {cidr} has; give nodes.podCIDR more room or nodes.podPrefixLength a longer prefix"
+    )]
     Room { nodes: u32, prefix: u8, cidr: String },
-    #[error("{0:?} cannot name nodes: use lower case letters, digits and -, beginning and ending with a letter or digit")]
+    #[error(
+        "{0:?} cannot name nodes: use lower case letters, digits and -, beginning and ending with a letter or digit"
+    )]
     Name(String),
     #[error("node {0} is there and is no node of this fleet; give the fleet another name")]
     Taken(String),
@@ -142,7 +146,9 @@ impl Fleet {
             None => None,
         };
         let endpoint = Endpoint {
-            address: listener.as_ref().map_or_else(|| "127.0.0.1".into(), |l| l.address().to_string()),
+            address: listener
+                .as_ref()
+                .map_or_else(|| "127.0.0.1".into(), |l| l.address().to_string()),
             port: listener.as_ref().map(server::Listener::port),
         };
         let own = InformerOptions {
@@ -166,7 +172,10 @@ impl Fleet {
         for node in shared.nodes.lister().list() {
             shared.adopt(&node);
         }
-        shared.register(count, workers, &shutdown).await?;
+        if let Err(error) = shared.register(count, workers, &shutdown).await {
+            shared.nodes.stop();
+            return Err(error);
+        }
 
         let weak = Arc::downgrade(&shared);
         shared.nodes.add_handler(move |change| {
@@ -175,7 +184,12 @@ impl Fleet {
             }
         });
         // Pods are looked at when the nodes that they are on are known, and in the order of the list.
-        let pods = SharedInformer::start(shared.client.all::<Pod>(), &InformerOptions::default(), clock, &shutdown);
+        let pods = SharedInformer::start(
+            shared.client.all::<Pod>(),
+            &InformerOptions::default(),
+            clock,
+            &shutdown,
+        );
         let pods = shared.pods.get_or_init(|| pods);
         let weak = Arc::downgrade(&shared);
         pods.add_handler(move |change| {
@@ -235,7 +249,9 @@ impl Shared {
 
     /// Takes up a node of this fleet, whoever made it.
     fn adopt(&self, node: &Node) {
-        let Some(name) = node.metadata.name.as_deref() else { return };
+        let Some(name) = node.metadata.name.as_deref() else {
+            return;
+        };
         let windows = self.config.nodes.outages_of(self.config.seed, name, self.now());
         if self.state.adopt(node, windows) {
             self.queue.add(Key::Lease(name.into()));
@@ -245,7 +261,9 @@ impl Shared {
 
     fn node_changed(&self, change: &Change<Node>) {
         let node = change.object();
-        let Some(name) = node.metadata.name.as_deref() else { return };
+        let Some(name) = node.metadata.name.as_deref() else {
+            return;
+        };
         if change.is_deletion() {
             // It stays deleted: its pods are the pod garbage collector's now.
             self.state.forget(node);
@@ -270,7 +288,10 @@ impl Shared {
             return;
         }
         // Another pod took the name while nobody looked.
-        if let Some(old) = change.old().filter(|old| old.metadata.uid != change.object().metadata.uid) {
+        if let Some(old) = change
+            .old()
+            .filter(|old| old.metadata.uid != change.object().metadata.uid)
+        {
             self.state.drop_pod(old);
         }
         self.take_up(change.object());

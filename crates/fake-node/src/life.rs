@@ -81,7 +81,9 @@ fn pulled(facts: &Facts<'_>, created: i64) -> Option<i64> {
 pub(crate) fn at(facts: &Facts<'_>) -> View {
     let (now, halt) = (facts.now, facts.halt());
     let mut view = View::default();
-    let created = facts.accepted.saturating_add(facts.stages.create.draw(facts.draw, "create", 0));
+    let created = facts
+        .accepted
+        .saturating_add(facts.stages.create.draw(facts.draw, "create", 0));
     let halted_before = |moment: Option<i64>| halt.filter(|h| moment.is_none_or(|m| *h <= m));
     let begins = pulled(facts, created);
     view.networked = facts.addressed && now >= created && halted_before(Some(created)).is_none_or(|h| now < h);
@@ -100,7 +102,9 @@ pub(crate) fn at(facts: &Facts<'_>) -> View {
     } else if let Some(begins) = begins {
         run(facts, &mut view, begins, halt);
     }
-    view.deadline_exceeded = facts.deadline().is_some_and(|d| halt == Some(d) && d <= now && cut_short(&view, d));
+    view.deadline_exceeded = facts
+        .deadline()
+        .is_some_and(|d| halt == Some(d) && d <= now && cut_short(&view, d));
     view
 }
 

@@ -60,7 +60,9 @@ impl Range {
 
     /// Notes that a pod has this address already; whether it is this node's and was free.
     pub(crate) fn claim(&mut self, address: Ipv4Addr) -> bool {
-        let Some(offset) = self.cidr.offset_of(address) else { return false };
+        let Some(offset) = self.cidr.offset_of(address) else {
+            return false;
+        };
         match self.bit(offset) {
             Some((word, bit)) if *word & bit == 0 => {
                 *word |= bit;

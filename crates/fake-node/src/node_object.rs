@@ -47,7 +47,9 @@ pub(crate) fn node(
     ];
     let filled = |map: &BTreeMap<String, String>| -> BTreeMap<String, String> {
         // Placeholders were checked when the template was read; one that cannot be filled stays as it is.
-        let each = map.iter().map(|(k, v)| (k.clone(), fill(v, name, index).unwrap_or_else(|_| v.clone())));
+        let each = map
+            .iter()
+            .map(|(k, v)| (k.clone(), fill(v, name, index).unwrap_or_else(|_| v.clone())));
         each.collect()
     };
     let mut labels: BTreeMap<String, String> = own.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
@@ -90,7 +92,10 @@ pub(crate) fn status(
     // Three texts that machines tell apart by; here they follow from the name.
     let id = |what: &str| format!("{:016x}{:016x}", hash(&[what, name]), hash(&[name, what]));
     api::NodeStatus {
-        addresses: Some(vec![address("InternalIP", &endpoint.address), address("Hostname", name)]),
+        addresses: Some(vec![
+            address("InternalIP", &endpoint.address),
+            address("Hostname", name),
+        ]),
         allocatable: Some(
             allocatable
                 .or_else(|| capacity.clone())
@@ -121,10 +126,30 @@ pub(crate) fn status(
 
 fn conditions(before: Option<&api::NodeStatus>, now: Timestamp) -> Vec<api::NodeCondition> {
     let wanted = [
-        ("MemoryPressure", "False", "KubeletHasSufficientMemory", "fake node: nothing uses memory"),
-        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "fake node: nothing uses the disk"),
-        ("PIDPressure", "False", "KubeletHasSufficientPID", "fake node: there are no processes"),
-        ("Ready", "True", "KubeletReady", "fake node: it is alive and runs nothing"),
+        (
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            "fake node: nothing uses memory",
+        ),
+        (
+            "DiskPressure",
+            "False",
+            "KubeletHasNoDiskPressure",
+            "fake node: nothing uses the disk",
+        ),
+        (
+            "PIDPressure",
+            "False",
+            "KubeletHasSufficientPID",
+            "fake node: there are no processes",
+        ),
+        (
+            "Ready",
+            "True",
+            "KubeletReady",
+            "fake node: it is alive and runs nothing",
+        ),
     ];
     let old = before.and_then(|b| b.conditions.as_deref()).unwrap_or_default();
     let each = wanted.into_iter().map(|(kind, status, reason, message)| {
@@ -151,7 +176,11 @@ pub(crate) fn ready(node: &api::Node) -> Option<&api::NodeCondition> {
 pub(crate) fn outdated(node: &api::Node, endpoint: &Endpoint) -> bool {
     let Some(status) = &node.status else { return true };
     let internal = |a: &api::NodeAddress| a.type_ == "InternalIP" && a.address == endpoint.address;
-    let port = status.daemon_endpoints.as_ref().and_then(|d| d.kubelet_endpoint.as_ref()).map(|e| e.port);
+    let port = status
+        .daemon_endpoints
+        .as_ref()
+        .and_then(|d| d.kubelet_endpoint.as_ref())
+        .map(|e| e.port);
     ready(node).is_none()
         || !status.addresses.iter().flatten().any(internal)
         || status.capacity.is_none()
@@ -226,13 +255,24 @@ mod tests {
     fn a_node_is_labelled_numbered_and_ready() {
         let mut template = NodeTemplate::default();
         template.labels.insert("zone".into(), "z{index%3}".into());
-        let made = node("fake", "fake-7", 7, &template, &endpoint(), None, at("2026-01-01T00:00:00Z"));
+        let made = node(
+            "fake",
+            "fake-7",
+            7,
+            &template,
+            &endpoint(),
+            None,
+            at("2026-01-01T00:00:00Z"),
+        );
         let labels = made.metadata.labels.as_ref().unwrap();
         assert_eq!((labels["zone"].as_str(), labels[FLEET_LABEL].as_str()), ("z1", "fake"));
         assert_eq!(labels["kubernetes.io/hostname"], "fake-7");
         assert!(ready(&made).is_some());
         assert!(!outdated(&made, &endpoint()));
-        let moved = Endpoint { port: Some(1), ..endpoint() };
+        let moved = Endpoint {
+            port: Some(1),
+            ..endpoint()
+        };
         assert!(outdated(&made, &moved));
     }
 
@@ -242,7 +282,15 @@ mod tests {
         let template = NodeTemplate::default();
         let mut before = status("n", &template, &endpoint(), None, first);
         let again = status("n", &template, &endpoint(), Some(&before), later);
-        let ready = |s: &api::NodeStatus| s.conditions.as_ref().unwrap().iter().find(|c| c.type_ == "Ready").unwrap().clone();
+        let ready = |s: &api::NodeStatus| {
+            s.conditions
+                .as_ref()
+                .unwrap()
+                .iter()
+                .find(|c| c.type_ == "Ready")
+                .unwrap()
+                .clone()
+        };
         assert_eq!(ready(&again).last_transition_time, Some(Time(first)));
         assert_eq!(ready(&again).last_heartbeat_time, Some(Time(later)));
         for condition in before.conditions.iter_mut().flatten() {

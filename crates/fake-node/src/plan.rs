@@ -31,13 +31,21 @@ pub(crate) struct Plan {
 
 /// Whether the pod has come to its end, by its status.
 pub(crate) fn has_ended(pod: &Pod) -> bool {
-    matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))
+    matches!(
+        pod.status.as_ref().and_then(|s| s.phase.as_deref()),
+        Some("Succeeded" | "Failed")
+    )
 }
 
 /// When the pod's deletion was asked for, and how long it is given, in milliseconds.
 pub(crate) fn deletion(pod: &Pod) -> Option<(i64, i64)> {
     let by = millis(pod.metadata.deletion_timestamp.as_ref()?.0);
-    let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0).max(0).saturating_mul(1000);
+    let grace = pod
+        .metadata
+        .deletion_grace_period_seconds
+        .unwrap_or(0)
+        .max(0)
+        .saturating_mul(1000);
     Some((by.saturating_sub(grace), grace))
 }
 
@@ -54,7 +62,12 @@ pub(crate) fn plan(pod: &Pod, known: Known<'_>, now: i64) -> Plan {
         return Plan::default();
     };
     let grace = deletion.map_or_else(
-        || spec.termination_grace_period_seconds.unwrap_or(30).max(0).saturating_mul(1000),
+        || {
+            spec.termination_grace_period_seconds
+                .unwrap_or(30)
+                .max(0)
+                .saturating_mul(1000)
+        },
         |(_, grace)| grace,
     );
     let view = life::at(&Facts {

@@ -59,7 +59,11 @@ fn key(pod: &Pod) -> u128 {
 impl Records {
     /// The pod's record, made if there is none: from what its status says when it was accepted before this process began.
     pub(crate) fn accept(&mut self, pod: &Pod, now: i64) -> &mut Record {
-        let started = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| millis(t.0));
+        let started = pod
+            .status
+            .as_ref()
+            .and_then(|s| s.start_time.as_ref())
+            .map(|t| millis(t.0));
         let groups = &mut self.groups;
         let record = self.pods.entry(key(pod)).or_insert_with(|| {
             let group = groups.entry(group(pod)).or_default();
@@ -108,7 +112,10 @@ mod tests {
 
     fn pod(uid: &str, name: &str, more: serde_json::Value) -> Pod {
         let mut value = json!({"metadata": {"namespace": "a", "name": name, "generateName": "web-", "uid": uid}});
-        value["metadata"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        value["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         serde_json::from_value(value).unwrap()
     }
 
@@ -125,7 +132,11 @@ mod tests {
         assert_eq!(records.accept(&x, 7).accepted, 5);
         records.remove(&x);
         records.remove(&y);
-        assert_eq!(records.accept(&z, 8).ordinal, 2, "a pod that replaces another has its own fate");
+        assert_eq!(
+            records.accept(&z, 8).ordinal,
+            2,
+            "a pod that replaces another has its own fate"
+        );
         assert_eq!(records.len(), 1);
     }
 
@@ -133,7 +144,10 @@ mod tests {
     fn a_deletion_counts_from_when_it_was_seen_or_asked_for_if_nobody_looked() {
         let deleted = json!({"deletionTimestamp": "1970-01-01T00:01:40Z", "deletionGracePeriodSeconds": 30});
         let mut records = Records::default();
-        assert_eq!(records.accept(&pod("1", "a", deleted.clone()), 70_500).stopped, Some(70_500));
+        assert_eq!(
+            records.accept(&pod("1", "a", deleted.clone()), 70_500).stopped,
+            Some(70_500)
+        );
         assert_eq!(records.accept(&pod("2", "b", deleted), 90_000).stopped, Some(70_000));
     }
 

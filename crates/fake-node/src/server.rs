@@ -110,7 +110,9 @@ impl Listener {
                 let _ = stream.set_nodelay(true);
                 let stream = match view.clock.timeout(Duration::from_secs(10), tls.accept(stream)).await {
                     Ok(Ok(stream)) => stream,
-                    Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake with the fake nodes' endpoint failed"),
+                    Ok(Err(error)) => {
+                        return tracing::debug!(%error, "a TLS handshake with the fake nodes' endpoint failed");
+                    }
                     Err(_) => return,
                 };
                 let may = tls::may_call(stream.get_ref().1, &allowed);

@@ -41,7 +41,10 @@ pub(crate) fn status(pod: &api::Pod, view: &View, addresses: &Addresses, accepte
     let phase = phase(spec, view);
     let conditions = conditions(pod, spec, view, phase, &init, &main, &before, now);
     let some = |list: Vec<api::ContainerStatus>| (!list.is_empty()).then_some(list);
-    let pod_ip = before.pod_ip.clone().or_else(|| addresses.pod.clone().filter(|_| view.networked));
+    let pod_ip = before
+        .pod_ip
+        .clone()
+        .or_else(|| addresses.pod.clone().filter(|_| view.networked));
     let mut status = api::PodStatus {
         phase: Some(phase.to_owned()),
         conditions: Some(conditions),
@@ -108,8 +111,16 @@ impl Maker<'_> {
             started: Some(view.started),
             restart_count: view.restarts,
             state: Some(self.state(spec, view)),
-            last_state: Some(view.last.map(|run| self.terminated(spec, &run, self.last_run(view))).unwrap_or_default()),
-            allocated_resources: spec.resources.as_ref().filter(|_| running).and_then(|r| r.requests.clone()),
+            last_state: Some(
+                view.last
+                    .map(|run| self.terminated(spec, &run, self.last_run(view)))
+                    .unwrap_or_default(),
+            ),
+            allocated_resources: spec
+                .resources
+                .as_ref()
+                .filter(|_| running)
+                .and_then(|r| r.requests.clone()),
             resources: spec.resources.clone().filter(|_| running),
             volume_mounts: spec.volume_mounts.as_ref().map(|all| all.iter().map(mount).collect()),
             ..api::ContainerStatus::default()
@@ -277,7 +288,13 @@ fn conditions(
 
     let inits = || spec.init_containers.iter().flatten().zip(init);
     let incomplete: Vec<&str> = inits()
-        .filter(|(c, s)| if is_sidecar(c) { s.started != Some(true) } else { !s.ready })
+        .filter(|(c, s)| {
+            if is_sidecar(c) {
+                s.started != Some(true)
+            } else {
+                !s.ready
+            }
+        })
         .map(|(c, _)| c.name.as_str())
         .collect();
     wanted.push(match phase {
@@ -294,7 +311,11 @@ fn conditions(
     });
 
     let sidecars = inits().filter(|(c, _)| is_sidecar(c)).map(|(_, s)| s);
-    let unready: Vec<&str> = sidecars.chain(main).filter(|s| !s.ready).map(|s| s.name.as_str()).collect();
+    let unready: Vec<&str> = sidecars
+        .chain(main)
+        .filter(|s| !s.ready)
+        .map(|s| s.name.as_str())
+        .collect();
     let ready = |kind| match phase {
         "Succeeded" | "Failed" => Wanted {
             reason: Some(if phase == "Failed" { "PodFailed" } else { "PodCompleted" }),
@@ -328,13 +349,19 @@ fn conditions(
             status: status.to_owned(),
             reason: w.reason.map(str::to_owned),
             message: w.message,
-            last_transition_time: since.and_then(|c| c.last_transition_time.clone()).or_else(|| Some(time(now))),
+            last_transition_time: since
+                .and_then(|c| c.last_transition_time.clone())
+                .or_else(|| Some(time(now))),
             observed_generation: pod.metadata.generation,
             last_probe_time: None,
         }
     });
     let mut all: Vec<_> = own.collect();
-    let others: Vec<_> = old.iter().filter(|c| !all.iter().any(|a| a.type_ == c.type_)).cloned().collect();
+    let others: Vec<_> = old
+        .iter()
+        .filter(|c| !all.iter().any(|a| a.type_ == c.type_))
+        .cloned()
+        .collect();
     all.extend(others);
     all
 }
@@ -344,7 +371,9 @@ fn closed_gate(spec: &api::PodSpec, before: &api::PodStatus) -> Option<String> {
     spec.readiness_gates.iter().flatten().find_map(|gate| {
         let kind = &gate.condition_type;
         match before.conditions.iter().flatten().find(|c| c.type_ == *kind) {
-            None => Some(format!("corresponding condition of pod readiness gate \"{kind}\" does not exist.")),
+            None => Some(format!(
+                "corresponding condition of pod readiness gate \"{kind}\" does not exist."
+            )),
             Some(c) if c.status != "True" => Some(format!(
                 "the status of pod readiness gate \"{kind}\" is not \"True\", but {}",
                 c.status

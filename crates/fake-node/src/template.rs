@@ -31,7 +31,12 @@ pub struct NodeTemplate {
 impl Default for NodeTemplate {
     /// A machine of 32 CPUs, 128 GiB of memory and 110 pods.
     fn default() -> Self {
-        let room = [("cpu", "32"), ("memory", "128Gi"), ("ephemeral-storage", "1Ti"), ("pods", "110")];
+        let room = [
+            ("cpu", "32"),
+            ("memory", "128Gi"),
+            ("ephemeral-storage", "1Ti"),
+            ("pods", "110"),
+        ];
         let room: BTreeMap<_, _> = room
             .into_iter()
             .map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())))
@@ -103,7 +108,10 @@ struct NodeInfo {
 impl NodeTemplate {
     /// Reads the text of a template file.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        if text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) {
+        if text
+            .lines()
+            .all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'))
+        {
             return Ok(Self::default());
         }
         let file: File = serde_saphyr::from_str(text).map_err(|e| crate::config::syntax(&e))?;
@@ -122,13 +130,17 @@ impl NodeTemplate {
         template.labels = texts("metadata.labels", &file.metadata.labels)?;
         template.annotations = texts("metadata.annotations", &file.metadata.annotations)?;
         for (n, entry) in file.spec.taints.iter().enumerate() {
-            template.taints.push(taint(&Field::new(format!("spec.taints[{n}]"), entry))?);
+            template
+                .taints
+                .push(taint(&Field::new(format!("spec.taints[{n}]"), entry))?);
         }
         let capacity = amounts("status.capacity", &file.status.capacity)?;
         // What can be given to pods is all there is, unless it is said.
         template.allocatable.extend(capacity.clone());
         template.capacity.extend(capacity);
-        template.allocatable.extend(amounts("status.allocatable", &file.status.allocatable)?);
+        template
+            .allocatable
+            .extend(amounts("status.allocatable", &file.status.allocatable)?);
         for (n, entry) in file.status.images.iter().enumerate() {
             let field = Field::new(format!("status.images[{n}]"), entry);
             template.images.push(decode(&field)?);
@@ -194,7 +206,9 @@ pub(crate) fn fill(text: &str, name: &str, index: u32) -> Result<String, String>
     let mut rest = text;
     while let Some(open) = rest.find('{') {
         let behind = &rest[open + 1..];
-        let close = behind.find('}').ok_or_else(|| format!("{text:?} has a {{ without its }}"))?;
+        let close = behind
+            .find('}')
+            .ok_or_else(|| format!("{text:?} has a {{ without its }}"))?;
         out.push_str(&rest[..open]);
         out.push_str(&placeholder(&behind[..close], name, index)?);
         rest = &behind[close + 1..];
@@ -243,7 +257,12 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled_or_refused() {
-        for (text, expected) in [("{name}", "fake-25"), ("r{index/10}-{ index % 10 }", "r2-5"), ("{index}", "25"), ("x", "x")] {
+        for (text, expected) in [
+            ("{name}", "fake-25"),
+            ("r{index/10}-{ index % 10 }", "r2-5"),
+            ("{index}", "25"),
+            ("x", "x"),
+        ] {
             assert_eq!(fill(text, "fake-25", 25).unwrap(), expected);
         }
         for text in ["{index%0}", "{zone}", "{index", "{index*2}"] {
@@ -257,11 +276,27 @@ mod tests {
             ("kind: Pod\n", 1, "kind: must be Node"),
             ("metadata:\n  name: x\n", 2, "metadata.name: must not be set"),
             ("metadata:\n  lables: {}\n", 2, "lables"),
-            ("metadata:\n  labels:\n    zone: '{zone}'\n", 3, "metadata.labels[zone]: {zone} is unknown"),
-            ("metadata:\n  labels:\n    n: 5\n", 3, "metadata.labels[n]: 5 is not a text"),
-            ("spec:\n  taints:\n  - {key: a, effect: Never}\n", 3, "spec.taints[0]: effect \"Never\""),
+            (
+                "metadata:\n  labels:\n    zone: '{zone}'\n",
+                3,
+                "metadata.labels[zone]: {zone} is unknown",
+            ),
+            (
+                "metadata:\n  labels:\n    n: 5\n",
+                3,
+                "metadata.labels[n]: 5 is not a text",
+            ),
+            (
+                "spec:\n  taints:\n  - {key: a, effect: Never}\n",
+                3,
+                "spec.taints[0]: effect \"Never\"",
+            ),
             ("status:\n  capacity:\n    cpu: lots\n", 3, "status.capacity[cpu]"),
-            ("status:\n  allocatable:\n    cpu: -1\n", 3, "status.allocatable[cpu]: must not be negative"),
+            (
+                "status:\n  allocatable:\n    cpu: -1\n",
+                3,
+                "status.allocatable[cpu]: must not be negative",
+            ),
         ] {
             let error = NodeTemplate::parse(text).unwrap_err();
             assert_eq!(error.line, line, "{text:?} says {error}");

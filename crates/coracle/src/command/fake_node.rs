@@ -123,7 +123,10 @@ fn serving(args: &cli::FakeNode, client_ca: Option<Vec<u8>>) -> anyhow::Result<O
         (Some(certificate), Some(key)) => (read(certificate)?, read(key)?),
         _ => {
             let own = rcgen::generate_simple_self_signed([args.listen.ip().to_string()])?;
-            (own.cert.pem().into_bytes(), own.signing_key.serialize_pem().into_bytes())
+            (
+                own.cert.pem().into_bytes(),
+                own.signing_key.serialize_pem().into_bytes(),
+            )
         }
     };
     Ok(Some(Serving {
@@ -146,8 +149,16 @@ mod tests {
         std::fs::write(&path, "seed: 1\nrules:\n- run: soon\n").unwrap();
         let error = format!("{:#}", Files::of(Some(&path), None).unwrap_err());
         assert!(error.contains("stages.yaml"), "{error}");
-        assert!(error.contains("line 3: rules[0].run: \"soon\" is no duration"), "{error}");
+        assert!(
+            error.contains("line 3: rules[0].run: \"soon\" is no duration"),
+            "{error}"
+        );
         let missing = dir.path().join("none.yaml");
-        assert!(Files::of(None, Some(&missing)).unwrap_err().to_string().contains("none.yaml"));
+        assert!(
+            Files::of(None, Some(&missing))
+                .unwrap_err()
+                .to_string()
+                .contains("none.yaml")
+        );
     }
 }

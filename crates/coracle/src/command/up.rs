@@ -86,7 +86,10 @@ fn spawn(args: &Up, cluster: &Cluster) -> anyhow::Result<(Child, mpsc::Receiver<
     }
     let fake = &serving.fake;
     command.arg("--fake-nodes").arg(fake.fake_nodes.to_string());
-    for (flag, path) in [("--node-template", &fake.node_template), ("--fake-stages", &fake.fake_stages)] {
+    for (flag, path) in [
+        ("--node-template", &fake.node_template),
+        ("--fake-stages", &fake.fake_stages),
+    ] {
         if let Some(path) = path {
             command.arg(flag).arg(std::path::absolute(path)?);
         }

@@ -31,7 +31,9 @@ impl Cidr {
         };
         if range.first & range.host_mask() != 0 {
             let first = Ipv4Addr::from(range.first & !range.host_mask());
-            return Err(format!("{text:?} does not begin at its first address; that is {first}/{prefix}"));
+            return Err(format!(
+                "{text:?} does not begin at its first address; that is {first}/{prefix}"
+            ));
         }
         Ok(range)
     }

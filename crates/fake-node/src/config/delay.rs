@@ -96,7 +96,18 @@ mod tests {
             let (least, most) = expected;
             assert_eq!(Delay::parse(text), Ok(Delay { least, most }), "{text}");
         }
-        for text in ["", "5", "five", "5 s", "5s..", "5s..1s", "-1s", "1e9s", "99999999999h", "1.2.3s"] {
+        for text in [
+            "",
+            "5",
+            "five",
+            "5 s",
+            "5s..",
+            "5s..1s",
+            "-1s",
+            "1e9s",
+            "99999999999h",
+            "1.2.3s",
+        ] {
             assert!(Delay::parse(text).is_err(), "{text}");
         }
     }

@@ -43,17 +43,25 @@ struct OutageFile {
     lasting: Entry,
 }
 
-/// An error of the parser, by its place.
+/// An error of the parser, by its place. The place is told once, and how to program the parser not at all.
 pub(crate) fn syntax(error: &serde_saphyr::Error) -> ConfigError {
+    let text = error.without_snippet().to_string();
+    let end = [" at line ", ", set DuplicateKeyPolicy"]
+        .into_iter()
+        .filter_map(|mark| text.find(mark));
+    let message = text[..end.min().unwrap_or(text.len())].to_owned();
     ConfigError {
         field: String::new(),
         line: error.location().map_or(0, |l| l.line()),
-        message: error.without_snippet().to_string(),
+        message,
     }
 }
 
 pub(super) fn config(text: &str) -> Result<Config, ConfigError> {
-    if text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) {
+    if text
+        .lines()
+        .all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'))
+    {
         return Ok(Config::default());
     }
     let file: File = serde_saphyr::from_str(text).map_err(|e| syntax(&e))?;

@@ -50,8 +50,9 @@ pub struct Match {
 impl Match {
     pub(crate) fn matches(&self, pod: &Pod) -> bool {
         let meta = &pod.metadata;
-        let fits =
-            |pattern: &Option<String>, text: Option<&str>| pattern.as_ref().is_none_or(|p| glob(p, text.unwrap_or_default()));
+        let fits = |pattern: &Option<String>, text: Option<&str>| {
+            pattern.as_ref().is_none_or(|p| glob(p, text.unwrap_or_default()))
+        };
         let owner = || {
             let owners = meta.owner_references.as_deref().unwrap_or_default();
             owners.iter().find(|o| o.controller == Some(true))
@@ -164,7 +165,9 @@ pub(crate) fn stages_of(rules: &[Rule], pod: &Pod) -> (Stages, Vec<String>) {
     };
     let mut wrong = Vec::new();
     for (key, text) in pod.metadata.annotations.iter().flatten() {
-        let Some(name) = key.strip_prefix(ANNOTATION_PREFIX) else { continue };
+        let Some(name) = key.strip_prefix(ANNOTATION_PREFIX) else {
+            continue;
+        };
         let field = Field {
             path: format!("annotation {key}"),
             line: 0,
@@ -187,7 +190,9 @@ pub(crate) fn glob(pattern: &str, text: &str) -> bool {
         return rest.is_empty();
     }
     let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return false };
+    let Some((last, middle)) = parts.split_last() else {
+        return false;
+    };
     for part in middle {
         match rest.find(part) {
             Some(at) => rest = &rest[at + part.len()..],

@@ -35,7 +35,10 @@ fn every_field_is_read_and_what_is_not_said_has_its_default() {
     assert_eq!(config.nodes.lease_interval, Duration::from_secs(20));
     assert_eq!(config.nodes.status_interval, Duration::from_secs(600));
     assert_eq!(config.nodes.outages.len(), 2);
-    assert_eq!(config.nodes.outages[0].lasting, Some(Delay::between_ms(300_000, 300_000)));
+    assert_eq!(
+        config.nodes.outages[0].lasting,
+        Some(Delay::between_ms(300_000, 300_000))
+    );
     assert_eq!(config.nodes.outages[1].fraction, 1.0);
     assert_eq!(config.nodes.outages[1].lasting, None);
     assert_eq!(config.rules[0].stages.ready, Delay::between_ms(5000, 10_000));
@@ -52,25 +55,61 @@ fn a_mistake_is_told_by_field_and_line() {
         ("seed: 1\nsede: 2\n", 2, "sede"),
         ("nodes:\n  leaseIntervall: 1s\n", 2, "leaseIntervall"),
         ("seed: many\n", 1, "seed: \"many\" is not a whole number"),
-        ("nodes:\n  leaseInterval: soon\n", 2, "nodes.leaseInterval: \"soon\" is no duration"),
-        ("nodes:\n  leaseInterval: 10ms\n", 2, "nodes.leaseInterval: must be at least 1s"),
+        (
+            "nodes:\n  leaseInterval: soon\n",
+            2,
+            "nodes.leaseInterval: \"soon\" is no duration",
+        ),
+        (
+            "nodes:\n  leaseInterval: 10ms\n",
+            2,
+            "nodes.leaseInterval: must be at least 1s",
+        ),
         ("nodes:\n  podCIDR: 10.0.0.0/99\n", 2, "nodes.podCIDR"),
-        ("nodes:\n  podCIDR: 10.0.0.0/16\n  podPrefixLength: 12\n", 3, "nodes.podPrefixLength: 12 must be from 16"),
-        ("nodes:\n  outages:\n  - after: 1s\n    fraction: 2\n", 4, "nodes.outages[0].fraction: 2 is not a fraction"),
-        ("rules:\n- run: 1s\n- match: {ownerKind: Job}\n  run: 5\n", 4, "rules[1].run: \"5\" is no duration"),
-        ("rules:\n- rum: 1s\n", 2, "rules[0].rum: unknown field; there are match, create"),
-        ("rules:\n- exitCode: 300\n", 2, "rules[0].exitCode: 300 is not an exit code"),
+        (
+            "nodes:\n  podCIDR: 10.0.0.0/16\n  podPrefixLength: 12\n",
+            3,
+            "nodes.podPrefixLength: 12 must be from 16",
+        ),
+        (
+            "nodes:\n  outages:\n  - after: 1s\n    fraction: 2\n",
+            4,
+            "nodes.outages[0].fraction: 2 is not a fraction",
+        ),
+        (
+            "rules:\n- run: 1s\n- match: {ownerKind: Job}\n  run: 5\n",
+            4,
+            "rules[1].run: \"5\" is no duration",
+        ),
+        (
+            "rules:\n- rum: 1s\n",
+            2,
+            "rules[0].rum: unknown field; there are match, create",
+        ),
+        (
+            "rules:\n- exitCode: 300\n",
+            2,
+            "rules[0].exitCode: 300 is not an exit code",
+        ),
         ("rules:\n- crashes: 1.5\n", 2, "rules[0].crashes"),
         ("rules:\n- ready: 5s..1s\n", 2, "ends before it begins"),
-        ("rules:\n- match: {owner: Job}\n", 2, "rules[0].match.owner: unknown field"),
+        (
+            "rules:\n- match: {owner: Job}\n",
+            2,
+            "rules[0].match.owner: unknown field",
+        ),
         ("rules:\n- match: Job\n", 2, "rules[0].match: must be a map"),
         ("rules:\n- run: [1s]\n", 2, "rules[0].run"),
-        ("seed: [\n", 2, ""),
+        ("seed: [\n", 1, "unclosed bracket"),
+        ("seed: 1\nseed: 2\n", 2, "duplicate mapping key: seed"),
     ] {
         let error = Config::parse(text).unwrap_err();
         assert_eq!(error.line, line, "{text:?} says {error}");
         let said = error.to_string();
-        assert!(said.contains(words) && said.contains(&format!("line {line}")), "{text:?} says {said}");
+        assert!(
+            said.contains(words) && said.contains(&format!("line {line}")),
+            "{text:?} says {said}"
+        );
     }
 }
 
@@ -141,7 +180,11 @@ fn outages_hit_the_nodes_they_name_from_when_they_say() {
     assert_eq!(dead_until(&windows, 16_000), None);
 
     let half = Config::parse("nodes:\n  outages:\n  - fraction: 0.5\n").unwrap().nodes;
-    let hit = |seed| (0..100).filter(|n| !half.outages_of(seed, &format!("fake-{n}"), 0).is_empty()).collect::<Vec<_>>();
+    let hit = |seed| {
+        (0..100)
+            .filter(|n| !half.outages_of(seed, &format!("fake-{n}"), 0).is_empty())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(hit(3), hit(3));
     assert_ne!(hit(3), hit(4));
     assert!((30..70).contains(&hit(3).len()));

@@ -22,7 +22,11 @@ impl Shared {
         let Some(pod) = self.pods.get().and_then(|pods| pods.lister().get(key)) else {
             return Ok(());
         };
-        let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default();
+        let node = pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.node_name.as_deref())
+            .unwrap_or_default();
         if let Some(end) = self.dead(node) {
             if let Some(end) = end {
                 self.look_again(Key::Pod(key.clone()), end);

@@ -14,12 +14,7 @@ use crate::node_object::{self, FLEET_LABEL, LEASE_NAMESPACE, next_turn};
 
 impl Shared {
     /// Creates the numbered nodes that are not there.
-    pub(super) async fn register(
-        &self,
-        count: u32,
-        workers: usize,
-        shutdown: &CancellationToken,
-    ) -> Result<(), Error> {
+    pub(super) async fn register(&self, count: u32, workers: usize, shutdown: &CancellationToken) -> Result<(), Error> {
         let all = futures::stream::iter((0..count).map(|index| self.create(index)));
         let all = all.buffer_unordered(workers.max(1)).try_collect::<Vec<()>>();
         match shutdown.run_until_cancelled(all).await {
@@ -68,7 +63,13 @@ impl Shared {
 
     async fn write(&self, node: &Node) -> Result<Arc<Node>, ClientError> {
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        let status = node_object::status(name, &self.template, &self.endpoint, node.status.as_ref(), self.clock.now());
+        let status = node_object::status(
+            name,
+            &self.template,
+            &self.endpoint,
+            node.status.as_ref(),
+            self.clock.now(),
+        );
         let patch = Patch::Strategic(node_object::status_patch(&status));
         self.client.all::<Node>().status().patch(name, patch).await
     }

@@ -44,7 +44,10 @@ fn host_network(pod: &Pod) -> bool {
 }
 
 fn node_of(pod: &Pod) -> &str {
-    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
+    pod.spec
+        .as_ref()
+        .and_then(|s| s.node_name.as_deref())
+        .unwrap_or_default()
 }
 
 impl State {
@@ -144,7 +147,10 @@ impl State {
                 range.release(address);
             }
         } else if record.address.is_none() && !host_network(pod) {
-            let told = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref()?.parse::<Ipv4Addr>().ok());
+            let told = pod
+                .status
+                .as_ref()
+                .and_then(|s| s.pod_ip.as_deref()?.parse::<Ipv4Addr>().ok());
             record.address = told.filter(|told| range.is_some_and(|range| range.claim(*told)));
         }
         true

@@ -139,7 +139,10 @@ fn restarts(spec: &PodSpec, container: &Container, kind: Kind, code: i32) -> boo
 /// How a container ends that is told to stop: when, and with what code. It has its hook and its own time, and is killed at
 /// the end of the pod's grace.
 fn stopped(facts: &Facts<'_>, container: &Container, draw: Draw, halt: i64) -> (i64, i32) {
-    let hook = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()?.sleep.as_ref());
+    let hook = container
+        .lifecycle
+        .as_ref()
+        .and_then(|l| l.pre_stop.as_ref()?.sleep.as_ref());
     let hook = hook.map_or(0, |sleep| sleep.seconds.saturating_mul(1000));
     let own = facts
         .stages
@@ -169,7 +172,11 @@ pub(super) fn follow(facts: &Facts<'_>, container: &Container, kind: Kind, from:
         if let Some(halt) = halt.filter(|h| *h <= start && *h <= now) {
             let state = match last {
                 Some(run) => State::Exited(run),
-                None => State::Waiting(if kind == Kind::Init { Waiting::PodInitializing } else { Waiting::ContainerCreating }),
+                None => State::Waiting(if kind == Kind::Init {
+                    Waiting::PodInitializing
+                } else {
+                    Waiting::ContainerCreating
+                }),
             };
             let end = Run {
                 start: halt,
@@ -185,7 +192,11 @@ pub(super) fn follow(facts: &Facts<'_>, container: &Container, kind: Kind, from:
             };
         }
         if start > now {
-            let reason = if attempt == 0 { Waiting::ContainerCreating } else { Waiting::CrashLoopBackOff(start - last.map_or(start, |r| r.end)) };
+            let reason = if attempt == 0 {
+                Waiting::ContainerCreating
+            } else {
+                Waiting::CrashLoopBackOff(start - last.map_or(start, |r| r.end))
+            };
             return Followed {
                 view: view(State::Waiting(reason), last, attempt.saturating_sub(1)),
                 next: Some(start),
@@ -202,7 +213,14 @@ pub(super) fn follow(facts: &Facts<'_>, container: &Container, kind: Kind, from:
             }
         }
         let Some(end) = end.filter(|end| *end <= now) else {
-            return running(facts, container, kind, start, end, view(State::Running { since: start }, last, attempt));
+            return running(
+                facts,
+                container,
+                kind,
+                start,
+                end,
+                view(State::Running { since: start }, last, attempt),
+            );
         };
         let run = Run {
             start,
@@ -244,7 +262,10 @@ fn running(
     let ready = started
         .saturating_add(initial_delay(container.readiness_probe.as_ref()))
         .saturating_add(match kind {
-            Kind::Main => facts.stages.ready.draw(facts.draw, "ready", u32::try_from(view.restarts).unwrap_or(0)),
+            Kind::Main => facts
+                .stages
+                .ready
+                .draw(facts.draw, "ready", u32::try_from(view.restarts).unwrap_or(0)),
             _ => 0,
         });
     let never = kind == Kind::Main && facts.draw.happens(facts.stages.unready, "unready", 0);

@@ -13,7 +13,12 @@ fn plain() -> PodSpec {
 }
 
 fn stages(fields: &str) -> Stages {
-    let text = format!("rules:\n- {{create: 1s, init: 2s, terminate: 3s, {fields}}}\n");
+    let terminate = if fields.contains("terminate") {
+        ""
+    } else {
+        "terminate: 3s, "
+    };
+    let text = format!("rules:\n- {{create: 1s, init: 2s, {terminate}{fields}}}\n");
     Config::parse(&text).unwrap().rules.remove(0).stages
 }
 
@@ -80,7 +85,15 @@ fn account(view: &View) -> String {
             State::Exited(run) => format!("exited {}", run.code),
         };
         let mark = |on: bool, mark: &'static str| if on { mark } else { "" };
-        format!("{state}{}{}", mark(c.ready, " ready"), if c.restarts > 0 { format!(" r{}", c.restarts) } else { String::new() })
+        format!(
+            "{state}{}{}",
+            mark(c.ready, " ready"),
+            if c.restarts > 0 {
+                format!(" r{}", c.restarts)
+            } else {
+                String::new()
+            }
+        )
     };
     let all: Vec<String> = view.init.iter().chain(&view.main).map(one).collect();
     let end = if view.ended { ", over" } else { "" };
@@ -89,12 +102,22 @@ fn account(view: &View) -> String {
 
 #[test]
 fn a_plain_pod_is_created_runs_and_then_rests() {
-    assert_eq!(life(plain(), "").story(i64::MAX), ["0: ContainerCreating", "1000: running since 1000 ready"]);
+    assert_eq!(
+        life(plain(), "").story(i64::MAX),
+        ["0: ContainerCreating", "1000: running since 1000 ready"]
+    );
     assert_eq!(
         life(plain(), "ready: 5s").story(i64::MAX),
-        ["0: ContainerCreating", "1000: running since 1000", "6000: running since 1000 ready"]
+        [
+            "0: ContainerCreating",
+            "1000: running since 1000",
+            "6000: running since 1000 ready"
+        ]
     );
-    assert_eq!(life(plain(), "unready: 1").story(i64::MAX), ["0: ContainerCreating", "1000: running since 1000"]);
+    assert_eq!(
+        life(plain(), "unready: 1").story(i64::MAX),
+        ["0: ContainerCreating", "1000: running since 1000"]
+    );
 }
 
 #[test]
@@ -103,7 +126,11 @@ fn probes_delay_what_they_would_delay() {
         "name": "c", "startupProbe": {"initialDelaySeconds": 2}, "readinessProbe": {"initialDelaySeconds": 4},
     }]}));
     let life = life(probed, "ready: 1s");
-    let moments: Vec<_> = life.story(i64::MAX).iter().map(|s| s.split(':').next().unwrap().to_owned()).collect();
+    let moments: Vec<_> = life
+        .story(i64::MAX)
+        .iter()
+        .map(|s| s.split(':').next().unwrap().to_owned())
+        .collect();
     assert_eq!(moments, ["0", "1000", "3000", "8000"]);
     assert!(life.at(3000).main[0].started && !life.at(2999).main[0].started);
 }
@@ -175,7 +202,10 @@ fn a_long_healthy_run_forgets_the_back_off() {
 #[test]
 fn a_pod_without_its_image_waits_until_it_can_be_pulled() {
     let never = life(plain(), "pullFailures: 1");
-    assert_eq!(never.story(i64::MAX), ["0: ContainerCreating", "1000: ImagePullBackOff"]);
+    assert_eq!(
+        never.story(i64::MAX),
+        ["0: ContainerCreating", "1000: ImagePullBackOff"]
+    );
     assert!(never.at(1000).networked);
     let later = life(plain(), "pullFailures: 1, pullRecovery: 1m").story(i64::MAX);
     assert_eq!(later[2], "61000: running since 61000 ready");
@@ -200,7 +230,9 @@ fn a_deleted_pod_has_its_grace_and_no_more() {
             "13000: exited 0, over"
         ]
     );
-    let slow = life(plain(), "terminate: forever").deleted(10_000, 30_000).story(i64::MAX);
+    let slow = life(plain(), "terminate: forever")
+        .deleted(10_000, 30_000)
+        .story(i64::MAX);
     assert_eq!(slow.last().unwrap(), "40000: exited 137, over");
     let short = life(plain(), "").deleted(10_000, 1000).story(i64::MAX);
     assert_eq!(short.last().unwrap(), "11000: exited 137, over");
@@ -217,12 +249,17 @@ fn a_pod_deleted_before_it_began_ends_at_once_and_starts_nothing() {
 
     let spec = spec(json!({"initContainers": [{"name": "a"}, {"name": "b"}], "containers": [{"name": "c"}]}));
     let during = life(spec, "terminate: 1s").deleted(1500, 30_000).story(i64::MAX);
-    assert_eq!(during.last().unwrap(), "2500: exited 0 ready; PodInitializing; PodInitializing, over");
+    assert_eq!(
+        during.last().unwrap(),
+        "2500: exited 0 ready; PodInitializing; PodInitializing, over"
+    );
 }
 
 #[test]
 fn a_crash_looping_pod_that_is_deleted_in_its_pause_ends_at_once() {
-    let view = life(plain(), "crashes: 1, crashAfter: 1s").deleted(5000, 30_000).at(5000);
+    let view = life(plain(), "crashes: 1, crashAfter: 1s")
+        .deleted(5000, 30_000)
+        .at(5000);
     assert_eq!(account(&view), "exited 1, over");
 }
 

@@ -14,7 +14,9 @@ fn pod() -> Pod {
 }
 
 fn planned(pod: &Pod, after: i64) -> Plan {
-    let stages = crate::config::Config::parse("rules:\n- {create: 1s, terminate: 2s, ready: 1s}\n").unwrap().rules[0]
+    let stages = crate::config::Config::parse("rules:\n- {create: 1s, terminate: 2s, ready: 1s}\n")
+        .unwrap()
+        .rules[0]
         .stages
         .clone();
     let known = Known {
@@ -31,7 +33,13 @@ fn planned(pod: &Pod, after: i64) -> Plan {
 }
 
 fn condition<'a>(status: &'a PodStatus, kind: &str) -> &'a k8s_openapi::api::core::v1::PodCondition {
-    status.conditions.as_ref().unwrap().iter().find(|c| c.type_ == kind).unwrap()
+    status
+        .conditions
+        .as_ref()
+        .unwrap()
+        .iter()
+        .find(|c| c.type_ == kind)
+        .unwrap()
 }
 
 #[test]
@@ -42,26 +50,46 @@ fn a_pod_is_told_in_three_writes_and_then_left_alone() {
     loop {
         let plan = planned(&pod, at);
         if let Some(status) = plan.report {
-            seen.push((at, status.phase.clone().unwrap(), condition(&status, "Ready").status.clone()));
+            seen.push((
+                at,
+                status.phase.clone().unwrap(),
+                condition(&status, "Ready").status.clone(),
+            ));
             pod.status = Some(*status);
-            assert!(planned(&pod, at).report.is_none(), "what was written is not written again");
+            assert!(
+                planned(&pod, at).report.is_none(),
+                "what was written is not written again"
+            );
         }
         match plan.next {
             Some(next) => at = next - START,
             None => break,
         }
     }
-    let expected = [(0, "Pending", "False"), (1000, "Running", "False"), (2000, "Running", "True")];
+    let expected = [
+        (0, "Pending", "False"),
+        (1000, "Running", "False"),
+        (2000, "Running", "True"),
+    ];
     assert_eq!(seen, expected.map(|(t, p, r)| (t, p.to_owned(), r.to_owned())));
 
     let status = pod.status.as_ref().unwrap();
     assert_eq!(status.pod_ip.as_deref(), Some("10.128.0.2"));
     assert_eq!(status.host_ip.as_deref(), Some("127.0.0.1"));
-    for kind in ["PodReadyToStartContainers", "Initialized", "ContainersReady", "PodScheduled"] {
+    for kind in [
+        "PodReadyToStartContainers",
+        "Initialized",
+        "ContainersReady",
+        "PodScheduled",
+    ] {
         assert_eq!(condition(status, kind).status, "True", "{kind}");
     }
     let scheduled = condition(status, "PodScheduled").last_transition_time.as_ref().unwrap();
-    assert_eq!(scheduled.0.to_string(), "2025-12-31T23:59:59Z", "what has not changed keeps its time");
+    assert_eq!(
+        scheduled.0.to_string(),
+        "2025-12-31T23:59:59Z",
+        "what has not changed keeps its time"
+    );
     let container = &status.container_statuses.as_ref().unwrap()[0];
     assert!(container.ready && container.started == Some(true) && container.restart_count == 0);
     assert_eq!(container.container_id.as_deref(), Some("fake://u/c/0"));
@@ -75,7 +103,13 @@ fn a_first_status_says_what_is_waited_for_and_has_no_address_yet() {
     let ready = condition(&status, "Ready");
     assert_eq!(ready.reason.as_deref(), Some("ContainersNotReady"));
     assert_eq!(ready.message.as_deref(), Some("containers with unready status: [c]"));
-    let waiting = status.container_statuses.as_ref().unwrap()[0].state.as_ref().unwrap().waiting.as_ref().unwrap();
+    let waiting = status.container_statuses.as_ref().unwrap()[0]
+        .state
+        .as_ref()
+        .unwrap()
+        .waiting
+        .as_ref()
+        .unwrap();
     assert_eq!(waiting.reason.as_deref(), Some("ContainerCreating"));
     assert_eq!(condition(&status, "PodReadyToStartContainers").status, "False");
 }
@@ -86,15 +120,25 @@ fn a_readiness_gate_keeps_a_pod_unready_until_it_opens() {
     pod.spec.as_mut().unwrap().readiness_gates =
         serde_json::from_value(json!([{"conditionType": "example.com/gate"}])).unwrap();
     let status = planned(&pod, 5000).report.unwrap();
-    assert_eq!(condition(&status, "Ready").reason.as_deref(), Some("ReadinessGatesNotReady"));
+    assert_eq!(
+        condition(&status, "Ready").reason.as_deref(),
+        Some("ReadinessGatesNotReady")
+    );
     assert_eq!(condition(&status, "ContainersReady").status, "True");
     let mut open = *status;
     let gate = json!({"type": "example.com/gate", "status": "True"});
-    open.conditions.as_mut().unwrap().push(serde_json::from_value(gate).unwrap());
+    open.conditions
+        .as_mut()
+        .unwrap()
+        .push(serde_json::from_value(gate).unwrap());
     pod.status = Some(open);
     let status = planned(&pod, 5000).report.unwrap();
     assert_eq!(condition(&status, "Ready").status, "True");
-    assert_eq!(condition(&status, "example.com/gate").status, "True", "what others say is kept");
+    assert_eq!(
+        condition(&status, "example.com/gate").status,
+        "True",
+        "what others say is kept"
+    );
 }
 
 #[test]

@@ -58,12 +58,18 @@ fn find(view: &View, namespace: &str, name: &str) -> Option<Arc<Pod>> {
 }
 
 fn absent(view: &View, namespace: &str, name: &str) -> Response<Body> {
-    let text = format!("pod {namespace}/{name} is on none of the fake nodes of fleet {:?}\n", view.fleet);
+    let text = format!(
+        "pod {namespace}/{name} is on none of the fake nodes of fleet {:?}\n",
+        view.fleet
+    );
     plain(StatusCode::NOT_FOUND, text)
 }
 
 fn node_of(pod: &Pod) -> &str {
-    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
+    pod.spec
+        .as_ref()
+        .and_then(|s| s.node_name.as_deref())
+        .unwrap_or_default()
 }
 
 /// Why there is nothing to connect to.
@@ -82,7 +88,11 @@ fn logs(pod: &Pod, container: &str, query: &str, now: Timestamp) -> Response<Bod
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref();
     let all = status.into_iter().flat_map(|s| {
-        let (init, main, other) = (&s.init_container_statuses, &s.container_statuses, &s.ephemeral_container_statuses);
+        let (init, main, other) = (
+            &s.init_container_statuses,
+            &s.container_statuses,
+            &s.ephemeral_container_statuses,
+        );
         init.iter().chain(main).chain(other).flatten()
     });
     let found = all.into_iter().find(|c| c.name == container);
@@ -116,8 +126,14 @@ fn logs(pod: &Pod, container: &str, query: &str, now: Timestamp) -> Response<Bod
 }
 
 fn story(container: &ContainerStatus, previous: bool) -> String {
-    let state = if previous { &container.last_state } else { &container.state };
-    let Some(state) = state else { return "has no state".into() };
+    let state = if previous {
+        &container.last_state
+    } else {
+        &container.state
+    };
+    let Some(state) = state else {
+        return "has no state".into();
+    };
     let time = |t: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
         t.as_ref().map_or_else(String::new, |t| t.0.to_string())
     };
@@ -125,7 +141,11 @@ fn story(container: &ContainerStatus, previous: bool) -> String {
         return format!("has been running since {}", time(&running.started_at));
     }
     if let Some(ended) = &state.terminated {
-        return format!("ended with exit code {} at {}", ended.exit_code, time(&ended.finished_at));
+        return format!(
+            "ended with exit code {} at {}",
+            ended.exit_code,
+            time(&ended.finished_at)
+        );
     }
     "waits to be started again".into()
 }
@@ -169,9 +189,20 @@ mod tests {
     async fn a_log_says_that_it_is_a_fake_nodes() {
         let (status, text) = said("web", "follow=true").await;
         assert_eq!(status, 200);
-        assert!(text.starts_with("this is the fake node fake-3: nothing runs here"), "{text}");
-        assert!(text.ends_with("has been running since 2026-01-01T00:00:00Z\n"), "{text}");
-        assert!(said("web", "timestamps=true").await.1.starts_with("2026-01-02T00:00:00Z this is"));
+        assert!(
+            text.starts_with("this is the fake node fake-3: nothing runs here"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("has been running since 2026-01-01T00:00:00Z\n"),
+            "{text}"
+        );
+        assert!(
+            said("web", "timestamps=true")
+                .await
+                .1
+                .starts_with("2026-01-02T00:00:00Z this is")
+        );
         assert_eq!(said("web", "limitBytes=4").await.1, "this");
         assert_eq!(said("web", "tailLines=0").await, (200, String::new()));
         assert_eq!(said("web", "previous=true").await.0, 400);
@@ -181,7 +212,10 @@ mod tests {
 
     #[test]
     fn what_needs_a_process_is_refused_with_the_reason() {
-        assert_eq!(refusal(&pod(), "exec"), "pod web-1 is on the fake node fake-3: there is no process to run a command beside\n");
+        assert_eq!(
+            refusal(&pod(), "exec"),
+            "pod web-1 is on the fake node fake-3: there is no process to run a command beside\n"
+        );
         assert!(refusal(&pod(), "portForward").contains("nothing listens"));
     }
 }

@@ -2,6 +2,7 @@
 
 use coracle_client::{Client, Config};
 use coracle_testkit::{Clock, FakeNodes, Options, TestCluster};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
@@ -18,9 +19,16 @@ async fn a_log_read_through_the_api_server_says_that_the_node_is_fake() {
     pods.create(&pod("p", Some("fake-0"), json!({}))).await.unwrap();
     until(cluster.clock, &pods, |all| all.iter().any(|p| is_ready(p))).await;
 
-    let config = Config::from_kubeconfig(cluster.kubeconfig(), None).unwrap();
-    let remote = Client::connect(config, Clock::system()).unwrap().namespaced::<Pod>("default");
-    let log = remote.logs("p", &Default::default()).await.unwrap();
-    assert!(log.starts_with("this is the fake node fake-0: nothing runs here"), "{log}");
+    let config = Config::from_kubeconfig(&cluster.kubeconfig(), None).unwrap();
+    let remote = Client::connect(config, Clock::system())
+        .unwrap()
+        .namespaced::<Pod>("default");
+    let chunks: Vec<_> = remote.logs("p", &Default::default()).await.unwrap().collect().await;
+    let bytes: Vec<u8> = chunks.into_iter().flat_map(Result::unwrap).collect();
+    let log = String::from_utf8(bytes).unwrap();
+    assert!(
+        log.starts_with("this is the fake node fake-0: nothing runs here"),
+        "{log}"
+    );
     cluster.stop().await;
 }

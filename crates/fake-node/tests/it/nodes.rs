@@ -13,7 +13,11 @@ use serde_json::json;
 use crate::harness::{START, cluster, is_ready, object, phase, pod, until};
 
 fn ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
     conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
@@ -40,7 +44,13 @@ async fn nodes_look_like_their_template_and_are_ready_from_the_start() {
         ..Options::default()
     };
     let cluster = TestCluster::with(options).await.unwrap();
-    let nodes = cluster.client.all::<Node>().list(&ListOptions::default()).await.unwrap().items;
+    let nodes = cluster
+        .client
+        .all::<Node>()
+        .list(&ListOptions::default())
+        .await
+        .unwrap()
+        .items;
     assert_eq!(nodes.len(), 3);
     assert!(nodes.iter().all(|n| ready(n)));
     let node = cluster.client.all::<Node>().get("fake-1").await.unwrap();
@@ -48,7 +58,17 @@ async fn nodes_look_like_their_template_and_are_ready_from_the_start() {
     let status = node.status.as_ref().unwrap();
     assert_eq!(status.allocatable.as_ref().unwrap()["cpu"].0, "4");
     assert_eq!(status.images.as_ref().unwrap().len(), 1);
-    assert!(status.daemon_endpoints.as_ref().unwrap().kubelet_endpoint.as_ref().unwrap().port > 0);
+    assert!(
+        status
+            .daemon_endpoints
+            .as_ref()
+            .unwrap()
+            .kubelet_endpoint
+            .as_ref()
+            .unwrap()
+            .port
+            > 0
+    );
     let spec = node.spec.as_ref().unwrap();
     assert_eq!(spec.pod_cidr.as_deref(), Some("10.128.1.0/24"));
     assert!(spec.taints.as_ref().unwrap().iter().any(|t| t.key == "k"));
@@ -89,14 +109,26 @@ async fn a_deleted_node_stays_deleted_and_one_that_is_made_by_hand_lives() {
         "status": {"capacity": {"cpu": "2", "pods": "10", "memory": "4Gi"}},
     }));
     nodes.create(&made).await.unwrap();
-    let all = until(cluster.clock, &nodes, |all| all.iter().filter(|n| ready(n)).count() == 2).await;
-    let made = all.iter().find(|n| n.metadata.name.as_deref() == Some("by-autoscaler")).unwrap();
-    assert_eq!(made.status.as_ref().unwrap().allocatable.as_ref().unwrap()["cpu"].0, "2");
+    let all = until(cluster.clock, &nodes, |all| {
+        all.iter().filter(|n| ready(n)).count() == 2
+    })
+    .await;
+    let made = all
+        .iter()
+        .find(|n| n.metadata.name.as_deref() == Some("by-autoscaler"))
+        .unwrap();
+    assert_eq!(
+        made.status.as_ref().unwrap().allocatable.as_ref().unwrap()["cpu"].0,
+        "2"
+    );
     let pods = cluster.client.namespaced::<Pod>("default");
     pods.create(&pod("p", Some("by-autoscaler"), json!({}))).await.unwrap();
     let seen = until(cluster.clock, &pods, |all| all.iter().any(|p| is_ready(p))).await;
     let address = seen[0].status.as_ref().unwrap().pod_ip.clone().unwrap();
-    assert!(address.starts_with("10.128.2."), "{address} is of a range that no numbered node has");
+    assert!(
+        address.starts_with("10.128.2."),
+        "{address} is of a range that no numbered node has"
+    );
     cluster.stop().await;
 }
 
@@ -110,9 +142,13 @@ async fn a_dead_node_beats_no_more_and_does_nothing_for_its_pods_until_it_is_bac
     assert!(age(&cluster, renewed(&cluster, "fake-0").await.unwrap()) <= 11);
 
     let pods = cluster.client.namespaced::<Pod>("default");
-    pods.create(&pod("stuck", Some("fake-1"), json!({"spec": {"tolerations": [{"operator": "Exists"}]}})))
-        .await
-        .unwrap();
+    pods.create(&pod(
+        "stuck",
+        Some("fake-1"),
+        json!({"spec": {"tolerations": [{"operator": "Exists"}]}}),
+    ))
+    .await
+    .unwrap();
     cluster.clock.sleep(Duration::from_secs(200)).await;
     assert_eq!(phase(&pods.get("stuck").await.unwrap()), "Pending");
     until(cluster.clock, &pods, |all| all.iter().all(|p| phase(p) == "Running")).await;
@@ -139,7 +175,9 @@ async fn a_fleet_that_starts_again_takes_up_its_nodes_and_pods_where_they_are() 
     let first = Fleet::start(options).await.unwrap();
     let pods = cluster.client.namespaced::<Pod>("default");
     for name in ["a", "b"] {
-        pods.create(&pod(name, Some("fake-0"), json!({"spec": {"restartPolicy": "Never"}}))).await.unwrap();
+        pods.create(&pod(name, Some("fake-0"), json!({"spec": {"restartPolicy": "Never"}})))
+            .await
+            .unwrap();
     }
     let ready_pods = |all: &[Arc<Pod>]| all.iter().filter(|p| is_ready(p)).count() == 2;
     let before = until(cluster.clock, &pods, ready_pods).await;
@@ -150,7 +188,10 @@ async fn a_fleet_that_starts_again_takes_up_its_nodes_and_pods_where_they_are() 
     let second = Fleet::start(fleet()).await.unwrap();
     assert_eq!((second.nodes(), second.pods()), (2, 2));
     pods.create(&pod("c", Some("fake-0"), json!({}))).await.unwrap();
-    let after = until(cluster.clock, &pods, |all| all.iter().filter(|p| is_ready(p)).count() == 3).await;
+    let after = until(cluster.clock, &pods, |all| {
+        all.iter().filter(|p| is_ready(p)).count() == 3
+    })
+    .await;
     let address = |p: &Arc<Pod>| p.status.as_ref().unwrap().pod_ip.clone().unwrap();
     let mut addresses: Vec<_> = after.iter().map(address).collect();
     addresses.sort();
@@ -158,10 +199,16 @@ async fn a_fleet_that_starts_again_takes_up_its_nodes_and_pods_where_they_are() 
     assert_eq!(addresses.len(), 3, "the new pod has an address that neither has");
     for old in &before {
         let new = after.iter().find(|p| p.metadata.uid == old.metadata.uid).unwrap();
-        assert_eq!(new.metadata.resource_version, old.metadata.resource_version, "nothing has changed for it");
+        assert_eq!(
+            new.metadata.resource_version, old.metadata.resource_version,
+            "nothing has changed for it"
+        );
     }
     // The hour counts from when they were accepted.
-    until(cluster.clock, &pods, |all| all.iter().filter(|p| phase(p) == "Succeeded").count() == 2).await;
+    until(cluster.clock, &pods, |all| {
+        all.iter().filter(|p| phase(p) == "Succeeded").count() == 2
+    })
+    .await;
     let hour = START.parse::<coracle_clock::Timestamp>().unwrap() + Duration::from_secs(3600);
     assert!(cluster.clock.now() < hour + Duration::from_secs(60));
     cluster.stop().await;
@@ -173,12 +220,21 @@ async fn a_fleet_does_not_take_over_a_node_that_is_not_its_own() {
     let node: Node = object(json!({"metadata": {"name": "fake-0"}}));
     cluster.client.all::<Node>().create(&node).await.unwrap();
     let options = FleetOptions::new(cluster.client.clone(), 1);
-    let Err(error) = Fleet::start(options).await else { panic!("it started") };
-    assert!(error.to_string().contains("fake-0 is there and is no node of this fleet"), "{error}");
+    let Err(error) = Fleet::start(options).await else {
+        panic!("it started")
+    };
+    assert!(
+        error
+            .to_string()
+            .contains("fake-0 is there and is no node of this fleet"),
+        "{error}"
+    );
 
     let mut options = FleetOptions::new(cluster.client.clone(), 100_000);
     options.name = "many".into();
-    let Err(error) = Fleet::start(options).await else { panic!("it started") };
+    let Err(error) = Fleet::start(options).await else {
+        panic!("it started")
+    };
     assert!(error.to_string().contains("nodes.podCIDR"), "{error}");
     cluster.stop().await;
 }

@@ -49,20 +49,32 @@ async fn a_deployment_of_100_becomes_available_rolls_over_and_then_costs_no_writ
     deployments.create(&deployment(100)).await.unwrap();
     available(&cluster, 100).await;
     let listed = pods.list(&ListOptions::default()).await.unwrap().items;
-    let addresses: HashSet<_> = listed.iter().map(|p| p.status.as_ref().unwrap().pod_ip.clone().unwrap()).collect();
+    let addresses: HashSet<_> = listed
+        .iter()
+        .map(|p| p.status.as_ref().unwrap().pod_ip.clone().unwrap())
+        .collect();
     assert_eq!(addresses.len(), 100, "every pod has its own address");
-    let nodes: HashSet<_> = listed.iter().map(|p| p.spec.as_ref().unwrap().node_name.clone()).collect();
+    let nodes: HashSet<_> = listed
+        .iter()
+        .map(|p| p.spec.as_ref().unwrap().node_name.clone())
+        .collect();
     assert_eq!(nodes.len(), 5, "and they are on all nodes");
 
     let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "web:v2"}]}}}});
     deployments.patch("web", Patch::Strategic(image)).await.unwrap();
     available(&cluster, 100).await;
     let listed = until(cluster.clock, &pods, |all| all.len() == 100).await;
-    assert!(listed.iter().all(|p| p.status.as_ref().unwrap().container_statuses.as_ref().unwrap()[0].image == "web:v2"));
+    assert!(
+        listed
+            .iter()
+            .all(|p| p.status.as_ref().unwrap().container_statuses.as_ref().unwrap()[0].image == "web:v2")
+    );
 
     // At rest: half an hour later each pod is at the revision it was at.
     let revisions = |all: &[std::sync::Arc<Pod>]| -> HashSet<_> {
-        all.iter().map(|p| (p.metadata.uid.clone(), p.metadata.resource_version.clone())).collect()
+        all.iter()
+            .map(|p| (p.metadata.uid.clone(), p.metadata.resource_version.clone()))
+            .collect()
     };
     cluster.clock.sleep(Duration::from_secs(60)).await;
     let before = revisions(&pods.list(&ListOptions::default()).await.unwrap().items);
@@ -89,11 +101,19 @@ async fn a_job_completes_and_one_whose_pods_fail_is_retried() {
         }))
     };
     jobs.create(&job("good", json!({}))).await.unwrap();
-    jobs.create(&job("bad", json!({"fake.coracle.io/exitCode": "3"}))).await.unwrap();
+    jobs.create(&job("bad", json!({"fake.coracle.io/exitCode": "3"})))
+        .await
+        .unwrap();
     let ended = until(cluster.clock, &jobs, |all| {
         let ended = |j: &Job| {
-            let conditions = j.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-            conditions.iter().any(|c| (c.type_ == "Complete" || c.type_ == "Failed") && c.status == "True")
+            let conditions = j
+                .status
+                .as_ref()
+                .and_then(|s| s.conditions.as_deref())
+                .unwrap_or_default();
+            conditions
+                .iter()
+                .any(|c| (c.type_ == "Complete" || c.type_ == "Failed") && c.status == "True")
         };
         all.len() == 2 && all.iter().all(|j| ended(j))
     })
@@ -102,7 +122,10 @@ async fn a_job_completes_and_one_whose_pods_fail_is_retried() {
         let status = job.status.as_ref().unwrap();
         match job.metadata.name.as_deref() {
             Some("good") => assert_eq!(status.succeeded, Some(5)),
-            _ => assert!(status.failed >= Some(2) && status.succeeded.unwrap_or(0) == 0, "{status:?}"),
+            _ => assert!(
+                status.failed >= Some(2) && status.succeeded.unwrap_or(0) == 0,
+                "{status:?}"
+            ),
         }
     }
     cluster.stop().await;
@@ -111,7 +134,11 @@ async fn a_job_completes_and_one_whose_pods_fail_is_retried() {
 /// How long the pod outlives the request to delete it.
 async fn outlives(cluster: &TestCluster, name: &str, grace: Option<i64>) -> Duration {
     let pods = cluster.client.namespaced::<Pod>("default");
-    until(cluster.clock, &pods, |all| all.iter().any(|p| p.metadata.name.as_deref() == Some(name) && is_ready(p))).await;
+    until(cluster.clock, &pods, |all| {
+        all.iter()
+            .any(|p| p.metadata.name.as_deref() == Some(name) && is_ready(p))
+    })
+    .await;
     let revision = pods.list(&ListOptions::default()).await.unwrap().revision;
     let options = ListOptions {
         resource_version: revision.to_string(),
@@ -134,7 +161,11 @@ async fn outlives(cluster: &TestCluster, name: &str, grace: Option<i64>) -> Dura
 
 #[tokio::test(start_paused = true)]
 async fn deletion_honours_grace() {
-    let cluster = cluster(1, "rules:\n- match: {labels: {stops: never}}\n  terminate: forever\n- terminate: 2s\n").await;
+    let cluster = cluster(
+        1,
+        "rules:\n- match: {labels: {stops: never}}\n  terminate: forever\n- terminate: 2s\n",
+    )
+    .await;
     let pods = cluster.client.namespaced::<Pod>("default");
     let stubborn = json!({"metadata": {"labels": {"stops": "never"}}});
     for (name, more) in [
@@ -147,7 +178,10 @@ async fn deletion_honours_grace() {
     }
     let about = |seconds: u64, took: Duration| {
         let wanted = Duration::from_secs(seconds);
-        assert!(took >= wanted && took < wanted + Duration::from_secs(1), "{took:?} is not about {seconds} s");
+        assert!(
+            took >= wanted && took < wanted + Duration::from_secs(1),
+            "{took:?} is not about {seconds} s"
+        );
     };
     about(2, outlives(&cluster, "quick", None).await);
     about(30, outlives(&cluster, "stubborn", None).await);
@@ -168,7 +202,10 @@ async fn fates(seed: u32) -> Vec<(i64, i32)> {
         pods.create(&pod).await.unwrap();
     }
     let over = |p: &Pod| matches!(phase(p), "Succeeded" | "Failed");
-    let all = until(cluster.clock, &pods, |all| all.len() == 30 && all.iter().all(|p| over(p))).await;
+    let all = until(cluster.clock, &pods, |all| {
+        all.len() == 30 && all.iter().all(|p| over(p))
+    })
+    .await;
     cluster.stop().await;
     let fate = |pod: &Pod| {
         let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?.clone();
@@ -218,7 +255,11 @@ async fn init_containers_and_sidecars_are_told_in_the_status() {
     pods.create(&pod("p", None, more)).await.unwrap();
     let state = |p: &Pod, of: &str| {
         let status = p.status.as_ref()?;
-        let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+        let all = status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses)
+            .flatten();
         let state = all.clone().find(|c| c.name == of)?.state.clone()?;
         Some(match (state.waiting, state.running, state.terminated) {
             (Some(w), ..) => w.reason.unwrap_or_default(),
@@ -227,7 +268,12 @@ async fn init_containers_and_sidecars_are_told_in_the_status() {
             _ => String::new(),
         })
     };
-    let is = |p: &Pod, states: [&str; 3]| ["s", "i", "c"].iter().zip(states).all(|(c, s)| state(p, c).as_deref() == Some(s));
+    let is = |p: &Pod, states: [&str; 3]| {
+        ["s", "i", "c"]
+            .iter()
+            .zip(states)
+            .all(|(c, s)| state(p, c).as_deref() == Some(s))
+    };
     for (states, wanted) in [
         (["Running", "Running", "PodInitializing"], "Pending"),
         (["Running", "0", "Running"], "Running"),
