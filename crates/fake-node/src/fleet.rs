@@ -276,7 +276,8 @@ impl Shared {
                     self.take_up(&pod);
                 }
             }
-        } else if outdated(node, &self.endpoint) {
+        } else if change.old().is_none() || outdated(node, &self.endpoint) {
+            // One made by this process was adopted before the informer had it, and has waited for this.
             self.adopt(node);
             self.queue.add(Key::Node(name.into()));
         }
@@ -298,8 +299,19 @@ impl Shared {
     }
 
     fn take_up(&self, pod: &Pod) {
-        let ended = has_ended(pod);
-        if !self.state.accept(pod, ended, self.now()) || (ended && deletion(pod).is_none()) {
+        let (ended, deletion) = (has_ended(pod), deletion(pod));
+        let node = pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.node_name.as_deref())
+            .unwrap_or_default();
+        if self.dead(node).is_some() {
+            // Its time begins, and the time to stop it, when the node is back; but its address is taken.
+            let begun = pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
+            if begun && deletion.is_none() {
+                self.state.accept(pod, ended, self.now());
+            }
+        } else if !self.state.accept(pod, ended, self.now()) || (ended && deletion.is_none()) {
             return;
         }
         self.queue.add(Key::Pod(ObjectKey::of(pod)));

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use crate::harness::{is_ready, pod, until};
+use crate::harness::{is_ready, pod, settled, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_read_through_the_api_server_says_that_the_node_is_fake() {
@@ -15,6 +15,7 @@ async fn a_log_read_through_the_api_server_says_that_the_node_is_fake() {
         ..Options::default()
     };
     let cluster = TestCluster::with(options).await.unwrap();
+    settled(&cluster).await;
     let pods = cluster.client.namespaced::<Pod>("default");
     pods.create(&pod("p", Some("fake-0"), json!({}))).await.unwrap();
     until(cluster.clock, &pods, |all| all.iter().any(|p| is_ready(p))).await;

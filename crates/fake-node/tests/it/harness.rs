@@ -6,7 +6,7 @@ use std::time::Duration;
 use coracle_client::{Api, Kind, ListOptions};
 use coracle_testkit::{Clock, FakeNodes, Options, TestCluster};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use serde_json::{Value, json};
 
 pub const START: &str = "2026-01-01T00:00:00Z";
@@ -18,7 +18,15 @@ pub async fn cluster(nodes: u32, config: &str) -> TestCluster {
         fake_nodes: FakeNodes::configured(nodes, config).unwrap(),
         ..Options::default()
     };
-    TestCluster::with(options).await.unwrap()
+    let cluster = TestCluster::with(options).await.unwrap();
+    settled(&cluster).await;
+    cluster
+}
+
+/// Pods can be created: their namespace has its account.
+pub async fn settled(cluster: &TestCluster) {
+    let accounts = cluster.client.namespaced::<ServiceAccount>("default");
+    until(cluster.clock, &accounts, |all| !all.is_empty()).await;
 }
 
 /// Waits until the objects are as wanted, looking whenever one changes; an hour of the cluster's time at most.

@@ -10,7 +10,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
-use crate::harness::{START, cluster, is_ready, object, phase, pod, until};
+use crate::harness::{START, cluster, is_ready, object, phase, pod, settled, until};
 
 fn ready(node: &Node) -> bool {
     let conditions = node
@@ -151,8 +151,11 @@ async fn a_dead_node_beats_no_more_and_does_nothing_for_its_pods_until_it_is_bac
     .unwrap();
     cluster.clock.sleep(Duration::from_secs(200)).await;
     assert_eq!(phase(&pods.get("stuck").await.unwrap()), "Pending");
-    until(cluster.clock, &pods, |all| all.iter().all(|p| phase(p) == "Running")).await;
-    assert!(cluster.clock.now() > START.parse::<coracle_clock::Timestamp>().unwrap() + Duration::from_secs(660));
+    let seen = until(cluster.clock, &pods, |all| all.iter().all(|p| phase(p) == "Running")).await;
+    let back = START.parse::<coracle_clock::Timestamp>().unwrap() + Duration::from_secs(660);
+    assert!(cluster.clock.now() >= back);
+    let begun = seen[0].status.as_ref().unwrap().start_time.as_ref().unwrap().0;
+    assert!(begun >= back, "it was taken up when the node was back: {begun}");
     cluster.clock.sleep(Duration::from_secs(20)).await;
     assert!(age(&cluster, renewed(&cluster, "fake-1").await.unwrap()) <= 11);
     cluster.stop().await;
@@ -165,6 +168,7 @@ async fn a_fleet_that_starts_again_takes_up_its_nodes_and_pods_where_they_are() 
         ..Options::default()
     };
     let cluster = TestCluster::with(options).await.unwrap();
+    settled(&cluster).await;
     let fleet = || FleetOptions {
         clock: cluster.clock,
         config: Config::parse("rules:\n- run: 1h\n").unwrap(),
