@@ -226,7 +226,6 @@ impl Maker<'_> {
                 end: self.now,
                 code: 137,
                 finished: false,
-                began: true,
             });
         }
         let as_container = api::Container {

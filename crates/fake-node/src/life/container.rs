@@ -36,8 +36,6 @@ pub(crate) struct Run {
     pub(crate) code: i32,
     /// It ended by itself.
     pub(crate) finished: bool,
-    /// It did begin: a container that was never started ends too, when its pod does.
-    pub(crate) began: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +181,6 @@ pub(super) fn follow(facts: &Facts<'_>, container: &Container, kind: Kind, from:
                 end: halt,
                 code: last.map_or(137, |run| run.code),
                 finished: false,
-                began: last.is_some(),
             };
             return Followed {
                 view: view(state, None, attempt.saturating_sub(1)),
@@ -227,7 +224,6 @@ pub(super) fn follow(facts: &Facts<'_>, container: &Container, kind: Kind, from:
             end,
             code,
             finished,
-            began: true,
         };
         let halted = halt.is_some_and(|h| h <= end);
         if halted || !restarts(facts.spec, container, kind, code) {
