@@ -111,11 +111,7 @@ impl Maker<'_> {
             started: Some(view.started),
             restart_count: view.restarts,
             state: Some(self.state(spec, view)),
-            last_state: Some(
-                view.last
-                    .map(|run| self.terminated(spec, &run, self.last_run(view)))
-                    .unwrap_or_default(),
-            ),
+            last_state: Some(self.last_state(spec, view)),
             allocated_resources: spec
                 .resources
                 .as_ref()
@@ -141,7 +137,51 @@ impl Maker<'_> {
         format!("fake://{uid}/{container}/{run}")
     }
 
+    /// What was told of the container before.
+    fn told(&self, container: &str) -> Option<&api::ContainerStatus> {
+        let status = self.pod.status.as_ref()?;
+        let all = status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses)
+            .flatten();
+        all.into_iter().find(|c| c.name == container)
+    }
+
+    /// The state; of a run that was told already as it was told. (After a restart of this process a run's moments are
+    /// known to the second only.)
     fn state(&self, spec: &api::Container, view: &ContainerView) -> api::ContainerState {
+        let fresh = self.fresh_state(spec, view);
+        let Some((told, state)) = self.told(&spec.name).and_then(|t| Some((t, t.state.as_ref()?))) else {
+            return fresh;
+        };
+        let same = match (&fresh.running, &fresh.terminated) {
+            (Some(_), _) => {
+                state.running.is_some() && told.container_id.as_ref() == Some(&self.id(&spec.name, view.restarts))
+            }
+            (_, Some(end)) => state
+                .terminated
+                .as_ref()
+                .is_some_and(|t| t.container_id == end.container_id),
+            _ => false,
+        };
+        if same { state.clone() } else { fresh }
+    }
+
+    fn last_state(&self, spec: &api::Container, view: &ContainerView) -> api::ContainerState {
+        let Some(run) = view.last else {
+            return api::ContainerState::default();
+        };
+        let fresh = self.terminated(spec, &run, self.last_run(view));
+        let told = self.told(&spec.name).and_then(|t| t.last_state.as_ref());
+        let id = |state: &api::ContainerState| state.terminated.as_ref().and_then(|t| t.container_id.clone());
+        match told {
+            Some(told) if id(told) == id(&fresh) => told.clone(),
+            _ => fresh,
+        }
+    }
+
+    fn fresh_state(&self, spec: &api::Container, view: &ContainerView) -> api::ContainerState {
         match view.state {
             State::Waiting(reason) => self.waiting(spec, reason),
             State::Running { since } => api::ContainerState {
