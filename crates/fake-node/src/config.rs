@@ -36,23 +36,13 @@ fn place(line: u64) -> String {
 }
 
 /// How fake nodes and their pods live.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     /// Decides every delay that is a range and every failure that is a fraction.
     pub seed: u64,
     pub nodes: NodeLife,
     /// The first that matches a pod tells how it lives; behind them come [`Rule::defaults`].
     pub rules: Vec<Rule>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            nodes: NodeLife::default(),
-            rules: Vec::new(),
-        }
-    }
 }
 
 impl Config {

@@ -52,7 +52,7 @@ fn key(pod: &Pod) -> u128 {
     let digits: String = uid.chars().filter(|c| *c != '-').collect();
     match u128::from_str_radix(&digits, 16) {
         Ok(number) if digits.len() == 32 => number,
-        _ => u128::from(hash(&[uid])) << 64 | u128::from(hash(&["", uid])),
+        _ => (u128::from(hash(&[uid])) << 64) | u128::from(hash(&["", uid])),
     }
 }
 

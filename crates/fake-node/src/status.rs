@@ -140,12 +140,12 @@ impl Maker<'_> {
     /// What was told of the container before.
     fn told(&self, container: &str) -> Option<&api::ContainerStatus> {
         let status = self.pod.status.as_ref()?;
-        let all = status
+        let mut all = status
             .init_container_statuses
             .iter()
             .chain(&status.container_statuses)
             .flatten();
-        all.into_iter().find(|c| c.name == container)
+        all.find(|c| c.name == container)
     }
 
     /// The state; of a run that was told already as it was told. (After a restart of this process a run's moments are

@@ -87,7 +87,7 @@ fn refusal(pod: &Pod, verb: &str) -> String {
 fn logs(pod: &Pod, container: &str, query: &str, now: Timestamp) -> Response<Body> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref();
-    let all = status.into_iter().flat_map(|s| {
+    let mut all = status.into_iter().flat_map(|s| {
         let (init, main, other) = (
             &s.init_container_statuses,
             &s.container_statuses,
@@ -95,7 +95,7 @@ fn logs(pod: &Pod, container: &str, query: &str, now: Timestamp) -> Response<Bod
         );
         init.iter().chain(main).chain(other).flatten()
     });
-    let found = all.into_iter().find(|c| c.name == container);
+    let found = all.find(|c| c.name == container);
     let previous = flag(query, "previous");
     let Some(found) = found.filter(|c| c.container_id.is_some()) else {
         let text = format!("container {container:?} in pod {name:?} is waiting to start: ContainerCreating");
@@ -151,8 +151,8 @@ fn story(container: &ContainerStatus, previous: bool) -> String {
 }
 
 fn value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.into_iter().find(|(k, _)| *k == name).map(|(_, v)| v)
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find(|(k, _)| *k == name).map(|(_, v)| v)
 }
 
 fn flag(query: &str, name: &str) -> bool {
