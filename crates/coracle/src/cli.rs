@@ -27,6 +27,8 @@ pub enum Command {
     Server(Server),
     /// Run a node in the foreground that joins the server of a kubeconfig
     Agent(Agent),
+    /// Run fake nodes alone, against any Kubernetes API server: pods on them run without containers
+    FakeNode(FakeNode),
     /// Run the controllers alone, against any Kubernetes API server
     ControllerManager(Component),
     /// Run the scheduler alone, against any Kubernetes API server
@@ -91,6 +93,8 @@ pub struct Serving {
     /// How many of those snapshots are kept
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub snapshot_keep: usize,
+    #[command(flatten)]
+    pub fake: FakeNodes,
     /// What to log: error, warn, info, debug, trace, or a filter as of RUST_LOG
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,
@@ -230,6 +234,50 @@ pub struct Agent {
     /// An OCI runtime to create containers with instead of the built-in one: runc, crun
     #[arg(long, value_name = "PATH")]
     pub oci_runtime: Option<PathBuf>,
+    /// What to log
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+/// Nodes on which pods run without containers.
+#[derive(Clone, Debug, Args)]
+pub struct FakeNodes {
+    /// Add so many fake nodes: pods on them live as --fake-stages says, and run no containers
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    pub fake_nodes: u32,
+    /// What fake nodes look like: a Node in YAML with labels, taints, capacity, allocatable, images
+    #[arg(long, value_name = "FILE")]
+    pub node_template: Option<PathBuf>,
+    /// How fake nodes and their pods live: stages, delays, failures (see docs/fake-nodes.md)
+    #[arg(long, value_name = "FILE")]
+    pub fake_stages: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct FakeNode {
+    /// How to reach the API server [default: $KUBECONFIG, ~/.kube/config, or the pod's service account]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// How many nodes
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub nodes: u32,
+    /// Names the nodes: NAME-0, NAME-1 and so on
+    #[arg(long, default_value = "fake", value_name = "NAME")]
+    pub name: String,
+    /// What the nodes look like: a Node in YAML with labels, taints, capacity, allocatable, images
+    #[arg(long, value_name = "FILE")]
+    pub node_template: Option<PathBuf>,
+    /// How the nodes and their pods live: stages, delays, failures (see docs/fake-nodes.md)
+    #[arg(long, value_name = "FILE")]
+    pub fake_stages: Option<PathBuf>,
+    /// Address and port of the nodes' own API (logs), which the API server must be able to reach
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "IP:PORT")]
+    pub listen: std::net::SocketAddr,
+    /// Serving certificate and key, PEM [default: signed by itself]
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
     /// What to log
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,

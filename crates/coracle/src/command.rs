@@ -8,6 +8,7 @@ pub mod component;
 pub mod container;
 pub mod delete;
 pub mod down;
+pub mod fake_node;
 pub mod get;
 pub mod image;
 pub mod logs;
@@ -28,6 +29,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status(args) => status::run(&args),
         Command::Server(args) => server::run(args),
         Command::Agent(args) => agent::run(args),
+        Command::FakeNode(args) => fake_node::run(args),
         Command::ControllerManager(args) => component::controllers(args),
         Command::Scheduler(args) => component::scheduler(args),
         Command::Image(args) => image::run(args),

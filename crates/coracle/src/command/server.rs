@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use super::component::identity;
 use super::container::{self, NodeParts};
+use super::fake_node::{self, Files};
 use crate::cli::{Server, Serving as ServingArgs};
 use crate::cluster::{self, Cluster};
 use crate::{image_service, preflight, snapshots, store};
@@ -34,6 +35,8 @@ pub enum Milestone {
     Api(String),
     /// The node of this name is Ready.
     Node(String),
+    /// So many fake nodes are Ready.
+    FakeNodes(usize),
     /// All that was asked for is up.
     Ready,
 }
@@ -43,6 +46,7 @@ impl fmt::Display for Milestone {
         match self {
             Self::Api(url) => write!(f, "api {url}"),
             Self::Node(name) => write!(f, "node {name}"),
+            Self::FakeNodes(count) => write!(f, "fake-nodes {count}"),
             Self::Ready => f.write_str("ready"),
         }
     }
@@ -53,6 +57,7 @@ impl Milestone {
         match line.split_once(' ') {
             Some(("api", url)) => Some(Self::Api(url.into())),
             Some(("node", name)) => Some(Self::Node(name.into())),
+            Some(("fake-nodes", count)) => count.parse().ok().map(Self::FakeNodes),
             None if line == "ready" => Some(Self::Ready),
             _ => None,
         }
@@ -74,10 +79,11 @@ pub fn run(args: Server) -> anyhow::Result<()> {
     if !args.serving.no_node {
         preflight::node()?;
     }
+    let fake = Files::read(&args.serving.fake)?;
     cluster.create()?;
     let held = cluster.hold()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(&cluster, &args.serving, args.detached));
+    let result = runtime.block_on(serve(&cluster, &args.serving, fake, args.detached));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     drop(held);
     result
@@ -96,7 +102,7 @@ pub fn start_log(filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(cluster: &Cluster, args: &ServingArgs, detached: bool) -> anyhow::Result<()> {
+async fn serve(cluster: &Cluster, args: &ServingArgs, fake: Files, detached: bool) -> anyhow::Result<()> {
     let clock = Clock::system();
     let shutdown = CancellationToken::new();
     let mut ended = ended()?;
@@ -117,6 +123,13 @@ async fn serve(cluster: &Cluster, args: &ServingArgs, detached: bool) -> anyhow:
         components.spawn(socket);
         let agent = start_node(cluster, args, &server, node, clock, &shutdown).await?;
         Milestone::Node(agent.node_name().to_owned()).tell();
+    }
+    if args.fake.fake_nodes > 0 {
+        let client = client(&server, fake_node::USER, &[]).named("fake-node");
+        let pki = PkiDir::new(cluster.pki_dir(), clock);
+        let fleet = fake_node::start(args.fake.fake_nodes, fake, client, &pki, clock, &shutdown).await?;
+        Milestone::FakeNodes(fleet.nodes()).tell();
+        components.spawn(fleet.ended());
     }
     Milestone::Ready.tell();
     if detached {
@@ -370,6 +383,7 @@ mod tests {
         for milestone in [
             Milestone::Api("https://[::1]:1".into()),
             Milestone::Node("a.b".into()),
+            Milestone::FakeNodes(1000),
             Milestone::Ready,
         ] {
             assert_eq!(Milestone::parse(&milestone.to_string()), Some(milestone));
