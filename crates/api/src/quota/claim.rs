@@ -86,7 +86,8 @@ pub(super) fn resource_claim_usage(claim: &ResourceClaim) -> Usage {
         Some("All") => MOST_DEVICES,
         _ => count.unwrap_or(1),
     };
-    let requests = claim.spec.devices.iter().flat_map(|d| d.requests.iter().flatten());
+    let devices_of = claim.spec.as_ref().and_then(|s| s.devices.as_ref());
+    let requests = devices_of.iter().flat_map(|d| d.requests.iter().flatten());
     for request in requests {
         // Of alternatives, the most that each class may have to give.
         let mut most: std::collections::BTreeMap<&str, i64> = std::collections::BTreeMap::new();
