@@ -167,12 +167,19 @@ impl Counted {
 
 /// The scopes of a quota in one form: plain scopes are those that have to exist.
 pub fn scopes(spec: &ResourceQuotaSpec) -> Vec<ScopedResourceSelectorRequirement> {
-    let plain = spec.scopes.iter().flatten().map(|scope| ScopedResourceSelectorRequirement {
-        operator: "Exists".into(),
-        scope_name: scope.clone(),
-        values: None,
-    });
-    let selector = spec.scope_selector.iter().flat_map(|s| s.match_expressions.iter().flatten());
+    let plain = spec
+        .scopes
+        .iter()
+        .flatten()
+        .map(|scope| ScopedResourceSelectorRequirement {
+            operator: "Exists".into(),
+            scope_name: scope.clone(),
+            values: None,
+        });
+    let selector = spec
+        .scope_selector
+        .iter()
+        .flat_map(|s| s.match_expressions.iter().flatten());
     plain.chain(selector.cloned()).collect()
 }
 

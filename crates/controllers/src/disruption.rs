@@ -199,7 +199,11 @@ impl Budgets {
         };
         match (group, owner.kind.as_str()) {
             ("apps", "ReplicaSet") => {
-                let Some(set) = self.replica_sets.find(namespace, &owner.name).filter(|s| is(&s.metadata.uid)) else {
+                let Some(set) = self
+                    .replica_sets
+                    .find(namespace, &owner.name)
+                    .filter(|s| is(&s.metadata.uid))
+                else {
                     return Ok(None);
                 };
                 // The Deployment's number is what counts: it has several sets during a rollout.
@@ -208,7 +212,7 @@ impl Budgets {
                     && let Some(deployment) = self.deployments.find(namespace, &above.name)
                     && deployment.metadata.uid.as_deref() == Some(above.uid.as_str())
                 {
-                    return scale(&deployment.metadata.uid, deployment.spec.as_ref().and_then(|s| s.replicas));
+                    return scale(&deployment.metadata.uid, deployment.spec.replicas);
                 }
                 scale(&set.metadata.uid, set.spec.replicas)
             }
@@ -222,7 +226,7 @@ impl Budgets {
             ("apps", "StatefulSet") => {
                 let found = self.stateful_sets.find(namespace, &owner.name);
                 match found.filter(|s| is(&s.metadata.uid)) {
-                    Some(found) => scale(&found.metadata.uid, found.spec.as_ref().and_then(|s| s.replicas)),
+                    Some(found) => scale(&found.metadata.uid, found.spec.replicas),
                     None => Ok(None),
                 }
             }
@@ -245,7 +249,10 @@ impl Budgets {
         let Some(discovered) = of_kind.next() else {
             return Ok(None);
         };
-        let api = self.client.dynamic::<DynamicObject>(&discovered.resource).within(namespace);
+        let api = self
+            .client
+            .dynamic::<DynamicObject>(&discovered.resource)
+            .within(namespace);
         let scale = match api.scale().get(&owner.name).await {
             Ok(scale) => scale,
             Err(error) if error.is_not_found() => return Ok(None),

@@ -162,7 +162,9 @@ impl Slices {
         if !has_selector(&service) {
             return Ok(Action::Done);
         }
-        let mut slices = self.slices.by_index(BY_SERVICE, &format!("{}/{}", key.namespace, key.name));
+        let mut slices = self
+            .slices
+            .by_index(BY_SERVICE, &format!("{}/{}", key.namespace, key.name));
         slices.retain(|s| label(&s.metadata, MANAGED_BY) == Some(CONTROLLER));
         if self.tracker.is_stale(&name, &slices) {
             // The change that is waited for comes with this key again.
@@ -187,13 +189,7 @@ impl Slices {
         done.map(|()| Action::Done)
     }
 
-    async fn execute(
-        &self,
-        key: &str,
-        namespace: &str,
-        plan: Plan,
-        trigger: Option<Timestamp>,
-    ) -> Result<(), Error> {
+    async fn execute(&self, key: &str, namespace: &str, plan: Plan, trigger: Option<Timestamp>) -> Result<(), Error> {
         execute(&self.client, &self.tracker, key, namespace, plan, |meta| {
             let annotations = meta.annotations.get_or_insert_default();
             match trigger {

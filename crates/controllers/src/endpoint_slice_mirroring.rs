@@ -87,7 +87,9 @@ fn is_mirrored(endpoints: &Endpoints) -> bool {
 impl Mirrors {
     async fn reconcile(&self, key: ObjectKey<Endpoints>) -> Result<Action, Error> {
         let name = key.to_string();
-        let mut slices = self.slices.by_index(BY_SERVICE, &format!("{}/{}", key.namespace, key.name));
+        let mut slices = self
+            .slices
+            .by_index(BY_SERVICE, &format!("{}/{}", key.namespace, key.name));
         slices.retain(|s| label(&s.metadata, MANAGED_BY) == Some(CONTROLLER));
         if self.tracker.is_stale(&name, &slices) {
             return Ok(Action::After(PATIENCE));

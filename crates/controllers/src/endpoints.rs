@@ -97,10 +97,7 @@ impl State {
             // The cache is behind; its next change comes with this key.
             Err(error) if error.is_conflict() || error.is_already_exists() => Err(error.into()),
             Err(error) => {
-                let message = format!(
-                    "Failed to {what} endpoint {}/{}: {error}",
-                    key.namespace, key.name
-                );
+                let message = format!("Failed to {what} endpoint {}/{}: {error}", key.namespace, key.name);
                 self.events.event(&*service, EventType::Warning, reason, message);
                 Err(error.into())
             }

@@ -81,15 +81,16 @@ pub async fn run(cx: Context) {
             let same = change.old().is_some_and(|old| old.spec == new.spec);
             (!same).then(|| ObjectKey::of(&**new))
         })
-        .run(
-            context,
-            |this, key| async move { this.reconcile(key).await },
-            shutdown,
-        )
+        .run(context, |this, key| async move { this.reconcile(key).await }, shutdown)
         .await;
 }
 
-fn set_condition(autoscaler: &mut Autoscaler, kind: &str, (status, reason, message): (&str, &str, &str), now: Timestamp) {
+fn set_condition(
+    autoscaler: &mut Autoscaler,
+    kind: &str,
+    (status, reason, message): (&str, &str, &str),
+    now: Timestamp,
+) {
     let generation = autoscaler.metadata.generation;
     let conditions = autoscaler
         .status
@@ -115,7 +116,7 @@ fn set_condition(autoscaler: &mut Autoscaler, kind: &str, (status, reason, messa
 }
 
 fn tolerance(autoscaler: &Autoscaler) -> Tolerance {
-    let behavior = autoscaler.spec.as_ref().and_then(|s| s.behavior.as_ref());
+    let behavior = autoscaler.spec.behavior.as_ref();
     let of = |rules: Option<&HPAScalingRules>, default: f64| {
         let given = rules.and_then(|r| r.tolerance.as_ref());
         given
@@ -185,7 +186,7 @@ impl Autoscalers {
         let now = self.clock.instant();
         self.memory.lock().entry(key.clone()).or_default().begin(current, now);
 
-        let spec = look.autoscaler.spec.clone().unwrap_or_default();
+        let spec = look.autoscaler.spec.clone();
         let bounds = Bounds {
             min: spec.min_replicas.unwrap_or(1),
             max: spec.max_replicas,
@@ -196,9 +197,15 @@ impl Autoscalers {
             self.set(&mut look, ACTIVE, ("False", "ScalingDisabled", message));
             (0, String::new())
         } else if current > bounds.max {
-            (bounds.max, "Current number of replicas above Spec.MaxReplicas".to_owned())
+            (
+                bounds.max,
+                "Current number of replicas above Spec.MaxReplicas".to_owned(),
+            )
         } else if current < bounds.min {
-            (bounds.min, "Current number of replicas below Spec.MinReplicas".to_owned())
+            (
+                bounds.min,
+                "Current number of replicas below Spec.MinReplicas".to_owned(),
+            )
         } else {
             match self.by_metrics(key, &mut look, &scale, &mut statuses).await {
                 Ok((wanted, why)) => {
@@ -250,9 +257,7 @@ impl Autoscalers {
     }
 
     async fn scale_of(&self, autoscaler: &Autoscaler, namespace: &str) -> Result<(Api<DynamicObject>, Scale), String> {
-        let Some(target) = autoscaler.spec.as_ref().map(|s| &s.scale_target_ref) else {
-            return Err("spec.scaleTargetRef is not set".to_owned());
-        };
+        let target = &autoscaler.spec.scale_target_ref;
         let api_version = target.api_version.as_deref().unwrap_or_default();
         let resource = resource_of(&self.client, api_version, &target.kind).await?;
         let api = self.client.dynamic::<DynamicObject>(&resource).within(namespace);
@@ -268,7 +273,11 @@ impl Autoscalers {
         scale: &Scale,
         statuses: &mut Option<Vec<MetricStatus>>,
     ) -> Result<(i32, String), String> {
-        let text = scale.status.as_ref().and_then(|s| s.selector.clone()).unwrap_or_default();
+        let text = scale
+            .status
+            .as_ref()
+            .and_then(|s| s.selector.clone())
+            .unwrap_or_default();
         let pods = self.pods_of(key, look, &text)?;
         let current = scale.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0);
         let now = self.clock.now();
@@ -287,16 +296,21 @@ impl Autoscalers {
             selector: &text,
             status_replicas: scale.status.as_ref().map_or(0, |s| s.replicas),
         };
-        let specs = look.autoscaler.spec.as_ref().and_then(|s| s.metrics.clone()).unwrap_or_default();
+        let specs = look.autoscaler.spec.metrics.clone().unwrap_or_default();
         let results = join_all(specs.iter().map(|spec| measuring.measure(spec))).await;
         for failure in results.iter().filter_map(|r| r.as_ref().err()) {
             self.warn(&look.autoscaler, failure.reason, failure.message.clone());
         }
         // One for each metric, in their order; one that is not known says nothing.
-        let known = results.iter().map(|r| r.as_ref().map(|m| m.status.clone()).unwrap_or_default());
+        let known = results
+            .iter()
+            .map(|r| r.as_ref().map(|m| m.status.clone()).unwrap_or_default());
         *statuses = Some(known.collect());
         let described = |failed: usize, error: &str| {
-            format!("invalid metrics ({failed} invalid out of {}), first error is: {error}", specs.len())
+            format!(
+                "invalid metrics ({failed} invalid out of {}), first error is: {error}",
+                specs.len()
+            )
         };
         match combine(&results, current) {
             Err((failure, failed)) => {
@@ -310,7 +324,9 @@ impl Autoscalers {
                     outcome.name
                 );
                 self.set(look, ACTIVE, ("True", "ValidMetricFound", &message));
-                look.failure = outcome.failure.map(|(failure, failed)| described(failed, &failure.error));
+                look.failure = outcome
+                    .failure
+                    .map(|(failure, failed)| described(failed, &failure.error));
                 let why = if outcome.replicas > current {
                     format!("{} above target", outcome.name)
                 } else {

@@ -132,7 +132,9 @@ fn look(change: &Change<Node>, heartbeats: &Heartbeats, events: &EventRecorder) 
                 heartbeats.heard_of(name);
             }
             let states = |n: &Node| -> Vec<(String, String)> {
-                taints::conditions(n).map(|c| (c.type_.clone(), c.status.clone())).collect()
+                taints::conditions(n)
+                    .map(|c| (c.type_.clone(), c.status.clone()))
+                    .collect()
             };
             if old.spec == new.spec && old.metadata.labels == new.metadata.labels && states(old) == states(new) {
                 return None;
@@ -164,7 +166,12 @@ impl Lifecycle {
         let news = self.zones.lock().observe(&node, state == "True");
         self.spread(news);
         let (eviction, wait) = self.eviction(&node, &state);
-        self.taint(&node, eviction).await?;
+        if let Err(error) = self.taint(&node, eviction).await {
+            if evicted_for(&node).is_none() && matches!(eviction, Eviction::Because(_)) {
+                self.zones.lock().give_back(&zone_of(&node));
+            }
+            return Err(error);
+        }
         if state == "Unknown" {
             // It will not say so itself.
             for pod in self.pods.by_index(BY_NODE, name) {

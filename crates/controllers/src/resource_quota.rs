@@ -126,7 +126,9 @@ fn wake<K: Kind>(
             return Vec::new();
         }
         let namespace = change.object().meta().namespace.as_deref().unwrap_or_default();
-        let tracking = quotas.select(namespace, |q| quota::hard_names(q).iter().any(|name| evaluator.tracks(name)));
+        let tracking = quotas.select(namespace, |q| {
+            quota::hard_names(q).iter().any(|name| evaluator.tracks(name))
+        });
         tracking.iter().map(|q| Key::Quota(ObjectKey::of(&**q))).collect()
     }
 }
@@ -147,9 +149,21 @@ impl Quotas {
         let now = self.clock.now();
         let mut used = Usage::new();
         let pods = self.pods.in_namespace(&key.namespace);
-        self.add(&quota, &names, &Evaluator::Pods, pods.iter().cloned().map(Counted::Pod), &mut used);
+        self.add(
+            &quota,
+            &names,
+            &Evaluator::Pods,
+            pods.iter().cloned().map(Counted::Pod),
+            &mut used,
+        );
         let services = self.services.in_namespace(&key.namespace).into_iter();
-        self.add(&quota, &names, &Evaluator::Services, services.map(Counted::Service), &mut used);
+        self.add(
+            &quota,
+            &names,
+            &Evaluator::Services,
+            services.map(Counted::Service),
+            &mut used,
+        );
         let claims = self.volume_claims.in_namespace(&key.namespace).into_iter();
         let claims = claims.map(Counted::PersistentVolumeClaim);
         self.add(&quota, &names, &Evaluator::PersistentVolumeClaims, claims, &mut used);
@@ -262,7 +276,9 @@ impl Quotas {
     async fn synced<K: Kind>(&self, informer: &SharedInformer<K>, what: &str) -> Result<Lister<K>, Error> {
         match self.clock.timeout(PATIENCE, informer.synced()).await {
             Ok(()) => Ok(informer.lister()),
-            Err(_) => Err(Error::message(format!("{what} cannot be counted: their list does not come"))),
+            Err(_) => Err(Error::message(format!(
+                "{what} cannot be counted: their list does not come"
+            ))),
         }
     }
 
@@ -279,11 +295,16 @@ impl Quotas {
     async fn follow_definitions(&self) -> Result<Action, Error> {
         let found = self.client.discover().await?;
         let served = |group: &str, plural: &str| {
-            found.iter().any(|d| d.resource.group == group && d.resource.plural == plural)
+            found
+                .iter()
+                .any(|d| d.resource.group == group && d.resource.plural == plural)
         };
         self.counted.lock().retain(|(group, plural), _| served(group, plural));
         for quota in self.quotas.list() {
-            if quota::hard_names(&quota).iter().any(|name| counted_resource(name).is_some()) {
+            if quota::hard_names(&quota)
+                .iter()
+                .any(|name| counted_resource(name).is_some())
+            {
                 self.queue.add(Key::Quota(ObjectKey::of(&*quota)));
             }
         }

@@ -167,12 +167,10 @@ fn containers(pod: &Pod, spec: &PodSpec, side: Side) -> Usage {
     let find = |list: Option<&Vec<ContainerStatus>>, name: &str| -> Option<ContainerStatus> {
         list?.iter().find(|s| s.name == name).cloned()
     };
-    let infeasible = status
-        .and_then(|s| s.conditions.as_ref())
-        .is_some_and(|c| {
-            c.iter()
-                .any(|c| c.type_ == "PodResizePending" && c.reason.as_deref() == Some("Infeasible"))
-        });
+    let infeasible = status.and_then(|s| s.conditions.as_ref()).is_some_and(|c| {
+        c.iter()
+            .any(|c| c.type_ == "PodResizePending" && c.reason.as_deref() == Some("Infeasible"))
+    });
     let mut running = Usage::new();
     for container in &spec.containers {
         let now = find(status.and_then(|s| s.container_statuses.as_ref()), &container.name);
@@ -205,7 +203,8 @@ fn of_container(container: &Container, now: Option<&ContainerStatus>, infeasible
         })
     };
     let wanted = container.resources.as_ref().map(pick).unwrap_or_default();
-    let Some((has, allocated)) = now.and_then(|n| n.resources.as_ref().map(|r| (pick(r), n.allocated_resources.as_ref())))
+    let Some((has, allocated)) =
+        now.and_then(|n| n.resources.as_ref().map(|r| (pick(r), n.allocated_resources.as_ref())))
     else {
         return wanted;
     };
@@ -243,9 +242,9 @@ fn is_best_effort(pod: &Pod) -> bool {
     };
     let names_any = |list: Option<&ResourceList>| {
         let asked = read(list);
-        asked
-            .iter()
-            .any(|(name, amount)| matches!(name.as_str(), "cpu" | "memory") && !amount.is_zero() && !amount.is_negative())
+        asked.iter().any(|(name, amount)| {
+            matches!(name.as_str(), "cpu" | "memory") && !amount.is_zero() && !amount.is_negative()
+        })
     };
     let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let resources = all.filter_map(|c| c.resources.as_ref()).chain(spec.resources.as_ref());

@@ -67,7 +67,15 @@ fn pod_level_resources_replace_the_sum_of_containers() {
     });
     assert_eq!(
         usage("", "pods", pod(spec)),
-        ["count/pods=1", "cpu=1", "limits.cpu=2", "memory=1Mi", "pods=1", "requests.cpu=1", "requests.memory=1Mi"]
+        [
+            "count/pods=1",
+            "cpu=1",
+            "limits.cpu=2",
+            "memory=1Mi",
+            "pods=1",
+            "requests.cpu=1",
+            "requests.memory=1Mi"
+        ]
     );
 }
 
@@ -108,13 +116,23 @@ fn a_pod_that_is_over_counts_as_an_object_only() {
 
 #[test]
 fn services_count_ports_and_balancers_by_intent() {
-    let service = |spec: Value| usage("", "services", json!({"apiVersion": "v1", "kind": "Service", "metadata": {}, "spec": spec}));
+    let service = |spec: Value| {
+        usage(
+            "",
+            "services",
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {}, "spec": spec}),
+        )
+    };
     let ports = json!([{"port": 1, "nodePort": 30000}, {"port": 2}]);
     for (spec, balancers, node_ports) in [
         (json!({"type": "ClusterIP", "ports": ports}), 0, 0),
         (json!({"type": "NodePort", "ports": ports}), 0, 2),
         (json!({"type": "LoadBalancer", "ports": ports}), 1, 2),
-        (json!({"type": "LoadBalancer", "ports": ports, "allocateLoadBalancerNodePorts": false}), 1, 1),
+        (
+            json!({"type": "LoadBalancer", "ports": ports, "allocateLoadBalancerNodePorts": false}),
+            1,
+            1,
+        ),
     ] {
         assert_eq!(
             service(spec),
@@ -170,7 +188,8 @@ fn device_claims_count_by_class_and_alternatives_by_the_most() {
 
 #[test]
 fn every_other_object_counts_as_one_under_its_name_and_its_old_name() {
-    let one = |group: &str, plural: &str| usage(group, plural, json!({"apiVersion": "v1", "kind": "X", "metadata": {}}));
+    let one =
+        |group: &str, plural: &str| usage(group, plural, json!({"apiVersion": "v1", "kind": "X", "metadata": {}}));
     assert_eq!(one("", "secrets"), ["count/secrets=1", "secrets=1"]);
     assert_eq!(one("apps", "deployments"), ["count/deployments.apps=1"]);
     assert_eq!(one("example.com", "widgets"), ["count/widgets.example.com=1"]);
@@ -191,8 +210,10 @@ fn scopes_cover_pods_by_what_they_are() {
             {"weight": 1, "podAffinityTerm": {"topologyKey": "z", "namespaces": ["other"]}}]}}),
     );
     let high = with("priorityClassName", json!("high"));
-    let class = |operator: &str, values: Value| json!({"scopeSelector": {"matchExpressions": [
-        {"scopeName": "PriorityClass", "operator": operator, "values": values}]}});
+    let class = |operator: &str, values: Value| {
+        json!({"scopeSelector": {"matchExpressions": [
+        {"scopeName": "PriorityClass", "operator": operator, "values": values}]}})
+    };
     let scope = |name: &str| json!({"scopes": [name]});
     for (spec, quota, expected) in [
         (&plain, json!({}), true),
@@ -212,12 +233,20 @@ fn scopes_cover_pods_by_what_they_are() {
         (&plain, class("NotIn", json!(["low"])), true),
         (&plain, class("DoesNotExist", json!([])), true),
         (&high, class("DoesNotExist", json!([])), false),
-        (&high, json!({"scopes": ["NotTerminating"], "scopeSelector": {"matchExpressions": [
-            {"scopeName": "PriorityClass", "operator": "In", "values": ["low"]}]}}), false),
+        (
+            &high,
+            json!({"scopes": ["NotTerminating"], "scopeSelector": {"matchExpressions": [
+            {"scopeName": "PriorityClass", "operator": "In", "values": ["low"]}]}}),
+            false,
+        ),
     ] {
         let (evaluator, counted) = counted("", "pods", pod(spec.clone()));
         let typed: ResourceQuotaSpec = serde_json::from_value(quota.clone()).unwrap();
-        assert_eq!(evaluator.is_covered(&typed, ["pods"].into_iter(), &counted), expected, "{spec} by {quota}");
+        assert_eq!(
+            evaluator.is_covered(&typed, ["pods"].into_iter(), &counted),
+            expected,
+            "{spec} by {quota}"
+        );
         assert!(!evaluator.is_covered(&typed, ["services"].into_iter(), &counted));
     }
 }
@@ -227,8 +256,10 @@ fn a_volume_claim_is_in_a_scope_by_any_class_it_has_or_is_getting() {
     let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {},
         "spec": {"volumeAttributesClassName": "new"}, "status": {"currentVolumeAttributesClassName": "old"}});
     let bare = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {}});
-    let scope = |operator: &str, value: Option<&str>| json!({"scopeSelector": {"matchExpressions": [
-        {"scopeName": "VolumeAttributesClass", "operator": operator, "values": value}]}});
+    let scope = |operator: &str, value: Option<&str>| {
+        json!({"scopeSelector": {"matchExpressions": [
+        {"scopeName": "VolumeAttributesClass", "operator": operator, "values": value}]}})
+    };
     for (claim, operator, value, expected) in [
         (&claim, "In", Some("old"), true),
         (&claim, "In", Some("new"), true),

@@ -54,7 +54,8 @@ fn of(value: &IntOrString, total: i32) -> Result<i32, String> {
         IntOrString::Int(number) => Ok(*number),
         IntOrString::String(text) => {
             let percent = text.strip_suffix('%').and_then(|p| p.parse::<i64>().ok());
-            let percent = percent.ok_or_else(|| format!("invalid value for IntOrString: {text:?} is not a percentage"))?;
+            let percent =
+                percent.ok_or_else(|| format!("invalid value for IntOrString: {text:?} is not a percentage"))?;
             let share = (percent * i64::from(total) + 99).div_euclid(100);
             Ok(i32::try_from(share).unwrap_or(i32::MAX))
         }
@@ -106,7 +107,13 @@ pub fn plan(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], expected: Expected,
         disruptions_allowed: Some(allowed),
         disrupted_pods: (!disrupted.is_empty()).then_some(disrupted),
         observed_generation: generation,
-        conditions: Some(set_condition(old.conditions.unwrap_or_default(), allowed > 0, None, generation, now)),
+        conditions: Some(set_condition(
+            old.conditions.unwrap_or_default(),
+            allowed > 0,
+            None,
+            generation,
+            now,
+        )),
     };
     Plan {
         status,
@@ -125,7 +132,13 @@ pub fn failed(budget: &PodDisruptionBudget, why: &str, now: Timestamp) -> PodDis
     let conditions = old.conditions.clone().unwrap_or_default();
     PodDisruptionBudgetStatus {
         disruptions_allowed: Some(0),
-        conditions: Some(set_condition(conditions, false, Some(why), old.observed_generation, now)),
+        conditions: Some(set_condition(
+            conditions,
+            false,
+            Some(why),
+            old.observed_generation,
+            now,
+        )),
         ..old
     }
 }

@@ -49,14 +49,25 @@ fn how_many_have_to_be_healthy_is_a_number_or_a_share_rounded_up() {
 #[test]
 fn as_many_may_be_disturbed_as_are_healthy_beyond_what_is_needed() {
     let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
-    let three = || vec![pod("a", true, json!({})), pod("b", true, json!({})), pod("c", true, json!({}))];
+    let three = || {
+        vec![
+            pod("a", true, json!({})),
+            pod("b", true, json!({})),
+            pod("c", true, json!({})),
+        ]
+    };
     for (pods, wanted, healthy, allowed) in [
         (three(), (3, 2), 3, 1),
         (three(), (3, 3), 3, 0),
         (three(), (3, 5), 3, 0),
         (three(), (0, 0), 3, 0),
         (vec![], (0, 0), 0, 0),
-        (vec![pod("a", true, json!({})), pod("b", false, json!({}))], (2, 1), 1, 0),
+        (
+            vec![pod("a", true, json!({})), pod("b", false, json!({}))],
+            (2, 1),
+            1,
+            0,
+        ),
         (vec![pod("a", true, json!({})), pod("b", true, going)], (2, 1), 1, 0),
     ] {
         let it = budget(json!({"minAvailable": 1}), json!({}));
@@ -65,13 +76,26 @@ fn as_many_may_be_disturbed_as_are_healthy_beyond_what_is_needed() {
             healthy: wanted.1,
         };
         let status = plan(&it, &pods, wanted, now()).status;
-        assert_eq!((status.current_healthy, status.disruptions_allowed), (Some(healthy), Some(allowed)));
-        assert_eq!((status.expected_pods, status.desired_healthy), (Some(wanted.pods), Some(wanted.healthy)));
+        assert_eq!(
+            (status.current_healthy, status.disruptions_allowed),
+            (Some(healthy), Some(allowed))
+        );
+        assert_eq!(
+            (status.expected_pods, status.desired_healthy),
+            (Some(wanted.pods), Some(wanted.healthy))
+        );
         assert_eq!(status.observed_generation, Some(3));
         let condition = &status.conditions.unwrap()[0];
-        let expected = if allowed > 0 { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
+        let expected = if allowed > 0 {
+            ("True", "SufficientPods")
+        } else {
+            ("False", "InsufficientPods")
+        };
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), expected);
-        assert_eq!((condition.type_.as_str(), condition.observed_generation), ("DisruptionAllowed", Some(3)));
+        assert_eq!(
+            (condition.type_.as_str(), condition.observed_generation),
+            ("DisruptionAllowed", Some(3))
+        );
     }
 }
 
@@ -93,7 +117,11 @@ fn a_pod_whose_eviction_was_granted_is_not_healthy_for_two_minutes() {
     assert_eq!(plan.status.current_healthy, Some(2));
     let left: Vec<String> = plan.status.disrupted_pods.unwrap().into_keys().collect();
     assert_eq!(left, ["a"]);
-    let late: Vec<_> = plan.not_deleted.iter().map(|p| p.metadata.name.as_deref().unwrap()).collect();
+    let late: Vec<_> = plan
+        .not_deleted
+        .iter()
+        .map(|p| p.metadata.name.as_deref().unwrap())
+        .collect();
     assert_eq!(late, ["b"]);
     assert_eq!(plan.check_again, Some(Duration::from_millis(60_001)));
 }
@@ -113,11 +141,17 @@ fn a_condition_keeps_its_time_while_it_stays_and_what_is_right_is_not_changed() 
 
 #[test]
 fn when_nothing_can_be_known_nothing_may_be_disturbed() {
-    let it = budget(json!({"minAvailable": "50%"}), json!({"disruptionsAllowed": 2, "currentHealthy": 4}));
+    let it = budget(
+        json!({"minAvailable": "50%"}),
+        json!({"disruptionsAllowed": 2, "currentHealthy": 4}),
+    );
     let status = failed(&it, "found no controllers for pod \"a\"", now());
     assert_eq!((status.disruptions_allowed, status.current_healthy), (Some(0), Some(4)));
     let condition = &status.conditions.unwrap()[0];
-    assert_eq!((condition.reason.as_str(), condition.status.as_str()), ("SyncFailed", "False"));
+    assert_eq!(
+        (condition.reason.as_str(), condition.status.as_str()),
+        ("SyncFailed", "False")
+    );
     assert_eq!(condition.message, "found no controllers for pod \"a\"");
 }
 

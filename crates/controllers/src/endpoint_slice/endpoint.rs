@@ -144,7 +144,11 @@ pub fn find_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
     let spec = pod.spec.as_ref()?;
     let init = spec.init_containers.iter().flatten();
     let sidecars = init.filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
+    let ports = spec
+        .containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|c| c.ports.iter().flatten());
     let mut named = ports.filter(|p| p.name.as_ref() == Some(name) && protocol(p.protocol.as_deref()) == wanted);
     named.next().map(|p| p.container_port)
 }

@@ -32,7 +32,10 @@ fn wanted(endpoint: &Endpoint, distribution: Distribution) -> Option<EndpointHin
         return endpoint.hints.clone();
     }
     let for_zones = endpoint.zone.clone().map(|name| vec![ForZone { name }]);
-    let node = endpoint.node_name.clone().filter(|_| distribution == Distribution::SameNode);
+    let node = endpoint
+        .node_name
+        .clone()
+        .filter(|_| distribution == Distribution::SameNode);
     let for_nodes = node.map(|name| vec![ForNode { name }]);
     (for_zones.is_some() || for_nodes.is_some()).then_some(EndpointHints { for_nodes, for_zones })
 }

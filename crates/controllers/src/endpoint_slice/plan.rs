@@ -45,7 +45,10 @@ impl Plan {
             match self.create.pop_if(|new| may(&going, new)) {
                 Some(mut slice) => {
                     slice.metadata.name.clone_from(&going.metadata.name);
-                    slice.metadata.resource_version.clone_from(&going.metadata.resource_version);
+                    slice
+                        .metadata
+                        .resource_version
+                        .clone_from(&going.metadata.resource_version);
                     slice.metadata.generate_name = None;
                     self.update.push(slice);
                 }

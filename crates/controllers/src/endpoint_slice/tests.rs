@@ -76,7 +76,10 @@ fn apply(slices: &[Arc<EndpointSlice>], plan: &Plan) -> Vec<Arc<EndpointSlice>> 
 }
 
 fn sizes(slices: &[Arc<EndpointSlice>]) -> Vec<usize> {
-    slices.iter().map(|s| s.endpoints.as_ref().map_or(0, Vec::len)).collect()
+    slices
+        .iter()
+        .map(|s| s.endpoints.as_ref().map_or(0, Vec::len))
+        .collect()
 }
 
 fn settled(service: &Service, pods: &[Arc<Pod>]) -> Vec<Arc<EndpointSlice>> {
@@ -163,7 +166,11 @@ fn a_service_without_endpoints_has_one_empty_slice_for_each_family() {
 
 #[test]
 fn families_have_slices_of_their_own_and_addresses_of_their_own() {
-    let dual = pod_with("p", 0, json!({"status": {"podIPs": [{"ip": "10.1.0.1"}, {"ip": "fd00:0::1"}]}}));
+    let dual = pod_with(
+        "p",
+        0,
+        json!({"status": {"podIPs": [{"ip": "10.1.0.1"}, {"ip": "fd00:0::1"}]}}),
+    );
     let both = service(json!({"ipFamilies": ["IPv4", "IPv6"]}));
     let slices = settled(&both, &[dual.clone(), pod(7)]);
     let of = |family: &str| {
@@ -176,7 +183,10 @@ fn families_have_slices_of_their_own_and_addresses_of_their_own() {
     // A family that the service no longer has goes with its slices.
     let single = service(json!({}));
     let plan = plan(&single, &[dual, pod(7)], &slices, node);
-    assert_eq!(plan.delete.iter().map(|s| s.address_type.as_str()).collect::<Vec<_>>(), ["IPv6"]);
+    assert_eq!(
+        plan.delete.iter().map(|s| s.address_type.as_str()).collect::<Vec<_>>(),
+        ["IPv6"]
+    );
     assert!(plan.update.is_empty() && plan.create.is_empty());
 }
 
@@ -211,7 +221,10 @@ fn a_headless_service_says_so_and_may_have_no_ports() {
     assert_eq!(sizes(&slices), [2]);
     assert!(slices[0].ports.as_ref().is_none_or(Vec::is_empty));
     let labels = slices[0].metadata.labels.as_ref().unwrap();
-    assert_eq!(labels.get("service.kubernetes.io/headless").map(String::as_str), Some(""));
+    assert_eq!(
+        labels.get("service.kubernetes.io/headless").map(String::as_str),
+        Some("")
+    );
 }
 
 #[test]
@@ -281,10 +294,14 @@ fn a_service_that_is_going_gets_no_new_slices() {
 fn the_services_labels_are_the_slices_labels() {
     let slices = settled(&service(json!({})), &pods(0..1));
     let mut renamed = service(json!({}));
-    renamed.metadata.labels = serde_json::from_value(json!({"team": "b", "kubernetes.io/service-name": "forged"})).unwrap();
+    renamed.metadata.labels =
+        serde_json::from_value(json!({"team": "b", "kubernetes.io/service-name": "forged"})).unwrap();
     let plan = plan(&renamed, &pods(0..1), &slices, node);
     let labels = plan.update[0].metadata.labels.as_ref().unwrap();
-    assert_eq!((labels["team"].as_str(), labels["kubernetes.io/service-name"].as_str()), ("b", "web"));
+    assert_eq!(
+        (labels["team"].as_str(), labels["kubernetes.io/service-name"].as_str()),
+        ("b", "web")
+    );
 }
 
 #[test]
@@ -324,7 +341,10 @@ fn the_trigger_is_the_earliest_change_that_was_not_told_of_yet() {
     let observe = |pods: &[Arc<Pod>]| triggers.observe("x/web", &service, pods);
     assert_eq!(observe(&pods(0..2)), Some(at("2026-01-01T00:00:00Z")));
     assert_eq!(observe(&pods(0..2)), None);
-    assert_eq!(observe(&[pod(0), changed("2026-01-01T00:05:00Z")]), Some(at("2026-01-01T00:05:00Z")));
+    assert_eq!(
+        observe(&[pod(0), changed("2026-01-01T00:05:00Z")]),
+        Some(at("2026-01-01T00:05:00Z"))
+    );
     assert_eq!(observe(&[pod(0)]), None);
 }
 

@@ -69,9 +69,9 @@ pub fn plan(endpoints: &Endpoints, slices: &[Arc<EndpointSlice>]) -> Mirror {
         keep_one(&mut mirror.plan, endpoints, have, family, ports, group);
     }
     mirror.plan.delete.extend(existing.into_values().flatten());
-    mirror.plan.recycle(|going, new| {
-        going.address_type == new.address_type && is_owned_by(going, &endpoints.metadata)
-    });
+    mirror
+        .plan
+        .recycle(|going, new| going.address_type == new.address_type && is_owned_by(going, &endpoints.metadata));
     if endpoints.metadata.deletion_timestamp.is_some() {
         mirror.plan.create.clear();
     }
@@ -105,7 +105,10 @@ fn keep_one(
         }
         slice.metadata.generate_name = None;
         slice.metadata.name.clone_from(&first.metadata.name);
-        slice.metadata.resource_version.clone_from(&first.metadata.resource_version);
+        slice
+            .metadata
+            .resource_version
+            .clone_from(&first.metadata.resource_version);
     }
     slice.endpoints = Some(group.into_values().take(CAPACITY).collect());
     if first.is_some() {

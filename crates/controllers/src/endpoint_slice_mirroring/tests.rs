@@ -36,7 +36,10 @@ fn made(mirror: &Mirror) -> Vec<Arc<EndpointSlice>> {
 
 #[test]
 fn each_family_of_a_subset_is_a_slice_with_the_endpoints_labels_and_annotations() {
-    let it = endpoints(json!([subset(json!([{"ip": "10.0.0.9", "hostname": "h", "nodeName": "n"}]), json!([{"ip": "fd00::2"}]))]));
+    let it = endpoints(json!([subset(
+        json!([{"ip": "10.0.0.9", "hostname": "h", "nodeName": "n"}]),
+        json!([{"ip": "fd00::2"}])
+    )]));
     let mirror = plan(&it, &[]);
     assert_eq!((mirror.plan.create.len(), mirror.invalid, mirror.skipped), (2, 0, 0));
     let slice = mirror.plan.create.iter().find(|s| s.address_type == "IPv4").unwrap();
@@ -68,9 +71,15 @@ fn each_family_of_a_subset_is_a_slice_with_the_endpoints_labels_and_annotations(
 fn a_change_updates_the_slice_and_ports_that_go_give_theirs_to_those_that_come() {
     let one = endpoints(json!([subset(json!([{"ip": "10.0.0.1"}]), json!([]))]));
     let slices = made(&plan(&one, &[]));
-    let two = endpoints(json!([subset(json!([{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]), json!([]))]));
+    let two = endpoints(json!([subset(
+        json!([{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]),
+        json!([])
+    )]));
     let changed = plan(&two, &slices).plan;
-    assert_eq!((changed.create.len(), changed.update.len(), changed.delete.len()), (0, 1, 0));
+    assert_eq!(
+        (changed.create.len(), changed.update.len(), changed.delete.len()),
+        (0, 1, 0)
+    );
     assert_eq!(changed.update[0].endpoints.as_ref().map(Vec::len), Some(2));
 
     let moved = endpoints(json!([{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"name": "pg", "port": 5433}]}]));
@@ -90,7 +99,13 @@ fn what_is_no_address_or_too_much_is_skipped_and_counted() {
     let mirror = plan(&endpoints(json!([subset(json!(many), json!([]))])), &[]);
     assert_eq!((mirror.invalid, mirror.skipped), (0, 5));
     assert_eq!(mirror.plan.create[0].endpoints.as_ref().map(Vec::len), Some(CAPACITY));
-    let mirror = plan(&endpoints(json!([subset(json!([{"ip": "nowhere"}, {"ip": "10.0.0.1"}]), json!([]))])), &[]);
+    let mirror = plan(
+        &endpoints(json!([subset(
+            json!([{"ip": "nowhere"}, {"ip": "10.0.0.1"}]),
+            json!([])
+        )])),
+        &[],
+    );
     assert_eq!((mirror.invalid, mirror.skipped, mirror.plan.create.len()), (1, 1, 1));
 }
 
@@ -101,8 +116,20 @@ fn objects_of_others_are_not_mirrored() {
         is_mirrored(&serde_json::from_value(all).unwrap())
     };
     assert!(with(json!({}), json!({})));
-    assert!(!with(json!({"endpointslice.kubernetes.io/skip-mirror": "true"}), json!({})));
-    assert!(with(json!({"endpointslice.kubernetes.io/skip-mirror": "false"}), json!({})));
-    assert!(!with(json!({"endpoints.kubernetes.io/managed-by": "endpoint-controller"}), json!({})));
-    assert!(!with(json!({}), json!({"control-plane.alpha.kubernetes.io/leader": "{}"})));
+    assert!(!with(
+        json!({"endpointslice.kubernetes.io/skip-mirror": "true"}),
+        json!({})
+    ));
+    assert!(with(
+        json!({"endpointslice.kubernetes.io/skip-mirror": "false"}),
+        json!({})
+    ));
+    assert!(!with(
+        json!({"endpoints.kubernetes.io/managed-by": "endpoint-controller"}),
+        json!({})
+    ));
+    assert!(!with(
+        json!({}),
+        json!({"control-plane.alpha.kubernetes.io/leader": "{}"})
+    ));
 }

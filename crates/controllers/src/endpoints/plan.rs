@@ -87,7 +87,11 @@ struct Known {
 fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSubset> {
     let all = publishes_not_ready(service);
     let family = families(service).first().copied().unwrap_or(Family::V4);
-    let ports = service.spec.as_ref().and_then(|s| s.ports.as_deref()).unwrap_or_default();
+    let ports = service
+        .spec
+        .as_ref()
+        .and_then(|s| s.ports.as_deref())
+        .unwrap_or_default();
     let mut known: BTreeMap<AddressKey, Known> = BTreeMap::new();
     for pod in pods.iter().filter(|p| is_endpoint(p, all)) {
         let Some(ip) = addresses_of(pod, family).into_iter().next() else {

@@ -46,7 +46,11 @@ fn address(number: usize) -> Value {
 
 #[test]
 fn ready_and_unready_addresses_share_the_subset_of_their_ports() {
-    let pods = [pod(1, true, json!({})), pod(0, true, json!({})), pod(2, false, json!({}))];
+    let pods = [
+        pod(1, true, json!({})),
+        pod(0, true, json!({})),
+        pod(2, false, json!({})),
+    ];
     let endpoints = plan(&service(json!({})), &pods, None, None).unwrap();
     assert_eq!(
         subsets(&endpoints),
@@ -97,13 +101,20 @@ fn a_headless_service_may_have_no_ports_and_any_other_must_have_some() {
     let pods = [pod(0, true, json!({}))];
     let of = |ip: &str| plan(&service(json!({"clusterIP": ip, "ports": null})), &pods, None, None).unwrap();
     assert_eq!(subsets(&of("None")), json!([{"addresses": [address(0)]}]));
-    assert_eq!(of("None").metadata.labels.unwrap()["service.kubernetes.io/headless"], "");
+    assert_eq!(
+        of("None").metadata.labels.unwrap()["service.kubernetes.io/headless"],
+        ""
+    );
     assert_eq!(subsets(&of("10.0.0.1")), json!([]));
 }
 
 #[test]
 fn the_first_family_of_the_service_is_the_one_listed() {
-    let dual = pod(0, true, json!({"status": {"podIPs": [{"ip": "10.1.0.1"}, {"ip": "fd00::1"}]}}));
+    let dual = pod(
+        0,
+        true,
+        json!({"status": {"podIPs": [{"ip": "10.1.0.1"}, {"ip": "fd00::1"}]}}),
+    );
     let service = service(json!({"ipFamilies": ["IPv6", "IPv4"]}));
     let endpoints = plan(&service, &[dual, pod(1, true, json!({}))], None, None).unwrap();
     assert_eq!(subsets(&endpoints)[0]["addresses"].as_array().unwrap().len(), 1);
@@ -115,7 +126,10 @@ fn what_is_right_is_not_written_again() {
     let (service, pods) = (service(json!({})), [pod(0, true, json!({}))]);
     let first = plan(&service, &pods, None, "2026-01-01T00:00:00Z".parse().ok()).unwrap();
     let annotations = first.metadata.annotations.clone().unwrap();
-    assert_eq!(annotations["endpoints.kubernetes.io/last-change-trigger-time"], "2026-01-01T00:00:00Z");
+    assert_eq!(
+        annotations["endpoints.kubernetes.io/last-change-trigger-time"],
+        "2026-01-01T00:00:00Z"
+    );
     assert!(plan(&service, &pods, Some(&first), None).is_none());
     let changed = plan(&service, &[], Some(&first), None).unwrap();
     assert_eq!(changed.metadata.annotations, Some(Default::default()));
@@ -137,7 +151,14 @@ fn a_thousand_addresses_fit_and_ready_ones_come_first() {
             )
         });
         assert_eq!(counts, kept);
-        let said = endpoints.metadata.annotations.as_ref().and_then(|a| a.get("endpoints.kubernetes.io/over-capacity"));
-        assert_eq!(said.map(String::as_str), (ready + unready > 1000).then_some("truncated"));
+        let said = endpoints
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|a| a.get("endpoints.kubernetes.io/over-capacity"));
+        assert_eq!(
+            said.map(String::as_str),
+            (ready + unready > 1000).then_some("truncated")
+        );
     }
 }

@@ -226,15 +226,7 @@ impl Memory {
         current.max(lowest).min(highest)
     }
 
-    fn limit(
-        &self,
-        up: &Rules,
-        down: &Rules,
-        bounds: Bounds,
-        current: i32,
-        desired: i32,
-        now: Instant,
-    ) -> (i32, Said) {
+    fn limit(&self, up: &Rules, down: &Rules, bounds: Bounds, current: i32, desired: i32, now: Instant) -> (i32, Said) {
         if desired > current {
             let fastest = self.fastest_up(up, current, now).max(current);
             let (most, reason) = if bounds.max > fastest {
@@ -296,13 +288,7 @@ impl Memory {
     }
 
     /// Remembers that the target was scaled, for as long as a policy asks.
-    pub fn scaled(
-        &mut self,
-        behavior: Option<&HorizontalPodAutoscalerBehavior>,
-        from: i32,
-        to: i32,
-        now: Instant,
-    ) {
+    pub fn scaled(&mut self, behavior: Option<&HorizontalPodAutoscalerBehavior>, from: i32, to: i32, now: Instant) {
         let Some(behavior) = behavior else { return };
         let longest = Rules::up(behavior)
             .longest_period()

@@ -170,9 +170,12 @@ pub fn by_utilization(
     let requests = requests(facts, resource, container)?;
     no_samples(&samples)?;
     let ratio = |samples: &Samples| -> Result<(f64, i32, i64), String> {
-        let known = samples.iter().filter_map(|(name, s)| Some((s.value, *requests.get(name)?)));
-        let (used, wanted, count) =
-            known.fold((0i64, 0i64, 0i64), |(u, w, n), (used, wanted)| (u + used, w + wanted, n + 1));
+        let known = samples
+            .iter()
+            .filter_map(|(name, s)| Some((s.value, *requests.get(name)?)));
+        let (used, wanted, count) = known.fold((0i64, 0i64, 0i64), |(u, w, n), (used, wanted)| {
+            (u + used, w + wanted, n + 1)
+        });
         if wanted == 0 {
             return Err("no metrics returned matched known pods".to_owned());
         }
@@ -186,7 +189,11 @@ pub fn by_utilization(
         value: average,
     };
     // Those that say nothing are taken to use all that they request, or the target if that is more.
-    let busy = |name: &str| requests.get(name).map_or(0, |r| r.saturating_mul(target.max(100).into()) / 100);
+    let busy = |name: &str| {
+        requests
+            .get(name)
+            .map_or(0, |r| r.saturating_mul(target.max(100).into()) / 100)
+    };
     let replicas = settle(facts, &groups, samples, first, busy, |s| Ok(ratio(s)?.0))?;
     Ok(proposal(replicas))
 }
@@ -201,7 +208,8 @@ pub fn by_average(
     no_pods(facts)?;
     let groups = group(facts, &mut samples, resource);
     no_samples(&samples)?;
-    let average = |s: &Samples| s.values().map(|s| s.value).sum::<i64>() / i64::try_from(s.len()).unwrap_or(i64::MAX).max(1);
+    let average =
+        |s: &Samples| s.values().map(|s| s.value).sum::<i64>() / i64::try_from(s.len()).unwrap_or(i64::MAX).max(1);
     let value = average(&samples);
     let ratio = |s: &Samples| average(s) as f64 / target as f64;
     let first = ratio(&samples);
@@ -283,7 +291,11 @@ pub fn by_value(facts: &Facts<'_>, value: i64, target: i64) -> Result<Proposal, 
         facts.replicas
     } else {
         no_pods(facts).map_err(|e| format!("unable to calculate ready pods: {e}"))?;
-        let ready = facts.pods.iter().filter(|p| phase(p) == "Running" && is_ready(p)).count();
+        let ready = facts
+            .pods
+            .iter()
+            .filter(|p| phase(p) == "Running" && is_ready(p))
+            .count();
         ceil(ratio * ready as f64)
     };
     Ok(Proposal {

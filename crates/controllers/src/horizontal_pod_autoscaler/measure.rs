@@ -93,7 +93,10 @@ impl Measuring<'_> {
         kind: &str,
     ) -> Result<(Proposal, String), (bool, String)> {
         let fetch = || async {
-            let samples = self.metrics.resource(self.namespace, resource, self.selector, container).await;
+            let samples = self
+                .metrics
+                .resource(self.namespace, resource, self.selector, container)
+                .await;
             samples.map_err(|e| format!("unable to get metrics for resource {resource}: {e}"))
         };
         if let Some(target) = target.average_value.as_ref().and_then(milli) {
@@ -111,10 +114,17 @@ impl Measuring<'_> {
     }
 
     async fn of_resource(&self, spec: &MetricSpec) -> Result<Measured, Unmeasured> {
-        let source = spec.resource.as_ref().ok_or_else(|| invalid("resource is not set".into()))?;
+        let source = spec
+            .resource
+            .as_ref()
+            .ok_or_else(|| invalid("resource is not set".into()))?;
         let told = |(utilization, error): (bool, String)| {
             let what = if utilization { "utilization" } else { "usage" };
-            failed("FailedGetResourceMetric", &format!("failed to get {} {what}", source.name), error)
+            failed(
+                "FailedGetResourceMetric",
+                &format!("failed to get {} {what}", source.name),
+                error,
+            )
         };
         let usage = self.usage(&source.name, None, &source.target, "resource").await;
         let (proposal, name) = usage.map_err(told)?;
@@ -136,7 +146,9 @@ impl Measuring<'_> {
             failed("FailedGetContainerResourceMetric", &told, error)
         };
         let container = Some(source.container.as_str());
-        let usage = self.usage(&source.name, container, &source.target, "container resource").await;
+        let usage = self
+            .usage(&source.name, container, &source.target, "container resource")
+            .await;
         let (proposal, name) = usage.map_err(told)?;
         let status = ContainerResourceMetricStatus {
             container: source.container.clone(),
@@ -163,19 +175,23 @@ impl Measuring<'_> {
             current: averaged(&proposal),
             metric: source.metric.clone(),
         };
-        Ok(measured(&proposal, format!("pods metric {name}"), spec, |s| s.pods = Some(status)))
+        Ok(measured(&proposal, format!("pods metric {name}"), spec, |s| {
+            s.pods = Some(status)
+        }))
     }
 
     async fn of_object(&self, spec: &MetricSpec) -> Result<Measured, Unmeasured> {
-        let source = spec.object.as_ref().ok_or_else(|| invalid("object is not set".into()))?;
+        let source = spec
+            .object
+            .as_ref()
+            .ok_or_else(|| invalid("object is not set".into()))?;
         let told = |e: String| failed("FailedGetObjectMetric", "failed to get object metric value", e);
         let of = &source.described_object;
         let value = self.object_value(of, &source.metric.name, source.metric.selector.as_ref());
         let value = value.await.map_err(told)?;
-        let (proposal, current) = self
-            .by_target(value, &source.target)
-            .map_err(told)?
-            .ok_or_else(|| told("invalid object metric source: neither a value target nor an average value target was set".into()))?;
+        let (proposal, current) = self.by_target(value, &source.target).map_err(told)?.ok_or_else(|| {
+            told("invalid object metric source: neither a value target nor an average value target was set".into())
+        })?;
         let name = format!("{} metric {}", of.kind, source.metric.name);
         let status = ObjectMetricStatus {
             current,
@@ -214,19 +230,27 @@ impl Measuring<'_> {
     }
 
     async fn of_external(&self, spec: &MetricSpec) -> Result<Measured, Unmeasured> {
-        let source = spec.external.as_ref().ok_or_else(|| invalid("external is not set".into()))?;
+        let source = spec
+            .external
+            .as_ref()
+            .ok_or_else(|| invalid("external is not set".into()))?;
         let name = &source.metric.name;
-        let told = |e: String| failed("FailedGetExternalMetric", &format!("failed to get {name} external metric"), e);
+        let told = |e: String| {
+            failed(
+                "FailedGetExternalMetric",
+                &format!("failed to get {name} external metric"),
+                e,
+            )
+        };
         let series = Series {
             name,
             selector: source.metric.selector.as_ref(),
         };
         let value = self.metrics.external(self.namespace, &series).await;
         let value = value.map_err(|e| told(format!("unable to get external metric {}/{name}: {e}", self.namespace)))?;
-        let (proposal, current) = self
-            .by_target(value, &source.target)
-            .map_err(told)?
-            .ok_or_else(|| told("invalid external metric source: neither a value target nor an average value target was set".into()))?;
+        let (proposal, current) = self.by_target(value, &source.target).map_err(told)?.ok_or_else(|| {
+            told("invalid external metric source: neither a value target nor an average value target was set".into())
+        })?;
         let status = ExternalMetricStatus {
             current,
             metric: source.metric.clone(),

@@ -142,7 +142,10 @@ impl Metrics<'_> {
         }
         let mut samples = Samples::new();
         for pod in found {
-            let wanted = pod.containers.iter().filter(|c| container.is_none_or(|name| c.name == name));
+            let wanted = pod
+                .containers
+                .iter()
+                .filter(|c| container.is_none_or(|name| c.name == name));
             let usages: Vec<Option<i64>> = wanted.map(|c| c.usage.get(resource).and_then(milli)).collect();
             // A pod that is known in part only is not known.
             let sum: Option<i64> = usages.iter().copied().sum();
@@ -176,7 +179,9 @@ impl Metrics<'_> {
             let sample = Sample {
                 value: milli(&metric.value)?,
                 at: metric.timestamp.unwrap_or(self.now),
-                window: metric.window_seconds.map_or(Duration::from_secs(60), Duration::from_secs),
+                window: metric
+                    .window_seconds
+                    .map_or(Duration::from_secs(60), Duration::from_secs),
             };
             Some((metric.described_object.name, sample))
         });

@@ -78,7 +78,11 @@ fn replicas_follow_the_ratio_of_what_is_used_to_what_is_wanted() {
         (all(111, 3), 100, (4, 111)),
         (vec![Some(30), Some(50), Some(70)], 30, (5, 50)),
     ] {
-        assert_eq!(utilization(&values, &pods(values.len()), target), Ok(expected), "{values:?} {target}");
+        assert_eq!(
+            utilization(&values, &pods(values.len()), target),
+            Ok(expected),
+            "{values:?} {target}"
+        );
     }
 }
 
@@ -149,7 +153,10 @@ fn cpu_of_a_pod_that_is_starting_is_not_believed() {
 
 #[test]
 fn what_cannot_be_computed_is_told() {
-    let bare = [pod("p0", json!({"spec": {"containers": [{"name": "c", "resources": null}]}}))];
+    let bare = [pod(
+        "p0",
+        json!({"spec": {"containers": [{"name": "c", "resources": null}]}}),
+    )];
     assert_eq!(
         utilization(&[Some(1)], &bare, 50),
         Err("missing request for cpu in container c of Pod p0".to_owned())
@@ -187,7 +194,10 @@ fn averages_values_and_shares_have_targets_of_their_own() {
         let p = by_average(&facts(4, &all), samples(values), target, None).unwrap();
         (p.replicas, p.value)
     };
-    assert_eq!(average(&[Some(1000), Some(2000), Some(3000), Some(2000)], 1000), (8, 2000));
+    assert_eq!(
+        average(&[Some(1000), Some(2000), Some(3000), Some(2000)], 1000),
+        (8, 2000)
+    );
     // Missing pods are at the target when fewer are wanted: (500*3+1000)/4 = 625.
     assert_eq!(average(&[Some(500), Some(500), Some(500), None], 1000), (3, 500));
     let value = |replicas, value, target| by_value(&facts(replicas, &all), value, target).unwrap().replicas;
@@ -274,7 +284,8 @@ async fn policies_limit_how_much_changes_in_a_period() {
         let after = it.ask(60, 90).await.0;
         assert!(after == later || select == "Max" && after == 23, "{select} {after}");
 
-        let down = json!({"scaleDown": {"policies": policies, "selectPolicy": select, "stabilizationWindowSeconds": 0}});
+        let down =
+            json!({"scaleDown": {"policies": policies, "selectPolicy": select, "stabilizationWindowSeconds": 0}});
         let mut it = Autoscaler::new(down, 10, 100);
         let limited = it.ask(15, 1).await;
         let least = match select {

@@ -68,7 +68,9 @@ pub fn evicted_for(node: &Node) -> Option<&'static str> {
 pub fn plan(node: &Node, eviction: Eviction, now: Timestamp) -> Option<Vec<Taint>> {
     let mut wanted: Vec<(&str, &str)> = conditions(node)
         .filter_map(|c| {
-            let meaning = MEANINGS.iter().find(|(kind, status, _)| c.type_ == *kind && c.status == *status);
+            let meaning = MEANINGS
+                .iter()
+                .find(|(kind, status, _)| c.type_ == *kind && c.status == *status);
             meaning.map(|(_, _, key)| (*key, NO_SCHEDULE))
         })
         .collect();

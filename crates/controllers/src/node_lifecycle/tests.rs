@@ -24,7 +24,10 @@ fn node(change: Value) -> Node {
 }
 
 fn with_conditions(conditions: &[(&str, &str)]) -> Node {
-    let list: Vec<Value> = conditions.iter().map(|(t, s)| json!({"type": t, "status": s})).collect();
+    let list: Vec<Value> = conditions
+        .iter()
+        .map(|(t, s)| json!({"type": t, "status": s}))
+        .collect();
     node(json!({"status": {"conditions": list}}))
 }
 
@@ -41,14 +44,27 @@ fn conditions_become_taints_that_keep_pods_away() {
         (vec![("Ready", "True")], None),
         (vec![("Ready", "False")], Some("not-ready")),
         (vec![("Ready", "Unknown")], Some("unreachable")),
-        (vec![("Ready", "True"), ("MemoryPressure", "True")], Some("memory-pressure")),
+        (
+            vec![("Ready", "True"), ("MemoryPressure", "True")],
+            Some("memory-pressure"),
+        ),
         (vec![("Ready", "True"), ("DiskPressure", "True")], Some("disk-pressure")),
         (vec![("Ready", "True"), ("PIDPressure", "True")], Some("pid-pressure")),
-        (vec![("Ready", "True"), ("NetworkUnavailable", "True")], Some("network-unavailable")),
-        (vec![("Ready", "True"), ("MemoryPressure", "Unknown"), ("Own", "True")], None),
+        (
+            vec![("Ready", "True"), ("NetworkUnavailable", "True")],
+            Some("network-unavailable"),
+        ),
+        (
+            vec![("Ready", "True"), ("MemoryPressure", "Unknown"), ("Own", "True")],
+            None,
+        ),
     ] {
         let expected = expected.map(|key| vec![format!("node.kubernetes.io/{key}:NoSchedule")]);
-        assert_eq!(texts(&with_conditions(&conditions), Eviction::Clear), expected, "{conditions:?}");
+        assert_eq!(
+            texts(&with_conditions(&conditions), Eviction::Clear),
+            expected,
+            "{conditions:?}"
+        );
     }
     let cordoned = node(json!({"spec": {"unschedulable": true}}));
     assert_eq!(
@@ -68,7 +84,10 @@ fn taints_of_others_stay_and_our_own_go_when_their_cause_does() {
     ]}}));
     assert_eq!(
         texts(&it, Eviction::Clear),
-        Some(vec!["mine:NoExecute".to_owned(), format!("{NOT_READY}:PreferNoSchedule")])
+        Some(vec![
+            "mine:NoExecute".to_owned(),
+            format!("{NOT_READY}:PreferNoSchedule")
+        ])
     );
 }
 
@@ -121,11 +140,14 @@ async fn a_node_may_be_silent_for_its_grace_and_a_new_one_for_longer() {
     assert_eq!(heartbeats.left(&known), GRACE);
     clock.sleep(Duration::from_secs(20)).await;
     assert_eq!(heartbeats.left(&known), GRACE - Duration::from_secs(20));
-    assert_eq!(heartbeats.left(&{
-        let mut n = new.clone();
-        n.metadata.name = Some("new".into());
-        n
-    }), STARTUP_GRACE - Duration::from_secs(20));
+    assert_eq!(
+        heartbeats.left(&{
+            let mut n = new.clone();
+            n.metadata.name = Some("new".into());
+            n
+        }),
+        STARTUP_GRACE - Duration::from_secs(20)
+    );
     heartbeats.heard_of("n");
     assert_eq!(heartbeats.left(&known), GRACE);
     clock.sleep(GRACE).await;

@@ -132,7 +132,11 @@ impl Zones {
 
     fn count(&mut self, member: &Member, by: isize) {
         let zone = self.zones.entry(member.zone.clone()).or_default();
-        let number = if member.ready { &mut zone.ready } else { &mut zone.not_ready };
+        let number = if member.ready {
+            &mut zone.ready
+        } else {
+            &mut zone.not_ready
+        };
         *number = number.saturating_add_signed(by);
         if zone.ready + zone.not_ready == 0 {
             self.zones.remove(&member.zone);
@@ -140,7 +144,10 @@ impl Zones {
     }
 
     fn states(&self) -> Vec<(String, State)> {
-        self.zones.iter().map(|(name, zone)| (name.clone(), zone.state())).collect()
+        self.zones
+            .iter()
+            .map(|(name, zone)| (name.clone(), zone.state()))
+            .collect()
     }
 
     fn news(&mut self, before: &[(String, State)]) -> News {
@@ -173,6 +180,13 @@ impl Zones {
                 zone.next = Some(now + Duration::from_secs_f64(1.0 / rate));
                 Permit::Granted
             }
+        }
+    }
+
+    /// What was granted could not be used.
+    pub fn give_back(&mut self, zone: &str) {
+        if let Some(zone) = self.zones.get_mut(zone) {
+            zone.next = None;
         }
     }
 }

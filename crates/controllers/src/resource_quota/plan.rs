@@ -30,7 +30,9 @@ pub fn plan(quota: &ResourceQuota, used: &Usage) -> Option<ResourceQuotaStatus> 
 /// By amount, however they are written.
 fn is_same(a: &ResourceList, b: &ResourceList) -> bool {
     let amounts = |list: &ResourceList| -> Vec<(String, Option<Quantity>)> {
-        list.iter().map(|(n, q)| (n.clone(), Quantity::try_from(q).ok())).collect()
+        list.iter()
+            .map(|(n, q)| (n.clone(), Quantity::try_from(q).ok()))
+            .collect()
     };
     amounts(a) == amounts(b)
 }

@@ -65,7 +65,9 @@ async fn metrics_api(world: &World) {
     let definitions = world.api::<CustomResourceDefinition>();
     let established = |d: &CustomResourceDefinition| {
         let conditions = d.status.iter().flat_map(|s| s.conditions.iter().flatten());
-        conditions.into_iter().any(|c| c.type_ == "Established" && c.status == "True")
+        conditions
+            .into_iter()
+            .any(|c| c.type_ == "Established" && c.status == "True")
     };
     world.wait(&definitions, "pods.metrics.k8s.io", established).await;
 }
@@ -94,21 +96,30 @@ async fn a_deployment_grows_with_its_pods_use_and_shrinks_when_it_has_been_idle(
     autoscaler(&world, "web").await;
     let autoscalers = world.api::<HorizontalPodAutoscaler>();
     // 75 % where 50 % is wanted, of two pods.
+    let grown = world
+        .wait(&autoscalers, "web", |h| says(h, "AbleToScale", "True", "SucceededRescale"))
+        .await;
     let deployments = world.api::<Deployment>();
-    world.wait(&deployments, "web", |d| d.spec.replicas == Some(3)).await;
-    let grown = world.wait(&autoscalers, "web", |h| says(h, "AbleToScale", "True", "SucceededRescale")).await;
+    assert_eq!(deployments.get("web").await.unwrap().spec.replicas, Some(3));
     assert!(says(&grown, "ScalingActive", "True", "ValidMetricFound"));
     assert!(says(&grown, "ScalingLimited", "False", "DesiredWithinRange"));
     let status = grown.status.as_ref().unwrap();
     assert_eq!((status.current_replicas, status.desired_replicas), (Some(2), 3));
     assert!(status.last_scale_time.is_some());
-    let current = &status.current_metrics.as_ref().unwrap()[0].resource.as_ref().unwrap().current;
+    let current = &status.current_metrics.as_ref().unwrap()[0]
+        .resource
+        .as_ref()
+        .unwrap()
+        .current;
     assert_eq!(current.average_utilization, Some(75));
     assert_eq!(current.average_value.as_ref().map(|q| q.0.as_str()), Some("75m"));
 
     for pod in &two {
         let idle = Patch::Merge(json!({"containers": [{"name": "c", "usage": {"cpu": "1m"}}]}));
-        metrics.patch(pod.metadata.name.as_deref().unwrap(), idle).await.unwrap();
+        metrics
+            .patch(pod.metadata.name.as_deref().unwrap(), idle)
+            .await
+            .unwrap();
     }
     let since = world.clock.now();
     world.wait(&deployments, "web", |d| d.spec.replicas < Some(3)).await;
@@ -123,16 +134,32 @@ async fn an_autoscaler_tells_what_it_cannot_do() {
     let world = World::start().await;
     let autoscalers = world.api::<HorizontalPodAutoscaler>();
     autoscaler(&world, "web").await;
-    world.wait(&autoscalers, "web", |h| says(h, "AbleToScale", "False", "FailedGetScale")).await;
+    world
+        .wait(&autoscalers, "web", |h| {
+            says(h, "AbleToScale", "False", "FailedGetScale")
+        })
+        .await;
     deployment(&world, 1).await;
     let failing = world
-        .wait(&autoscalers, "web", |h| says(h, "ScalingActive", "False", "FailedGetResourceMetric"))
+        .wait(&autoscalers, "web", |h| {
+            says(h, "ScalingActive", "False", "FailedGetResourceMetric")
+        })
         .await;
     assert!(says(&failing, "AbleToScale", "True", "SucceededGetScale"));
     let deployments = world.api::<Deployment>();
-    deployments.patch("web", Patch::Merge(json!({"spec": {"replicas": 0}}))).await.unwrap();
-    world.wait(&autoscalers, "web", |h| says(h, "ScalingActive", "False", "ScalingDisabled")).await;
-    deployments.patch("web", Patch::Merge(json!({"spec": {"replicas": 50}}))).await.unwrap();
+    deployments
+        .patch("web", Patch::Merge(json!({"spec": {"replicas": 0}})))
+        .await
+        .unwrap();
+    world
+        .wait(&autoscalers, "web", |h| {
+            says(h, "ScalingActive", "False", "ScalingDisabled")
+        })
+        .await;
+    deployments
+        .patch("web", Patch::Merge(json!({"spec": {"replicas": 50}})))
+        .await
+        .unwrap();
     world.wait(&deployments, "web", |d| d.spec.replicas == Some(10)).await;
     world.stop().await;
 }

@@ -30,8 +30,11 @@ fn budget(spec: Value) -> Value {
 async fn evictions_are_granted_while_the_budget_allows_them() {
     let world = World::start().await;
     world.node("n", "z").await;
-    world.create::<PodDisruptionBudget>(budget(json!({"maxUnavailable": 1}))).await;
-    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    world
+        .create::<PodDisruptionBudget>(budget(json!({"maxUnavailable": 1})))
+        .await;
+    let template =
+        json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     world
         .create::<ReplicaSet>(json!({
             "metadata": {"name": "web"},
@@ -92,13 +95,17 @@ async fn a_custom_resource_says_by_its_scale_how_many_pods_there_should_be() {
     let definitions = world.api::<CustomResourceDefinition>();
     let established = |d: &CustomResourceDefinition| {
         let conditions = d.status.iter().flat_map(|s| s.conditions.iter().flatten());
-        conditions.into_iter().any(|c| c.type_ == "Established" && c.status == "True")
+        conditions
+            .into_iter()
+            .any(|c| c.type_ == "Established" && c.status == "True")
     };
     world.wait(&definitions, "gangs.example.com", established).await;
     let gangs = world.dynamic("example.com", "v1", "Gang", "gangs");
     let gang = json!({"apiVersion": "example.com/v1", "kind": "Gang", "metadata": {"name": "g"}, "spec": {"size": 4}});
     let gang = world.create_in(&gangs, gang).await;
-    world.create::<PodDisruptionBudget>(budget(json!({"minAvailable": "50%"}))).await;
+    world
+        .create::<PodDisruptionBudget>(budget(json!({"minAvailable": "50%"})))
+        .await;
     world.pod("p", "n", "10.1.0.1", json!({"app": "web"}), json!({})).await;
     let owner = json!([{"apiVersion": "example.com/v1", "kind": "Gang", "name": "g", "uid": gang.metadata.uid, "controller": true}]);
     let owned = Patch::Merge(json!({"metadata": {"ownerReferences": owner}}));
@@ -122,7 +129,9 @@ async fn a_pod_that_was_not_disturbed_after_all_says_so_after_two_minutes() {
     world
         .wait(&pods, "p", |p| {
             let conditions = p.status.iter().flat_map(|s| s.conditions.iter().flatten());
-            conditions.into_iter().any(|c| c.type_ == "DisruptionTarget" && c.status == "False")
+            conditions
+                .into_iter()
+                .any(|c| c.type_ == "DisruptionTarget" && c.status == "False")
         })
         .await;
     let waited = world.clock.now().duration_since(start).as_secs();

@@ -2,27 +2,11 @@
 
 use std::time::Duration;
 
-use coracle_client::{Client, Patch};
-use coracle_clock::Clock;
-use k8s_openapi::api::coordination::v1::Lease;
+use coracle_client::Patch;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use crate::world::World;
-
-/// Renews the node's lease every ten seconds.
-async fn beat(client: Client, clock: Clock, node: String) {
-    let leases = client.namespaced::<Lease>("kube-node-lease");
-    let lease = json!({"metadata": {"name": node, "namespace": "kube-node-lease"}, "spec": {"holderIdentity": node}});
-    leases.create(&serde_json::from_value(lease).unwrap()).await.unwrap();
-    loop {
-        let now: Timestamp = clock.now();
-        let renewed = json!({"spec": {"renewTime": format!("{now:.6}")}});
-        leases.patch(&node, Patch::Merge(renewed)).await.unwrap();
-        clock.sleep(Duration::from_secs(10)).await;
-    }
-}
 
 fn taints(node: &Node) -> Vec<String> {
     let taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
@@ -40,12 +24,9 @@ fn ready(node: &Node) -> Option<(String, String)> {
 #[tokio::test(start_paused = true)]
 async fn a_silent_node_becomes_unknown_and_its_pods_go_when_their_time_is_over() {
     let world = World::start().await;
-    let beats: Vec<_> = ["a", "b"]
-        .map(|node| tokio::spawn(beat(world.cluster.client.clone(), world.clock, node.to_owned())))
-        .into();
-    for node in ["a", "b", "silent"] {
-        world.node(node, "z").await;
-    }
+    world.node("a", "z").await;
+    world.node("b", "z").await;
+    world.silent_node("silent", "z").await;
     let start = world.clock.now();
     let tolerate = |seconds: Option<i64>| {
         let one = |key: &str| {
@@ -57,13 +38,19 @@ async fn a_silent_node_becomes_unknown_and_its_pods_go_when_their_time_is_over()
         };
         json!({"tolerations": [one("node.kubernetes.io/not-ready"), one("node.kubernetes.io/unreachable")]})
     };
-    world.pod("short", "silent", "10.1.0.1", json!({}), tolerate(Some(60))).await;
+    world
+        .pod("short", "silent", "10.1.0.1", json!({}), tolerate(Some(60)))
+        .await;
     world.pod("long", "silent", "10.1.0.2", json!({}), tolerate(None)).await;
-    world.pod("elsewhere", "a", "10.1.0.3", json!({}), tolerate(Some(60))).await;
+    world
+        .pod("elsewhere", "a", "10.1.0.3", json!({}), tolerate(Some(60)))
+        .await;
 
     let nodes = world.api::<Node>();
     let unknown = ("Unknown".to_owned(), "NodeStatusUnknown".to_owned());
-    world.wait(&nodes, "silent", |n| ready(n) == Some(unknown.clone())).await;
+    world
+        .wait(&nodes, "silent", |n| ready(n) == Some(unknown.clone()))
+        .await;
     let silence = world.clock.now().duration_since(start).as_secs();
     assert!((50..=61).contains(&silence), "{silence}");
     world
@@ -79,10 +66,14 @@ async fn a_silent_node_becomes_unknown_and_its_pods_go_when_their_time_is_over()
     let pods = world.api::<Pod>();
     let not_ready = |p: &Pod| {
         let conditions = p.status.iter().flat_map(|s| s.conditions.iter().flatten());
-        conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "False")
+        conditions
+            .into_iter()
+            .any(|c| c.type_ == "Ready" && c.status == "False")
     };
     world.wait(&pods, "long", not_ready).await;
-    let going = world.wait(&pods, "short", |p| p.metadata.deletion_timestamp.is_some()).await;
+    let going = world
+        .wait(&pods, "short", |p| p.metadata.deletion_timestamp.is_some())
+        .await;
     let stayed = world.clock.now().duration_since(tainted).as_secs();
     assert!((59..=62).contains(&stayed), "{stayed}");
     let conditions = going.status.as_ref().unwrap().conditions.as_ref().unwrap();
@@ -92,26 +83,27 @@ async fn a_silent_node_becomes_unknown_and_its_pods_go_when_their_time_is_over()
     // It comes back.
     let well = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T01:00:00Z"}]}});
     nodes.status().patch("silent", Patch::Strategic(well)).await.unwrap();
-    let waiting = tokio::spawn(beat(world.cluster.client.clone(), world.clock, "silent".to_owned()));
+    world.revive("silent");
     world.wait(&nodes, "silent", |n| taints(n).is_empty()).await;
     assert!(pods.get("long").await.unwrap().metadata.deletion_timestamp.is_none());
     let other = pods.get("elsewhere").await.unwrap();
     assert!(other.metadata.deletion_timestamp.is_none() && !not_ready(&other));
-    waiting.abort();
-    beats.iter().for_each(tokio::task::JoinHandle::abort);
     world.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_every_node_is_silent_no_pod_is_evicted() {
     let world = World::start().await;
-    world.node("only", "z").await;
+    world.silent_node("only", "z").await;
     let seconds = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30});
-    let tolerations = json!({"tolerations": [seconds("node.kubernetes.io/not-ready"), seconds("node.kubernetes.io/unreachable")]});
+    let tolerations =
+        json!({"tolerations": [seconds("node.kubernetes.io/not-ready"), seconds("node.kubernetes.io/unreachable")]});
     world.pod("p", "only", "10.1.0.1", json!({}), tolerations).await;
     let nodes = world.api::<Node>();
     world
-        .wait(&nodes, "only", |n| taints(n) == ["node.kubernetes.io/unreachable:NoSchedule"])
+        .wait(&nodes, "only", |n| {
+            taints(n) == ["node.kubernetes.io/unreachable:NoSchedule"]
+        })
         .await;
     world.clock.sleep(Duration::from_secs(600)).await;
     let node = nodes.get("only").await.unwrap();

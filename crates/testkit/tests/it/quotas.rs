@@ -17,12 +17,12 @@ async fn a_quota_follows_what_it_counts() {
     let world = World::start().await;
     world.node("n", "z").await;
     let hard = json!({"pods": "10", "requests.cpu": "2", "count/configmaps": "9", "services.nodeports": "5"});
-    world.create::<ResourceQuota>(json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).await;
+    world
+        .create::<ResourceQuota>(json!({"metadata": {"name": "q"}, "spec": {"hard": hard}}))
+        .await;
     let quotas = world.api::<ResourceQuota>();
     // The root CA's map is there.
-    let expect = |pods: &str, cpu: &str, maps: &str, ports: &str| {
-        json!({"pods": pods, "requests.cpu": cpu, "count/configmaps": maps, "services.nodeports": ports})
-    };
+    let expect = |pods: &str, cpu: &str, maps: &str, ports: &str| json!({"pods": pods, "requests.cpu": cpu, "count/configmaps": maps, "services.nodeports": ports});
     let wanted = expect("0", "0", "1", "0");
     world.wait(&quotas, "q", |q| used(q) == wanted).await;
     world.pod("a", "n", "10.1.0.1", json!({}), json!({})).await;
@@ -35,13 +35,19 @@ async fn a_quota_follows_what_it_counts() {
 
     let finished = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
     world.api::<Pod>().status().patch("a", finished).await.unwrap();
-    world.api::<ConfigMap>().delete("m", &DeleteOptions::default()).await.unwrap();
+    world
+        .api::<ConfigMap>()
+        .delete("m", &DeleteOptions::default())
+        .await
+        .unwrap();
     let wanted = expect("1", "100m", "1", "1");
     world.wait(&quotas, "q", |q| used(q) == wanted).await;
 
     let raised = Patch::Merge(json!({"spec": {"hard": {"pods": "20", "services.nodeports": null}}}));
     quotas.patch("q", raised).await.unwrap();
-    let changed = world.wait(&quotas, "q", |q| used(q).get("services.nodeports").is_none()).await;
+    let changed = world
+        .wait(&quotas, "q", |q| used(q).get("services.nodeports").is_none())
+        .await;
     let hard = changed.status.as_ref().unwrap().hard.as_ref().unwrap();
     assert_eq!(hard["pods"].0, "20");
     world.stop().await;
@@ -51,9 +57,13 @@ async fn a_quota_follows_what_it_counts() {
 async fn custom_resources_are_counted_from_the_moment_they_are_served() {
     let world = World::start().await;
     let hard = json!({"count/widgets.example.com": "5"});
-    world.create::<ResourceQuota>(json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).await;
+    world
+        .create::<ResourceQuota>(json!({"metadata": {"name": "q"}, "spec": {"hard": hard}}))
+        .await;
     let quotas = world.api::<ResourceQuota>();
-    world.wait(&quotas, "q", |q| q.status.as_ref().is_some_and(|s| s.hard.is_some())).await;
+    world
+        .wait(&quotas, "q", |q| q.status.as_ref().is_some_and(|s| s.hard.is_some()))
+        .await;
     world
         .create::<CustomResourceDefinition>(json!({
             "metadata": {"name": "widgets.example.com"},
@@ -64,10 +74,14 @@ async fn custom_resources_are_counted_from_the_moment_they_are_served() {
             },
         }))
         .await;
-    world.wait(&quotas, "q", |q| used(q) == json!({"count/widgets.example.com": "0"})).await;
+    world
+        .wait(&quotas, "q", |q| used(q) == json!({"count/widgets.example.com": "0"}))
+        .await;
     let widgets = world.dynamic("example.com", "v1", "Widget", "widgets");
     let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}});
     world.create_in(&widgets, widget).await;
-    world.wait(&quotas, "q", |q| used(q) == json!({"count/widgets.example.com": "1"})).await;
+    world
+        .wait(&quotas, "q", |q| used(q) == json!({"count/widgets.example.com": "1"}))
+        .await;
     world.stop().await;
 }

@@ -31,7 +31,9 @@ async fn slices_and_endpoints_follow_the_pods_that_a_service_selects() {
 
     world.pod("a", "n", "10.1.0.1", json!({"app": "web"}), json!({})).await;
     world.pod("b", "n", "10.1.0.2", json!({"app": "web"}), json!({})).await;
-    world.pod("other", "n", "10.1.0.3", json!({"app": "db"}), json!({})).await;
+    world
+        .pod("other", "n", "10.1.0.3", json!({"app": "db"}), json!({}))
+        .await;
     let both = world
         .wait_all(&slices, of_web, |all| {
             all.len() == 1 && addresses(&all[0]) == ["10.1.0.1", "10.1.0.2"]
@@ -39,9 +41,13 @@ async fn slices_and_endpoints_follow_the_pods_that_a_service_selects() {
         .await;
     let ready = |slice: &EndpointSlice| {
         let endpoints = slice.endpoints.iter().flatten();
-        endpoints.filter(|e| e.conditions.as_ref().is_some_and(|c| c.ready == Some(true))).count()
+        endpoints
+            .filter(|e| e.conditions.as_ref().is_some_and(|c| c.ready == Some(true)))
+            .count()
     };
-    world.wait_all(&slices, of_web, |all| all.len() == 1 && ready(&all[0]) == 2).await;
+    world
+        .wait_all(&slices, of_web, |all| all.len() == 1 && ready(&all[0]) == 2)
+        .await;
     let zones = both[0].endpoints.iter().flatten().filter_map(|e| e.zone.as_deref());
     assert_eq!(zones.collect::<Vec<_>>(), ["z1", "z1"]);
     let endpoints = world.api::<Endpoints>();
@@ -52,7 +58,9 @@ async fn slices_and_endpoints_follow_the_pods_that_a_service_selects() {
     world.wait(&endpoints, "web", |e| listed(e) == 2).await;
 
     world.run("a", "10.1.0.1", false).await;
-    world.wait_all(&slices, of_web, |all| all.len() == 1 && ready(&all[0]) == 1).await;
+    world
+        .wait_all(&slices, of_web, |all| all.len() == 1 && ready(&all[0]) == 1)
+        .await;
     world.wait(&endpoints, "web", |e| listed(e) == 1).await;
 
     let now = DeleteOptions {
@@ -61,10 +69,16 @@ async fn slices_and_endpoints_follow_the_pods_that_a_service_selects() {
     };
     world.api::<Pod>().delete("b", &now).await.unwrap();
     world
-        .wait_all(&slices, of_web, |all| all.len() == 1 && addresses(&all[0]) == ["10.1.0.1"])
+        .wait_all(&slices, of_web, |all| {
+            all.len() == 1 && addresses(&all[0]) == ["10.1.0.1"]
+        })
         .await;
 
-    world.api::<Service>().delete("web", &DeleteOptions::default()).await.unwrap();
+    world
+        .api::<Service>()
+        .delete("web", &DeleteOptions::default())
+        .await
+        .unwrap();
     world.wait_all(&slices, of_web, |all| all.is_empty()).await;
     world.wait_gone(&endpoints, "web").await;
     world.stop().await;
@@ -78,7 +92,9 @@ async fn three_hundred_pods_fill_slices_of_a_hundred_each_once() {
     world.create::<Service>(service).await;
     for n in 0..210 {
         let ip = format!("10.1.{}.{}", n / 200, n % 200 + 1);
-        world.pod(&format!("p{n}"), "n", &ip, json!({"app": "web"}), json!({})).await;
+        world
+            .pod(&format!("p{n}"), "n", &ip, json!({"app": "web"}), json!({}))
+            .await;
     }
     let slices = world.api::<EndpointSlice>();
     let all = world
@@ -97,9 +113,13 @@ async fn three_hundred_pods_fill_slices_of_a_hundred_each_once() {
 #[tokio::test(start_paused = true)]
 async fn endpoints_that_people_write_are_mirrored_and_the_api_servers_are_left_alone() {
     let world = World::start().await;
-    world.create::<Service>(json!({"metadata": {"name": "db"}, "spec": {"ports": [{"port": 5432}]}})).await;
+    world
+        .create::<Service>(json!({"metadata": {"name": "db"}, "spec": {"ports": [{"port": 5432}]}}))
+        .await;
     let subset = json!({"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 5432}]});
-    world.create::<Endpoints>(json!({"metadata": {"name": "db"}, "subsets": [subset]})).await;
+    world
+        .create::<Endpoints>(json!({"metadata": {"name": "db"}, "subsets": [subset]}))
+        .await;
     let slices = world.api::<EndpointSlice>();
     let of_db = "kubernetes.io/service-name=db";
     let made = world.wait_all(&slices, of_db, |all| all.len() == 1).await;
@@ -109,7 +129,11 @@ async fn endpoints_that_people_write_are_mirrored_and_the_api_servers_are_left_a
         labels["endpointslice.kubernetes.io/managed-by"],
         "endpointslicemirroring-controller.k8s.io"
     );
-    world.api::<Endpoints>().delete("db", &DeleteOptions::default()).await.unwrap();
+    world
+        .api::<Endpoints>()
+        .delete("db", &DeleteOptions::default())
+        .await
+        .unwrap();
     world.wait_all(&slices, of_db, |all| all.is_empty()).await;
 
     let options = ListOptions {
