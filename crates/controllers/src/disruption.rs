@@ -163,7 +163,7 @@ impl Budgets {
         let mut unmanaged = false;
         for pod in pods {
             match controller_of(&pod.metadata) {
-                Some(owner) => drop(owners.entry(&owner.uid).or_insert((pod, owner))),
+                Some(owner) => drop(owners.entry(&owner.uid).or_insert((&**pod, owner))),
                 None => unmanaged = true,
             }
         }

@@ -5,10 +5,13 @@ pub mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, DeleteOptions, ObjectKey};
 use coracle_informer::{Action, Controller, Error, Lister};
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use parking_lot::Mutex;
 
 use crate::Context;
 use crate::endpoint_slice::trigger::Triggers;
@@ -26,6 +29,8 @@ struct State {
     pods: Lister<Pod>,
     endpoints: Lister<Endpoints>,
     triggers: Triggers,
+    /// Services that have been there: what has their name goes with them.
+    seen: Mutex<HashSet<ObjectKey<Service>>>,
 }
 
 pub async fn run(cx: Context) {
@@ -39,6 +44,7 @@ pub async fn run(cx: Context) {
         pods: pods.lister(),
         endpoints: endpoints.lister(),
         triggers: Triggers::default(),
+        seen: Mutex::default(),
     };
     let of_pod = services.lister();
     Controller::new(NAME, WORKERS, cx.clock)
@@ -65,8 +71,10 @@ impl State {
         let api = self.client.namespaced::<Endpoints>(&key.namespace);
         let Some(service) = self.services.get(&key) else {
             self.triggers.forget(&key.to_string());
-            // Those of a service that is gone go, but not those that someone else keeps without one.
-            if let Some(left) = current.filter(|c| label(&c.metadata, MANAGED_BY) == Some(CONTROLLER)) {
+            // Those of a service that is gone go, but not those that someone keeps without one.
+            let was_there = self.seen.lock().contains(&key);
+            let goes = |e: &Endpoints| was_there || label(&e.metadata, MANAGED_BY) == Some(CONTROLLER);
+            if let Some(left) = current.filter(|c| goes(c)) {
                 let options = DeleteOptions {
                     uid: left.metadata.uid.clone(),
                     ..DeleteOptions::default()
@@ -76,8 +84,10 @@ impl State {
                     _ => {}
                 }
             }
+            self.seen.lock().remove(&key);
             return Ok(Action::Done);
         };
+        self.seen.lock().insert(key.clone());
         if !has_selector(&service) || service.metadata.deletion_timestamp.is_some() {
             return Ok(Action::Done);
         }

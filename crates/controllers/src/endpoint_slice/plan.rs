@@ -267,7 +267,7 @@ fn place(service: &Service, family: Family, existing: Vec<Arc<EndpointSlice>>, d
             unchanged.push(slice);
         }
     }
-    let mut left = endpoints.into_values().peekable();
+    let mut left = endpoints.into_values();
     // Slices that are written anyway take the new ones first, the fullest before the others.
     let size = |s: &EndpointSlice| s.endpoints.as_ref().map_or(0, Vec::len);
     plan.update.sort_by_key(|s| std::cmp::Reverse(size(s)));
@@ -278,10 +278,12 @@ fn place(service: &Service, family: Family, existing: Vec<Arc<EndpointSlice>>, d
     let mut left: Vec<Endpoint> = left.collect();
     while !left.is_empty() {
         let room = |s: &EndpointSlice| CAPACITY.checked_sub(size(s) + left.len());
-        let best = (0..unchanged.len())
-            .filter_map(|at| Some((room(&unchanged[at]).filter(|r| *r < CAPACITY)?, at)))
-            .min();
-        let mut rest = std::mem::take(&mut left).into_iter().peekable();
+        let fitting = unchanged
+            .iter()
+            .enumerate()
+            .filter_map(|(at, s)| Some((room(s).filter(|r| *r < CAPACITY)?, at)));
+        let best = fitting.min();
+        let mut rest = std::mem::take(&mut left).into_iter();
         match best {
             Some((_, at)) => {
                 let mut slice = (*unchanged.swap_remove(at)).clone();

@@ -97,7 +97,9 @@ async fn a_deployment_grows_with_its_pods_use_and_shrinks_when_it_has_been_idle(
     let autoscalers = world.api::<HorizontalPodAutoscaler>();
     // 75 % where 50 % is wanted, of two pods.
     let grown = world
-        .wait(&autoscalers, "web", |h| says(h, "AbleToScale", "True", "SucceededRescale"))
+        .wait(&autoscalers, "web", |h| {
+            says(h, "AbleToScale", "True", "SucceededRescale")
+        })
         .await;
     let deployments = world.api::<Deployment>();
     assert_eq!(deployments.get("web").await.unwrap().spec.replicas, Some(3));

@@ -24,10 +24,7 @@ pub struct World {
 async fn beat(client: Client, clock: Clock, node: String) {
     let leases = client.namespaced::<Lease>("kube-node-lease");
     let lease = json!({"metadata": {"name": node, "namespace": "kube-node-lease"}, "spec": {"holderIdentity": node}});
-    leases
-        .create(&serde_json::from_value(lease).unwrap())
-        .await
-        .unwrap();
+    leases.create(&serde_json::from_value(lease).unwrap()).await.unwrap();
     loop {
         let now = clock.now();
         let renewed = json!({"spec": {"renewTime": format!("{now:.6}")}});
