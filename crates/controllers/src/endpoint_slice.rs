@@ -7,9 +7,11 @@ mod hints;
 pub mod plan;
 #[cfg(test)]
 mod tests;
+pub mod topology;
 pub mod tracker;
 pub mod trigger;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use coracle_client::event::{EventRecorder, EventType};
@@ -19,6 +21,7 @@ use coracle_informer::{Action, Change, Controller, Error, Lister, SharedInformer
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use parking_lot::Mutex;
 
 use crate::Context;
 use crate::pods::{BY_NODE, index_by_node};
@@ -41,6 +44,8 @@ struct Slices {
     slices: Lister<EndpointSlice>,
     tracker: Arc<Tracker>,
     triggers: Triggers,
+    /// Services of which it was told that topology mode works.
+    enabled: Mutex<HashSet<ObjectKey<Service>>>,
 }
 
 pub async fn run(cx: Context) {
@@ -60,18 +65,29 @@ pub async fn run(cx: Context) {
         slices: slices.lister(),
         tracker: tracker.clone(),
         triggers: Triggers::default(),
+        enabled: Mutex::default(),
     };
     let (of_pod, of_node, pods_of_node) = (services.lister(), services.lister(), pods.lister());
     Controller::new(NAME, WORKERS, cx.clock)
         .watches(&services, |service| [ObjectKey::of(service)])
         .watches_changes(&pods, move |change| services_of_change(change, &of_pod))
         .watches_changes(&nodes, move |change| {
-            if !node_matters(change) {
-                return Vec::new();
+            let mut keys = Vec::new();
+            if node_matters(change) {
+                let name = change.object().metadata.name.as_deref().unwrap_or_default();
+                let pods = pods_of_node.by_index(BY_NODE, name);
+                keys.extend(pods.iter().flat_map(|pod| services_of(pod, &of_node)));
             }
-            let name = change.object().metadata.name.as_deref().unwrap_or_default();
-            let pods = pods_of_node.by_index(BY_NODE, name);
-            pods.iter().flat_map(|pod| services_of(pod, &of_node)).collect()
+            let capacity = |n: &Node| topology::capacity(n);
+            if change
+                .old()
+                .is_none_or(|old| capacity(old) != capacity(change.object()))
+            {
+                // The zones' shares may have changed.
+                let asking = of_node.select("", topology::is_asked_for);
+                keys.extend(asking.iter().map(|s| ObjectKey::of(&**s)));
+            }
+            keys
         })
         .watches_changes(&slices, move |change| {
             let meta = &change.object().metadata;
@@ -157,6 +173,7 @@ impl Slices {
         let Some(service) = self.services.get(&key) else {
             self.triggers.forget(&name);
             self.tracker.forget(&name);
+            self.enabled.lock().remove(&key);
             return Ok(Action::Done);
         };
         if !has_selector(&service) {
@@ -174,7 +191,14 @@ impl Slices {
         slices.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         let pods = pods_of(&service, &self.pods);
         let trigger = self.triggers.observe(&name, &service, &pods);
-        let plan = plan(&service, &pods, &slices, |node| self.nodes.find("", node));
+        let ratios = if topology::is_asked_for(&service) {
+            let nodes = self.nodes.list();
+            topology::ratios(nodes.iter().map(|n| &**n))
+        } else {
+            topology::Ratios::new()
+        };
+        let plan = plan(&service, &pods, &slices, |node| self.nodes.find("", node), &ratios);
+        self.tell(&key, &service, &plan.told);
         let done = self.execute(&name, &key.namespace, plan, trigger).await;
         if let Err(error) = &done
             && !error.is_conflict()

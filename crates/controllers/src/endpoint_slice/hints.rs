@@ -1,4 +1,5 @@
-//! Topology hints: for which zones and nodes an endpoint is meant, as a service's trafficDistribution wants it.
+//! Topology hints: for which zones and nodes an endpoint is meant, as a service's trafficDistribution (or its topology
+//! mode) wants it.
 
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointSlice, ForNode, ForZone};
 
 use super::plan::Plan;
+use super::topology::{self, Ratios};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Distribution {
@@ -41,8 +43,25 @@ fn wanted(endpoint: &Endpoint, distribution: Distribution) -> Option<EndpointHin
 }
 
 /// Sets the hints of everything that is written, and adds the slices whose hints alone are wrong.
-pub(super) fn set(service: &Service, plan: &mut Plan, unchanged: &[Arc<EndpointSlice>]) {
-    let distribution = distribution(service);
+pub(super) fn set(service: &Service, plan: &mut Plan, unchanged: &[Arc<EndpointSlice>], ratios: &Ratios, family: &str) {
+    if !topology::is_asked_for(service) {
+        return apply(distribution(service), plan, unchanged);
+    }
+    let before = plan.update.len();
+    match topology::assign(ratios, plan, unchanged) {
+        Ok(()) => plan.told.push((
+            true,
+            format!("Topology Aware Hints has been enabled, addressType: {family}"),
+        )),
+        Err(why) => {
+            plan.told.push((false, format!("{why}, addressType: {family}")));
+            plan.update.truncate(before);
+            apply(Distribution::Anywhere, plan, unchanged);
+        }
+    }
+}
+
+fn apply(distribution: Distribution, plan: &mut Plan, unchanged: &[Arc<EndpointSlice>]) {
     let wrong = |slice: &EndpointSlice| {
         let mut endpoints = slice.endpoints.iter().flatten();
         endpoints.any(|e| e.hints != wanted(e, distribution))

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::endpoint::{Family, cluster_ip, endpoint, families, is_endpoint, is_headless, ports, publishes_not_ready};
 use super::hints;
+use super::topology::Ratios;
 use crate::owner::controller_reference;
 
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -25,6 +26,8 @@ pub struct Plan {
     pub create: Vec<EndpointSlice>,
     pub update: Vec<EndpointSlice>,
     pub delete: Vec<Arc<EndpointSlice>>,
+    /// Whether topology mode could be followed, and what to tell people of it.
+    pub told: Vec<(bool, String)>,
 }
 
 impl Plan {
@@ -36,6 +39,7 @@ impl Plan {
         self.create.extend(other.create);
         self.update.extend(other.update);
         self.delete.extend(other.delete);
+        self.told.extend(other.told);
     }
 
     /// Uses slices that would go in the place of new ones.
@@ -140,12 +144,13 @@ fn new_slice(service: &Service, family: Family, ports: Vec<EndpointPort>) -> End
 }
 
 /// Brings the service's slices in line with its pods. Pods of nodes that nobody knows are left out, unless the service
-/// publishes whatever there is.
+/// publishes whatever there is. `ratios` matter to services in topology mode only.
 pub fn plan(
     service: &Service,
     pods: &[Arc<Pod>],
     slices: &[Arc<EndpointSlice>],
     node: impl Fn(&str) -> Option<Arc<Node>>,
+    ratios: &Ratios,
 ) -> Plan {
     let families = families(service);
     let mut plan = Plan::default();
@@ -157,7 +162,7 @@ pub fn plan(
             .filter(|s| s.address_type == family.name())
             .cloned()
             .collect();
-        plan.add(plan_family(service, pods, existing, &node, *family));
+        plan.add(plan_family(service, pods, existing, &node, *family, ratios));
     }
     plan.delete.extend(unwanted);
     plan.recycle(|going, new| going.address_type == new.address_type && is_owned_by(going, &service.metadata));
@@ -179,6 +184,7 @@ fn plan_family(
     existing: Vec<Arc<EndpointSlice>>,
     node: &impl Fn(&str) -> Option<Arc<Node>>,
     family: Family,
+    ratios: &Ratios,
 ) -> Plan {
     let mut plan = Plan::default();
     let mut groups: HashMap<PortKey, Vec<Arc<EndpointSlice>>> = HashMap::new();
@@ -219,7 +225,7 @@ fn plan_family(
         plan.update.iter().any(|s| s.metadata.name == *name) || plan.delete.iter().any(|s| s.metadata.name == *name)
     };
     let unchanged: Vec<_> = existing.into_iter().filter(|s| !touched(s, &plan)).collect();
-    hints::set(service, &mut plan, &unchanged);
+    hints::set(service, &mut plan, &unchanged, ratios, family.name());
     plan
 }
 

@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
-use super::plan::{Plan, plan};
+use super::plan::Plan;
+use super::topology::{Ratios, ratios};
 use super::tracker::Tracker;
 use super::trigger::Triggers;
 
@@ -54,6 +55,15 @@ fn node(name: &str) -> Option<Arc<Node>> {
     let labels = json!({"topology.kubernetes.io/zone": "z1"});
     let node = json!({"metadata": {"name": name, "labels": labels}});
     (name == "n").then(|| Arc::new(serde_json::from_value(node).unwrap()))
+}
+
+fn plan(
+    service: &Service,
+    pods: &[Arc<Pod>],
+    slices: &[Arc<EndpointSlice>],
+    node: impl Fn(&str) -> Option<Arc<Node>>,
+) -> Plan {
+    super::plan::plan(service, pods, slices, node, &Ratios::new())
 }
 
 /// What the server would make of a plan.
@@ -327,6 +337,79 @@ fn traffic_distribution_becomes_hints_for_ready_endpoints() {
         assert!(cleared.clone().all(|e| e.hints.is_none()));
         assert_eq!(plan.update.len(), usize::from(wanted.is_some()));
     }
+}
+
+fn zoned(name: &str, zone: &str, cpu: &str, ready: bool) -> Arc<Node> {
+    let node = json!({
+        "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": zone}},
+        "status": {
+            "allocatable": {"cpu": cpu},
+            "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
+        },
+    });
+    Arc::new(serde_json::from_value(node).unwrap())
+}
+
+#[test]
+fn zones_share_by_the_cpu_of_their_ready_nodes() {
+    let of = |nodes: &[Arc<Node>]| ratios(nodes.iter().map(|n| &**n));
+    let two = [
+        zoned("a", "z1", "1", true),
+        zoned("b", "z2", "3", true),
+        zoned("c", "z1", "8", false),
+    ];
+    let expected: Ratios = [("z1".to_owned(), 0.25), ("z2".to_owned(), 0.75)].into();
+    assert_eq!(of(&two), expected);
+    assert!(of(&two[..1]).is_empty());
+    let unknown = [two[0].clone(), two[1].clone(), zoned("d", "", "1", true)];
+    assert!(of(&unknown).is_empty());
+}
+
+#[test]
+fn topology_mode_gives_each_zone_its_share_of_the_endpoints() {
+    let mut service = service(json!({}));
+    let annotations = [("service.kubernetes.io/topology-mode".to_owned(), "Auto".to_owned())];
+    service.metadata.annotations = Some(annotations.into());
+    let shares = |z1: f64| -> Ratios { [("z1".to_owned(), z1), ("z2".to_owned(), 1.0 - z1)].into() };
+    let on =
+        |number: usize, zone: &str| pod_with(&format!("p{number:03}"), number, json!({"spec": {"nodeName": zone}}));
+    let node = |zone: &str| Some(zoned(zone, zone, "1", true));
+    for (in_z1, in_z2, ratio, expected) in [
+        (3, 3, 0.5, Some((3, 3))),
+        (6, 0, 0.5, Some((3, 3))),
+        (4, 6, 0.5, Some((5, 5))),
+        (9, 3, 0.25, Some((3, 9))),
+        // Too few to give each zone enough.
+        (1, 0, 0.5, None),
+        (2, 1, 0.5, None),
+    ] {
+        let pods: Vec<_> = (0..in_z1)
+            .map(|n| on(n, "z1"))
+            .chain((in_z1..in_z1 + in_z2).map(|n| on(n, "z2")))
+            .collect();
+        let first = super::plan::plan(&service, &pods, &[], node, &shares(ratio));
+        let slices = apply(&[], &first);
+        let for_zone = |zone: &str| {
+            let endpoints = slices.iter().flat_map(|s| s.endpoints.iter().flatten());
+            let hints = endpoints.filter_map(|e| e.hints.as_ref()?.for_zones.as_ref());
+            hints.filter(|z| z[0].name == zone).count()
+        };
+        assert_eq!(
+            (for_zone("z1"), for_zone("z2")),
+            expected.unwrap_or((0, 0)),
+            "{in_z1} {in_z2} {ratio}"
+        );
+        assert_eq!(first.told.len(), 1);
+        assert_eq!(first.told[0].0, expected.is_some(), "{:?}", first.told);
+        let again = super::plan::plan(&service, &pods, &slices, node, &shares(ratio));
+        assert!(again.is_empty(), "{again:?}");
+    }
+    // Without the zones' shares there are no hints, and old ones go.
+    let pods: Vec<_> = (0..3).map(|n| on(n, "z1")).chain((3..6).map(|n| on(n, "z2"))).collect();
+    let slices = apply(&[], &super::plan::plan(&service, &pods, &[], node, &shares(0.5)));
+    let gone = plan(&service, &pods, &slices, node);
+    assert!(gone.update[0].endpoints.iter().flatten().all(|e| e.hints.is_none()));
+    assert!(gone.told[0].1.starts_with("Insufficient Node information"));
 }
 
 #[test]
