@@ -39,9 +39,10 @@ pub async fn run(cx: Context) {
     let pods = cx.informers.informer::<Pod>();
     let nodes = cx.informers.informer::<Node>();
     index_by_node(&pods);
+    let client = cx.client_of(ACCOUNT);
     let context = Evictions {
-        client: cx.client_of(ACCOUNT),
-        events: cx.recorder(NAME),
+        client: client.clone(),
+        events: EventRecorder::start(&client, NAME, None, cx.clock, cx.shutdown.clone()),
         clock: cx.clock,
         pods: pods.lister(),
         nodes: nodes.lister(),
