@@ -213,6 +213,28 @@ impl Slices {
         done.map(|()| Action::Done)
     }
 
+    /// Tells whether topology mode works: that it does once, that it does not each time.
+    fn tell(&self, key: &ObjectKey<Service>, service: &Service, told: &[(bool, String)]) {
+        let mut enabled = self.enabled.lock();
+        for (works, message) in told {
+            let (kind, reason) = if *works {
+                if !enabled.insert(key.clone()) {
+                    continue;
+                }
+                (EventType::Normal, "TopologyAwareHintsEnabled")
+            } else {
+                enabled.remove(key);
+                (EventType::Warning, "TopologyAwareHintsDisabled")
+            };
+            self.events.event(service, kind, reason, message.clone());
+        }
+        if told.is_empty() && enabled.remove(key) {
+            let message = "Topology Aware Hints has been disabled";
+            self.events
+                .event(service, EventType::Warning, "TopologyAwareHintsDisabled", message);
+        }
+    }
+
     async fn execute(&self, key: &str, namespace: &str, plan: Plan, trigger: Option<Timestamp>) -> Result<(), Error> {
         execute(&self.client, &self.tracker, key, namespace, plan, |meta| {
             let annotations = meta.annotations.get_or_insert_default();
