@@ -74,6 +74,8 @@ pub struct ListOptions {
     pub timeout_seconds: Option<u64>,
     pub allow_watch_bookmarks: bool,
     pub send_initial_events: Option<bool>,
+    /// Of the metrics APIs alone: which series of a metric.
+    pub metric_label_selector: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

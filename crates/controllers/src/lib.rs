@@ -11,17 +11,25 @@
 pub mod context;
 pub mod cronjob;
 pub mod deployment;
+pub mod disruption;
+pub mod endpoint_slice;
+pub mod endpoint_slice_mirroring;
+pub mod endpoints;
 pub mod expectations;
 pub mod garbage_collector;
+pub mod horizontal_pod_autoscaler;
 pub mod job;
 pub mod namespace;
+pub mod node_lifecycle;
 pub mod owner;
 pub mod pod_garbage_collector;
 pub mod pods;
 pub mod replicaset;
 pub mod replication_controller;
+pub mod resource_quota;
 pub mod root_ca;
 pub mod service_account;
+pub mod taint_eviction;
 pub mod template;
 pub mod ttl_after_finished;
 
@@ -47,8 +55,28 @@ pub const CONTROLLERS: &[Registration] = &[
         run: |cx| deployment::run(cx).boxed(),
     },
     Registration {
+        name: "disruption-controller",
+        run: |cx| disruption::run(cx).boxed(),
+    },
+    Registration {
+        name: "endpoints-controller",
+        run: |cx| endpoints::run(cx).boxed(),
+    },
+    Registration {
+        name: "endpointslice-controller",
+        run: |cx| endpoint_slice::run(cx).boxed(),
+    },
+    Registration {
+        name: "endpointslice-mirroring-controller",
+        run: |cx| endpoint_slice_mirroring::run(cx).boxed(),
+    },
+    Registration {
         name: "garbage-collector-controller",
         run: |cx| garbage_collector::run(cx).boxed(),
+    },
+    Registration {
+        name: "horizontal-pod-autoscaler-controller",
+        run: |cx| horizontal_pod_autoscaler::run(cx).boxed(),
     },
     Registration {
         name: "job-controller",
@@ -57,6 +85,10 @@ pub const CONTROLLERS: &[Registration] = &[
     Registration {
         name: "namespace-controller",
         run: |cx| namespace::run(cx).boxed(),
+    },
+    Registration {
+        name: "node-lifecycle-controller",
+        run: |cx| node_lifecycle::run(cx).boxed(),
     },
     Registration {
         name: "pod-garbage-collector-controller",
@@ -71,12 +103,20 @@ pub const CONTROLLERS: &[Registration] = &[
         run: |cx| replication_controller::run(cx).boxed(),
     },
     Registration {
+        name: "resourcequota-controller",
+        run: |cx| resource_quota::run(cx).boxed(),
+    },
+    Registration {
         name: "root-ca-certificate-publisher-controller",
         run: |cx| root_ca::run(cx).boxed(),
     },
     Registration {
         name: "serviceaccount-controller",
         run: |cx| service_account::run(cx).boxed(),
+    },
+    Registration {
+        name: "taint-eviction-controller",
+        run: |cx| taint_eviction::run(cx).boxed(),
     },
     Registration {
         name: "ttl-after-finished-controller",

@@ -14,11 +14,10 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::Context;
-use crate::pods::{is_finished, node_name};
+use crate::pods::{BY_NODE, index_by_node, is_finished, node_name};
 
 const NAME: &str = "pod-garbage-collector-controller";
 const WORKERS: usize = 2;
-const BY_NODE: &str = "node";
 const FINISHED: &str = "finished";
 /// So many finished pods may stay.
 const THRESHOLD: usize = 12_500;
@@ -46,9 +45,7 @@ struct Collector {
 pub async fn run(cx: Context) {
     let pods = cx.informers.informer::<Pod>();
     let nodes = cx.informers.informer::<Node>();
-    pods.add_index(BY_NODE, |pod: &Pod| {
-        Some(node_name(pod).to_owned()).filter(|n| !n.is_empty())
-    });
+    index_by_node(&pods);
     pods.add_index(FINISHED, |pod: &Pod| is_finished(pod).then(String::new));
     let context = Collector {
         client: cx.client_of(NAME),

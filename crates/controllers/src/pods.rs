@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use coracle_clock::Timestamp;
+use coracle_informer::SharedInformer;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
@@ -80,6 +81,15 @@ pub fn node_name(pod: &Pod) -> &str {
         .as_ref()
         .and_then(|s| s.node_name.as_deref())
         .unwrap_or_default()
+}
+
+/// The index of pods by the node they are on.
+pub const BY_NODE: &str = "node";
+
+pub fn index_by_node(pods: &SharedInformer<Pod>) {
+    pods.add_index(BY_NODE, |pod: &Pod| {
+        Some(node_name(pod).to_owned()).filter(|n| !n.is_empty())
+    });
 }
 
 fn deletion_cost(pod: &Pod) -> i32 {

@@ -153,6 +153,7 @@ impl Query {
 
     fn list(&mut self, options: &ListOptions) {
         self.text("labelSelector", &options.label_selector);
+        self.text("metricLabelSelector", &options.metric_label_selector);
         self.text("fieldSelector", &options.field_selector);
         if options.limit != 0 {
             self.text("limit", &options.limit.to_string());

@@ -48,6 +48,7 @@ impl Query {
         let timeout = self.number("timeoutSeconds")?;
         Ok(ListOptions {
             label_selector: self.text("labelSelector"),
+            metric_label_selector: self.text("metricLabelSelector"),
             field_selector: self.text("fieldSelector"),
             limit: u64::try_from(limit).unwrap_or(0),
             continue_token: self.text("continue"),

@@ -29,10 +29,12 @@ pub(super) async fn create(call: &mut Call<'_>, eviction: Object, options: &Writ
         .await?
         .ok_or_else(|| Status::not_found(call.of(), &name))?
         .object;
-    if !goes_freely(&pod) {
-        take_disruption(call, &pod, how.dry_run).await?;
-    }
-    mark_target(call, &key, how.dry_run).await?;
+    let grant = if goes_freely(&pod) {
+        Grant::Given
+    } else {
+        take_disruption(call, &pod, how.dry_run).await?
+    };
+    mark_target(call, &key, how.dry_run, grant).await?;
     if how.uid.is_none() {
         how.uid = Some(pod.uid().to_owned());
     }
@@ -73,16 +75,24 @@ fn is_ready(pod: &Object) -> bool {
         .any(|c| text(c, "type") == "Ready" && text(c, "status") == "True")
 }
 
+/// That a pod may go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Grant {
+    Given,
+    /// As long as it is not ready: the budget was not asked for one that is.
+    WhileUnready,
+}
+
 /// Takes one disruption from the budget that covers the pod, if one does.
-async fn take_disruption(call: &mut Call<'_>, pod: &Object, dry_run: bool) -> Result<(), Status> {
+async fn take_disruption(call: &mut Call<'_>, pod: &Object, dry_run: bool) -> Result<Grant, Status> {
     let table = call.core.registry.table();
     let Some(row) = table.get("policy", "v1", "poddisruptionbudgets").cloned() else {
-        return Ok(());
+        return Ok(Grant::Given);
     };
     call.core.cache.wait_until_current().await?;
     let shard = call.core.cache.shard(&row).await?;
     let Some(all) = shard.snapshot(&Selection::all(&row, pod.namespace()), None, 0, 0) else {
-        return Ok(());
+        return Ok(Grant::Given);
     };
     let covers = |budget: &Object| -> bool {
         let Some(selector) = budget.get(&["spec", "selector"]) else {
@@ -97,7 +107,9 @@ async fn take_disruption(call: &mut Call<'_>, pod: &Object, dry_run: bool) -> Re
         .filter(covers)
         .map(|b| b.name().to_owned())
         .collect();
-    let Some(name) = budgets.pop() else { return Ok(()) };
+    let Some(name) = budgets.pop() else {
+        return Ok(Grant::Given);
+    };
     if !budgets.is_empty() {
         return Err(Status::internal(
             "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
@@ -119,13 +131,13 @@ async fn take_disruption(call: &mut Call<'_>, pod: &Object, dry_run: bool) -> Re
     let key = budget_call.key(&name);
     for _ in 0..TRIES {
         let Some(current) = read::load(call.core, &row, &key).await? else {
-            return Ok(());
+            return Ok(Grant::Given);
         };
         let Some(next) = disrupted(&current.object, pod, call.core.clock.now())? else {
-            return Ok(());
+            return Ok(Grant::WhileUnready);
         };
         if let Commit::Done(_) = commit(&budget_call, &key, next, Some(&current), dry_run).await? {
-            return Ok(());
+            return Ok(Grant::Given);
         }
     }
     Err(Status::too_many_requests(
@@ -152,38 +164,78 @@ fn disrupted(budget: &Object, pod: &Object, now: coracle_clock::Timestamp) -> Re
             "The disruption budget {} is still being processed by the server.",
             budget.name()
         );
-        return Err(refused(&why));
+        return Err(refused(&why, Some(10)));
     }
+    let forbidden = |why: &str| {
+        let of = format!("poddisruptionbudgets.policy \"{}\" is forbidden: {why}", budget.name());
+        Status::failure(403, "Forbidden", of)
+    };
     if status("disruptionsAllowed") < 0 {
-        return Err(Status::failure(403, "Forbidden", "pdb disruptions allowed is negative"));
+        return Err(forbidden("pdb disruptions allowed is negative"));
     }
     if budget
         .get(&["status", "disruptedPods"])
         .and_then(Value::as_object)
         .is_some_and(|m| m.len() > MOST)
     {
-        return Err(Status::failure(
-            403,
-            "Forbidden",
+        return Err(forbidden(
             "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
         ));
     }
     if status("disruptionsAllowed") == 0 {
-        let why = format!(
-            "The disruption budget {} needs {} healthy pods and has {} currently",
-            budget.name(),
-            status("desiredHealthy"),
-            status("currentHealthy")
-        );
-        return Err(refused(&why));
+        return Err(refused(&why_none(budget), None));
     }
     let mut next = budget.clone();
-    next.set(&["status", "disruptionsAllowed"], status("disruptionsAllowed") - 1);
+    let left = status("disruptionsAllowed") - 1;
+    next.set(&["status", "disruptionsAllowed"], left);
     next.set(&["status", "disruptedPods", pod.name()], meta::time_text(now));
+    if left == 0 {
+        no_more(&mut next, now);
+    }
     Ok(Some(next))
 }
 
-fn refused(why: &str) -> Status {
+fn allowed_condition(budget: &Object) -> Option<&Value> {
+    let mut conditions = budget.array(&["status", "conditions"]).iter();
+    let is_it = |c: &&Value| c.get("type").and_then(Value::as_str) == Some("DisruptionAllowed");
+    conditions.find(is_it)
+}
+
+/// Why the budget allows no disruption: for want of healthy pods, or because nobody knows how many there are.
+fn why_none(budget: &Object) -> String {
+    let name = budget.name();
+    let text = |field: &str| allowed_condition(budget)?.get(field)?.as_str();
+    if (text("status"), text("reason")) == (Some("False"), Some("SyncFailed")) {
+        let message = text("message").unwrap_or_default();
+        return format!(
+            "The disruption budget {name} does not allow evicting pods currently because it failed sync: {message}"
+        );
+    }
+    let status = |field: &str| budget.i64(&["status", field]).unwrap_or(0);
+    let (needs, has) = (status("desiredHealthy"), status("currentHealthy"));
+    format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently")
+}
+
+/// Says in the conditions that the last disruption was taken.
+fn no_more(budget: &mut Object, now: coracle_clock::Timestamp) {
+    let mut condition = json!({
+        "type": "DisruptionAllowed",
+        "status": "False",
+        "reason": "InsufficientPods",
+        "message": "",
+        "observedGeneration": budget.i64(&["status", "observedGeneration"]).unwrap_or(0),
+        "lastTransitionTime": meta::time_text(now),
+    });
+    if let Some(old) = allowed_condition(budget).filter(|c| c.get("status") == condition.get("status")) {
+        condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
+    }
+    let mut conditions = budget.array(&["status", "conditions"]).to_vec();
+    conditions.retain(|c| c.get("type") != condition.get("type"));
+    conditions.push(condition);
+    budget.set(&["status", "conditions"], conditions);
+}
+
+fn refused(why: &str, retry_after_seconds: Option<u32>) -> Status {
     let text = "Cannot evict pod as it would violate the pod's disruption budget.";
     let details = Details {
         causes: vec![Cause {
@@ -191,26 +243,31 @@ fn refused(why: &str) -> Status {
             message: why.into(),
             field: String::new(),
         }],
+        retry_after_seconds,
         ..Details::default()
     };
     Status::failure(429, "TooManyRequests", text).with_details(Some(Box::new(details)))
 }
 
 /// Says on the pod that it goes by eviction.
-async fn mark_target(call: &mut Call<'_>, key: &str, dry_run: bool) -> Result<(), Status> {
+async fn mark_target(call: &mut Call<'_>, key: &str, dry_run: bool, grant: Grant) -> Result<(), Status> {
     for _ in 0..TRIES {
         let row = call.row.clone();
         let Some(current) = read::load(call.core, &row, key).await? else {
             return Ok(());
         };
         let pod = &current.object;
+        if grant == Grant::WhileUnready && is_ready(pod) {
+            return Err(Status::modified(call.of(), &call.target.name));
+        }
         let mut conditions = pod.array(&["status", "conditions"]).to_vec();
-        if conditions
-            .iter()
-            .any(|c| c.get("type").and_then(Value::as_str) == Some("DisruptionTarget"))
-        {
+        let is_target = |c: &Value| c.get("type").and_then(Value::as_str) == Some("DisruptionTarget");
+        let says_so = |c: &Value| c.get("status").and_then(Value::as_str) == Some("True");
+        if conditions.iter().any(|c| is_target(c) && says_so(c)) {
             return Ok(());
         }
+        // What was taken back before is said again.
+        conditions.retain(|c| !is_target(c));
         conditions.push(json!({
             "type": "DisruptionTarget",
             "status": "True",

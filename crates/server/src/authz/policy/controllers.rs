@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ANY, READ_UPDATE, UPDATE, account, bind, cluster_role, events, rule};
+use super::{ANY, READ, READ_UPDATE, UPDATE, account, bind, cluster_role, events, rule};
 
 const APPLY: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 const FINALIZE: &[&str] = &["update"];
@@ -87,6 +87,83 @@ pub(super) fn objects() -> Vec<Value> {
                 rule(&["delete", "get", "list", "watch"], "", &["namespaces"]),
                 rule(&["update"], "", &["namespaces/finalize", "namespaces/status"]),
                 rule(&["delete", "deletecollection", "get", "list"], "*", ANY),
+            ],
+        ),
+        (
+            "disruption-controller",
+            "disruption-controller",
+            vec![
+                rule(READ, "apps", &["deployments", "replicasets", "statefulsets"]),
+                rule(READ, "", &["replicationcontrollers", "pods"]),
+                rule(READ, "policy", &["poddisruptionbudgets"]),
+                rule(&["update"], "policy", &["poddisruptionbudgets/status"]),
+                rule(UPDATE, "", &["pods/status"]),
+                rule(&["get"], "*", &["*/scale"]),
+            ],
+        ),
+        (
+            "endpoint-controller",
+            "endpoint-controller",
+            vec![
+                rule(READ, "", &["pods", "services"]),
+                rule(&["create", "delete", "get", "list", "update"], "", &["endpoints"]),
+                rule(&["create"], "", &["endpoints/restricted"]),
+            ],
+        ),
+        (
+            "endpointslice-controller",
+            "endpointslice-controller",
+            vec![
+                rule(READ, "", &["nodes", "pods", "services"]),
+                rule(FINALIZE, "", &["services/finalizers"]),
+                rule(
+                    &["create", "delete", "get", "list", "update"],
+                    "discovery.k8s.io",
+                    &["endpointslices"],
+                ),
+            ],
+        ),
+        (
+            "endpointslicemirroring-controller",
+            "endpointslicemirroring-controller",
+            vec![
+                rule(READ, "", &["endpoints", "services"]),
+                rule(FINALIZE, "", &["endpoints/finalizers", "services/finalizers"]),
+                rule(
+                    &["create", "delete", "get", "list", "update"],
+                    "discovery.k8s.io",
+                    &["endpointslices"],
+                ),
+            ],
+        ),
+        (
+            "horizontal-pod-autoscaler",
+            "horizontal-pod-autoscaler-controller",
+            vec![
+                rule(READ, "autoscaling", &["horizontalpodautoscalers"]),
+                rule(&["update"], "autoscaling", &["horizontalpodautoscalers/status"]),
+                rule(&["get", "update"], "*", &["*/scale"]),
+                rule(&["list"], "", &["pods"]),
+                rule(&["list"], "metrics.k8s.io", &["pods"]),
+                rule(&["get", "list"], "custom.metrics.k8s.io", ANY),
+                rule(&["get", "list"], "external.metrics.k8s.io", ANY),
+            ],
+        ),
+        (
+            "node-controller",
+            "node-controller",
+            vec![
+                rule(&["delete", "get", "list", "patch", "update"], "", &["nodes"]),
+                rule(UPDATE, "", &["nodes/status", "pods/status"]),
+                rule(&["delete", "get", "list"], "", &["pods"]),
+            ],
+        ),
+        (
+            "resourcequota-controller",
+            "resourcequota-controller",
+            vec![
+                rule(&["list", "watch"], "*", ANY),
+                rule(&["update"], "", &["resourcequotas/status"]),
             ],
         ),
         (

@@ -1,0 +1,292 @@
+//! Disruption: keeps each PodDisruptionBudget's status, by which evictions are granted or refused. Watches budgets and
+//! Pods (by the budgets that select them). How many pods there should be is asked of their controllers, whatever kind
+//! they are, by the scale subresource. Also takes back a pod's word that it is about to be disturbed when it was not.
+
+pub mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coracle_api::selector::LabelSelector;
+use coracle_client::event::{EventRecorder, EventType};
+use coracle_client::{Client, DynamicObject, ObjectKey, Patch};
+use coracle_clock::Clock;
+use coracle_informer::{Action, Change, Controller, Error, Lister};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use serde_json::json;
+
+use crate::Context;
+use crate::owner::controller_of;
+use plan::{Expected, expected, failed, needs_scale, plan, stale_in};
+
+const NAME: &str = "disruption-controller";
+const WORKERS: usize = 4;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Budget(ObjectKey<PodDisruptionBudget>),
+    /// A pod that says that it is about to be disturbed.
+    Target(ObjectKey<Pod>),
+}
+
+struct Budgets {
+    client: Client,
+    events: EventRecorder,
+    clock: Clock,
+    budgets: Lister<PodDisruptionBudget>,
+    pods: Lister<Pod>,
+    deployments: Lister<Deployment>,
+    replica_sets: Lister<ReplicaSet>,
+    replication_controllers: Lister<ReplicationController>,
+    stateful_sets: Lister<StatefulSet>,
+}
+
+pub async fn run(cx: Context) {
+    let budgets = cx.informers.informer::<PodDisruptionBudget>();
+    let pods = cx.informers.informer::<Pod>();
+    let context = Budgets {
+        client: cx.client_of(NAME),
+        events: cx.recorder(NAME),
+        clock: cx.clock,
+        budgets: budgets.lister(),
+        pods: pods.lister(),
+        deployments: cx.informers.informer::<Deployment>().lister(),
+        replica_sets: cx.informers.informer::<ReplicaSet>().lister(),
+        replication_controllers: cx.informers.informer::<ReplicationController>().lister(),
+        stateful_sets: cx.informers.informer::<StatefulSet>().lister(),
+    };
+    let of_pod = budgets.lister();
+    Controller::new(NAME, WORKERS, cx.clock)
+        .watches(&budgets, |budget| [Key::Budget(ObjectKey::of(budget))])
+        .watches_changes(&pods, move |change: &Change<Pod>| {
+            let pod = change.object();
+            let mut keys = budgets_of(pod, &of_pod);
+            if let Some(old) = change.old().filter(|old| old.metadata.labels != pod.metadata.labels) {
+                keys.extend(budgets_of(old, &of_pod));
+            }
+            if !change.is_deletion() && stale_in(pod, coracle_clock::Timestamp::MIN).is_some() {
+                keys.push(Key::Target(ObjectKey::of(&**pod)));
+            }
+            keys
+        })
+        .run(
+            context,
+            |this, key| async move {
+                match key {
+                    Key::Budget(key) => this.reconcile(&key).await,
+                    Key::Target(key) => this.take_back(&key).await,
+                }
+            },
+            cx.shutdown.clone(),
+        )
+        .await;
+}
+
+fn selector(budget: &PodDisruptionBudget) -> Option<LabelSelector> {
+    let selector = budget.spec.as_ref().and_then(|s| s.selector.as_ref());
+    LabelSelector::from_typed(Some(selector?)).ok()
+}
+
+fn budgets_of(pod: &Pod, budgets: &Lister<PodDisruptionBudget>) -> Vec<Key> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let none = BTreeMap::new();
+    let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
+    let found = budgets.select(namespace, |b| selector(b).is_some_and(|s| s.matches_labels(labels)));
+    found.iter().map(|b| Key::Budget(ObjectKey::of(&**b))).collect()
+}
+
+/// What controls a pod.
+struct Scale {
+    uid: String,
+    replicas: i32,
+}
+
+impl Budgets {
+    async fn reconcile(&self, key: &ObjectKey<PodDisruptionBudget>) -> Result<Action, Error> {
+        let Some(budget) = self.budgets.get(key) else {
+            return Ok(Action::Done);
+        };
+        let pods = match selector(&budget) {
+            Some(selector) => self.pods.matching(&key.namespace, &selector),
+            None => Vec::new(),
+        };
+        if pods.is_empty() {
+            self.events
+                .event(&*budget, EventType::Normal, "NoPods", "No matching pods found");
+        }
+        let now = self.clock.now();
+        let expected = match self.expected(&budget, &pods).await {
+            Ok(expected) => expected,
+            Err(why) => {
+                let message = format!("Failed to calculate the number of expected pods: {why}");
+                self.events
+                    .event(&*budget, EventType::Warning, "CalculateExpectedPodCountFailed", message);
+                self.write(&budget, failed(&budget, &why, now)).await?;
+                // The controller may come later than its pods.
+                return Err(Error::message(why));
+            }
+        };
+        let plan = plan(&budget, &pods, expected, now);
+        for pod in &plan.not_deleted {
+            let message = format!("Pod was expected by PDB {key} to be deleted but it wasn't");
+            self.events.event(&**pod, EventType::Warning, "NotDeleted", message);
+        }
+        self.write(&budget, plan.status).await?;
+        Ok(plan.check_again.map_or(Action::Done, Action::After))
+    }
+
+    async fn write(&self, budget: &PodDisruptionBudget, status: PodDisruptionBudgetStatus) -> Result<(), Error> {
+        let mut changed = budget.clone();
+        changed.status = Some(status);
+        if changed == *budget {
+            return Ok(());
+        }
+        let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
+        let budgets = self.client.namespaced::<PodDisruptionBudget>(namespace);
+        match budgets.update_status(&changed).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn expected(&self, budget: &PodDisruptionBudget, pods: &[Arc<Pod>]) -> Result<Expected, String> {
+        if !needs_scale(budget) {
+            return expected(budget, i32::try_from(pods.len()).unwrap_or(i32::MAX));
+        }
+        // Each controller counts once; which of its pods led to it does not matter.
+        let mut owners: BTreeMap<&str, (&Pod, &OwnerReference)> = BTreeMap::new();
+        let mut unmanaged = false;
+        for pod in pods {
+            match controller_of(&pod.metadata) {
+                Some(owner) => drop(owners.entry(&owner.uid).or_insert((&**pod, owner))),
+                None => unmanaged = true,
+            }
+        }
+        if unmanaged {
+            let message = "Pods selected by this PodDisruptionBudget were found to be unmanaged. As a result, the \
+                           status of the PDB cannot be calculated correctly, which may result in undefined behavior. \
+                           To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer \
+                           value.";
+            self.events.event(budget, EventType::Warning, "UnmanagedPods", message);
+        }
+        let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
+        let mut scales: BTreeMap<String, i32> = BTreeMap::new();
+        for (pod, owner) in owners.into_values() {
+            match self.scale_of(namespace, owner).await.map_err(|e| e.to_string())? {
+                Some(scale) => drop(scales.insert(scale.uid, scale.replicas)),
+                None => {
+                    let name = pod.metadata.name.as_deref().unwrap_or_default();
+                    return Err(format!("found no controllers for pod {name:?}"));
+                }
+            }
+        }
+        let sum = scales.values().fold(0, |sum: i32, n| sum.saturating_add(*n));
+        expected(budget, sum)
+    }
+
+    async fn scale_of(&self, namespace: &str, owner: &OwnerReference) -> Result<Option<Scale>, coracle_client::Error> {
+        let (group, _) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
+        let is = |uid: &Option<String>| uid.as_deref() == Some(owner.uid.as_str());
+        let scale = |uid: &Option<String>, replicas: Option<i32>| {
+            let uid = uid.clone().unwrap_or_default();
+            let replicas = replicas.unwrap_or(1);
+            Ok(Some(Scale { uid, replicas }))
+        };
+        match (group, owner.kind.as_str()) {
+            ("apps", "ReplicaSet") => {
+                let Some(set) = self
+                    .replica_sets
+                    .find(namespace, &owner.name)
+                    .filter(|s| is(&s.metadata.uid))
+                else {
+                    return Ok(None);
+                };
+                // The Deployment's number is what counts: it has several sets during a rollout.
+                let above = controller_of(&set.metadata).filter(|o| o.kind == "Deployment");
+                if let Some(above) = above
+                    && let Some(deployment) = self.deployments.find(namespace, &above.name)
+                    && deployment.metadata.uid.as_deref() == Some(above.uid.as_str())
+                {
+                    return scale(&deployment.metadata.uid, deployment.spec.replicas);
+                }
+                scale(&set.metadata.uid, set.spec.replicas)
+            }
+            ("", "ReplicationController") => {
+                let found = self.replication_controllers.find(namespace, &owner.name);
+                match found.filter(|c| is(&c.metadata.uid)) {
+                    Some(found) => scale(&found.metadata.uid, found.spec.as_ref().and_then(|s| s.replicas)),
+                    None => Ok(None),
+                }
+            }
+            ("apps", "StatefulSet") => {
+                let found = self.stateful_sets.find(namespace, &owner.name);
+                match found.filter(|s| is(&s.metadata.uid)) {
+                    Some(found) => scale(&found.metadata.uid, found.spec.replicas),
+                    None => Ok(None),
+                }
+            }
+            _ => self.scale_of_other(namespace, group, owner).await,
+        }
+    }
+
+    /// Any other kind's, by its scale subresource.
+    async fn scale_of_other(
+        &self,
+        namespace: &str,
+        group: &str,
+        owner: &OwnerReference,
+    ) -> Result<Option<Scale>, coracle_client::Error> {
+        let found = self.client.discover().await?;
+        let mut of_kind = found
+            .iter()
+            .filter(|d| d.resource.group == group && d.resource.kind == owner.kind)
+            .filter(|d| d.subresources.iter().any(|s| s == "scale"));
+        let Some(discovered) = of_kind.next() else {
+            return Ok(None);
+        };
+        let api = self
+            .client
+            .dynamic::<DynamicObject>(&discovered.resource)
+            .within(namespace);
+        let scale = match api.scale().get(&owner.name).await {
+            Ok(scale) => scale,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let uid = scale.metadata.uid.clone().unwrap_or_else(|| owner.uid.clone());
+        if uid != owner.uid {
+            return Ok(None);
+        }
+        let replicas = scale.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0);
+        Ok(Some(Scale { uid, replicas }))
+    }
+
+    /// A pod that was to be disturbed and was not says so no longer.
+    async fn take_back(&self, key: &ObjectKey<Pod>) -> Result<Action, Error> {
+        let now = self.clock.now();
+        let Some((pod, left)) = self.pods.get(key).and_then(|p| stale_in(&p, now).map(|left| (p, left))) else {
+            return Ok(Action::Done);
+        };
+        if !left.is_zero() {
+            return Ok(Action::After(left));
+        }
+        let condition = json!({
+            "type": "DisruptionTarget",
+            "status": "False",
+            "reason": null,
+            "message": null,
+            "lastTransitionTime": Time(now),
+        });
+        let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+        let pods = self.client.namespaced::<Pod>(&key.namespace);
+        match pods.status().patch(&key.name, Patch::Strategic(patch)).await {
+            Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error.into()),
+            _ => Ok(Action::Done),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! EndpointSlice: the addresses of the pods that a service selects, in slices of a hundred. Watches Services, Pods (by
+//! what services select), Nodes (by the pods on them) and its own EndpointSlices. Services without a selector are left
+//! to whoever writes their endpoints.
+
+pub mod endpoint;
+mod hints;
+pub mod plan;
+#[cfg(test)]
+mod tests;
+pub mod topology;
+pub mod tracker;
+pub mod trigger;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use coracle_client::event::{EventRecorder, EventType};
+use coracle_client::{Client, DeleteOptions, ObjectKey};
+use coracle_clock::Timestamp;
+use coracle_informer::{Action, Change, Controller, Error, Lister, SharedInformer};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use parking_lot::Mutex;
+
+use crate::Context;
+use crate::pods::{BY_NODE, index_by_node};
+use plan::{CONTROLLER, MANAGED_BY, Plan, SERVICE_NAME, plan};
+use tracker::{PATIENCE, Tracker};
+use trigger::Triggers;
+
+const NAME: &str = "endpointslice-controller";
+const WORKERS: usize = 5;
+/// The index of slices by `namespace/service`.
+pub(crate) const BY_SERVICE: &str = "service";
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+struct Slices {
+    client: Client,
+    events: EventRecorder,
+    services: Lister<Service>,
+    pods: Lister<Pod>,
+    nodes: Lister<Node>,
+    slices: Lister<EndpointSlice>,
+    tracker: Arc<Tracker>,
+    triggers: Triggers,
+    /// Services of which it was told that topology mode works.
+    enabled: Mutex<HashSet<ObjectKey<Service>>>,
+}
+
+pub async fn run(cx: Context) {
+    let services = cx.informers.informer::<Service>();
+    let pods = cx.informers.informer::<Pod>();
+    let nodes = cx.informers.informer::<Node>();
+    let slices = cx.informers.informer::<EndpointSlice>();
+    index_by_node(&pods);
+    index_by_service(&slices);
+    let tracker = Arc::new(Tracker::new(cx.clock));
+    let context = Slices {
+        client: cx.client_of(NAME),
+        events: cx.recorder(NAME),
+        services: services.lister(),
+        pods: pods.lister(),
+        nodes: nodes.lister(),
+        slices: slices.lister(),
+        tracker: tracker.clone(),
+        triggers: Triggers::default(),
+        enabled: Mutex::default(),
+    };
+    let (of_pod, of_node, pods_of_node) = (services.lister(), services.lister(), pods.lister());
+    Controller::new(NAME, WORKERS, cx.clock)
+        .watches(&services, |service| [ObjectKey::of(service)])
+        .watches_changes(&pods, move |change| services_of_change(change, &of_pod))
+        .watches_changes(&nodes, move |change| {
+            let mut keys = Vec::new();
+            if node_matters(change) {
+                let name = change.object().metadata.name.as_deref().unwrap_or_default();
+                let pods = pods_of_node.by_index(BY_NODE, name);
+                keys.extend(pods.iter().flat_map(|pod| services_of(pod, &of_node)));
+            }
+            let capacity = |n: &Node| topology::capacity(n);
+            if change
+                .old()
+                .is_none_or(|old| capacity(old) != capacity(change.object()))
+            {
+                // The zones' shares may have changed.
+                let asking = of_node.select("", topology::is_asked_for);
+                keys.extend(asking.iter().map(|s| ObjectKey::of(&**s)));
+            }
+            keys
+        })
+        .watches_changes(&slices, move |change| {
+            let meta = &change.object().metadata;
+            let ours = |m: &ObjectMeta| label(m, MANAGED_BY) == Some(CONTROLLER);
+            if !ours(meta) && !change.old().is_some_and(|old| ours(&old.metadata)) {
+                return None;
+            }
+            let key = ObjectKey::<Service>::new(meta.namespace.as_deref()?, label(meta, SERVICE_NAME)?);
+            if change.is_deletion() {
+                tracker.is_gone(&key.to_string(), meta.uid.as_deref().unwrap_or_default());
+            }
+            Some(key)
+        })
+        .run(
+            context,
+            |this, key| async move { this.reconcile(key).await },
+            cx.shutdown.clone(),
+        )
+        .await;
+}
+
+pub(crate) fn index_by_service(slices: &SharedInformer<EndpointSlice>) {
+    slices.add_index(BY_SERVICE, |slice: &EndpointSlice| {
+        let service = label(&slice.metadata, SERVICE_NAME)?;
+        Some(format!(
+            "{}/{service}",
+            slice.metadata.namespace.as_deref().unwrap_or_default()
+        ))
+    });
+}
+
+pub(crate) fn label<'m>(meta: &'m ObjectMeta, key: &str) -> Option<&'m str> {
+    meta.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+/// The service's selector; one without any selects nothing.
+pub(crate) fn has_selector(service: &Service) -> bool {
+    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+    selector.is_some_and(|s| !s.is_empty())
+}
+
+pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
+    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+    let labels = pod.metadata.labels.as_ref();
+    selector.is_some_and(|s| !s.is_empty() && s.iter().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v)))
+}
+
+fn services_of(pod: &Pod, services: &Lister<Service>) -> Vec<ObjectKey<Service>> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let found = services.select(namespace, |service| selects(service, pod));
+    found.iter().map(|s| ObjectKey::of(&**s)).collect()
+}
+
+/// The services to which a pod's change can matter.
+pub(crate) fn services_of_change(change: &Change<Pod>, services: &Lister<Service>) -> Vec<ObjectKey<Service>> {
+    let mut keys = services_of(change.object(), services);
+    if let Some(old) = change.old() {
+        if !endpoint::changed(old, change.object()) {
+            return Vec::new();
+        }
+        if old.metadata.labels != change.object().metadata.labels {
+            keys.extend(services_of(old, services));
+        }
+    }
+    keys
+}
+
+/// Nodes matter by being there and by their zone.
+fn node_matters(change: &Change<Node>) -> bool {
+    let zone = |n: &Node| label(&n.metadata, ZONE).map(str::to_owned);
+    change.old().is_none_or(|old| zone(old) != zone(change.object()))
+}
+
+/// The pods that the service selects.
+pub(crate) fn pods_of(service: &Service, pods: &Lister<Pod>) -> Vec<Arc<Pod>> {
+    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+    pods.select(namespace, |pod| selects(service, pod))
+}
+
+impl Slices {
+    async fn reconcile(&self, key: ObjectKey<Service>) -> Result<Action, Error> {
+        let name = key.to_string();
+        let Some(service) = self.services.get(&key) else {
+            self.triggers.forget(&name);
+            self.tracker.forget(&name);
+            self.enabled.lock().remove(&key);
+            return Ok(Action::Done);
+        };
+        if !has_selector(&service) {
+            return Ok(Action::Done);
+        }
+        let mut slices = self
+            .slices
+            .by_index(BY_SERVICE, &format!("{}/{}", key.namespace, key.name));
+        slices.retain(|s| label(&s.metadata, MANAGED_BY) == Some(CONTROLLER));
+        if self.tracker.is_stale(&name, &slices) {
+            // The change that is waited for comes with this key again.
+            return Ok(Action::After(PATIENCE));
+        }
+        slices.retain(|s| s.metadata.deletion_timestamp.is_none());
+        slices.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        let pods = pods_of(&service, &self.pods);
+        let trigger = self.triggers.observe(&name, &service, &pods);
+        let ratios = if topology::is_asked_for(&service) {
+            let nodes = self.nodes.list();
+            topology::ratios(nodes.iter().map(|n| &**n))
+        } else {
+            topology::Ratios::new()
+        };
+        let plan = plan(&service, &pods, &slices, |node| self.nodes.find("", node), &ratios);
+        self.tell(&key, &service, &plan.told);
+        let done = self.execute(&name, &key.namespace, plan, trigger).await;
+        if let Err(error) = &done
+            && !error.is_conflict()
+        {
+            let message = format!(
+                "Error updating Endpoint Slices for Service {}/{}: {error}",
+                key.namespace, key.name
+            );
+            self.events
+                .event(&*service, EventType::Warning, "FailedToUpdateEndpointSlices", message);
+        }
+        done.map(|()| Action::Done)
+    }
+
+    /// Tells whether topology mode works: that it does once, that it does not each time.
+    fn tell(&self, key: &ObjectKey<Service>, service: &Service, told: &[(bool, String)]) {
+        let mut enabled = self.enabled.lock();
+        for (works, message) in told {
+            let (kind, reason) = if *works {
+                if !enabled.insert(key.clone()) {
+                    continue;
+                }
+                (EventType::Normal, "TopologyAwareHintsEnabled")
+            } else {
+                enabled.remove(key);
+                (EventType::Warning, "TopologyAwareHintsDisabled")
+            };
+            self.events.event(service, kind, reason, message.clone());
+        }
+        if told.is_empty() && enabled.remove(key) {
+            let message = "Topology Aware Hints has been disabled";
+            self.events
+                .event(service, EventType::Warning, "TopologyAwareHintsDisabled", message);
+        }
+    }
+
+    async fn execute(&self, key: &str, namespace: &str, plan: Plan, trigger: Option<Timestamp>) -> Result<(), Error> {
+        execute(&self.client, &self.tracker, key, namespace, plan, |meta| {
+            let annotations = meta.annotations.get_or_insert_default();
+            match trigger {
+                Some(at) => annotations.insert(trigger::ANNOTATION.to_owned(), trigger::text(at)),
+                None => annotations.remove(trigger::ANNOTATION),
+            };
+        })
+        .await
+    }
+}
+
+/// Writes a plan: new slices first, so that no address is missing in between.
+pub(crate) async fn execute(
+    client: &Client,
+    tracker: &Tracker,
+    key: &str,
+    namespace: &str,
+    plan: Plan,
+    annotate: impl Fn(&mut ObjectMeta),
+) -> Result<(), Error> {
+    let slices = client.namespaced::<EndpointSlice>(namespace);
+    for mut slice in plan.create {
+        annotate(&mut slice.metadata);
+        match slices.create(&slice).await {
+            Ok(created) => tracker.wrote(key, &created),
+            // Nothing can be made in it any more, and nothing has to be.
+            Err(error) if error.is_namespace_terminating() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    for mut slice in plan.update {
+        annotate(&mut slice.metadata);
+        let updated = slices.update(&slice).await?;
+        tracker.wrote(key, &updated);
+    }
+    for slice in plan.delete {
+        let name = slice.metadata.name.as_deref().unwrap_or_default();
+        let options = DeleteOptions {
+            uid: slice.metadata.uid.clone(),
+            ..DeleteOptions::default()
+        };
+        match slices.delete(name, &options).await {
+            Ok(_) => tracker.deleted(key, &slice),
+            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
