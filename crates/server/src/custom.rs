@@ -6,7 +6,6 @@ mod json_path;
 mod names;
 mod rows;
 mod strategy;
-mod validation;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
