@@ -152,6 +152,8 @@ pub struct Resource {
     pub kind: Name,
     pub plural: Name,
     pub singular: Name,
+    /// `PodList`, mostly.
+    pub list_kind: Name,
     pub short_names: Vec<Name>,
     pub categories: Vec<Name>,
     pub scope: Scope,

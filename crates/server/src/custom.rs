@@ -152,6 +152,11 @@ impl Follower {
         if terminating {
             let held = definition.finalizers().any(|f| f == CLEANUP);
             if held && self.cleaning.insert(definition.uid().to_owned()) {
+                let now = meta::time_text(self.core.clock.now());
+                self.write(definition.name(), |definition| {
+                    names::write_terminating(definition, false, &now)
+                })
+                .await?;
                 let core = self.core.clone();
                 tokio::spawn(async move {
                     if let Err(error) = clean_up(&core, &definition).await {
@@ -244,6 +249,7 @@ async fn clean_up(core: &Arc<Core>, definition: &Object) -> Result<(), Status> {
     let Some(definitions) = definitions(core) else {
         return Ok(());
     };
+    let now = meta::time_text(core.clock.now());
     write(core, &definitions, definition.name(), |definition| {
         let left: Vec<_> = definition
             .array(&["metadata", "finalizers"])
@@ -252,6 +258,7 @@ async fn clean_up(core: &Arc<Core>, definition: &Object) -> Result<(), Status> {
             .cloned()
             .collect();
         definition.set(&["metadata", "finalizers"], left);
+        names::write_terminating(definition, true, &now);
         true
     })
     .await

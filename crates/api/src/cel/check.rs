@@ -262,7 +262,21 @@ impl Checker {
             *receiver = false;
             args.remove(0);
         }
-        let types: Vec<Type> = args.iter_mut().map(|a| self.typed(a)).collect();
+        let formats = *receiver && name == "format";
+        let types: Vec<Type> = args
+            .iter_mut()
+            .enumerate()
+            .map(|(i, arg)| match &mut arg.kind {
+                // What is to be formatted may be of any types.
+                Kind::List(items) if formats && i == 1 => {
+                    for item in items {
+                        self.typed(&mut item.expr);
+                    }
+                    Type::list(Type::Dyn)
+                }
+                _ => self.typed(arg),
+            })
+            .collect();
         if !function::exists(name, *receiver) {
             let name = name.clone();
             return self.undeclared(at, &name);

@@ -21,6 +21,9 @@ pub(super) fn rows(definition: &Object, terminating: bool) -> Vec<Resource> {
     let singular = Some(text(&["spec", "names", "singular"]))
         .filter(|s| !s.is_empty())
         .unwrap_or_else(|| kind.to_lowercase());
+    let list_kind = Some(text(&["spec", "names", "listKind"]))
+        .filter(|s| !s.is_empty())
+        .unwrap_or_else(|| format!("{kind}List"));
     let names = |field: &str| -> Vec<Name> {
         let list = definition.array(&["spec", "names", field]).iter();
         list.filter_map(Value::as_str)
@@ -67,6 +70,7 @@ pub(super) fn rows(definition: &Object, terminating: bool) -> Vec<Resource> {
             kind: kind.clone().into(),
             plural: plural.clone().into(),
             singular: singular.clone().into(),
+            list_kind: list_kind.clone().into(),
             short_names: names("shortNames"),
             categories: names("categories"),
             scope,
