@@ -7,6 +7,7 @@
 mod e2e {
     pub mod bad_input;
     pub mod crash;
+    pub mod custom;
     pub mod harness;
     pub mod kubectl;
     pub mod lifecycle;

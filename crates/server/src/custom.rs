@@ -2,6 +2,7 @@
 //! says so in their status, and keeps the table of resources in step; when one goes, its objects go first.
 
 mod columns;
+mod form;
 mod json_path;
 mod names;
 mod rows;
@@ -143,9 +144,14 @@ impl Follower {
             let state = (definition.uid().to_owned(), definition.generation(), terminating);
             let place = (group.clone(), plural.clone());
             if self.known.get(&place) != Some(&state) {
-                self.core
-                    .registry
-                    .set_custom(&group, &plural, rows::rows(&definition, terminating));
+                // Objects that were written later are of the form that this state demands.
+                let since = if self.known.contains_key(&place) {
+                    self.core.cache.revision()
+                } else {
+                    definition.resource_version().parse().unwrap_or(u64::MAX)
+                };
+                let rows = rows::rows(&definition, terminating, since);
+                self.core.registry.set_custom(&group, &plural, rows);
                 self.known.insert(place, state);
             }
         }

@@ -8,12 +8,14 @@ use coracle_api::schema::custom;
 use serde_json::Value;
 
 use super::columns;
+use super::form::Form;
 use super::strategy::CustomStrategy;
 
 const READ_WRITE: Verbs = Verbs::GET.or(Verbs::PATCH).or(Verbs::UPDATE);
 
-/// See the module. While the definition goes, nothing new is created.
-pub(super) fn rows(definition: &Object, terminating: bool) -> Vec<Resource> {
+/// See the module. While the definition goes, nothing new is created. Objects of revisions after `since` are of the form
+/// that this definition demands.
+pub(super) fn rows(definition: &Object, terminating: bool, since: u64) -> Vec<Resource> {
     let text = |path: &[&str]| definition.str(path).unwrap_or_default().to_owned();
     let group = text(&["spec", "group"]);
     let plural = text(&["spec", "names", "plural"]);
@@ -80,7 +82,14 @@ pub(super) fn rows(definition: &Object, terminating: bool) -> Vec<Resource> {
                 prefix: format!("{group}/{plural}").into(),
                 api_version: format!("{group}/{stored}").into(),
             },
-            convert: None,
+            convert: Some(Arc::new(Form {
+                api_version: format!("{group}/{}", name_of(version)),
+                stored_version: format!("{group}/{stored}"),
+                has_defaults: schema.nodes.iter().any(|n| n.default.is_some()),
+                schema: schema.clone(),
+                root: schema_root,
+                since,
+            })),
             columns: columns.iter().map(|c| c.column.clone()).collect(),
             strategy: Arc::new(CustomStrategy::new(schema.clone(), schema_root, source, columns)),
             schema,

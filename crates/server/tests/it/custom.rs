@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use coracle_api::object::Object;
-use coracle_api::service::{DeleteOptions, PatchKind};
+use coracle_api::service::{DeleteOptions, ListOptions, Operation, PatchKind, WriteOptions};
 use coracle_clock::Clock;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::harness::{Cluster, at, named, object, options, sub};
@@ -281,14 +282,14 @@ async fn keyed_lists_are_applied_by_their_keys_and_have_none_twice() {
             "type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "port": {"type": "integer"}}}}}});
     let cluster = defined(with_spec(spec)).await;
     let apply = async |manager: &str, ports: Value| {
-        let options = coracle_api::service::WriteOptions {
+        let options = WriteOptions {
             field_manager: manager.into(),
             ..options()
         };
         let patch = thing(json!({"ports": ports}));
         let kind = PatchKind::Apply;
         cluster
-            .call(named(THINGS, "a"), coracle_api::service::Operation::Patch { kind, patch, options })
+            .call(named(THINGS, "a"), Operation::Patch { kind, patch, options })
             .await
     };
     apply("one", json!([{"name": "http", "port": 80}])).await.unwrap();
@@ -336,9 +337,9 @@ async fn every_served_version_shows_the_same_objects() {
     let newer = THINGS.replace("/v1/", "/v2/");
     let seen = cluster.get(named(&newer, "a")).await.unwrap();
     assert_eq!(seen.api_version(), "example.com/v2");
-    let select = |color: &str| coracle_api::service::ListOptions {
+    let select = |color: &str| ListOptions {
         field_selector: format!("spec.color={color}"),
-        ..Default::default()
+        ..ListOptions::default()
     };
     assert_eq!(cluster.list(at(&newer), select("red")).await.unwrap().items.len(), 1);
     assert_eq!(cluster.list(at(&newer), select("blue")).await.unwrap().items.len(), 0);
@@ -352,6 +353,24 @@ async fn every_served_version_shows_the_same_objects() {
         value["spec"]["versions"][1]["storage"] = true.into();
     })
     .await;
+    // What was stored before is shown in each version under its name, with the defaults of now.
+    redefine(&cluster, |value| {
+        let properties = "/spec/versions/1/schema/openAPIV3Schema/properties/spec/properties";
+        value.pointer_mut(properties).unwrap()["late"] = json!({"type": "string", "default": "here"});
+    })
+    .await;
+    let seen = cluster.get(named(&newer, "a")).await.unwrap();
+    assert_eq!((seen.api_version(), seen.str(&["spec", "late"])), ("example.com/v2", Some("here")));
+    assert_eq!(cluster.get(named(THINGS, "a")).await.unwrap().api_version(), "example.com/v1");
+    let list = cluster.list(at(&newer), ListOptions::default()).await.unwrap();
+    assert_eq!(list.items[0].to_object().str(&["spec", "late"]), Some("here"));
+    let mut watched = http.open(http::Method::GET, "/apis/example.com/v2/things?watch=1", &[], "").await;
+    let line = watched.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+    let line: Value = serde_json::from_slice(&line).unwrap();
+    assert_eq!(
+        (&line["object"]["apiVersion"], &line["object"]["spec"]["late"]),
+        (&json!("example.com/v2"), &json!("here"))
+    );
     let stored = cluster.get(named(DEFINITIONS, "things.example.com")).await.unwrap();
     assert_eq!(stored.get(&["status", "storedVersions"]), Some(&json!(["v1", "v2"])));
     let mut without = stored.into_value();
