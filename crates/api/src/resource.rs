@@ -182,6 +182,8 @@ pub struct Resource {
     pub unconditional_update: bool,
     /// Made from a CustomResourceDefinition.
     pub custom: bool,
+    /// What every client of this version is warned of: that it is deprecated.
+    pub deprecation: Option<Name>,
     /// Bodies and answers have a protobuf form.
     pub protobuf: bool,
 }

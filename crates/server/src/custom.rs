@@ -120,7 +120,11 @@ impl Follower {
                         tracing::warn!(name, %error, "a custom resource definition could not be put into effect");
                     }
                 }
-                Some(WatchEvent::Deleted(object)) => self.forget(&object.to_object()),
+                Some(WatchEvent::Deleted(object)) => {
+                    let definition = object.to_object();
+                    self.forget(&definition);
+                    self.retry(&definition).await;
+                }
                 _ => {}
             }
         }
@@ -132,6 +136,22 @@ impl Follower {
         if self.known.remove(&(group.clone(), plural.clone())).is_some() {
             self.core.registry.set_custom(&group, &plural, Vec::new());
             tracing::info!(group, plural, "a custom resource is no longer served");
+        }
+    }
+
+    /// What one definition had to leave free, another one of its group may have waited for.
+    async fn retry(&mut self, gone: &Object) {
+        let (group, _) = group_and_plural(gone);
+        let Ok(shard) = self.core.cache.shard(&self.row).await else { return };
+        let Some(all) = shard.snapshot(&Selection::all(&self.row, ""), None, 0, 0) else { return };
+        for item in &all.items {
+            let definition = item.object.to_object();
+            if definition.str(&["spec", "group"]) == Some(&group) && !names::are_accepted(&definition) {
+                let name = definition.name().to_owned();
+                if let Err(error) = self.reconcile(definition).await {
+                    tracing::warn!(name, %error, "a custom resource definition could not be put into effect");
+                }
+            }
         }
     }
 

@@ -63,6 +63,7 @@ impl Row {
             create_on_update: false,
             unconditional_update: true,
             custom: false,
+            deprecation: None,
             protobuf: true,
         })
     }

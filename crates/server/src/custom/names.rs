@@ -13,6 +13,10 @@ pub(super) fn decide(table: &Table, definition: &Object) -> Result<(), Refusal> 
     let text = |path: &[&str]| definition.str(path).unwrap_or_default();
     let (group, plural) = (text(&["spec", "group"]), text(&["spec", "names", "plural"]));
     let kind = text(&["spec", "names", "kind"]);
+    let usual = format!("{kind}List");
+    let list_kind = Some(text(&["spec", "names", "listKind"]))
+        .filter(|s| !s.is_empty())
+        .unwrap_or(&usual);
     let lower = kind.to_lowercase();
     let singular = Some(text(&["spec", "names", "singular"]))
         .filter(|s| !s.is_empty())
@@ -35,8 +39,11 @@ pub(super) fn decide(table: &Table, definition: &Object) -> Result<(), Refusal> 
         if let Some(name) = short.iter().find(|s| theirs(s)) {
             return Err(("ShortNamesConflict", taken(name)));
         }
-        if other.kind == kind {
+        if other.kind == kind || other.list_kind == kind {
             return Err(("KindConflict", taken(kind)));
+        }
+        if other.kind == list_kind || other.list_kind == list_kind {
+            return Err(("ListKindConflict", taken(list_kind)));
         }
     }
     // A built-in resource cannot be redefined.
@@ -56,8 +63,16 @@ fn condition<'a>(definition: &'a Object, kind: &str) -> Option<&'a Value> {
         .find(|c| c.get("type").and_then(Value::as_str) == Some(kind))
 }
 
+fn is_true(definition: &Object, kind: &str) -> bool {
+    condition(definition, kind).and_then(|c| c.get("status")?.as_str()) == Some("True")
+}
+
 pub(super) fn is_established(definition: &Object) -> bool {
-    condition(definition, "Established").and_then(|c| c.get("status")?.as_str()) == Some("True")
+    is_true(definition, "Established")
+}
+
+pub(super) fn are_accepted(definition: &Object) -> bool {
+    is_true(definition, "NamesAccepted")
 }
 
 /// What the status says while the objects of a definition go, and when they are gone.

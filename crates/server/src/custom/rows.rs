@@ -7,6 +7,8 @@ use coracle_api::resource::{Name, Resource, ScalePaths, Scope, Storage, Subresou
 use coracle_api::schema::custom;
 use serde_json::Value;
 
+use crate::discovery::rank;
+
 use super::columns;
 use super::form::Form;
 use super::strategy::CustomStrategy;
@@ -101,10 +103,30 @@ pub(super) fn rows(definition: &Object, terminating: bool, since: u64) -> Vec<Re
             create_on_update: false,
             unconditional_update: false,
             custom: true,
+            deprecation: deprecation(&group, &kind, version, versions).map(Name::from),
             protobuf: false,
         }
     };
     versions.iter().filter(|v| is(v, "served")).map(row).collect()
+}
+
+/// What clients of a deprecated version are told: its own text, or which version to use instead.
+fn deprecation(group: &str, kind: &str, version: &Value, versions: &[Value]) -> Option<String> {
+    let is = |version: &Value, field: &str| version.get(field) == Some(&Value::Bool(true));
+    let name = |version: &Value| version.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if !is(version, "deprecated") {
+        return None;
+    }
+    if let Some(text) = version.get("deprecationWarning").and_then(Value::as_str) {
+        return Some(text.to_owned());
+    }
+    let this = name(version);
+    let served = versions.iter().filter(|v| is(v, "served") && !is(v, "deprecated"));
+    let better = served.map(name).filter(|other| rank(other) > rank(&this));
+    let instead = better
+        .max_by_key(|other| rank(other))
+        .map(|other| format!("; use {group}/{other} {kind}"));
+    Some(format!("{group}/{this} {kind} is deprecated{}", instead.unwrap_or_default()))
 }
 
 fn subresources(version: &Value) -> Vec<Subresource> {

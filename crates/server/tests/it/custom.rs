@@ -431,3 +431,45 @@ async fn a_definition_waits_for_objects_that_somebody_holds() {
         .unwrap();
     cluster.wait_gone(named(DEFINITIONS, "things.example.com")).await;
 }
+
+#[tokio::test]
+async fn clients_of_a_deprecated_version_are_warned() {
+    let mut whole = definition();
+    let mut second = whole["spec"]["versions"][0].clone();
+    second["name"] = "v1beta1".into();
+    second["storage"] = false.into();
+    second["deprecated"] = true.into();
+    whole["spec"]["versions"].as_array_mut().unwrap().push(second);
+    let cluster = defined(whole).await;
+    let mut http = cluster.http(true).await;
+    let fine = http.get("/apis/example.com/v1/things").await;
+    assert!(fine.headers.get("warning").is_none());
+    let warned = http.get("/apis/example.com/v1beta1/things").await;
+    assert_eq!(
+        warned.headers["warning"],
+        "299 - \"example.com/v1beta1 Thing is deprecated; use example.com/v1 Thing\""
+    );
+}
+
+#[tokio::test]
+async fn names_that_become_free_are_taken_by_who_waited_for_them() {
+    let cluster = with_things().await;
+    let mut other = definition();
+    other["metadata"]["name"] = "objects.example.com".into();
+    other["spec"]["names"]["plural"] = "objects".into();
+    cluster.create(at(DEFINITIONS), other).await.unwrap();
+    let refused = |definition: &Object| {
+        let conditions = definition.array(&["status", "conditions"]);
+        conditions
+            .iter()
+            .any(|c| c["type"] == "NamesAccepted" && c["status"] == "False" && c["reason"] == "SingularConflict")
+    };
+    cluster.wait(named(DEFINITIONS, "objects.example.com"), refused).await;
+    cluster
+        .delete(named(DEFINITIONS, "things.example.com"), DeleteOptions::default())
+        .await
+        .unwrap();
+    cluster
+        .wait(named(DEFINITIONS, "objects.example.com"), established)
+        .await;
+}

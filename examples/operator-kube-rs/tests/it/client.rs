@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use coracle_testkit::{Options, TestCluster};
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams};
@@ -135,11 +135,11 @@ async fn a_pod_is_evicted_unless_a_budget_holds_it() {
         .unwrap()
     };
     let post = PostParams::default();
+    // Otherwise a controller makes it.
+    let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
+    Api::default_namespaced(client.clone()).create(&post, &account).await.unwrap();
     for (name, labels) in [("free", json!({})), ("held", json!({"app": "db"}))] {
-        // The account that pods have by default is a controller's to make.
-        let mut pod = pod(name, labels);
-        pod.spec.as_mut().unwrap().automount_service_account_token = Some(false);
-        pods.create(&post, &pod).await.unwrap();
+        pods.create(&post, &pod(name, labels)).await.unwrap();
     }
     let running = Patch::Merge(json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}));
     pods.patch_status("held", &PatchParams::default(), &running).await.unwrap();
