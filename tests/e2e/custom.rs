@@ -24,7 +24,10 @@ fn a_kind_of_ones_own_is_used_like_any_other() {
             "{explained}"
         );
 
-        let unknown = stdin(&["apply", "--validate=true", "-f", "-"], &site("{html: <p/>, colour: red}"));
+        let unknown = stdin(
+            &["apply", "--validate=true", "-f", "-"],
+            &site("{html: <p/>, colour: red}"),
+        );
         let unknown = unknown.expect_error();
         assert!(unknown.contains("colour"), "{unknown}");
         let ruled = stdin(&["create", "-f", "-"], &site("{html: text}")).expect_error();
@@ -33,7 +36,10 @@ fn a_kind_of_ones_own_is_used_like_any_other() {
             "{ruled}"
         );
         let many = stdin(&["apply", "-f", "-"], &site("{html: <p/>, replicas: 9}")).expect_error();
-        assert!(many.contains("more than five replicas need an image of their own"), "{many}");
+        assert!(
+            many.contains("more than five replicas need an image of their own"),
+            "{many}"
+        );
 
         stdin(&["apply", "-f", "-"], &site("{html: <p/>}")).expect_ok();
         let table = k(&["get", "web"]);
@@ -55,7 +61,9 @@ fn a_definition_with_a_mistake_is_told_where_it_is() {
     let cluster = Cluster::without_node();
     for which in EVERY_KUBECTL {
         let wrong = DEFINITION.replace("self.startsWith('<')", "self.startWith('<')");
-        let refused = cluster.kubectl_stdin(which, &["create", "-f", "-"], &wrong).expect_error();
+        let refused = cluster
+            .kubectl_stdin(which, &["create", "-f", "-"], &wrong)
+            .expect_error();
         assert!(
             refused.contains("x-kubernetes-validations[0].rule: Invalid value")
                 && refused.contains("undeclared reference to 'startWith'"),

@@ -130,8 +130,27 @@ fn report(text: &str, issues: &[(usize, String)]) -> String {
 /// Nothing for a name that no expression can say.
 pub fn escape(name: &str) -> Option<String> {
     const WORDS: [&str; 21] = [
-        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-        "let", "loop", "package", "namespace", "return", "var", "void", "while",
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
     ];
     if WORDS.contains(&name) {
         return Some(format!("__{name}__"));

@@ -142,8 +142,12 @@ impl Follower {
     /// What one definition had to leave free, another one of its group may have waited for.
     async fn retry(&mut self, gone: &Object) {
         let (group, _) = group_and_plural(gone);
-        let Ok(shard) = self.core.cache.shard(&self.row).await else { return };
-        let Some(all) = shard.snapshot(&Selection::all(&self.row, ""), None, 0, 0) else { return };
+        let Ok(shard) = self.core.cache.shard(&self.row).await else {
+            return;
+        };
+        let Some(all) = shard.snapshot(&Selection::all(&self.row, ""), None, 0, 0) else {
+            return;
+        };
         for item in &all.items {
             let definition = item.object.to_object();
             if definition.str(&["spec", "group"]) == Some(&group) && !names::are_accepted(&definition) {

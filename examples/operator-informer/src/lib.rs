@@ -44,7 +44,9 @@ pub async fn run(client: Client, clock: Clock, shutdown: CancellationToken) {
 }
 
 async fn reconcile(cx: Arc<Context>, key: ObjectKey<Website>) -> Result<Action, Error> {
-    let Some(site) = cx.websites.get(&key) else { return Ok(Action::Done) };
+    let Some(site) = cx.websites.get(&key) else {
+        return Ok(Action::Done);
+    };
     if site.metadata.deletion_timestamp.is_some() {
         // What it owns goes with it.
         return Ok(Action::Done);

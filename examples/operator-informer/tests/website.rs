@@ -29,20 +29,25 @@ async fn until<K: coracle_client::TypedKind>(
         }
     };
     let in_time = cluster.clock.timeout(Duration::from_secs(30), ready).await;
-    assert!(in_time.is_ok(), "{key:?} never got there: {:?}", informer.lister().get(key).is_some());
+    assert!(
+        in_time.is_ok(),
+        "{key:?} never got there: {:?}",
+        informer.lister().get(key).is_some()
+    );
     informer.remove_handler(handler);
 }
 
 async fn define(client: &Client, informers: &InformerFactory, cluster: &TestCluster) {
-    let definition: CustomResourceDefinition =
-        serde_saphyr::from_str(include_str!("../../website.yaml")).unwrap();
+    let definition: CustomResourceDefinition = serde_saphyr::from_str(include_str!("../../website.yaml")).unwrap();
     client.all().create(&definition).await.unwrap();
     let definitions = informers.informer::<CustomResourceDefinition>();
     let key = ObjectKey::new("", "websites.example.coracle.dev");
     until(cluster, &definitions, &key, |found| {
         let status = found.and_then(|d| d.status.as_ref());
         let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-        conditions.iter().any(|c| c.type_ == "Established" && c.status == "True")
+        conditions
+            .iter()
+            .any(|c| c.type_ == "Established" && c.status == "True")
     })
     .await;
 }
@@ -62,7 +67,15 @@ async fn a_website_has_a_page_and_a_server_and_takes_them_along_when_it_goes() {
         ..WebsiteSpec::default()
     };
     let sites = client.namespaced::<Website>("default");
-    let refused = sites.create(&Website::new("bad", WebsiteSpec { html: "text".into(), ..spec.clone() })).await;
+    let refused = sites
+        .create(&Website::new(
+            "bad",
+            WebsiteSpec {
+                html: "text".into(),
+                ..spec.clone()
+            },
+        ))
+        .await;
     assert!(refused.unwrap_err().to_string().contains("must be HTML"));
     sites.create(&Website::new("home", spec)).await.unwrap();
 

@@ -17,7 +17,13 @@ use serde_json::{Value, json};
 
 /// A page on the network; `examples/website.yaml` defines the kind.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "example.coracle.dev", version = "v1", kind = "Website", namespaced, status = "WebsiteStatus")]
+#[kube(
+    group = "example.coracle.dev",
+    version = "v1",
+    kind = "Website",
+    namespaced,
+    status = "WebsiteStatus"
+)]
 #[serde(rename_all = "camelCase")]
 pub struct WebsiteSpec {
     pub html: String,
@@ -53,7 +59,11 @@ pub async fn run(client: Client, shutdown: impl Future<Output = ()> + Send + Syn
         .owns(Api::<Deployment>::all(client.clone()), config())
         .owns(Api::<ConfigMap>::all(client.clone()), config())
         .graceful_shutdown_on(shutdown)
-        .run(reconcile, |_, _, _| Action::requeue(Duration::from_secs(1)), Arc::new(client))
+        .run(
+            reconcile,
+            |_, _, _| Action::requeue(Duration::from_secs(1)),
+            Arc::new(client),
+        )
         .for_each(|outcome| async move {
             if let Err(error) = outcome {
                 tracing::warn!(%error, "a website could not be reconciled");

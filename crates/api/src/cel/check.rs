@@ -295,8 +295,8 @@ impl Checker {
         let mut found: Option<(&'static Entry, Type)> = None;
         for (entry, signature) in function::signatures(name, receiver) {
             let mut bound = Bound::default();
-            let fits = signature.args.len() == args.len()
-                && signature.args.iter().zip(args).all(|(w, g)| bound.accepts(w, g));
+            let fits =
+                signature.args.len() == args.len() && signature.args.iter().zip(args).all(|(w, g)| bound.accepts(w, g));
             if !fits {
                 continue;
             }
@@ -362,10 +362,17 @@ impl Checker {
 
 /// `google.protobuf.Timestamp` and its like, which are types and no fields.
 fn protobuf_type(of: &Expr, field: &str) -> Option<&'static str> {
-    let Kind::Select { of: root, field: package, .. } = &of.kind else {
+    let Kind::Select {
+        of: root,
+        field: package,
+        ..
+    } = &of.kind
+    else {
         return None;
     };
-    let Kind::Ident { name, .. } = &root.kind else { return None };
+    let Kind::Ident { name, .. } = &root.kind else {
+        return None;
+    };
     match (name.as_str(), package.as_str(), field) {
         ("google", "protobuf", "Timestamp") => Some("google.protobuf.Timestamp"),
         ("google", "protobuf", "Duration") => Some("google.protobuf.Duration"),

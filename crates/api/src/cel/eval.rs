@@ -42,7 +42,12 @@ pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
     regex::RegexBuilder::new(pattern)
         .size_limit(1 << 20)
         .build()
-        .map_err(|e| format!("error parsing regexp: {}", e.to_string().lines().last().unwrap_or_default().trim()))
+        .map_err(|e| {
+            format!(
+                "error parsing regexp: {}",
+                e.to_string().lines().last().unwrap_or_default().trim()
+            )
+        })
 }
 
 impl<'p> Run<'p> {
@@ -153,7 +158,9 @@ impl<'p> Run<'p> {
         for (key, value) in entries {
             let found = self.eval(&key.expr)?;
             let value = self.eval(value)?;
-            let Some(value) = kept(value, key.optional)? else { continue };
+            let Some(value) = kept(value, key.optional)? else {
+                continue;
+            };
             insert(&mut map, &found, value)?;
         }
         Ok(Value::Map(Arc::new(map)))
@@ -307,7 +314,12 @@ fn at(of: &Value, index: &Value, optional: bool) -> Outcome {
         Value::Optional(Some(inner)) => return at(inner, index, true),
         Value::List(list) => match index.to_key() {
             Some(Key::Int(i)) => usize::try_from(i).ok().and_then(|i| list.items.get(i)),
-            _ => return Err(Fault::of(format!("unsupported index type '{}' in list", index.type_name()))),
+            _ => {
+                return Err(Fault::of(format!(
+                    "unsupported index type '{}' in list",
+                    index.type_name()
+                )));
+            }
         },
         Value::Map(map) => index.to_key().and_then(|key| map.get(&key)),
         _ => return Err(Fault::of("no such overload")),
@@ -316,9 +328,10 @@ fn at(of: &Value, index: &Value, optional: bool) -> Outcome {
         Some(found) if optional => Ok(Value::some(found.clone())),
         Some(found) => Ok(found.clone()),
         None if optional => Ok(Value::Optional(None)),
-        None if matches!(of, Value::List(_)) => {
-            Err(Fault::of(format!("index out of bounds: {}", function::text::plain(index))))
-        }
+        None if matches!(of, Value::List(_)) => Err(Fault::of(format!(
+            "index out of bounds: {}",
+            function::text::plain(index)
+        ))),
         None => Err(Fault::of(format!("no such key: {}", function::text::plain(index)))),
     }
 }

@@ -8,8 +8,23 @@ use super::value::Value;
 const MOST_DEPTH: usize = 160;
 
 const RESERVED: [&str; 17] = [
-    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "namespace",
-    "package", "return", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "namespace",
+    "package",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// Reads a whole expression.
@@ -90,7 +105,11 @@ impl Parser {
     }
 
     fn expect(&mut self, sign: &'static str) -> Parsed<()> {
-        if self.accept(sign) { Ok(()) } else { self.unexpected(sign) }
+        if self.accept(sign) {
+            Ok(())
+        } else {
+            self.unexpected(sign)
+        }
     }
 
     fn fail<T>(&self, at: usize, message: impl Into<String>) -> Parsed<T> {
@@ -182,7 +201,11 @@ impl Parser {
                 odd = !odd;
             }
             let of = self.member()?;
-            return if odd { self.made(at, call("!_", vec![of], false)) } else { Ok(of) };
+            return if odd {
+                self.made(at, call("!_", vec![of], false))
+            } else {
+                Ok(of)
+            };
         }
         if self.accept("-") {
             let mut odd = true;
@@ -200,7 +223,11 @@ impl Parser {
                 return self.members(literal);
             }
             let of = self.member()?;
-            return if odd { self.made(at, call("-_", vec![of], false)) } else { Ok(of) };
+            return if odd {
+                self.made(at, call("-_", vec![of], false))
+            } else {
+                Ok(of)
+            };
         }
         self.member()
     }

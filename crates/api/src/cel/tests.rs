@@ -106,7 +106,10 @@ fn what_goes_wrong_is_told_as_upstream_tells_it() {
         ("[1][2] == 1", "index out of bounds: 2"),
         ("self.labels['zzz'] == ''", "no such key: zzz"),
         ("9223372036854775807 + 1 > 0", "integer overflow"),
-        ("quantity('x').isInteger()", "quantities must match the regular expression"),
+        (
+            "quantity('x').isInteger()",
+            "quantities must match the regular expression",
+        ),
         ("[1, 0].all(x, 1 / x == 1)", "division by zero"),
     ] {
         let error = run(text).unwrap_err();

@@ -186,7 +186,11 @@ impl Reader<'_> {
             }
             self.escape(bytes, &mut text, &mut raw_bytes)?;
         }
-        Ok(Some(if bytes { Token::Bytes(raw_bytes) } else { Token::Text(text) }))
+        Ok(Some(if bytes {
+            Token::Bytes(raw_bytes)
+        } else {
+            Token::Text(text)
+        }))
     }
 
     fn escape(&mut self, bytes: bool, text: &mut String, raw: &mut Vec<u8>) -> Result<(), Mistake> {

@@ -37,7 +37,9 @@ pub(super) fn row() -> Resource {
 
 /// Whether a group is one of Kubernetes' own, where definitions need to be approved.
 pub fn is_protected(group: &str) -> bool {
-    [".k8s.io", ".kubernetes.io"].iter().any(|domain| group.ends_with(domain))
+    [".k8s.io", ".kubernetes.io"]
+        .iter()
+        .any(|domain| group.ends_with(domain))
         || matches!(group, "k8s.io" | "kubernetes.io")
 }
 
@@ -93,7 +95,11 @@ impl Strategy for CustomResourceDefinition {
             errors.invalid_value(&stored, &json!([]), "must have at least one stored version");
         }
         let versions = new.value().and_then(|v| v.pointer("/spec/versions")?.as_array());
-        for version in versions.into_iter().flatten().filter(|v| v.get("storage") == Some(&true.into())) {
+        for version in versions
+            .into_iter()
+            .flatten()
+            .filter(|v| v.get("storage") == Some(&true.into()))
+        {
             let name = version.get("name").and_then(Value::as_str).unwrap_or_default();
             if !stored.strs().any(|s| s == name) {
                 errors.invalid(&stored, format!("must have the storage version {name}"));
@@ -111,7 +117,9 @@ impl Strategy for CustomResourceDefinition {
 fn remember_stored(object: &mut Object) {
     let versions = object.array(&["spec", "versions"]);
     let storage = versions.iter().find(|v| v.get("storage") == Some(&true.into()));
-    let Some(name) = storage.and_then(|v| v.get("name")).cloned() else { return };
+    let Some(name) = storage.and_then(|v| v.get("name")).cloned() else {
+        return;
+    };
     let mut stored = object.array(&["status", "storedVersions"]).to_vec();
     if !stored.contains(&name) {
         stored.push(name);

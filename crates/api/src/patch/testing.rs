@@ -180,7 +180,7 @@ fn keep_distinct(items: &mut Vec<Value>, key: Option<&str>, of: Option<Schema<'_
     items.retain_mut(|item| {
         let identity = match (key, &mut *item) {
             (Some(key), Value::Object(map)) => {
-                let make = || of.and_then(|s| s.property(key)).map(|s| value(s, rng, depth));
+                let mut make = || of.and_then(|s| s.property(key)).map(|s| value(s, rng, depth));
                 map.entry(key).or_insert_with(|| make().unwrap_or_default()).clone()
             }
             _ => item.clone(),
@@ -256,7 +256,13 @@ fn value(schema: Schema<'_>, rng: &mut StdRng, depth: usize) -> Value {
                 {
                     let mut made = value(schema, rng, depth + 1);
                     if let (true, Value::Array(items)) = (property.patch.merge, &mut made) {
-                        keep_distinct(items, property.patch.merge_key.as_deref(), schema.items(), rng, depth + 2);
+                        keep_distinct(
+                            items,
+                            property.patch.merge_key.as_deref(),
+                            schema.items(),
+                            rng,
+                            depth + 2,
+                        );
                     }
                     map.insert(property.name.to_string(), made);
                 }

@@ -55,7 +55,9 @@ fn is_uuid(text: &str, version: Option<u8>) -> bool {
 }
 
 fn is_email(text: &str) -> bool {
-    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let Some((local, domain)) = text.rsplit_once('@') else {
+        return false;
+    };
     let plain = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c) || !c.is_ascii();
     !local.is_empty()
         && local.chars().all(plain)
@@ -111,7 +113,11 @@ mod tests {
             ("cidr", "10.0.0.0/8", "10.0.0.0/33"),
             ("mac", "00:11:22:aa:bb:cc", "00:11:22:aa:bb"),
             ("uuid", "123e4567-e89b-12d3-a456-426614174000", "123e4567"),
-            ("uuid4", "123e4567-e89b-42d3-a456-426614174000", "123e4567-e89b-12d3-a456-426614174000"),
+            (
+                "uuid4",
+                "123e4567-e89b-42d3-a456-426614174000",
+                "123e4567-e89b-12d3-a456-426614174000",
+            ),
             ("email", "a.b@example.com", "a@"),
             ("hostname", "a.example.com", "-a"),
             ("uri", "https://example.com/a", "example"),

@@ -105,7 +105,14 @@ fn write_approval(definition: &mut Object, now: &str) {
         text if text.starts_with("unapproved") => (false, "UnapprovedAnnotation", format!("not approved: {text:?}")),
         text => (true, "ApprovedAnnotation", format!("approved in {text}")),
     };
-    set_condition(definition, "KubernetesAPIApprovalPolicyConformant", status, reason, &message, now);
+    set_condition(
+        definition,
+        "KubernetesAPIApprovalPolicyConformant",
+        status,
+        reason,
+        &message,
+        now,
+    );
 }
 
 /// Brings conditions, accepted names and stored versions up to date. Whether anything changed.

@@ -113,7 +113,13 @@ pub(super) fn rows(definition: &Object, terminating: bool, since: u64) -> Vec<Re
 /// What clients of a deprecated version are told: its own text, or which version to use instead.
 fn deprecation(group: &str, kind: &str, version: &Value, versions: &[Value]) -> Option<String> {
     let is = |version: &Value, field: &str| version.get(field) == Some(&Value::Bool(true));
-    let name = |version: &Value| version.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let name = |version: &Value| {
+        version
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     if !is(version, "deprecated") {
         return None;
     }
@@ -126,7 +132,10 @@ fn deprecation(group: &str, kind: &str, version: &Value, versions: &[Value]) -> 
     let instead = better
         .max_by_key(|other| rank(other))
         .map(|other| format!("; use {group}/{other} {kind}"));
-    Some(format!("{group}/{this} {kind} is deprecated{}", instead.unwrap_or_default()))
+    Some(format!(
+        "{group}/{this} {kind} is deprecated{}",
+        instead.unwrap_or_default()
+    ))
 }
 
 fn subresources(version: &Value) -> Vec<Subresource> {

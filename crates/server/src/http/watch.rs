@@ -83,7 +83,11 @@ pub(crate) fn refused(status: &Status) -> Answer {
 fn framed(line: &[u8]) -> Bytes {
     let event: Value = serde_json::from_slice(line).unwrap_or_default();
     let name = event.get("type").and_then(Value::as_str).unwrap_or_default();
-    let object = event.get("object").cloned().and_then(Object::from_value).unwrap_or_default();
+    let object = event
+        .get("object")
+        .cloned()
+        .and_then(Object::from_value)
+        .unwrap_or_default();
     if let Some(bytes) = protobuf::encode_object(&object) {
         return protobuf::encode_watch_frame(name, &bytes).into();
     }
@@ -144,7 +148,9 @@ impl Lines {
 
     fn line(&mut self, delivery: Delivery) -> Result<Option<Bytes>, Status> {
         match delivery {
-            Delivery::Initial(object) if self.shared && read::is_shown_as_stored(&self.row, &object) => Ok(Some(event::encode("ADDED", &object))),
+            Delivery::Initial(object) if self.shared && read::is_shown_as_stored(&self.row, &object) => {
+                Ok(Some(event::encode("ADDED", &object)))
+            }
             Delivery::Initial(object) => self.made("ADDED", &object).map(Some),
             Delivery::Change(kind, event) if self.shared && self.shows(kind, &event) => Ok(event.json(kind)),
             Delivery::Change(kind, event) => match event.object(kind) {

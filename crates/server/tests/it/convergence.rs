@@ -107,12 +107,16 @@ async fn follow(cluster: &Cluster, labels: &str, seed: u64) -> Seen {
 fn take(seen: &mut Seen, event: WatchEvent, before: u64) -> u64 {
     let (object, there) = match event {
         WatchEvent::Added(o) => {
-            let known = seen.contains_key(o.head().name.as_ref() as &str);
+            let known = seen.contains_key(&*o.head().name);
             assert!(!known, "{} was added twice", o.head().name);
             (o, true)
         }
         WatchEvent::Modified(o) => {
-            assert!(seen.contains_key(o.head().name.as_ref() as &str), "{} was never added", o.head().name);
+            assert!(
+                seen.contains_key(&*o.head().name),
+                "{} was never added",
+                o.head().name
+            );
             (o, true)
         }
         WatchEvent::Deleted(o) => (o, false),
@@ -137,9 +141,17 @@ async fn a_follower_ends_with_what_a_list_shows() {
     let store: Arc<dyn Store> = Arc::new(Embedded::in_memory());
     let cluster = Arc::new(Cluster::with(store.clone()).await);
     let mut followers = Vec::new();
-    for (seed, labels) in [(1, ""), (2, ""), (3, "app=web"), (4, "app!=web"), (5, "app in (web,db)")] {
+    for (seed, labels) in [
+        (1, ""),
+        (2, ""),
+        (3, "app=web"),
+        (4, "app!=web"),
+        (5, "app in (web,db)"),
+    ] {
         let cluster = cluster.clone();
-        followers.push(tokio::spawn(async move { (labels, follow(&cluster, labels, seed).await) }));
+        followers.push(tokio::spawn(
+            async move { (labels, follow(&cluster, labels, seed).await) },
+        ));
     }
     let mut writers = Vec::new();
     for seed in 0..WRITERS {

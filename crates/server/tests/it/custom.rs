@@ -201,13 +201,16 @@ async fn a_definition_with_a_mistake_is_refused_and_told_where() {
         "x-kubernetes-validations": [{"rule": "self.b > 0"}]});
     let refused = cluster.create(at(DEFINITIONS), with_spec(spec)).await.unwrap_err();
     assert_eq!(refused.code, 422);
-    let place = "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Invalid value";
+    let place =
+        "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Invalid value";
     assert!(refused.message.contains(place), "{}", refused.message);
     assert!(refused.message.contains("undefined field 'b'"), "{}", refused.message);
     let spec = json!({"type": "object", "properties": {"a": {"properties": {"b": {"type": "string"}}}}});
     let refused = cluster.create(at(DEFINITIONS), with_spec(spec)).await.unwrap_err();
     assert!(
-        refused.message.contains("properties[a].type: Required value: must not be empty for specified object fields"),
+        refused
+            .message
+            .contains("properties[a].type: Required value: must not be empty for specified object fields"),
         "{}",
         refused.message
     );
@@ -265,7 +268,11 @@ async fn what_was_fine_when_it_was_stored_does_not_stand_in_the_way_of_other_cha
     let patch = |value: Value| cluster.patch(named(THINGS, "a"), PatchKind::Merge, json!({"spec": value}));
     patch(json!({"b": "y"})).await.unwrap();
     let refused = patch(json!({"a": "Other"})).await.unwrap_err();
-    assert!(refused.message.contains("should match '^[a-z]+$'"), "{}", refused.message);
+    assert!(
+        refused.message.contains("should match '^[a-z]+$'"),
+        "{}",
+        refused.message
+    );
     let refused = cluster.create(at(THINGS), {
         let mut other = thing(json!({"a": "Old"}));
         other["metadata"]["name"] = "b".into();
@@ -307,14 +314,19 @@ async fn keyed_lists_are_applied_by_their_keys_and_have_none_twice() {
     );
     apply("one", json!([])).await.unwrap();
     let left = cluster.get(named(THINGS, "a")).await.unwrap();
-    assert_eq!(left.get(&["spec", "ports"]), Some(&json!([{"name": "https", "port": 443}])));
+    assert_eq!(
+        left.get(&["spec", "ports"]),
+        Some(&json!([{"name": "https", "port": 443}]))
+    );
     let twice = json!({"spec": {"ports": [{"name": "a"}, {"name": "a"}]}});
     let refused = cluster
         .patch(named(THINGS, "a"), PatchKind::Merge, twice)
         .await
         .unwrap_err();
     assert!(
-        refused.message.contains("spec.ports[1]: Duplicate value: {\"name\":\"a\"}"),
+        refused
+            .message
+            .contains("spec.ports[1]: Duplicate value: {\"name\":\"a\"}"),
         "{}",
         refused.message
     );
@@ -343,7 +355,7 @@ async fn every_served_version_shows_the_same_objects() {
     };
     assert_eq!(cluster.list(at(&newer), select("red")).await.unwrap().items.len(), 1);
     assert_eq!(cluster.list(at(&newer), select("blue")).await.unwrap().items.len(), 0);
-    assert_eq!(cluster.list(at(THINGS), select("red")).await.unwrap_err().code, 400);
+    assert_eq!(cluster.list(at(THINGS), select("red")).await.err().unwrap().code, 400);
     let mut http = cluster.http(true).await;
     let list = http.get("/apis/example.com/v1/things").await.json();
     assert_eq!(list["kind"], "ThingCollection");
@@ -360,11 +372,19 @@ async fn every_served_version_shows_the_same_objects() {
     })
     .await;
     let seen = cluster.get(named(&newer, "a")).await.unwrap();
-    assert_eq!((seen.api_version(), seen.str(&["spec", "late"])), ("example.com/v2", Some("here")));
-    assert_eq!(cluster.get(named(THINGS, "a")).await.unwrap().api_version(), "example.com/v1");
+    assert_eq!(
+        (seen.api_version(), seen.str(&["spec", "late"])),
+        ("example.com/v2", Some("here"))
+    );
+    assert_eq!(
+        cluster.get(named(THINGS, "a")).await.unwrap().api_version(),
+        "example.com/v1"
+    );
     let list = cluster.list(at(&newer), ListOptions::default()).await.unwrap();
     assert_eq!(list.items[0].to_object().str(&["spec", "late"]), Some("here"));
-    let mut watched = http.open(http::Method::GET, "/apis/example.com/v2/things?watch=1", &[], "").await;
+    let mut watched = http
+        .open(http::Method::GET, "/apis/example.com/v2/things?watch=1", &[], "")
+        .await;
     let line = watched.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
     let line: Value = serde_json::from_slice(&line).unwrap();
     assert_eq!(
@@ -380,7 +400,9 @@ async fn every_served_version_shows_the_same_objects() {
         .await
         .unwrap_err();
     assert!(
-        refused.message.contains("status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions"),
+        refused
+            .message
+            .contains("status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions"),
         "{}",
         refused.message
     );
@@ -397,7 +419,10 @@ async fn strict_validation_names_the_fields_that_nobody_knows() {
     let refused = http.send(http::Method::POST, &strict, &json, body.clone()).await;
     assert_eq!(refused.code, 400);
     let message = refused.json()["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("strict decoding error: unknown field \"spec.odd\""), "{message}");
+    assert!(
+        message.contains("strict decoding error: unknown field \"spec.odd\""),
+        "{message}"
+    );
     let warned = http.send(http::Method::POST, path, &json, body).await;
     assert_eq!(warned.code, 201);
     let warning = warned.headers.get("warning").unwrap().to_str().unwrap();
@@ -416,13 +441,16 @@ async fn a_definition_waits_for_objects_that_somebody_holds() {
         .unwrap();
     let going = |definition: &Object| {
         let conditions = definition.array(&["status", "conditions"]);
-        conditions.iter().any(|c| {
-            c["type"] == "Terminating" && c["status"] == "True" && c["reason"] == "InstanceDeletionInProgress"
-        })
+        conditions
+            .iter()
+            .any(|c| c["type"] == "Terminating" && c["status"] == "True" && c["reason"] == "InstanceDeletionInProgress")
     };
     cluster.wait(named(DEFINITIONS, "things.example.com"), going).await;
     cluster.wait(named(THINGS, "a"), Object::is_terminating).await;
-    let refused = cluster.create(at(THINGS), thing(json!({"color": "red"}))).await.unwrap_err();
+    let refused = cluster
+        .create(at(THINGS), thing(json!({"color": "red"})))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code, 405, "{}", refused.message);
     let release = json!({"metadata": {"finalizers": null}});
     cluster

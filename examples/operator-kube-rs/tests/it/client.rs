@@ -89,12 +89,26 @@ async fn a_watch_by_label_sees_objects_come_and_go() {
     let config = watcher::Config::default().labels("app=web");
     let mut events = watcher(maps.clone(), config).default_backoff().boxed();
     in_time(&cluster, first(&mut events, |e| matches!(e, Event::InitDone))).await;
-    maps.create(&PostParams::default(), &config_map("a", "1")).await.unwrap();
+    maps.create(&PostParams::default(), &config_map("a", "1"))
+        .await
+        .unwrap();
     let label = |value: Value| Patch::Merge(json!({"metadata": {"labels": {"app": value}}}));
-    maps.patch("a", &PatchParams::default(), &label("web".into())).await.unwrap();
-    in_time(&cluster, first(&mut events, |e| matches!(e, Event::Apply(m) if m.name_any() == "a"))).await;
-    maps.patch("a", &PatchParams::default(), &label(Value::Null)).await.unwrap();
-    in_time(&cluster, first(&mut events, |e| matches!(e, Event::Delete(m) if m.name_any() == "a"))).await;
+    maps.patch("a", &PatchParams::default(), &label("web".into()))
+        .await
+        .unwrap();
+    in_time(
+        &cluster,
+        first(&mut events, |e| matches!(e, Event::Apply(m) if m.name_any() == "a")),
+    )
+    .await;
+    maps.patch("a", &PatchParams::default(), &label(Value::Null))
+        .await
+        .unwrap();
+    in_time(
+        &cluster,
+        first(&mut events, |e| matches!(e, Event::Delete(m) if m.name_any() == "a")),
+    )
+    .await;
     cluster.stop().await;
 }
 
@@ -107,17 +121,25 @@ async fn managers_share_an_object_that_they_apply() {
         Patch::Apply(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": data}))
     };
     let one = PatchParams::apply("one");
-    maps.patch("m", &one, &object(json!({"a": "1", "b": "1"}))).await.unwrap();
+    maps.patch("m", &one, &object(json!({"a": "1", "b": "1"})))
+        .await
+        .unwrap();
     let two = PatchParams::apply("two");
     let refused = maps.patch("m", &two, &object(json!({"b": "2"}))).await.unwrap_err();
     match &refused {
         kube::Error::Api(status) => {
             assert_eq!(status.code, 409);
-            assert!(status.message.contains("conflict with \"one\": .data.b"), "{}", status.message);
+            assert!(
+                status.message.contains("conflict with \"one\": .data.b"),
+                "{}",
+                status.message
+            );
         }
         other => panic!("{other}"),
     }
-    maps.patch("m", &two.clone().force(), &object(json!({"b": "2"}))).await.unwrap();
+    maps.patch("m", &two.clone().force(), &object(json!({"b": "2"})))
+        .await
+        .unwrap();
     let left = maps.patch("m", &one, &object(json!({"a": "3"}))).await.unwrap();
     let data = left.data.unwrap();
     assert_eq!((data["a"].as_str(), data["b"].as_str()), ("3", "2"));
@@ -137,19 +159,30 @@ async fn a_pod_is_evicted_unless_a_budget_holds_it() {
     let post = PostParams::default();
     // Otherwise a controller makes it.
     let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
-    Api::default_namespaced(client.clone()).create(&post, &account).await.unwrap();
+    Api::default_namespaced(client.clone())
+        .create(&post, &account)
+        .await
+        .unwrap();
     for (name, labels) in [("free", json!({})), ("held", json!({"app": "db"}))] {
         pods.create(&post, &pod(name, labels)).await.unwrap();
     }
-    let running = Patch::Merge(json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}));
-    pods.patch_status("held", &PatchParams::default(), &running).await.unwrap();
+    let running =
+        Patch::Merge(json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}));
+    pods.patch_status("held", &PatchParams::default(), &running)
+        .await
+        .unwrap();
     let budget: PodDisruptionBudget = serde_json::from_value(json!({"metadata": {"name": "b"},
         "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "db"}}}}))
     .unwrap();
     Api::default_namespaced(client).create(&post, &budget).await.unwrap();
 
     pods.evict("free", &EvictParams::default()).await.unwrap();
-    assert!(pods.get_opt("free").await.unwrap().is_none_or(|p| p.metadata.deletion_timestamp.is_some()));
+    assert!(
+        pods.get_opt("free")
+            .await
+            .unwrap()
+            .is_none_or(|p| p.metadata.deletion_timestamp.is_some())
+    );
     match pods.evict("held", &EvictParams::default()).await.unwrap_err() {
         kube::Error::Api(status) => assert_eq!(status.code, 429, "{}", status.message),
         other => panic!("{other}"),

@@ -29,7 +29,10 @@ async fn a_kind_is_discovered_and_its_objects_are_used_without_a_type() {
     let sites = Api::<DynamicObject>::default_namespaced_with(client, &resource);
     let site = DynamicObject::new("home", &resource).data(json!({"spec": {"html": "<p/>"}}));
     let made = sites.create(&PostParams::default(), &site).await.unwrap();
-    assert_eq!(made.data["spec"], json!({"html": "<p/>", "image": "nginx", "replicas": 1}));
+    assert_eq!(
+        made.data["spec"],
+        json!({"html": "<p/>", "image": "nginx", "replicas": 1})
+    );
     let scale = sites.get_scale("home").await.unwrap();
     assert_eq!(scale.spec.and_then(|s| s.replicas), Some(1));
     cluster.stop().await;

@@ -10,8 +10,14 @@ use super::{Entry, Found};
 pub(super) const ALL: &[Entry] = &[
     Entry {
         signatures: &[
-            "size(string) int", "size(bytes) int", "size(list(A)) int", "size(map(A, B)) int", "string.size() int",
-            "bytes.size() int", "list(A).size() int", "map(A, B).size() int",
+            "size(string) int",
+            "size(bytes) int",
+            "size(list(A)) int",
+            "size(map(A, B)) int",
+            "string.size() int",
+            "bytes.size() int",
+            "list(A).size() int",
+            "map(A, B).size() int",
         ],
         run: |run, a| {
             let size = match &a[0] {
@@ -36,7 +42,13 @@ pub(super) const ALL: &[Entry] = &[
         run: |_, a| Ok(Some(a[0].clone())),
     },
     Entry {
-        signatures: &["int(int) int", "int(uint) int", "int(double) int", "int(string) int", "int(timestamp) int"],
+        signatures: &[
+            "int(int) int",
+            "int(uint) int",
+            "int(double) int",
+            "int(string) int",
+            "int(timestamp) int",
+        ],
         run: |_, a| {
             let number = match &a[0] {
                 Value::Int(n) => Some(*n),
@@ -51,7 +63,12 @@ pub(super) const ALL: &[Entry] = &[
         },
     },
     Entry {
-        signatures: &["uint(int) uint", "uint(uint) uint", "uint(double) uint", "uint(string) uint"],
+        signatures: &[
+            "uint(int) uint",
+            "uint(uint) uint",
+            "uint(double) uint",
+            "uint(string) uint",
+        ],
         run: |_, a| {
             let number = match &a[0] {
                 Value::Int(n) => u64::try_from(*n).ok(),
@@ -65,7 +82,12 @@ pub(super) const ALL: &[Entry] = &[
         },
     },
     Entry {
-        signatures: &["double(int) double", "double(uint) double", "double(double) double", "double(string) double"],
+        signatures: &[
+            "double(int) double",
+            "double(uint) double",
+            "double(double) double",
+            "double(string) double",
+        ],
         run: |_, a| match &a[0] {
             Value::Int(n) => Ok(Some(Value::Double(*n as f64))),
             Value::Uint(n) => Ok(Some(Value::Double(*n as f64))),
@@ -102,14 +124,25 @@ pub(super) const ALL: &[Entry] = &[
     },
     Entry {
         signatures: &[
-            "string(string) string", "string(int) string", "string(uint) string", "string(double) string",
-            "string(bool) string", "string(bytes) string", "string(timestamp) string", "string(duration) string",
-            "string(IP) string", "string(CIDR) string",
+            "string(string) string",
+            "string(int) string",
+            "string(uint) string",
+            "string(double) string",
+            "string(bool) string",
+            "string(bytes) string",
+            "string(timestamp) string",
+            "string(duration) string",
+            "string(IP) string",
+            "string(CIDR) string",
         ],
         run: string,
     },
     Entry {
-        signatures: &["duration(duration) duration", "duration(string) duration", "duration(int) duration"],
+        signatures: &[
+            "duration(duration) duration",
+            "duration(string) duration",
+            "duration(int) duration",
+        ],
         run: |_, a| match &a[0] {
             Value::Duration(_) => Ok(Some(a[0].clone())),
             Value::Int(n) => overflow(n.checked_mul(1_000_000_000).map(Value::Duration), "duration overflow"),
@@ -118,7 +151,11 @@ pub(super) const ALL: &[Entry] = &[
         },
     },
     Entry {
-        signatures: &["timestamp(timestamp) timestamp", "timestamp(string) timestamp", "timestamp(int) timestamp"],
+        signatures: &[
+            "timestamp(timestamp) timestamp",
+            "timestamp(string) timestamp",
+            "timestamp(int) timestamp",
+        ],
         run: |_, a| match &a[0] {
             Value::Timestamp(_) => Ok(Some(a[0].clone())),
             Value::Int(n) => {

@@ -10,9 +10,14 @@ use crate::cel::value::Value;
 pub(super) const ALL: &[Entry] = &[
     Entry {
         signatures: &[
-            "list(int).isSorted() bool", "list(uint).isSorted() bool", "list(double).isSorted() bool",
-            "list(bool).isSorted() bool", "list(string).isSorted() bool", "list(bytes).isSorted() bool",
-            "list(duration).isSorted() bool", "list(timestamp).isSorted() bool",
+            "list(int).isSorted() bool",
+            "list(uint).isSorted() bool",
+            "list(double).isSorted() bool",
+            "list(bool).isSorted() bool",
+            "list(string).isSorted() bool",
+            "list(bytes).isSorted() bool",
+            "list(duration).isSorted() bool",
+            "list(timestamp).isSorted() bool",
         ],
         run: |run, a| {
             let Some(items) = a[0].as_list() else { return Ok(None) };
@@ -29,23 +34,35 @@ pub(super) const ALL: &[Entry] = &[
     },
     Entry {
         signatures: &[
-            "list(int).sum() int", "list(uint).sum() uint", "list(double).sum() double",
+            "list(int).sum() int",
+            "list(uint).sum() uint",
+            "list(double).sum() double",
             "list(duration).sum() duration",
         ],
         run: sum,
     },
     Entry {
         signatures: &[
-            "list(int).min() int", "list(uint).min() uint", "list(double).min() double", "list(bool).min() bool",
-            "list(string).min() string", "list(bytes).min() bytes", "list(duration).min() duration",
+            "list(int).min() int",
+            "list(uint).min() uint",
+            "list(double).min() double",
+            "list(bool).min() bool",
+            "list(string).min() string",
+            "list(bytes).min() bytes",
+            "list(duration).min() duration",
             "list(timestamp).min() timestamp",
         ],
         run: |run, a| extreme(run, a, Ordering::Less, "min"),
     },
     Entry {
         signatures: &[
-            "list(int).max() int", "list(uint).max() uint", "list(double).max() double", "list(bool).max() bool",
-            "list(string).max() string", "list(bytes).max() bytes", "list(duration).max() duration",
+            "list(int).max() int",
+            "list(uint).max() uint",
+            "list(double).max() double",
+            "list(bool).max() bool",
+            "list(string).max() string",
+            "list(bytes).max() bytes",
+            "list(duration).max() duration",
             "list(timestamp).max() timestamp",
         ],
         run: |run, a| extreme(run, a, Ordering::Greater, "max"),
@@ -61,7 +78,9 @@ pub(super) const ALL: &[Entry] = &[
         signatures: &["list(A).lastIndexOf(A) int"],
         run: |run, a| {
             run.pay(a[0].size())?;
-            Ok(a[0].as_list().map(|items| place(items.iter().rposition(|v| *v == a[1]))))
+            Ok(a[0]
+                .as_list()
+                .map(|items| place(items.iter().rposition(|v| *v == a[1]))))
         },
     },
     Entry {

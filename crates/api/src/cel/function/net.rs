@@ -12,9 +12,9 @@ pub(super) const ALL: &[Entry] = &[
         signatures: &["ip(string) IP"],
         run: |_, a| {
             let Some(s) = a[0].as_str() else { return Ok(None) };
-            address(s).map(|ip| Some(Value::Ip(ip))).ok_or_else(|| {
-                Fault::of(format!("IP Address {s:?} parse error during conversion from string"))
-            })
+            address(s)
+                .map(|ip| Some(Value::Ip(ip)))
+                .ok_or_else(|| Fault::of(format!("IP Address {s:?} parse error during conversion from string")))
         },
     },
     Entry {
@@ -27,7 +27,9 @@ pub(super) const ALL: &[Entry] = &[
             let Some(s) = a[0].as_str() else { return Ok(None) };
             match address(s) {
                 Some(ip) => Ok(Some((ip.to_string() == s).into())),
-                None => Err(Fault::of(format!("IP Address {s:?} parse error during conversion from string"))),
+                None => Err(Fault::of(format!(
+                    "IP Address {s:?} parse error during conversion from string"
+                ))),
             }
         },
     },
@@ -74,7 +76,9 @@ pub(super) const ALL: &[Entry] = &[
         run: |_, a| {
             let Some(s) = a[0].as_str() else { return Ok(None) };
             block(s).map(|(ip, n)| Some(Value::Cidr(ip, n))).ok_or_else(|| {
-                Fault::of(format!("network address parse error during conversion from string: {s:?}"))
+                Fault::of(format!(
+                    "network address parse error during conversion from string: {s:?}"
+                ))
             })
         },
     },

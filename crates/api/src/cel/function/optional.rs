@@ -17,7 +17,11 @@ pub(super) const ALL: &[Entry] = &[
         signatures: &["optional.ofNonZeroValue(A) optional(A)"],
         run: |_, a| {
             let zero = a[0].is_zero();
-            Ok(Some(if zero { Value::Optional(None) } else { Value::some(a[0].clone()) }))
+            Ok(Some(if zero {
+                Value::Optional(None)
+            } else {
+                Value::some(a[0].clone())
+            }))
         },
     },
     Entry {

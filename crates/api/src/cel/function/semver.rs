@@ -20,7 +20,9 @@ pub(super) const ALL: &[Entry] = &[
     Entry {
         signatures: &["semver(string) Semver", "semver(string, bool) Semver"],
         run: |_, a| {
-            let (Some(s), normal) = (a[0].as_str(), loosely(a)) else { return Ok(None) };
+            let (Some(s), normal) = (a[0].as_str(), loosely(a)) else {
+                return Ok(None);
+            };
             match parse(s, normal) {
                 Some(version) => Ok(Some(Value::Semver(Arc::new(version)))),
                 None => Err(Fault::of(format!("semver parse error: invalid version {s:?}"))),
@@ -77,7 +79,11 @@ fn ordered(a: &[Value], say: fn(Ordering) -> Value) -> Found {
 
 /// Loosely, a leading `v`, leading zeros and missing parts are made good.
 fn parse(text: &str, loosely: bool) -> Option<Version> {
-    let text = if loosely { text.strip_prefix('v').unwrap_or(text) } else { text };
+    let text = if loosely {
+        text.strip_prefix('v').unwrap_or(text)
+    } else {
+        text
+    };
     let (text, build) = text.split_once('+').map_or((text, None), |(t, b)| (t, Some(b)));
     let (core, pre) = text.split_once('-').map_or((text, None), |(t, p)| (t, Some(p)));
     let mut numbers = [0; 3];

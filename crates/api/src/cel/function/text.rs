@@ -36,7 +36,10 @@ pub(super) const ALL: &[Entry] = &[
         run: |run, a| with_regex(run, a, |r, s| r.find(s).map_or("", |m| m.as_str()).into()),
     },
     Entry {
-        signatures: &["string.findAll(string) list(string)", "string.findAll(string, int) list(string)"],
+        signatures: &[
+            "string.findAll(string) list(string)",
+            "string.findAll(string, int) list(string)",
+        ],
         run: |run, a| {
             let most = match a.get(2) {
                 Some(Value::Int(n)) => usize::try_from(*n).unwrap_or(usize::MAX),
@@ -52,7 +55,9 @@ pub(super) const ALL: &[Entry] = &[
         signatures: &["string.charAt(int) string"],
         run: |run, a| {
             run.pay(a[0].size())?;
-            let (Some(s), Value::Int(at)) = (a[0].as_str(), &a[1]) else { return Ok(None) };
+            let (Some(s), Value::Int(at)) = (a[0].as_str(), &a[1]) else {
+                return Ok(None);
+            };
             let chars: Vec<char> = s.chars().collect();
             match usize::try_from(*at) {
                 Ok(i) if i == chars.len() => Ok(Some("".into())),
@@ -90,11 +95,17 @@ pub(super) const ALL: &[Entry] = &[
         run: |run, a| changed(run, a, quoted),
     },
     Entry {
-        signatures: &["string.replace(string, string) string", "string.replace(string, string, int) string"],
+        signatures: &[
+            "string.replace(string, string) string",
+            "string.replace(string, string, int) string",
+        ],
         run: replace,
     },
     Entry {
-        signatures: &["string.split(string) list(string)", "string.split(string, int) list(string)"],
+        signatures: &[
+            "string.split(string) list(string)",
+            "string.split(string, int) list(string)",
+        ],
         run: |run, a| {
             run.pay(a[0].size())?;
             let Some((s, by)) = two(a) else { return Ok(None) };
@@ -124,7 +135,9 @@ pub(super) const ALL: &[Entry] = &[
         signatures: &["string.substring(int) string", "string.substring(int, int) string"],
         run: |run, a| {
             run.pay(a[0].size())?;
-            let (Some(s), Value::Int(from)) = (a[0].as_str(), &a[1]) else { return Ok(None) };
+            let (Some(s), Value::Int(from)) = (a[0].as_str(), &a[1]) else {
+                return Ok(None);
+            };
             let chars: Vec<char> = s.chars().collect();
             let to = match a.get(2) {
                 Some(Value::Int(to)) => *to,
@@ -136,7 +149,10 @@ pub(super) const ALL: &[Entry] = &[
             let range = usize::try_from(*from).ok().zip(usize::try_from(to).ok());
             match range.and_then(|(from, to)| chars.get(from..to)) {
                 Some(part) => Ok(Some(part.iter().collect::<String>().into())),
-                None => Err(Fault::of(format!("index out of range: {}", if *from < 0 { *from } else { to }))),
+                None => Err(Fault::of(format!(
+                    "index out of range: {}",
+                    if *from < 0 { *from } else { to }
+                ))),
             }
         },
     },
@@ -153,7 +169,9 @@ pub(super) const ALL: &[Entry] = &[
     Entry {
         signatures: &["string.format(list(dyn)) string"],
         run: |run, a| {
-            let (Some(s), Some(args)) = (a[0].as_str(), a[1].as_list()) else { return Ok(None) };
+            let (Some(s), Some(args)) = (a[0].as_str(), a[1].as_list()) else {
+                return Ok(None);
+            };
             run.pay(a[0].size().saturating_add(a[1].size().saturating_mul(2)))?;
             format(run, s, args).map(|text| Some(text.into()))
         },
@@ -205,13 +223,19 @@ fn index_of(run: &mut Run<'_>, a: &[Value], last: bool) -> Found {
 }
 
 fn replace(run: &mut Run<'_>, a: &[Value]) -> Found {
-    let (Some((s, from)), Some(to)) = (two(a), a[2].as_str()) else { return Ok(None) };
+    let (Some((s, from)), Some(to)) = (two(a), a[2].as_str()) else {
+        return Ok(None);
+    };
     run.pay(a[0].size())?;
     let most = match a.get(3) {
         Some(Value::Int(n)) => usize::try_from(*n).unwrap_or(usize::MAX),
         _ => usize::MAX,
     };
-    let times = if from.is_empty() { s.len() + 1 } else { s.matches(from).count() };
+    let times = if from.is_empty() {
+        s.len() + 1
+    } else {
+        s.matches(from).count()
+    };
     run.pay((times.min(most) as u64).saturating_mul(to.len() as u64) / 10)?;
     Ok(Some(s.replacen(from, to, most).into()))
 }
@@ -249,7 +273,11 @@ fn double(n: f64) -> String {
     let exponent: i32 = exponent.parse().unwrap_or(0);
     // As many digits as there are make no difference when all of them are before the point.
     let count = digits.trim_start_matches('-').replace('.', "").len() as i32;
-    let most = if count > 6 && count > exponent + 1 { 21.min(6) } else { 6 };
+    let most = if count > 6 && count > exponent + 1 {
+        21.min(6)
+    } else {
+        6
+    };
     if n != 0.0 && (exponent < -4 || exponent >= 21.min(most)) {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{digits}e{sign}{:02}", exponent.abs());
@@ -339,7 +367,9 @@ fn format(run: &mut Run<'_>, pattern: &str, args: &[Value]) -> Result<String, Fa
         let text = clause(verb, arg, precision);
         out.push_str(&text.ok_or_else(|| {
             let kind = arg.type_name();
-            Fault::of(format!("error during formatting: argument {at} of type {kind} does not fit %{verb}"))
+            Fault::of(format!(
+                "error during formatting: argument {at} of type {kind} does not fit %{verb}"
+            ))
         })?);
     }
     Ok(out)

@@ -35,20 +35,33 @@ pub(super) const ALL: &[Entry] = &[
         run: |_, a| part(a, |t| i64::from(t.day_of_year()) - 1),
     },
     Entry {
-        signatures: &["timestamp.getHours() int", "timestamp.getHours(string) int", "duration.getHours() int"],
+        signatures: &[
+            "timestamp.getHours() int",
+            "timestamp.getHours(string) int",
+            "duration.getHours() int",
+        ],
         run: |_, a| either(a, |n| n / (3600 * SECOND), |t| t.hour().into()),
     },
     Entry {
-        signatures: &["timestamp.getMinutes() int", "timestamp.getMinutes(string) int", "duration.getMinutes() int"],
+        signatures: &[
+            "timestamp.getMinutes() int",
+            "timestamp.getMinutes(string) int",
+            "duration.getMinutes() int",
+        ],
         run: |_, a| either(a, |n| n / (60 * SECOND), |t| t.minute().into()),
     },
     Entry {
-        signatures: &["timestamp.getSeconds() int", "timestamp.getSeconds(string) int", "duration.getSeconds() int"],
+        signatures: &[
+            "timestamp.getSeconds() int",
+            "timestamp.getSeconds(string) int",
+            "duration.getSeconds() int",
+        ],
         run: |_, a| either(a, |n| n / SECOND, |t| t.second().into()),
     },
     Entry {
         signatures: &[
-            "timestamp.getMilliseconds() int", "timestamp.getMilliseconds(string) int",
+            "timestamp.getMilliseconds() int",
+            "timestamp.getMilliseconds(string) int",
             "duration.getMilliseconds() int",
         ],
         run: |_, a| either(a, |n| n / 1_000_000, |t| t.millisecond().into()),

@@ -26,7 +26,9 @@ pub(super) const ALL: &[Entry] = &[
             let Some(s) = a[0].as_str() else { return Ok(None) };
             match parse(s) {
                 Some(url) => Ok(Some(Value::Url(Arc::new(url)))),
-                None => Err(Fault::of(format!("URL parse error during conversion from string: parse {s:?}: invalid URI for request"))),
+                None => Err(Fault::of(format!(
+                    "URL parse error during conversion from string: parse {s:?}: invalid URI for request"
+                ))),
             }
         },
     },

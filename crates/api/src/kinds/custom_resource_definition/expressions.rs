@@ -52,14 +52,18 @@ fn node(schema: &Value, old: Option<&Value>, path: &str, place: &Place, faults: 
             let at = format!("{path}.x-kubernetes-validations[{i}]");
             form(rule, schema, &at, faults);
             let source = Source::new(rule);
-            let (Some(of), false) = (&of, source.rule.trim().is_empty()) else { continue };
+            let (Some(of), false) = (&of, source.rule.trim().is_empty()) else {
+                continue;
+            };
             let compiled = source.compile(of);
             match compiled.rule {
                 Err(error) => faults.invalid(&format!("{at}.rule"), rule, error),
                 Ok(program) => {
                     let uses_old = program.uses("oldSelf");
                     if let (true, Some(above)) = (uses_old, &place.uncorrelatable) {
-                        let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {above}");
+                        let detail = format!(
+                            "oldSelf cannot be used on the uncorrelatable portion of the schema within {above}"
+                        );
                         faults.invalid(&format!("{at}.rule"), &source.rule.as_str().into(), detail);
                     }
                     if let (false, Some(said)) = (uses_old, source.optional_old_self) {
@@ -81,7 +85,12 @@ fn node(schema: &Value, old: Option<&Value>, path: &str, place: &Place, faults: 
     };
     let atomic = text("x-kubernetes-map-type") == "atomic";
     let old_at = |key: &str| old.and_then(|o| o.get(key));
-    for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+    for (name, property) in schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         let before = old_at("properties").and_then(|p| p.get(name));
         if before == Some(property) {
             continue;
@@ -91,7 +100,13 @@ fn node(schema: &Value, old: Option<&Value>, path: &str, place: &Place, faults: 
     }
     if let Some(values) = schema.get("additionalProperties").filter(|v| v.is_object()) {
         let at = at("additionalProperties");
-        node(values, old_at("additionalProperties"), &at, &below(values, atomic), faults);
+        node(
+            values,
+            old_at("additionalProperties"),
+            &at,
+            &below(values, atomic),
+            faults,
+        );
     }
     if let Some(items) = schema.get("items").filter(|v| v.is_object()) {
         let keyed = text("x-kubernetes-list-type") == "map";

@@ -97,7 +97,13 @@ fn spine(schema: &Value, level: Level, path: &str, depth: usize, faults: &mut Fa
         spine(items, Level::Item, &at("items"), depth + 1, faults);
     }
     for (name, below) in map(schema, "properties") {
-        spine(below, Level::Field, &at(&format!("properties[{name}]")), depth + 1, faults);
+        spine(
+            below,
+            Level::Field,
+            &at(&format!("properties[{name}]")),
+            depth + 1,
+            faults,
+        );
     }
     if let Some(values) = schema.get("additionalProperties").filter(|v| v.is_object()) {
         spine(values, Level::Field, &at("additionalProperties"), depth + 1, faults);
@@ -110,7 +116,15 @@ fn spine(schema: &Value, level: Level, path: &str, depth: usize, faults: &mut Fa
         }
         for (i, below) in list(schema, keyword).iter().enumerate() {
             let skip = keyword == "allOf" && i == 0 && first.and_then(|f| f.get("anyOf")) == Some(&pattern);
-            nested(below, schema, path, &at(&format!("{keyword}[{i}]")), skip, depth + 1, faults);
+            nested(
+                below,
+                schema,
+                path,
+                &at(&format!("{keyword}[{i}]")),
+                skip,
+                depth + 1,
+                faults,
+            );
         }
     }
     if let Some(not) = schema.get("not").filter(|v| v.is_object()) {
@@ -210,7 +224,10 @@ fn plain(schema: &Value, path: &str, faults: &mut Faults<'_>) {
     }
     match text(schema, "type") {
         "" => {}
-        "null" => faults.forbidden(&at("type"), "type cannot be set to null, use nullable as an alternative"),
+        "null" => faults.forbidden(
+            &at("type"),
+            "type cannot be set to null, use nullable as an alternative",
+        ),
         kind if !TYPES.contains(&kind) => faults.not_supported(&at("type"), &kind.into(), &TYPES),
         _ => {}
     }
@@ -287,7 +304,10 @@ fn list_types(schema: &Value, path: &str, faults: &mut Faults<'_>) {
             faults.not_supported(&at("x-kubernetes-map-type"), &map_type.into(), &all);
         }
     }
-    let keys: Vec<&str> = list(schema, "x-kubernetes-list-map-keys").iter().filter_map(Value::as_str).collect();
+    let keys: Vec<&str> = list(schema, "x-kubernetes-list-map-keys")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     if !keys.is_empty() && list_type != "map" {
         let detail = "must be map if x-kubernetes-list-map-keys is non-empty";
         match list_type {
@@ -346,7 +366,11 @@ fn keyed_items(keys: &[&str], items: &Value, path: &str, faults: &mut Faults<'_>
         }
         seen.push(key);
         let Some(property) = items.get("properties").and_then(|p| p.get(key)) else {
-            faults.invalid(&keys_path, &(*key).into(), "entries must all be names of item properties");
+            faults.invalid(
+                &keys_path,
+                &(*key).into(),
+                "entries must all be names of item properties",
+            );
             continue;
         };
         let at = format!("{below}.properties[{key}]");
@@ -361,7 +385,8 @@ fn keyed_items(keys: &[&str], items: &Value, path: &str, faults: &mut Faults<'_>
         }
         let required = list(items, "required").iter().any(|r| r.as_str() == Some(key));
         if !required && !is_set(property, "default") {
-            let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            let detail =
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
             faults.required(&format!("{at}.default"), detail);
         }
     }
@@ -393,8 +418,12 @@ fn metadata(schema: &Value, level: Level, embedded: bool, path: &str, faults: &m
             "properties" => map(found, "properties").all(|(n, _)| matches!(n.as_str(), "name" | "generateName")),
             _ => value.is_null(),
         };
-        if !found.as_object().is_some_and(|m: &Map<String, Value>| m.iter().all(plain)) {
-            let detail = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+        if !found
+            .as_object()
+            .is_some_and(|m: &Map<String, Value>| m.iter().all(plain))
+        {
+            let detail =
+                "must not specify anything other than name and generateName, but metadata is implicitly specified";
             faults.forbidden(&at, detail);
         }
     }

@@ -108,7 +108,11 @@ pub(super) fn names(at: &Cursor<'_>, errors: &mut ErrorList) {
         if faults.is_empty() {
             return;
         }
-        let before = if lower { "may have mixed case, but should otherwise match: " } else { "" };
+        let before = if lower {
+            "may have mixed case, but should otherwise match: "
+        } else {
+            ""
+        };
         errors.invalid(at, format!("{before}{}", faults.join(",")));
     };
     label(&at.at("plural"), false, errors);
@@ -164,13 +168,19 @@ fn versions(spec: &Cursor<'_>, old: Option<&Cursor<'_>>, errors: &mut ErrorList)
         errors.invalid_value(&versions, &shown, "must contain unique version names");
     }
     if stored != 1 {
-        errors.invalid_value(&versions, &shown, "must have exactly one version marked as storage version");
+        errors.invalid_value(
+            &versions,
+            &shown,
+            "must have exactly one version marked as storage version",
+        );
     }
 }
 
 fn same_version<'v>(old: &Cursor<'v>, name: &str) -> Option<&'v Value> {
     let versions = old.value()?.pointer("/spec/versions")?.as_array()?;
-    versions.iter().find(|v| v.get("name").and_then(Value::as_str) == Some(name))
+    versions
+        .iter()
+        .find(|v| v.get("name").and_then(Value::as_str) == Some(name))
 }
 
 fn conversion(spec: &Cursor<'_>, errors: &mut ErrorList) {
@@ -198,7 +208,10 @@ fn conversion(spec: &Cursor<'_>, errors: &mut ErrorList) {
                     }
                 }
                 if url.is_set() && !url.str().starts_with("https://") {
-                    errors.invalid(&url, "'https' is the only allowed URL scheme; desired format: https://host[/path]");
+                    errors.invalid(
+                        &url,
+                        "'https' is the only allowed URL scheme; desired format: https://host[/path]",
+                    );
                 }
             } else {
                 errors.required(&config, "required when strategy is set to Webhook");

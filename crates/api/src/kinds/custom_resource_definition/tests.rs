@@ -122,10 +122,18 @@ fn each_mistake_of_the_spec_is_told_where_it_is() {
 
 #[test]
 fn a_schema_that_is_not_structural_is_refused() {
-    let field = |schema: Value| with("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size", schema);
+    let field = |schema: Value| {
+        with(
+            "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size",
+            schema,
+        )
+    };
     let at = "spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[size]";
     for (schema, expected) in [
-        (json!({}), "type: Required value: must not be empty for specified object fields"),
+        (
+            json!({}),
+            "type: Required value: must not be empty for specified object fields",
+        ),
         (json!({"type": "thing"}), "type: Unsupported value: \"thing\""),
         (json!({"type": "array"}), "items: Required value: must be specified"),
         (
@@ -140,12 +148,18 @@ fn a_schema_that_is_not_structural_is_refused() {
             json!({"type": "object", "anyOf": [{"properties": {"a": {"minimum": 1}}}]}),
             "properties[a]: Required value: because it is defined in",
         ),
-        (json!({"type": "string", "pattern": "("}), "pattern: Invalid value: \"(\": must be a valid regular expression"),
+        (
+            json!({"type": "string", "pattern": "("}),
+            "pattern: Invalid value: \"(\": must be a valid regular expression",
+        ),
         (
             json!({"type": "integer", "default": "a"}),
             "default: Invalid value: \"string\": spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[size].default in body must be of type integer",
         ),
-        (json!({"type": "integer", "minimum": 1, "default": 0}), "default: Invalid value: 0"),
+        (
+            json!({"type": "integer", "minimum": 1, "default": 0}),
+            "default: Invalid value: 0",
+        ),
         (
             json!({"type": "object", "default": {"b": 1}}),
             "default: Invalid value: {\"b\":1}: must not have unknown fields",
@@ -165,7 +179,10 @@ fn a_schema_that_is_not_structural_is_refused() {
     ] {
         let found = errors(field(schema.clone()));
         assert_eq!(found.len(), 1, "{schema}: {found:?}");
-        assert!(found[0].starts_with(at) && found[0].contains(expected), "{schema}: {found:?}");
+        assert!(
+            found[0].starts_with(at) && found[0].contains(expected),
+            "{schema}: {found:?}"
+        );
     }
     for fine in [
         json!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}], "default": "a"}),
@@ -201,10 +218,19 @@ fn rules_have_to_compile() {
             json!({"rule": "self.size > 0", "optionalOldSelf": true}),
             "optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule",
         ),
-        (json!({"rule": "true", "fieldPath": ".nope"}), "fieldPath: Invalid value: \".nope\": must be a valid path"),
-        (json!({"rule": "true", "reason": "Because"}), "reason: Unsupported value: \"Because\""),
+        (
+            json!({"rule": "true", "fieldPath": ".nope"}),
+            "fieldPath: Invalid value: \".nope\": must be a valid path",
+        ),
+        (
+            json!({"rule": "true", "reason": "Because"}),
+            "reason: Unsupported value: \"Because\"",
+        ),
         (json!({"rule": "true\n"}), ""),
-        (json!({"rule": "true &&\ntrue"}), "message: Required value: message must be specified if rule contains line breaks"),
+        (
+            json!({"rule": "true &&\ntrue"}),
+            "message: Required value: message must be specified if rule contains line breaks",
+        ),
     ] {
         let found = errors(rule(given.clone()));
         if expected.is_empty() {
@@ -212,11 +238,20 @@ fn rules_have_to_compile() {
             continue;
         }
         assert_eq!(found.len(), 1, "{given}: {found:?}");
-        assert!(found[0].starts_with(at) && found[0].contains(expected), "{given}: {found:?}");
+        assert!(
+            found[0].starts_with(at) && found[0].contains(expected),
+            "{given}: {found:?}"
+        );
     }
     let list = json!({"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}});
-    let found = errors(with("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/name", list));
-    assert!(found[0].contains("oldSelf cannot be used on the uncorrelatable portion"), "{found:?}");
+    let found = errors(with(
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/name",
+        list,
+    ));
+    assert!(
+        found[0].contains("oldSelf cannot be used on the uncorrelatable portion"),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -9,7 +9,15 @@ use crate::schema::custom::expression;
 const MOST_SELECTABLE: usize = 8;
 const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
 const FORMATS: [&str; 9] = [
-    "byte", "date", "date-time", "double", "float", "int32", "int64", "name", "password",
+    "byte",
+    "date",
+    "date-time",
+    "double",
+    "float",
+    "int32",
+    "int64",
+    "name",
+    "password",
 ];
 
 pub(super) fn validate(version: &Value, old: Option<&Value>, path: &str, faults: &mut Faults<'_>) {
@@ -102,7 +110,11 @@ fn scale(version: &Value, path: &str, faults: &mut Faults<'_>) {
         } else if value.contains(['[', ']']) {
             faults.invalid(&at, &json, "must be a simple json path without array access");
         } else if !(value.starts_with(under) || (selector && value.starts_with(".spec."))) {
-            let either = if selector { ".status or .spec" } else { under.trim_end_matches('.') };
+            let either = if selector {
+                ".status or .spec"
+            } else {
+                under.trim_end_matches('.')
+            };
             faults.invalid(&at, &json, format!("should be a json path under {either}"));
         }
     }
@@ -125,12 +137,20 @@ fn columns(version: &Value, path: &str, faults: &mut Faults<'_>) {
         }
         if !text("format").is_empty() && !FORMATS.contains(&text("format")) {
             let formats = FORMATS.join(",");
-            faults.invalid(&at("format"), &text("format").into(), format!("must be one of {formats}"));
+            faults.invalid(
+                &at("format"),
+                &text("format").into(),
+                format!("must be one of {formats}"),
+            );
         }
         match text("jsonPath") {
             "" => faults.required(&at("jsonPath"), ""),
             json_path if !json_path.starts_with('.') => {
-                faults.invalid(&at("jsonPath"), &json_path.into(), "must be a simple json path starting with .");
+                faults.invalid(
+                    &at("jsonPath"),
+                    &json_path.into(),
+                    "must be a simple json path starting with .",
+                );
             }
             json_path if json_path.matches('[').count() != json_path.matches(']').count() => {
                 faults.invalid(&at("jsonPath"), &json_path.into(), "unterminated array");
@@ -180,7 +200,10 @@ fn selectable(version: &Value, schema: Option<&Value>, path: &str, faults: &mut 
         }
         let steps = json_path.trim_start_matches('.').split('.');
         let found = steps.fold(Some(schema), |s, name| s?.get("properties")?.get(name));
-        let kind = found.and_then(|s| s.get("type")).and_then(Value::as_str).unwrap_or_default();
+        let kind = found
+            .and_then(|s| s.get("type"))
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if !matches!(kind, "string" | "boolean" | "integer") {
             let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings \
                           with formats are allowed.";

@@ -97,7 +97,10 @@ fn resource(value: &Value, path: &str, errors: &mut ErrorList) {
         let version = at.at("apiVersion");
         if version.str().matches('/').count() > 1 {
             let text = show(&Value::from(version.str()));
-            found.invalid(&version, format!("unexpected GroupVersion string: {}", text.trim_matches('"')));
+            found.invalid(
+                &version,
+                format!("unexpected GroupVersion string: {}", text.trim_matches('"')),
+            );
         }
         let metadata = at.at("metadata");
         for (field, is_prefix) in [("name", false), ("generateName", true)] {

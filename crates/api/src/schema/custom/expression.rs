@@ -97,8 +97,9 @@ impl Source {
         Compiled {
             rule: of_type(self.rule.trim(), Type::Bool, "cel expression must evaluate to a bool"),
             message: (!expression.is_empty()).then(|| {
-                of_type(expression, Type::String, "messageExpression must evaluate to a string")
-                    .map_err(|e| format!("messageExpression {e}").replace("messageExpression messageExpression", "messageExpression"))
+                of_type(expression, Type::String, "messageExpression must evaluate to a string").map_err(|e| {
+                    format!("messageExpression {e}").replace("messageExpression messageExpression", "messageExpression")
+                })
             }),
         }
     }
@@ -154,7 +155,10 @@ pub(crate) fn field_path(path: &str, schema: &Json) -> Result<String, String> {
             }
             out.push_str(&name);
         } else {
-            schema = schema.get("additionalProperties").filter(|v| v.is_object()).ok_or_else(refers)?;
+            schema = schema
+                .get("additionalProperties")
+                .filter(|v| v.is_object())
+                .ok_or_else(refers)?;
             out.push_str(&format!("[{name}]"));
         }
     }
@@ -188,7 +192,11 @@ impl Expressions {
         if sources.is_empty() && properties.is_empty() && values.is_none() && items.is_none() {
             return None;
         }
-        let typed = if sources.is_empty() { None } else { Typed::new(schema, is_resource) };
+        let typed = if sources.is_empty() {
+            None
+        } else {
+            Typed::new(schema, is_resource)
+        };
         let this = typed.as_ref().map(|t| t.to_type("self"));
         let rule = |json: &Json| {
             let source = Source::new(json);
@@ -205,7 +213,11 @@ impl Expressions {
         let keys = schema.get("x-kubernetes-list-map-keys").and_then(Json::as_array);
         let keyed = text("x-kubernetes-list-type") == "map";
         Some(Self {
-            rules: sources.iter().filter(|s| !Source::new(s).rule.trim().is_empty()).map(rule).collect(),
+            rules: sources
+                .iter()
+                .filter(|s| !Source::new(s).rule.trim().is_empty())
+                .map(rule)
+                .collect(),
             typed,
             kind: text("type").to_owned(),
             properties,
@@ -289,7 +301,11 @@ impl Evaluation<'_> {
                 let before = |name: &str| old.filter(|_| at.correlates).and_then(|o| o.get(name));
                 for (name, below) in &at.properties {
                     if let Some(value) = map.get(name) {
-                        longer(path, |p| push_field(p, name), |p| self.node(below, value, before(name), same, p))?;
+                        longer(
+                            path,
+                            |p| push_field(p, name),
+                            |p| self.node(below, value, before(name), same, p),
+                        )?;
                     }
                 }
                 if let Some(below) = &at.values {
@@ -324,7 +340,11 @@ impl Evaluation<'_> {
         if at.rules.is_empty() {
             return Ok(());
         }
-        let value = |json: &Json| at.typed.as_ref().map_or_else(|| Value::from_json(json), |t| t.value(json));
+        let value = |json: &Json| {
+            at.typed
+                .as_ref()
+                .map_or_else(|| Value::from_json(json), |t| t.value(json))
+        };
         let this = value(new);
         let before = old.map(value);
         for rule in &at.rules {
@@ -459,8 +479,10 @@ mod tests {
     #[test]
     fn a_failed_rule_says_what_it_was_told_to_say() {
         let schema = |rule: Json| {
-            spec(json!({"type": "object", "x-kubernetes-validations": [rule], "properties": {
-                "min": {"type": "integer"}, "max": {"type": "integer"}, "namespace": {"type": "string"}}}))
+            spec(
+                json!({"type": "object", "x-kubernetes-validations": [rule], "properties": {
+                "min": {"type": "integer"}, "max": {"type": "integer"}, "namespace": {"type": "string"}}}),
+            )
         };
         let object = json!({"spec": {"min": 3, "max": 2}});
         for (rule, expected) in [
@@ -504,9 +526,7 @@ mod tests {
                 "properties": {"name": {"type": "string"}, "v": {"type": "integer"}}}},
             "once": {"type": "string", "x-kubernetes-validations": [
                 {"rule": "!oldSelf.hasValue() || oldSelf.value() == self", "optionalOldSelf": true, "message": "set once"}]}}}));
-        let of = |size: i64, v: i64, once: &str| {
-            json!({"spec": {"size": size, "named": [{"name": "new", "v": 7}, {"name": "a", "v": v}], "once": once}})
-        };
+        let of = |size: i64, v: i64, once: &str| json!({"spec": {"size": size, "named": [{"name": "new", "v": 7}, {"name": "a", "v": v}], "once": once}});
         assert!(check(&schema, of(1, 1, "x"), None).is_empty());
         let old = json!({"spec": {"size": 2, "named": [{"name": "a", "v": 1}], "once": "x"}});
         assert_eq!(
@@ -554,7 +574,11 @@ mod tests {
             ("a", Err("expected [ or . but got: a")),
             (".a[", Err("expected single quoted string but got ")),
         ] {
-            assert_eq!(field_path(path, &schema), expected.map(str::to_owned).map_err(str::to_owned), "{path}");
+            assert_eq!(
+                field_path(path, &schema),
+                expected.map(str::to_owned).map_err(str::to_owned),
+                "{path}"
+            );
         }
     }
 }

@@ -150,10 +150,12 @@ impl Typed {
                 map.iter()
                     .map(|(k, v)| (Key::String(k.as_str().into()), values.value(v))),
             ),
-            (Kind::Object(fields), Json::Object(map)) => Value::map(fields.iter().filter_map(|(name, (escaped, of))| {
-                let found = map.get(name)?;
-                Some((Key::String(escaped.clone()), of.value(found)))
-            })),
+            (Kind::Object(fields), Json::Object(map)) => {
+                Value::map(fields.iter().filter_map(|(name, (escaped, of))| {
+                    let found = map.get(name)?;
+                    Some((Key::String(escaped.clone()), of.value(found)))
+                }))
+            }
             _ => Value::from_json(json),
         }
     }
