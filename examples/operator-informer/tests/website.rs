@@ -82,7 +82,7 @@ async fn a_website_has_a_page_and_a_server_and_takes_them_along_when_it_goes() {
     let deployments = informers.informer::<Deployment>();
     let deployment_key = ObjectKey::new("default", "home");
     until(&cluster, &deployments, &deployment_key, |found| {
-        found.is_some_and(|d| d.spec.as_ref().and_then(|s| s.replicas) == Some(2))
+        found.is_some_and(|d| d.spec.replicas == Some(2))
     })
     .await;
     // The status follows the Deployment's, which follows its pods.
