@@ -68,6 +68,21 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         pods: usize,
     },
+    /// A cluster of fake nodes (`coracle up --fake-nodes N`): memory and CPU at rest with many pods, listing them, and a
+    /// rolling update
+    FakeNodes {
+        /// How many nodes there must be first
+        #[arg(long, default_value_t = 1000)]
+        nodes: usize,
+        #[arg(long, default_value_t = 10_000)]
+        pods: u32,
+        /// How many of the pods are in the Deployment that is updated
+        #[arg(long, default_value_t = 10_000)]
+        rolling: u32,
+        /// How long rest is watched
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
     /// CPU, memory and writes of the processes given by --pid, while nothing happens
     Idle {
         #[arg(long, default_value_t = 30)]
@@ -115,6 +130,12 @@ async fn run(cli: &Cli) -> anyhow::Result<Report> {
         }
         Command::ScaleOut { replicas } => row::scale_out::run(&client()?, *replicas).await,
         Command::PodStart { image, pods } => row::pod_start::run(&client()?, image, *pods).await,
+        Command::FakeNodes {
+            nodes,
+            pods,
+            rolling,
+            seconds,
+        } => row::fake_nodes::run(&client()?, *nodes, *pods, *rolling, *seconds, &cli.pid).await,
         Command::Idle { seconds } => row::idle::run(&cli.pid, *seconds).await,
         Command::Start { no_node, command } => row::start::run(cli.kubeconfig.as_ref(), command, *no_node).await,
         Command::Compare { before, after } => report::compare(before, after),

@@ -1,5 +1,6 @@
 //! One file per row of the budget table.
 
+pub mod fake_nodes;
 pub mod idle;
 pub mod pod_start;
 pub mod requests;

@@ -112,7 +112,7 @@ impl Cluster {
         Self::start(&["--no-node"])
     }
 
-    fn start(flags: &[&str]) -> Self {
+    pub fn start(flags: &[&str]) -> Self {
         let cluster = Self {
             dir: tempfile::tempdir().expect("no temporary directory"),
         };

@@ -131,7 +131,7 @@ pub trait Convert: Send + Sync + 'static {
     /// From this row's version to the stored version (sets apiVersion).
     fn to_stored(&self, object: &mut Object);
     /// From the stored version to this row's.
-    fn from_stored(&self, object: &mut Object);
+    fn to_served(&self, object: &mut Object);
     /// Whether a stored object has this row's form already, so that it can be shown as it is.
     fn is_current(&self, _stored: &StoredObject) -> bool {
         false

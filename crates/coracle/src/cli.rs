@@ -27,12 +27,18 @@ pub enum Command {
     Server(Server),
     /// Run a node in the foreground that joins the server of a kubeconfig
     Agent(Agent),
+    /// Run fake nodes alone, against any Kubernetes API server: pods on them run without containers
+    FakeNode(FakeNode),
     /// Run the controllers alone, against any Kubernetes API server
     ControllerManager(Component),
     /// Run the scheduler alone, against any Kubernetes API server
     Scheduler(Component),
     /// Work with the container images of the node on this machine
     Image(Image),
+    /// Save, check and restore snapshots of the cluster's objects
+    Snapshot(Snapshot),
+    /// Work with where objects are kept
+    Store(StoreArgs),
     /// Create or update objects from files
     Apply(Apply),
     /// Show objects
@@ -79,9 +85,91 @@ pub struct Serving {
     /// An OCI runtime to create containers with instead of the built-in one: runc, crun
     #[arg(long, value_name = "PATH")]
     pub oci_runtime: Option<PathBuf>,
+    #[command(flatten)]
+    pub store: StoreFlags,
+    /// Take a snapshot of the embedded store this often when something has changed; 0 takes none
+    #[arg(long, default_value = "12h", value_parser = seconds, value_name = "TIME")]
+    pub snapshot_every: Duration,
+    /// How many of those snapshots are kept
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub snapshot_keep: usize,
+    #[command(flatten)]
+    pub fake: FakeNodes,
     /// What to log: error, warn, info, debug, trace, or a filter as of RUST_LOG
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,
+}
+
+/// Where objects are kept.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StoreFlags {
+    /// Keep objects in etcd at these URLs, separated by commas, instead of in the data directory
+    #[arg(long, value_delimiter = ',', value_name = "URL")]
+    pub store: Vec<String>,
+    /// Certificate of the authority that signed etcd's, for https
+    #[arg(long, value_name = "FILE")]
+    pub store_ca: Option<PathBuf>,
+    /// Certificate to show to etcd
+    #[arg(long, value_name = "FILE", requires = "store_key")]
+    pub store_cert: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, value_name = "FILE", requires = "store_cert")]
+    pub store_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Snapshot {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(subcommand)]
+    pub verb: SnapshotVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SnapshotVerb {
+    /// Write all objects, as they are at one moment, to a file; the cluster may run
+    Save { file: PathBuf },
+    /// Read a snapshot through and say what it holds
+    Verify { file: PathBuf },
+    /// Make the stopped cluster's objects those of a snapshot; what was there is kept beside
+    Restore { file: PathBuf },
+    /// List the snapshots that the server took by itself
+    Ls,
+}
+
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    #[command(subcommand)]
+    pub verb: StoreVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StoreVerb {
+    /// Copy all objects of a stopped cluster from one store to another, empty one
+    Copy {
+        /// A cluster's data directory, or URLs of etcd
+        #[arg(long, value_name = "DIR|URLS")]
+        from: String,
+        /// A cluster's data directory without a store, or URLs of an etcd without objects
+        #[arg(long, value_name = "DIR|URLS")]
+        to: String,
+        #[command(flatten)]
+        tls: StoreTls,
+    },
+}
+
+/// How to reach an etcd that is a side of a copy.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StoreTls {
+    /// Certificate of the authority that signed etcd's, for https
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Certificate to show to etcd
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +234,50 @@ pub struct Agent {
     /// An OCI runtime to create containers with instead of the built-in one: runc, crun
     #[arg(long, value_name = "PATH")]
     pub oci_runtime: Option<PathBuf>,
+    /// What to log
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+/// Nodes on which pods run without containers.
+#[derive(Clone, Debug, Args)]
+pub struct FakeNodes {
+    /// Add so many fake nodes: pods on them live as --fake-stages says, and run no containers
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    pub fake_nodes: u32,
+    /// What fake nodes look like: a Node in YAML with labels, taints, capacity, allocatable, images
+    #[arg(long, value_name = "FILE")]
+    pub node_template: Option<PathBuf>,
+    /// How fake nodes and their pods live: stages, delays, failures (see docs/fake-nodes.md)
+    #[arg(long, value_name = "FILE")]
+    pub fake_stages: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct FakeNode {
+    /// How to reach the API server [default: $KUBECONFIG, ~/.kube/config, or the pod's service account]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// How many nodes
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub nodes: u32,
+    /// Names the nodes: NAME-0, NAME-1 and so on
+    #[arg(long, default_value = "fake", value_name = "NAME")]
+    pub name: String,
+    /// What the nodes look like: a Node in YAML with labels, taints, capacity, allocatable, images
+    #[arg(long, value_name = "FILE")]
+    pub node_template: Option<PathBuf>,
+    /// How the nodes and their pods live: stages, delays, failures (see docs/fake-nodes.md)
+    #[arg(long, value_name = "FILE")]
+    pub fake_stages: Option<PathBuf>,
+    /// Address and port of the nodes' own API (logs), which the API server must be able to reach
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "IP:PORT")]
+    pub listen: std::net::SocketAddr,
+    /// Serving certificate and key, PEM [default: signed by itself]
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
     /// What to log
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,

@@ -61,6 +61,11 @@ impl Cluster {
         self.dir.join("store")
     }
 
+    /// The snapshots that a running server takes by itself.
+    pub fn snapshot_dir(&self) -> PathBuf {
+        self.dir.join("snapshots")
+    }
+
     pub fn pki_dir(&self) -> PathBuf {
         self.dir.join("pki")
     }

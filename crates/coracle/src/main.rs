@@ -5,7 +5,10 @@ mod cli;
 mod cluster;
 mod command;
 mod image_service;
+mod local_socket;
 mod preflight;
+mod snapshots;
+mod store;
 mod user_kubeconfig;
 
 use std::process::ExitCode;

@@ -9,12 +9,15 @@
 //! acknowledged, a bounded window of history. Without a directory ([`Embedded::in_memory`]) it is the same engine
 //! minus the disk, for tests.
 //!
+//! [`Etcd`] is the same on a real etcd, for API servers on several machines.
+//!
 //! Start reading at [`Store`] in `store.rs`, then `embedded.rs` for how the engine is put together. `docs/storage.md`
-//! says what lies on the disk and why. Another engine implements [`Store`] (and [`Feed`] for its watches) and passes
+//! says what lies on the disk and why. An engine implements [`Store`] (and [`Feed`] for its watches) and passes
 //! the suite in `testing.rs`.
 
 mod embedded;
 mod error;
+mod etcd;
 mod event;
 pub mod snapshot;
 mod store;
@@ -23,5 +26,6 @@ mod testing;
 
 pub use embedded::{Embedded, EmbeddedOptions, HistoryLimits};
 pub use error::Error;
+pub use etcd::{Etcd, EtcdOptions};
 pub use event::{Event, EventKind, Feed, Watch, WatchBatch};
 pub use store::{Compare, Got, KeyValue, ListOptions, ListPage, Op, Revision, Status, Store, Txn, TxnResult};

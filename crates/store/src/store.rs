@@ -1,5 +1,6 @@
 //! The store as its users see it: the [`Store`] trait and the plain data that goes in and out.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -152,6 +153,25 @@ impl Txn {
             ops: vec![Op::Delete { key }],
         }
     }
+
+    /// Refuses a transaction that contradicts itself.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.ops.iter().any(|op| op.key().is_empty()) {
+            return Err(Error::Invalid {
+                what: "a key must not be empty".into(),
+            });
+        }
+        if self.ops.len() < 2 {
+            return Ok(());
+        }
+        let mut seen = HashSet::new();
+        match self.ops.iter().find(|op| !seen.insert(op.key())) {
+            None => Ok(()),
+            Some(op) => Err(Error::Invalid {
+                what: format!("key {} occurs in two operations", op.key()),
+            }),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,7 +198,7 @@ pub struct Status {
     /// Revisions before this one cannot be read any more.
     pub compacted: Revision,
     pub keys: u64,
-    /// Bytes of current values.
+    /// Bytes of current values; from etcd, which does not tell them apart, all that is in use.
     pub value_bytes: u64,
     /// Bytes of past values kept for watches and for lists at past revisions.
     pub history_bytes: u64,

@@ -18,6 +18,26 @@
 //!
 //! There is no node: pods stay Pending, as in `coracle up --no-node`. Nothing is faked: what a test sees here it sees on a
 //! cluster.
+//!
+//! Unless it asks for fake nodes, on which pods run without containers, with the delays and failures of a
+//! [`Config`](coracle_fake_node::Config) (`docs/fake-nodes.md`). In virtual time a rollout of minutes takes milliseconds:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), coracle_testkit::Error> {
+//! use coracle_testkit::{Clock, FakeNodes, Options, TestCluster};
+//!
+//! // In a test with #[tokio::test(start_paused = true)].
+//! let options = Options {
+//!     clock: Clock::starting_at("2026-01-01T00:00:00Z".parse()?),
+//!     fake_nodes: FakeNodes::configured(10, "seed: 1\nrules:\n- ready: 30s\n  crashes: 0.1\n")?,
+//!     ..Options::default()
+//! };
+//! let cluster = TestCluster::with(options).await?;
+//! // Create a Deployment, watch it become available.
+//! cluster.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -25,10 +45,11 @@ use std::sync::Arc;
 
 use coracle_api::service::UserInfo;
 use coracle_client::Client;
-use coracle_clock::Clock;
+pub use coracle_clock::Clock;
+use coracle_fake_node::{Config, Fleet, FleetOptions, NodeTemplate, Serving};
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_scheduler::{Scheduler, SchedulerOptions};
-use coracle_server::{ApiServer, RunningServer, ServerOptions};
+use coracle_server::{ApiServer, PkiDir, RunningServer, ServerOptions};
 use coracle_store::{Embedded, Store};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -42,6 +63,8 @@ pub struct Options {
     /// Whether the built-in controllers run.
     pub controllers: bool,
     pub scheduler: bool,
+    /// Nodes on which pods run without containers; none by default.
+    pub fake_nodes: FakeNodes,
     /// The memory engine by default.
     pub store: Option<Arc<dyn Store>>,
 }
@@ -52,8 +75,35 @@ impl Default for Options {
             clock: Clock::system(),
             controllers: true,
             scheduler: true,
+            fake_nodes: FakeNodes::default(),
             store: None,
         }
+    }
+}
+
+/// The fake nodes of a test cluster: `fake-0`, `fake-1`...
+#[derive(Clone, Debug, Default)]
+pub struct FakeNodes {
+    pub count: u32,
+    pub config: Config,
+    pub template: NodeTemplate,
+}
+
+impl FakeNodes {
+    /// So many nodes, with all defaults.
+    pub fn new(count: u32) -> Self {
+        Self {
+            count,
+            ..Self::default()
+        }
+    }
+
+    /// So many nodes, with the text of a configuration.
+    pub fn configured(count: u32, config: &str) -> Result<Self, Error> {
+        Ok(Self {
+            config: Config::parse(config)?,
+            ..Self::new(count)
+        })
     }
 }
 
@@ -101,6 +151,10 @@ impl TestCluster {
             let stop = shutdown.clone();
             components.spawn(async move { scheduler.run(&informers, stop).await });
         }
+        if options.fake_nodes.count > 0 {
+            let fleet = start_fake_nodes(&server, dir.path(), clock, &shutdown, options.fake_nodes).await?;
+            components.spawn(fleet.ended());
+        }
         let client = in_process(&server, "kubernetes-admin", &["system:masters"]).named("testkit");
         Ok(Self {
             client,
@@ -133,6 +187,35 @@ impl TestCluster {
         while self.components.join_next().await.is_some() {}
         self.server.shutdown().await;
     }
+}
+
+async fn start_fake_nodes(
+    server: &RunningServer,
+    dir: &std::path::Path,
+    clock: Clock,
+    shutdown: &CancellationToken,
+    nodes: FakeNodes,
+) -> Result<Fleet, Error> {
+    let user = "system:coracle:fake-node";
+    let pki = PkiDir::new(dir.join("pki"), clock);
+    let localhost = Ipv4Addr::LOCALHOST;
+    let pair = pki.serving("fake-node", user, &[], &[localhost.into()])?;
+    let serving = Serving {
+        listen: SocketAddr::from((localhost, 0)),
+        certificate: pair.certificate.into_bytes(),
+        key: pair.key.into_bytes(),
+        client_ca: pki.authority()?.certificate().as_bytes().to_vec(),
+        allowed_users: vec!["kube-apiserver-kubelet-client".into()],
+    };
+    let fleet = FleetOptions {
+        clock,
+        shutdown: shutdown.clone(),
+        config: nodes.config,
+        template: nodes.template,
+        serving: Some(serving),
+        ..FleetOptions::new(in_process(server, user, &[]), nodes.count)
+    };
+    Ok(Fleet::start(fleet).await?)
 }
 
 fn in_process(server: &RunningServer, user: &str, groups: &[&str]) -> Client {

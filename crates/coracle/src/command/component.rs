@@ -68,11 +68,8 @@ where
             work(client, clock, shutdown, ca).await;
             return Ok(());
         }
-        let host = nix::unistd::gethostname()
-            .map(|h| h.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let identity = format!("{host}_{}", std::process::id());
-        let elector = LeaderElector::new(client.clone(), LeaderConfig::new("kube-system", name, &identity), clock);
+        let config = LeaderConfig::new("kube-system", name, &identity());
+        let elector = LeaderElector::new(client.clone(), config, clock);
         elector.run(shutdown.clone(), |led| work(client, clock, led, ca)).await;
         if shutdown.is_cancelled() {
             return Ok(());
@@ -80,6 +77,14 @@ where
         // Another leads now; a fresh start waits for its turn with nothing left over.
         bail!("the lease kube-system/{name} was lost; start again to wait for it")
     })
+}
+
+/// Who this process is in an election.
+pub fn identity() -> String {
+    let host = nix::unistd::gethostname()
+        .map(|h| h.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    format!("{host}_{}", std::process::id())
 }
 
 /// Which controllers to run.

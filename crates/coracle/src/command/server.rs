@@ -2,6 +2,7 @@
 //! nothing of the others.
 
 use std::fmt;
+use std::future::Future;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -10,19 +11,22 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use coracle_api::service::UserInfo;
 use coracle_client::Client;
+use coracle_client::leader::{LeaderConfig, LeaderElector};
 use coracle_clock::Clock;
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_node::{Agent, AgentOptions, Serving};
 use coracle_scheduler::{Scheduler, SchedulerOptions};
 use coracle_server::{ApiServer, PkiDir, RunningServer, ServerOptions};
-use coracle_store::{Embedded, EmbeddedOptions};
+use coracle_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use super::component::identity;
 use super::container::{self, NodeParts};
+use super::fake_node::{self, Files};
 use crate::cli::{Server, Serving as ServingArgs};
 use crate::cluster::{self, Cluster};
-use crate::{image_service, preflight};
+use crate::{image_service, preflight, snapshots, store};
 
 /// What a starting server tells `up`, a line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub enum Milestone {
     Api(String),
     /// The node of this name is Ready.
     Node(String),
+    /// So many fake nodes are Ready.
+    FakeNodes(usize),
     /// All that was asked for is up.
     Ready,
 }
@@ -40,6 +46,7 @@ impl fmt::Display for Milestone {
         match self {
             Self::Api(url) => write!(f, "api {url}"),
             Self::Node(name) => write!(f, "node {name}"),
+            Self::FakeNodes(count) => write!(f, "fake-nodes {count}"),
             Self::Ready => f.write_str("ready"),
         }
     }
@@ -50,6 +57,7 @@ impl Milestone {
         match line.split_once(' ') {
             Some(("api", url)) => Some(Self::Api(url.into())),
             Some(("node", name)) => Some(Self::Node(name.into())),
+            Some(("fake-nodes", count)) => count.parse().ok().map(Self::FakeNodes),
             None if line == "ready" => Some(Self::Ready),
             _ => None,
         }
@@ -71,10 +79,11 @@ pub fn run(args: Server) -> anyhow::Result<()> {
     if !args.serving.no_node {
         preflight::node()?;
     }
+    let fake = Files::read(&args.serving.fake)?;
     cluster.create()?;
     let held = cluster.hold()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(&cluster, &args.serving, args.detached));
+    let result = runtime.block_on(serve(&cluster, &args.serving, fake, args.detached));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     drop(held);
     result
@@ -93,25 +102,34 @@ pub fn start_log(filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(cluster: &Cluster, args: &ServingArgs, detached: bool) -> anyhow::Result<()> {
+async fn serve(cluster: &Cluster, args: &ServingArgs, fake: Files, detached: bool) -> anyhow::Result<()> {
     let clock = Clock::system();
     let shutdown = CancellationToken::new();
     let mut ended = ended()?;
 
     // The node's engine and network open while the API server starts; neither needs the other yet.
     let (server, node) = tokio::join!(start_api(cluster, args, clock), prepare_node(cluster, args));
-    let (server, node) = (server?, node?);
+    let ((server, store), node) = (server?, node?);
     write_private(&cluster.admin_kubeconfig(), &server.admin_kubeconfig())?;
     Milestone::Api(server.url()).tell();
 
     let mut components = JoinSet::new();
-    start_controllers(&server, clock, &shutdown, &mut components);
-    start_scheduler(&server, clock, &shutdown, &mut components);
+    start_snapshots(cluster, args, store, clock, &shutdown, &mut components)?;
+    let shared = !args.store.store.is_empty();
+    start_controllers(&server, shared, clock, &shutdown, &mut components);
+    start_scheduler(&server, shared, clock, &shutdown, &mut components);
     if let Some(node) = node {
         let socket = image_service::serve(cluster, node.engine.clone(), shutdown.clone())?;
         components.spawn(socket);
         let agent = start_node(cluster, args, &server, node, clock, &shutdown).await?;
         Milestone::Node(agent.node_name().to_owned()).tell();
+    }
+    if args.fake.fake_nodes > 0 {
+        let client = client(&server, fake_node::USER, &[]).named("fake-node");
+        let pki = PkiDir::new(cluster.pki_dir(), clock);
+        let fleet = fake_node::start(args.fake.fake_nodes, fake, client, &pki, clock, &shutdown).await?;
+        Milestone::FakeNodes(fleet.nodes()).tell();
+        components.spawn(fleet.ended());
     }
     Milestone::Ready.tell();
     if detached {
@@ -140,21 +158,44 @@ fn ended() -> anyhow::Result<tokio::sync::mpsc::Receiver<()>> {
     Ok(receiver)
 }
 
-async fn start_api(cluster: &Cluster, args: &ServingArgs, clock: Clock) -> anyhow::Result<RunningServer> {
-    let store = Embedded::open(
-        cluster.store_dir(),
-        EmbeddedOptions {
-            clock,
-            ..EmbeddedOptions::default()
-        },
-    )
-    .await
-    .with_context(|| format!("cannot open the store in {}", cluster.store_dir().display()))?;
-    let mut options = ServerOptions::new(Arc::new(store), cluster.pki_dir());
+async fn start_api(
+    cluster: &Cluster,
+    args: &ServingArgs,
+    clock: Clock,
+) -> anyhow::Result<(RunningServer, Arc<dyn Store>)> {
+    let store = store::open(cluster, &args.store, clock).await?;
+    let mut options = ServerOptions::new(store.clone(), cluster.pki_dir());
     options.clock = clock;
     options.bind = SocketAddr::new(args.bind_address, args.port);
     options.network.service_cidr = args.service_cidr.parse().map_err(anyhow::Error::msg)?;
-    ApiServer::start(options).await.context("the API server does not start")
+    let server = ApiServer::start(options)
+        .await
+        .context("the API server does not start")?;
+    Ok((server, store))
+}
+
+/// What saves the store's contents: when asked, and now and then.
+fn start_snapshots(
+    cluster: &Cluster,
+    args: &ServingArgs,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    shutdown: &CancellationToken,
+    components: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    components.spawn(snapshots::serve(cluster, store.clone(), clock, shutdown.clone())?);
+    // etcd has its own.
+    if args.store.store.is_empty() && !args.snapshot_every.is_zero() && args.snapshot_keep > 0 {
+        components.spawn(snapshots::automatic(
+            cluster.snapshot_dir(),
+            store,
+            clock,
+            args.snapshot_every,
+            args.snapshot_keep,
+            shutdown.clone(),
+        ));
+    }
+    Ok(())
 }
 
 async fn prepare_node(cluster: &Cluster, args: &ServingArgs) -> anyhow::Result<Option<NodeParts>> {
@@ -183,18 +224,74 @@ fn client(server: &RunningServer, name: &str, groups: &[&str]) -> Client {
     Client::in_process(Arc::new(service), registry, user)
 }
 
-fn start_controllers(server: &RunningServer, clock: Clock, shutdown: &CancellationToken, components: &mut JoinSet<()>) {
-    let client = client(server, "system:kube-controller-manager", &[]).named("kube-controller-manager");
-    let cx = coracle_controllers::Context::new(client, clock, shutdown.clone(), server.ca());
-    components.spawn(coracle_controllers::run(cx, |_| true));
+/// Runs a component until shutdown; where several servers share a store, only while it holds the Lease of its name. A
+/// component that has lost its Lease is dropped and waits for its next turn.
+fn run_elected<F, Fut>(
+    client: &Client,
+    name: &'static str,
+    shared: bool,
+    clock: Clock,
+    shutdown: &CancellationToken,
+    components: &mut JoinSet<()>,
+    work: F,
+) where
+    F: Fn(CancellationToken) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let shutdown = shutdown.clone();
+    if !shared {
+        components.spawn(async move { work(shutdown).await });
+        return;
+    }
+    let client = client.clone();
+    components.spawn(async move {
+        while !shutdown.is_cancelled() {
+            let config = LeaderConfig::new("kube-system", name, &identity());
+            let elector = LeaderElector::new(client.clone(), config, clock);
+            elector.run(shutdown.clone(), &work).await;
+        }
+    });
 }
 
-fn start_scheduler(server: &RunningServer, clock: Clock, shutdown: &CancellationToken, components: &mut JoinSet<()>) {
+fn start_controllers(
+    server: &RunningServer,
+    shared: bool,
+    clock: Clock,
+    shutdown: &CancellationToken,
+    components: &mut JoinSet<()>,
+) {
+    let client = client(server, "system:kube-controller-manager", &[]).named("kube-controller-manager");
+    let (manager, ca) = (client.clone(), server.ca().to_owned());
+    let work = move |led: CancellationToken| {
+        let cx = coracle_controllers::Context::new(manager.clone(), clock, led, &ca);
+        coracle_controllers::run(cx, |_| true)
+    };
+    run_elected(
+        &client,
+        "kube-controller-manager",
+        shared,
+        clock,
+        shutdown,
+        components,
+        work,
+    );
+}
+
+fn start_scheduler(
+    server: &RunningServer,
+    shared: bool,
+    clock: Clock,
+    shutdown: &CancellationToken,
+    components: &mut JoinSet<()>,
+) {
     let client = client(server, "system:kube-scheduler", &[]);
-    let informers = InformerFactory::new(client.clone(), clock, shutdown.clone());
-    let scheduler = Scheduler::new(&client, clock, shutdown.clone(), SchedulerOptions::default());
-    let shutdown = shutdown.clone();
-    components.spawn(async move { scheduler.run(&informers, shutdown).await });
+    let own = client.clone();
+    let work = move |led: CancellationToken| {
+        let informers = InformerFactory::new(own.clone(), clock, led.clone());
+        let scheduler = Scheduler::new(&own, clock, led.clone(), SchedulerOptions::default());
+        async move { scheduler.run(&informers, led).await }
+    };
+    run_elected(&client, "kube-scheduler", shared, clock, shutdown, components, work);
 }
 
 async fn start_node(
@@ -286,6 +383,7 @@ mod tests {
         for milestone in [
             Milestone::Api("https://[::1]:1".into()),
             Milestone::Node("a.b".into()),
+            Milestone::FakeNodes(1000),
             Milestone::Ready,
         ] {
             assert_eq!(Milestone::parse(&milestone.to_string()), Some(milestone));

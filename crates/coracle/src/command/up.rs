@@ -27,6 +27,8 @@ pub fn run(args: &Up) -> anyhow::Result<()> {
     if !args.serving.no_node {
         preflight::node()?;
     }
+    // A mistake in these files is told here, not in a log.
+    super::fake_node::Files::read(&args.serving.fake)?;
     preflight::port(args.serving.bind_address, args.serving.port)?;
     cluster.create()?;
 
@@ -79,8 +81,36 @@ fn spawn(args: &Up, cluster: &Cluster) -> anyhow::Result<(Child, mpsc::Receiver<
     if serving.no_node {
         command.arg("--no-node");
     }
+    let store = &serving.store;
+    if !store.store.is_empty() {
+        command.arg("--store").arg(store.store.join(","));
+    }
+    for (flag, path) in [
+        ("--store-ca", &store.store_ca),
+        ("--store-cert", &store.store_cert),
+        ("--store-key", &store.store_key),
+    ] {
+        if let Some(path) = path {
+            command.arg(flag).arg(std::path::absolute(path)?);
+        }
+    }
+    command
+        .arg("--snapshot-every")
+        .arg(format!("{}s", serving.snapshot_every.as_secs()))
+        .arg("--snapshot-keep")
+        .arg(serving.snapshot_keep.to_string());
     if let Some(name) = &serving.node_name {
         command.arg("--node-name").arg(name);
+    }
+    let fake = &serving.fake;
+    command.arg("--fake-nodes").arg(fake.fake_nodes.to_string());
+    for (flag, path) in [
+        ("--node-template", &fake.node_template),
+        ("--fake-stages", &fake.fake_stages),
+    ] {
+        if let Some(path) = path {
+            command.arg(flag).arg(std::path::absolute(path)?);
+        }
     }
     if let Some(path) = &serving.oci_runtime {
         command.arg("--oci-runtime").arg(path);
@@ -126,6 +156,7 @@ fn follow(
                 progress.step("waiting for the node");
             }
             Ok(Milestone::Node(name)) => progress.done(&format!("node {name} ready")),
+            Ok(Milestone::FakeNodes(count)) => progress.done(&format!("{count} fake nodes ready")),
             Ok(Milestone::Ready) => {
                 progress.done(&format!("context {:?} is in {}", args.name, kubeconfig.display()));
                 return Ok(());

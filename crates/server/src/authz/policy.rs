@@ -481,6 +481,15 @@ fn for_components() -> Vec<Value> {
             &["resourceslices"],
         ),
     ]);
+    // One user for all fake nodes of a process: what a node may do, for every node and the pods on them.
+    let mut fake_node = events();
+    fake_node.extend([
+        rule(&["create", "get", "list", "patch", "watch"], "", &["nodes"]),
+        rule(UPDATE, "", &["nodes/status"]),
+        rule(&["delete", "get", "list", "watch"], "", &["pods"]),
+        rule(UPDATE, "", &["pods/status"]),
+        rule(&["create", "get", "patch", "update"], "coordination.k8s.io", &["leases"]),
+    ]);
     let mut proxier = events();
     proxier.extend([
         rule(&["list", "watch"], "", &["endpoints", "services"]),
@@ -510,6 +519,7 @@ fn for_components() -> Vec<Value> {
         cluster_role("system:kube-controller-manager", controllers),
         cluster_role("system:node", node),
         cluster_role("system:node-proxier", proxier),
+        cluster_role("system:coracle:fake-node", fake_node),
         cluster_role("system:kubelet-api-admin", kubelet_admin),
         cluster_role(
             "system:volume-scheduler",
@@ -609,6 +619,11 @@ fn for_components() -> Vec<Value> {
             &[("User", "system:kube-controller-manager")],
         ),
         bind("system:node", "system:node", &[("Group", "system:nodes")]),
+        bind(
+            "system:coracle:fake-node",
+            "system:coracle:fake-node",
+            &[("User", "system:coracle:fake-node")],
+        ),
         bind(
             "system:node-proxier",
             "system:node-proxier",

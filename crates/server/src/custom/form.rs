@@ -23,7 +23,7 @@ impl Convert for Form {
         object.set(&["apiVersion"], self.stored_version.as_str());
     }
 
-    fn from_stored(&self, object: &mut Object) {
+    fn to_served(&self, object: &mut Object) {
         if self.has_defaults {
             let mut value = Value::Object(std::mem::take(&mut object.0));
             custom::apply_defaults(&mut value, self.schema.at(self.root));

@@ -1,7 +1,7 @@
 //! Decides what a batch of transactions does, without doing it: each sees the effects of those before it in the
 //! batch. Pure, so that the writer can make the result durable before anyone sees it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -53,7 +53,7 @@ impl Planner<'_> {
             .commits
             .last()
             .map_or(self.state.revision, |commit| commit.revision);
-        check(txn)?;
+        txn.check()?;
         for (index, compare) in txn.compare.iter().enumerate() {
             let current = self.current(compare.key());
             if !compare.holds(current.map(|kv| &**kv)) {
@@ -88,24 +88,6 @@ impl Planner<'_> {
             at: self.now,
         });
         Ok(TxnResult::Committed { revision, previous })
-    }
-}
-
-fn check(txn: &Txn) -> Result<(), Error> {
-    if txn.ops.iter().any(|op| op.key().is_empty()) {
-        return Err(Error::Invalid {
-            what: "a key must not be empty".into(),
-        });
-    }
-    if txn.ops.len() < 2 {
-        return Ok(());
-    }
-    let mut seen = HashSet::new();
-    match txn.ops.iter().find(|op| !seen.insert(op.key())) {
-        None => Ok(()),
-        Some(op) => Err(Error::Invalid {
-            what: format!("key {} occurs in two operations", op.key()),
-        }),
     }
 }
 

@@ -1,0 +1,122 @@
+//! The configuration file: how nodes and pods live. `docs/fake-nodes.md` tells its fields; here they are read, and a
+//! mistake is told by field and line. No I/O.
+
+pub(crate) mod cidr;
+pub(crate) mod delay;
+pub(crate) mod field;
+mod read;
+pub(crate) use read::syntax;
+pub(crate) mod rule;
+
+use std::time::Duration;
+
+pub use cidr::Cidr;
+pub use delay::Delay;
+pub use rule::{Match, Rule, Stages};
+
+use crate::draw::Draw;
+
+/// A file that cannot be used: a line for each mistake would only repeat the first one's consequences, so it is the first.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{field}{}{message}", place(*.line), if field.is_empty() { "" } else { ": " })]
+pub struct ConfigError {
+    /// The path of the field: `rules[0].run`. Empty when the parser has named it in the message.
+    pub field: String,
+    /// From 1; 0 when nobody knows.
+    pub line: u64,
+    pub message: String,
+}
+
+fn place(line: u64) -> String {
+    if line == 0 {
+        String::new()
+    } else {
+        format!("line {line}: ")
+    }
+}
+
+/// How fake nodes and their pods live.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// Decides every delay that is a range and every failure that is a fraction.
+    pub seed: u64,
+    pub nodes: NodeLife,
+    /// The first that matches a pod tells how it lives; behind them come [`Rule::defaults`].
+    pub rules: Vec<Rule>,
+}
+
+impl Config {
+    /// Reads the text of a configuration file, YAML or JSON.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        read::config(text)
+    }
+}
+
+/// How nodes live.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeLife {
+    /// What the nodes' pod ranges are cut from.
+    pub pod_cidr: Cidr,
+    /// The prefix length of a node's own range.
+    pub pod_prefix_length: u8,
+    pub lease_interval: Duration,
+    pub status_interval: Duration,
+    pub outages: Vec<Outage>,
+}
+
+impl Default for NodeLife {
+    fn default() -> Self {
+        Self {
+            pod_cidr: Cidr::DEFAULT,
+            pod_prefix_length: 24,
+            lease_interval: Duration::from_secs(10),
+            status_interval: Duration::from_secs(300),
+            outages: Vec::new(),
+        }
+    }
+}
+
+/// A time in which some nodes are dead: they renew no lease, write no status and do nothing for their pods.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outage {
+    /// Names, in which `*` stands for anything; empty: all.
+    pub nodes: Vec<String>,
+    /// How many of those, chosen by seed.
+    pub fraction: f64,
+    /// Counted from when the node came up in this process.
+    pub after: Delay,
+    /// `None`: it never ends.
+    pub lasting: Option<Delay>,
+}
+
+/// Milliseconds of the time of day: from, and to where it ends.
+pub(crate) type Window = (i64, Option<i64>);
+
+impl NodeLife {
+    /// When the node is dead, if it came up at `up`.
+    pub(crate) fn outages_of(&self, seed: u64, node: &str, up: i64) -> Vec<Window> {
+        let draw = Draw::of_name(seed, node);
+        let each = self.outages.iter().zip(0u32..);
+        let own = each.filter(|(outage, n)| {
+            (outage.nodes.is_empty() || outage.nodes.iter().any(|p| rule::glob(p, node)))
+                && draw.happens(outage.fraction, "outage", *n)
+        });
+        own.map(|(outage, n)| {
+            let from = up.saturating_add(outage.after.draw(draw, "outage after", n));
+            let to = outage
+                .lasting
+                .map(|l| from.saturating_add(l.draw(draw, "outage lasting", n)));
+            (from, to)
+        })
+        .collect()
+    }
+}
+
+/// Whether a node with these windows is dead at `now`, and if so until when.
+pub(crate) fn dead_until(windows: &[Window], now: i64) -> Option<Option<i64>> {
+    let within = |(from, to): &&Window| *from <= now && to.is_none_or(|to| now < to);
+    windows.iter().find(within).map(|(_, to)| *to)
+}
+
+#[cfg(test)]
+mod tests;
