@@ -8,6 +8,7 @@ mod e2e {
     pub mod bad_input;
     pub mod clients;
     pub mod crash;
+    pub mod custom;
     pub mod fake_nodes;
     pub mod harness;
     pub mod kubectl;

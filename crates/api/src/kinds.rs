@@ -31,7 +31,7 @@ pub mod cron_job;
 mod csi_driver;
 mod csi_node;
 mod csi_storage_capacity;
-mod custom_resource_definition;
+pub mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
 mod device_class;

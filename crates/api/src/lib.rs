@@ -11,6 +11,7 @@
 //! A write goes through [`schema`] (decode: types, unknown fields), [`patch`], [`strategy`] (defaults, preparation,
 //! validation) and leaves as JSON or, through [`protobuf`], as the wire form. Start reading at [`resource`].
 
+pub mod cel;
 pub mod field;
 pub mod kinds;
 pub mod meta;

@@ -40,7 +40,7 @@ pub fn validate(object: &Cursor<'_>, namespaced: bool, rule: NameRule, errors: &
     if generation.int() < 0 {
         errors.invalid(&generation, "must be greater than or equal to 0");
     }
-    validate_free_parts(&meta, errors);
+    validate_free_parts(object, &meta, errors);
 }
 
 /// The rules for the metadata of an update. [`carry_over`] has run, so only what the client set otherwise differs.
@@ -71,7 +71,7 @@ pub fn validate_update(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorLis
         }
         errors.immutable(&now, &before);
     }
-    validate_free_parts(&meta, errors);
+    validate_free_parts(new, &meta, errors);
 }
 
 /// The rules for the metadata of a template (of a pod, a claim): labels and annotations.
@@ -102,11 +102,15 @@ pub fn carry_over(new: &mut Object, old: &Object) {
 }
 
 /// The parts that a client may write at any time.
-fn validate_free_parts(meta: &Cursor<'_>, errors: &mut ErrorList) {
+fn validate_free_parts(object: &Cursor<'_>, meta: &Cursor<'_>, errors: &mut ErrorList) {
     names::labels(&meta.at("labels"), errors);
     names::annotations(&meta.at("annotations"), errors);
     validate_owners(&meta.at("ownerReferences"), errors);
-    validate_finalizers(&meta.at("finalizers"), errors);
+    let version = object.at("apiVersion");
+    let (group, _) = split_api_version(version.str());
+    // Upstream asks it of the kinds of its core alone: neither of definitions nor of what they define.
+    let standard_only = !group.contains('.') || (group.ends_with(".k8s.io") && group != "apiextensions.k8s.io");
+    validate_finalizers(&meta.at("finalizers"), standard_only, errors);
     validate_managed_fields(&meta.at("managedFields"), errors);
 }
 
@@ -146,13 +150,15 @@ fn validate_owners(owners: &Cursor<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn validate_finalizers(finalizers: &Cursor<'_>, errors: &mut ErrorList) {
+fn validate_finalizers(finalizers: &Cursor<'_>, standard_only: bool, errors: &mut ErrorList) {
     let mut standard = BTreeSet::new();
     for finalizer in finalizers.items() {
         for fault in names::qualified_name(finalizer.str()) {
             errors.invalid_value(finalizers, &finalizer.str().into(), fault);
         }
-        validate_standard_finalizer(&finalizer, errors);
+        if standard_only {
+            validate_standard_finalizer(&finalizer, errors);
+        }
         standard.insert(finalizer.str());
     }
     if standard.contains(ORPHAN_DEPENDENTS) && standard.contains(FOREGROUND_DELETION) {

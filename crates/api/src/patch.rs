@@ -12,6 +12,8 @@ mod conform;
 mod diff;
 mod elements;
 mod entry;
+#[cfg(test)]
+mod every_kind;
 pub mod fields;
 mod json;
 pub mod managed;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::object::Object;
+use crate::object::{Object, StoredObject};
 use crate::schema::{NodeId, Schema, SchemaSet};
 use crate::strategy::Strategy;
 
@@ -132,6 +132,10 @@ pub trait Convert: Send + Sync + 'static {
     fn to_stored(&self, object: &mut Object);
     /// From the stored version to this row's.
     fn to_served(&self, object: &mut Object);
+    /// Whether a stored object has this row's form already, so that it can be shown as it is.
+    fn is_current(&self, _stored: &StoredObject) -> bool {
+        false
+    }
 }
 
 /// Where a kind's objects live in the store: rows with the same storage see the same objects.
@@ -152,13 +156,16 @@ pub struct Resource {
     pub kind: Name,
     pub plural: Name,
     pub singular: Name,
+    /// `PodList`, mostly.
+    pub list_kind: Name,
     pub short_names: Vec<Name>,
     pub categories: Vec<Name>,
     pub scope: Scope,
     pub verbs: Verbs,
     pub subresources: Vec<Subresource>,
     pub storage: Storage,
-    /// `None` when this is the stored version, or when all versions have the same form (custom resources).
+    /// `None` when this is the stored version. A custom resource always has one: what is stored may be of an older
+    /// definition.
     pub convert: Option<Arc<dyn Convert>>,
     pub strategy: Arc<dyn Strategy>,
     pub schema: Arc<SchemaSet>,
@@ -175,6 +182,8 @@ pub struct Resource {
     pub unconditional_update: bool,
     /// Made from a CustomResourceDefinition.
     pub custom: bool,
+    /// What every client of this version is warned of: that it is deprecated.
+    pub deprecation: Option<Name>,
     /// Bodies and answers have a protobuf form.
     pub protobuf: bool,
 }

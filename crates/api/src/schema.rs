@@ -8,6 +8,7 @@
 mod agreement;
 pub mod custom;
 pub mod decode;
+pub mod formats;
 pub mod parse;
 pub(crate) mod scalar;
 mod table;

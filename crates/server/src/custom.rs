@@ -2,11 +2,11 @@
 //! says so in their status, and keeps the table of resources in step; when one goes, its objects go first.
 
 mod columns;
+mod form;
 mod json_path;
 mod names;
 mod rows;
 mod strategy;
-mod validation;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -120,7 +120,11 @@ impl Follower {
                         tracing::warn!(name, %error, "a custom resource definition could not be put into effect");
                     }
                 }
-                Some(WatchEvent::Deleted(object)) => self.forget(&object.to_object()),
+                Some(WatchEvent::Deleted(object)) => {
+                    let definition = object.to_object();
+                    self.forget(&definition);
+                    self.retry(&definition).await;
+                }
                 _ => {}
             }
         }
@@ -135,6 +139,26 @@ impl Follower {
         }
     }
 
+    /// What one definition had to leave free, another one of its group may have waited for.
+    async fn retry(&mut self, gone: &Object) {
+        let (group, _) = group_and_plural(gone);
+        let Ok(shard) = self.core.cache.shard(&self.row).await else {
+            return;
+        };
+        let Some(all) = shard.snapshot(&Selection::all(&self.row, ""), None, 0, 0) else {
+            return;
+        };
+        for item in &all.items {
+            let definition = item.object.to_object();
+            if definition.str(&["spec", "group"]) == Some(&group) && !names::are_accepted(&definition) {
+                let name = definition.name().to_owned();
+                if let Err(error) = self.reconcile(definition).await {
+                    tracing::warn!(name, %error, "a custom resource definition could not be put into effect");
+                }
+            }
+        }
+    }
+
     /// Puts one state of a definition into effect.
     async fn reconcile(&mut self, definition: Object) -> Result<(), Status> {
         let (group, plural) = group_and_plural(&definition);
@@ -144,15 +168,25 @@ impl Follower {
             let state = (definition.uid().to_owned(), definition.generation(), terminating);
             let place = (group.clone(), plural.clone());
             if self.known.get(&place) != Some(&state) {
-                self.core
-                    .registry
-                    .set_custom(&group, &plural, rows::rows(&definition, terminating));
+                // Objects that were written later are of the form that this state demands.
+                let since = if self.known.contains_key(&place) {
+                    self.core.cache.revision()
+                } else {
+                    definition.resource_version().parse().unwrap_or(u64::MAX)
+                };
+                let rows = rows::rows(&definition, terminating, since);
+                self.core.registry.set_custom(&group, &plural, rows);
                 self.known.insert(place, state);
             }
         }
         if terminating {
             let held = definition.finalizers().any(|f| f == CLEANUP);
             if held && self.cleaning.insert(definition.uid().to_owned()) {
+                let now = meta::time_text(self.core.clock.now());
+                self.write(definition.name(), |definition| {
+                    names::write_terminating(definition, false, &now)
+                })
+                .await?;
                 let core = self.core.clone();
                 tokio::spawn(async move {
                     if let Err(error) = clean_up(&core, &definition).await {
@@ -245,6 +279,7 @@ async fn clean_up(core: &Arc<Core>, definition: &Object) -> Result<(), Status> {
     let Some(definitions) = definitions(core) else {
         return Ok(());
     };
+    let now = meta::time_text(core.clock.now());
     write(core, &definitions, definition.name(), |definition| {
         let left: Vec<_> = definition
             .array(&["metadata", "finalizers"])
@@ -253,6 +288,7 @@ async fn clean_up(core: &Arc<Core>, definition: &Object) -> Result<(), Status> {
             .cloned()
             .collect();
         definition.set(&["metadata", "finalizers"], left);
+        names::write_terminating(definition, true, &now);
         true
     })
     .await

@@ -13,6 +13,8 @@ use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, Response};
 use sha2::{Digest, Sha256};
 
+pub(crate) use document::rank;
+
 use crate::core::Core;
 use crate::http::negotiate::accepted;
 use crate::http::{Answer, Inbound, empty, json, plain};

@@ -192,7 +192,7 @@ fn watch_stream(
     guard: Option<impl Send + 'static>,
 ) -> WatchStream {
     use coracle_api::service::WatchEvent;
-    let stored = read::is_stored_version(&row);
+    let stored = read::is_stored_version(&row) && row.convert.is_none();
     let batches = stream::unfold((watcher, guard), |(mut watcher, guard)| async move {
         let batch = watcher.next().await?;
         let items: Vec<Result<WatchEvent, Status>> = match batch {

@@ -46,6 +46,7 @@ impl Row {
             kind: kind.into(),
             plural: plural.into(),
             singular: kind.to_lowercase().into(),
+            list_kind: format!("{kind}List").into(),
             short_names: Vec::new(),
             categories: Vec::new(),
             scope,
@@ -62,6 +63,7 @@ impl Row {
             create_on_update: false,
             unconditional_update: true,
             custom: false,
+            deprecation: None,
             protobuf: true,
         })
     }

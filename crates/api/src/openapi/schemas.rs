@@ -318,7 +318,7 @@ pub(super) fn custom(json: &mut Json, row: &Resource, form: Form, descriptions: 
             "items": {"type": "array", "items": {"$ref": format!("{prefix}{name}")}, "description": format!("List of {}.", row.plural)},
             "metadata": refer(&format!("{META}.ListMeta"), "Standard list metadata."),
         },
-        "x-kubernetes-group-version-kind": gvk(&list),
+        "x-kubernetes-group-version-kind": gvk(&row.list_kind),
     });
     json.raw_field(&format!("{name}List"), &definition.to_string());
 }

@@ -171,10 +171,27 @@ pub(super) fn pod_schemas() -> SchemaSet {
 
 /// Some object of the schema: the same for the same seed, without nulls, keyed and set lists without duplicates.
 pub(super) fn arbitrary(schema: Schema<'_>, seed: u64) -> Value {
-    value(schema, &mut StdRng::seed_from_u64(seed))
+    value(schema, &mut StdRng::seed_from_u64(seed), 0)
 }
 
-fn value(schema: Schema<'_>, rng: &mut StdRng) -> Value {
+/// Elements that a patch finds by a key have it, and each another one.
+fn keep_distinct(items: &mut Vec<Value>, key: Option<&str>, of: Option<Schema<'_>>, rng: &mut StdRng, depth: usize) {
+    let mut seen: Vec<Value> = Vec::new();
+    items.retain_mut(|item| {
+        let identity = match (key, &mut *item) {
+            (Some(key), Value::Object(map)) => {
+                let mut make = || of.and_then(|s| s.property(key)).map(|s| value(s, rng, depth));
+                map.entry(key).or_insert_with(|| make().unwrap_or_default()).clone()
+            }
+            _ => item.clone(),
+        };
+        let is_new = !seen.contains(&identity);
+        seen.push(identity);
+        is_new
+    });
+}
+
+fn value(schema: Schema<'_>, rng: &mut StdRng, depth: usize) -> Value {
     match schema.shape() {
         Shape::Any | Shape::SchemaOr { .. } => match rng.random_range(0..3) {
             0 => Value::from("x"),
@@ -193,7 +210,7 @@ fn value(schema: Schema<'_>, rng: &mut StdRng) -> Value {
             let mut items: Vec<Value> = Vec::new();
             for _ in 0..rng.random_range(0..4) {
                 let Some(item_schema) = schema.items() else { break };
-                let mut item = value(item_schema, rng);
+                let mut item = value(item_schema, rng, depth + 1);
                 let is_new = match list_type {
                     ListType::Atomic => true,
                     ListType::Set => !items.contains(&item),
@@ -201,7 +218,7 @@ fn value(schema: Schema<'_>, rng: &mut StdRng) -> Value {
                         // The first key is what patches merge by, so it alone must be unique.
                         for key in keys.iter().take(1) {
                             let key_schema = item_schema.property(key).unwrap();
-                            item[&**key] = value(key_schema, rng);
+                            item[&**key] = value(key_schema, rng, depth + 1);
                         }
                         items.iter().all(|i| i[&*keys[0]] != item[&*keys[0]])
                     }
@@ -218,20 +235,36 @@ fn value(schema: Schema<'_>, rng: &mut StdRng) -> Value {
                 if rng.random_bool(0.4)
                     && let Some(values) = schema.values()
                 {
-                    map.insert(key.into(), value(values, rng));
+                    map.insert(key.into(), value(values, rng, depth + 1));
                 }
             }
             Value::Object(map)
         }
         Shape::Object(object) => {
             let mut map = Map::new();
+            // Types that hold themselves end somewhere.
+            let share = match depth {
+                0..5 => 0.6,
+                5..8 => 0.2,
+                _ => 0.0,
+            };
             for property in &object.properties {
                 let skipped = &*property.name == "managedFields";
                 if !skipped
-                    && rng.random_bool(0.6)
+                    && rng.random_bool(share)
                     && let Some(schema) = schema.property(&property.name)
                 {
-                    map.insert(property.name.to_string(), value(schema, rng));
+                    let mut made = value(schema, rng, depth + 1);
+                    if let (true, Value::Array(items)) = (property.patch.merge, &mut made) {
+                        keep_distinct(
+                            items,
+                            property.patch.merge_key.as_deref(),
+                            schema.items(),
+                            rng,
+                            depth + 2,
+                        );
+                    }
+                    map.insert(property.name.to_string(), made);
                 }
             }
             Value::Object(map)

@@ -1,5 +1,12 @@
 //! A CustomResourceDefinition's schema as a [`SchemaSet`]: what decoding prunes, what defaulting fills in, how lists and
-//! maps merge. Validation keywords (patterns, bounds, rules) are not read here.
+//! maps merge. Validation keywords (patterns, bounds, rules) are [`Validator`]'s.
+
+mod embedded;
+pub(crate) mod expression;
+mod keyed;
+mod keyword;
+mod typed;
+mod validator;
 
 use std::collections::HashMap;
 
@@ -7,9 +14,11 @@ use serde_json::{Map, Value};
 
 use super::{ListType, Node, NodeId, ObjectShape, Property, Schema, SchemaSet, Shape, StringFormat, built_in};
 
+pub use validator::Validator;
+
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// Deeper schemas are taken for free-form.
-const MOST_DEPTH: usize = 100;
+pub(crate) const MOST_DEPTH: usize = 100;
 
 /// The set and its root for a version's `openAPIV3Schema`; without one everything is kept.
 pub fn from_schema(schema: Option<&Value>) -> (SchemaSet, NodeId) {

@@ -1,5 +1,6 @@
 //! Whether a definition's names are free, and what its status says of it. Pure.
 
+use coracle_api::kinds::custom_resource_definition::{APPROVAL, is_protected};
 use coracle_api::object::Object;
 use coracle_api::resource::Table;
 use serde_json::{Value, json};
@@ -12,6 +13,10 @@ pub(super) fn decide(table: &Table, definition: &Object) -> Result<(), Refusal> 
     let text = |path: &[&str]| definition.str(path).unwrap_or_default();
     let (group, plural) = (text(&["spec", "group"]), text(&["spec", "names", "plural"]));
     let kind = text(&["spec", "names", "kind"]);
+    let usual = format!("{kind}List");
+    let list_kind = Some(text(&["spec", "names", "listKind"]))
+        .filter(|s| !s.is_empty())
+        .unwrap_or(&usual);
     let lower = kind.to_lowercase();
     let singular = Some(text(&["spec", "names", "singular"]))
         .filter(|s| !s.is_empty())
@@ -34,8 +39,11 @@ pub(super) fn decide(table: &Table, definition: &Object) -> Result<(), Refusal> 
         if let Some(name) = short.iter().find(|s| theirs(s)) {
             return Err(("ShortNamesConflict", taken(name)));
         }
-        if other.kind == kind {
+        if other.kind == kind || other.list_kind == kind {
             return Err(("KindConflict", taken(kind)));
+        }
+        if other.kind == list_kind || other.list_kind == list_kind {
+            return Err(("ListKindConflict", taken(list_kind)));
         }
     }
     // A built-in resource cannot be redefined.
@@ -55,13 +63,62 @@ fn condition<'a>(definition: &'a Object, kind: &str) -> Option<&'a Value> {
         .find(|c| c.get("type").and_then(Value::as_str) == Some(kind))
 }
 
+fn is_true(definition: &Object, kind: &str) -> bool {
+    condition(definition, kind).and_then(|c| c.get("status")?.as_str()) == Some("True")
+}
+
 pub(super) fn is_established(definition: &Object) -> bool {
-    condition(definition, "Established").and_then(|c| c.get("status")?.as_str()) == Some("True")
+    is_true(definition, "Established")
+}
+
+pub(super) fn are_accepted(definition: &Object) -> bool {
+    is_true(definition, "NamesAccepted")
+}
+
+/// What the status says while the objects of a definition go, and when they are gone.
+pub(super) fn write_terminating(definition: &mut Object, done: bool, now: &str) -> bool {
+    let before = definition.get(&["status"]).cloned();
+    let (reason, message) = if done {
+        ("InstanceDeletionCompleted", "removed all instances")
+    } else {
+        ("InstanceDeletionInProgress", "CustomResource deletion is in progress")
+    };
+    set_condition(definition, "Terminating", !done, reason, message, now);
+    definition.get(&["status"]) != before.as_ref()
+}
+
+/// In one of Kubernetes' own groups the status says who approved the definition.
+fn write_approval(definition: &mut Object, now: &str) {
+    let group = definition.str(&["spec", "group"]).unwrap_or_default();
+    if !is_protected(group) {
+        return;
+    }
+    let (status, reason, message) = match definition.annotation(APPROVAL).unwrap_or_default() {
+        "" => (
+            false,
+            "MissingAnnotation",
+            format!(
+                "protected groups must have approval annotation {APPROVAL:?}, see \
+                 https://github.com/kubernetes/enhancements/pull/1111"
+            ),
+        ),
+        text if text.starts_with("unapproved") => (false, "UnapprovedAnnotation", format!("not approved: {text:?}")),
+        text => (true, "ApprovedAnnotation", format!("approved in {text}")),
+    };
+    set_condition(
+        definition,
+        "KubernetesAPIApprovalPolicyConformant",
+        status,
+        reason,
+        &message,
+        now,
+    );
 }
 
 /// Brings conditions, accepted names and stored versions up to date. Whether anything changed.
 pub(super) fn write_status(definition: &mut Object, accepted: &Result<(), Refusal>, now: &str) -> bool {
     let before = definition.get(&["status"]).cloned();
+    write_approval(definition, now);
     match accepted {
         Ok(()) => {
             set_condition(
@@ -171,6 +228,20 @@ mod tests {
         assert_eq!(crd.get(&["status", "storedVersions"]), Some(&json!(["v1"])));
         assert_eq!(crd.str(&["status", "acceptedNames", "listKind"]), Some("ThingList"));
         assert!(!write_status(&mut crd, &accepted, "2027-01-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_definition_that_goes_says_how_far_it_has_come() {
+        let mut crd = definition("Thing");
+        assert!(write_terminating(&mut crd, false, "2026-01-01T00:00:00Z"));
+        assert!(!write_terminating(&mut crd, false, "2026-01-02T00:00:00Z"));
+        let terminating = condition(&crd, "Terminating").unwrap();
+        assert_eq!(
+            (&terminating["status"], &terminating["reason"]),
+            (&json!("True"), &json!("InstanceDeletionInProgress"))
+        );
+        assert!(write_terminating(&mut crd, true, "2026-01-02T00:00:00Z"));
+        assert_eq!(condition(&crd, "Terminating").unwrap()["status"], "False");
     }
 
     #[test]

@@ -7,13 +7,17 @@ use coracle_api::resource::{Name, Resource, ScalePaths, Scope, Storage, Subresou
 use coracle_api::schema::custom;
 use serde_json::Value;
 
+use crate::discovery::rank;
+
 use super::columns;
+use super::form::Form;
 use super::strategy::CustomStrategy;
 
 const READ_WRITE: Verbs = Verbs::GET.or(Verbs::PATCH).or(Verbs::UPDATE);
 
-/// See the module. While the definition goes, nothing new is created.
-pub(super) fn rows(definition: &Object, terminating: bool) -> Vec<Resource> {
+/// See the module. While the definition goes, nothing new is created. Objects of revisions after `since` are of the form
+/// that this definition demands.
+pub(super) fn rows(definition: &Object, terminating: bool, since: u64) -> Vec<Resource> {
     let text = |path: &[&str]| definition.str(path).unwrap_or_default().to_owned();
     let group = text(&["spec", "group"]);
     let plural = text(&["spec", "names", "plural"]);
@@ -21,6 +25,9 @@ pub(super) fn rows(definition: &Object, terminating: bool) -> Vec<Resource> {
     let singular = Some(text(&["spec", "names", "singular"]))
         .filter(|s| !s.is_empty())
         .unwrap_or_else(|| kind.to_lowercase());
+    let list_kind = Some(text(&["spec", "names", "listKind"]))
+        .filter(|s| !s.is_empty())
+        .unwrap_or_else(|| format!("{kind}List"));
     let names = |field: &str| -> Vec<Name> {
         let list = definition.array(&["spec", "names", field]).iter();
         list.filter_map(Value::as_str)
@@ -67,6 +74,7 @@ pub(super) fn rows(definition: &Object, terminating: bool) -> Vec<Resource> {
             kind: kind.clone().into(),
             plural: plural.clone().into(),
             singular: singular.clone().into(),
+            list_kind: list_kind.clone().into(),
             short_names: names("shortNames"),
             categories: names("categories"),
             scope,
@@ -76,7 +84,14 @@ pub(super) fn rows(definition: &Object, terminating: bool) -> Vec<Resource> {
                 prefix: format!("{group}/{plural}").into(),
                 api_version: format!("{group}/{stored}").into(),
             },
-            convert: None,
+            convert: Some(Arc::new(Form {
+                api_version: format!("{group}/{}", name_of(version)),
+                stored_version: format!("{group}/{stored}"),
+                has_defaults: schema.nodes.iter().any(|n| n.default.is_some()),
+                schema: schema.clone(),
+                root: schema_root,
+                since,
+            })),
             columns: columns.iter().map(|c| c.column.clone()).collect(),
             strategy: Arc::new(CustomStrategy::new(schema.clone(), schema_root, source, columns)),
             schema,
@@ -88,10 +103,39 @@ pub(super) fn rows(definition: &Object, terminating: bool) -> Vec<Resource> {
             create_on_update: false,
             unconditional_update: false,
             custom: true,
+            deprecation: deprecation(&group, &kind, version, versions).map(Name::from),
             protobuf: false,
         }
     };
     versions.iter().filter(|v| is(v, "served")).map(row).collect()
+}
+
+/// What clients of a deprecated version are told: its own text, or which version to use instead.
+fn deprecation(group: &str, kind: &str, version: &Value, versions: &[Value]) -> Option<String> {
+    let is = |version: &Value, field: &str| version.get(field) == Some(&Value::Bool(true));
+    let name = |version: &Value| {
+        version
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    if !is(version, "deprecated") {
+        return None;
+    }
+    if let Some(text) = version.get("deprecationWarning").and_then(Value::as_str) {
+        return Some(text.to_owned());
+    }
+    let this = name(version);
+    let served = versions.iter().filter(|v| is(v, "served") && !is(v, "deprecated"));
+    let better = served.map(name).filter(|other| rank(other) > rank(&this));
+    let instead = better
+        .max_by_key(|other| rank(other))
+        .map(|other| format!("; use {group}/{other} {kind}"));
+    Some(format!(
+        "{group}/{this} {kind} is deprecated{}",
+        instead.unwrap_or_default()
+    ))
 }
 
 fn subresources(version: &Value) -> Vec<Subresource> {

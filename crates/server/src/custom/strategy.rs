@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use coracle_api::field::{Cursor, ErrorList};
 use coracle_api::object::Object;
-use coracle_api::schema::{NodeId, SchemaSet, custom};
+use coracle_api::schema::custom::{self, Validator};
+use coracle_api::schema::{NodeId, SchemaSet};
 use coracle_api::strategy::Strategy;
 use coracle_clock::Timestamp;
 use serde_json::Value;
 
 use super::columns::{self, PathColumn};
-use super::validation::Rules;
 
 pub(super) struct CustomStrategy {
     schema: Arc<SchemaSet>,
     root: NodeId,
-    rules: Option<Rules>,
+    validator: Option<Validator>,
     columns: Vec<PathColumn>,
 }
 
@@ -24,8 +24,16 @@ impl CustomStrategy {
         Self {
             schema,
             root,
-            rules: source.map(Rules::new),
+            validator: source.map(Validator::new),
             columns,
+        }
+    }
+}
+
+impl CustomStrategy {
+    fn check(&self, new: &Cursor<'_>, old: Option<&Cursor<'_>>, errors: &mut ErrorList) {
+        if let (Some(validator), Some(value)) = (&self.validator, new.value()) {
+            validator.validate(value, old.and_then(Cursor::value), errors);
         }
     }
 }
@@ -40,13 +48,15 @@ impl Strategy for CustomStrategy {
     }
 
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
-        if let (Some(rules), Some(value)) = (&self.rules, object.value()) {
-            rules.validate(value, errors);
-        }
+        self.check(object, None, errors);
     }
 
-    fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
-        self.validate(new, errors);
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        self.check(new, Some(old), errors);
+    }
+
+    fn validate_status_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        self.check(new, Some(old), errors);
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {

@@ -67,7 +67,7 @@ pub(crate) fn list(form: &Form<'_>, list: &ObjectList) -> Result<Answer, Status>
     }
     let (kind, api_version) = match form.format.shape {
         Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
-        _ => (format!("{}List", form.row.kind), form.row.api_version()),
+        _ => (form.row.list_kind.to_string(), form.row.api_version()),
     };
     let size: usize = list.items.iter().map(|o| o.raw().len() + 48).sum();
     let mut out = Vec::with_capacity(size + 256);

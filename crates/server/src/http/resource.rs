@@ -38,7 +38,7 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
     } = inbound;
     let most = core.limits.body_bytes;
     let unread = request.into_body();
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = row.deprecation.iter().map(ToString::to_string).collect();
     let operation = match info.verb.as_str() {
         "get" => Operation::Get {
             resource_version: query.get("resourceVersion").unwrap_or_default().to_owned(),
@@ -48,13 +48,13 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
         "create" => {
             let options = query.write_options("CreateOptions", &headers)?;
             let (object, more) = body::object(&headers, &body::read(unread, most).await?, options.field_validation)?;
-            warnings = more;
+            warnings.extend(more);
             Operation::Create { object, options }
         }
         "update" => {
             let options = query.write_options("UpdateOptions", &headers)?;
             let (object, more) = body::object(&headers, &body::read(unread, most).await?, options.field_validation)?;
-            warnings = more;
+            warnings.extend(more);
             Operation::Update { object, options }
         }
         "patch" => {

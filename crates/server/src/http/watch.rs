@@ -1,10 +1,11 @@
 //! A watch as an endless body of JSON lines. The lines of plain objects are encoded once and shared by all watchers;
-//! tables and bare metadata are made for each.
+//! tables and bare metadata are made for each, and so are the frames of protobuf that hardly anybody asks for.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use coracle_api::object::StoredObject;
+use coracle_api::object::{Object, StoredObject};
+use coracle_api::protobuf;
 use coracle_api::resource::Resource;
 use coracle_api::status::Status;
 use futures::stream;
@@ -15,9 +16,10 @@ use hyper::body::Frame;
 use serde_json::{Value, json};
 
 use super::encode::{self, Form};
-use super::negotiate::{Format, Shape};
+use super::negotiate::{Format, Media, Shape};
 use super::{Answer, BoxError, full, table};
-use crate::cache::{Delivery, Watcher, event};
+use crate::cache::event::{self, Event, EventType};
+use crate::cache::{Delivery, Watcher};
 use crate::core::Core;
 use crate::metrics::Labels;
 use crate::registry::read;
@@ -49,6 +51,7 @@ pub(crate) fn stream(core: &Arc<Core>, watcher: Watcher, form: &Form<'_>, labels
         ended: false,
         _guard: Box::new(core.metrics.long_running(labels)),
     };
+    let content_type = content_type(form.format);
     let frames = stream::unfold(lines, |mut lines| async move {
         let bytes = lines.next().await?;
         Some((Ok::<_, BoxError>(Frame::data(bytes)), lines))
@@ -56,8 +59,15 @@ pub(crate) fn stream(core: &Arc<Core>, watcher: Watcher, form: &Form<'_>, labels
     let mut answer = Response::new(StreamBody::new(frames).boxed_unsync());
     answer
         .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(super::JSON));
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
+}
+
+fn content_type(format: Format) -> &'static str {
+    match format.media {
+        Media::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Media::Json | Media::Yaml => super::JSON,
+    }
 }
 
 /// The answer to a watch that cannot begin: one event that says why.
@@ -67,6 +77,23 @@ pub(crate) fn refused(status: &Status) -> Answer {
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(super::JSON));
     answer
+}
+
+/// A line as the frame that protobuf has for it; a line of a kind without that form says so.
+fn framed(line: &[u8]) -> Bytes {
+    let event: Value = serde_json::from_slice(line).unwrap_or_default();
+    let name = event.get("type").and_then(Value::as_str).unwrap_or_default();
+    let object = event
+        .get("object")
+        .cloned()
+        .and_then(Object::from_value)
+        .unwrap_or_default();
+    if let Some(bytes) = protobuf::encode_object(&object) {
+        return protobuf::encode_watch_frame(name, &bytes).into();
+    }
+    let status = Status::not_acceptable("this kind has no protobuf form: accept application/json");
+    let status = Object::from_value(encode::status_value(&status)).unwrap_or_default();
+    protobuf::encode_watch_frame("ERROR", &protobuf::encode_object(&status).unwrap_or_default()).into()
 }
 
 fn error_line(status: &Status) -> Bytes {
@@ -85,7 +112,8 @@ impl Lines {
                 Ok(deliveries) => deliveries,
                 Err(status) => {
                     self.ended = true;
-                    return Some(error_line(&status));
+                    let line = error_line(&status);
+                    return Some(if self.is_protobuf() { framed(&line) } else { line });
                 }
             };
             let mut lines: Vec<Bytes> = Vec::with_capacity(deliveries.len());
@@ -97,6 +125,11 @@ impl Lines {
                         lines.push(error_line(&status));
                         break;
                     }
+                }
+            }
+            if self.is_protobuf() {
+                for line in &mut lines {
+                    *line = framed(line);
                 }
             }
             if lines.len() < 2 {
@@ -115,9 +148,11 @@ impl Lines {
 
     fn line(&mut self, delivery: Delivery) -> Result<Option<Bytes>, Status> {
         match delivery {
-            Delivery::Initial(object) if self.shared => Ok(Some(event::encode("ADDED", &object))),
+            Delivery::Initial(object) if self.shared && read::is_shown_as_stored(&self.row, &object) => {
+                Ok(Some(event::encode("ADDED", &object)))
+            }
             Delivery::Initial(object) => self.made("ADDED", &object).map(Some),
-            Delivery::Change(kind, event) if self.shared => Ok(event.json(kind)),
+            Delivery::Change(kind, event) if self.shared && self.shows(kind, &event) => Ok(event.json(kind)),
             Delivery::Change(kind, event) => match event.object(kind) {
                 Some(object) => self.made(kind.name(), &object).map(Some),
                 None => Ok(None),
@@ -127,6 +162,16 @@ impl Lines {
                 initial_events_end,
             } => Ok(Some(self.bookmark(revision, initial_events_end))),
         }
+    }
+
+    fn is_protobuf(&self) -> bool {
+        self.format.media == Media::Protobuf
+    }
+
+    /// Whether the event's object is shown as it is stored.
+    fn shows(&self, kind: EventType, event: &Event) -> bool {
+        let as_stored = |object: Arc<StoredObject>| read::is_shown_as_stored(&self.row, &object);
+        self.row.convert.is_none() || event.object(kind).is_some_and(as_stored)
     }
 
     fn form(&self) -> Form<'_> {

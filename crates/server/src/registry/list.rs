@@ -165,7 +165,7 @@ fn finish(call: &Call<'_>, selection: &Selection, page: Page) -> Result<ObjectLi
         }
         None => String::new(),
     };
-    let items = if read::is_stored_version(row) {
+    let items = if read::is_stored_version(row) && row.convert.is_none() {
         page.items.into_iter().map(|i| i.object.clone()).collect()
     } else {
         let converted: Result<Vec<Arc<StoredObject>>, Status> =

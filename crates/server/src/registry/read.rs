@@ -63,13 +63,16 @@ pub(crate) fn is_stored_version(row: &Resource) -> bool {
     row.group == group && row.version == version
 }
 
+/// Whether the row's clients see this object as it is stored.
+pub(crate) fn is_shown_as_stored(row: &Resource, stored: &StoredObject) -> bool {
+    is_stored_version(row) && row.convert.as_ref().is_none_or(|c| c.is_current(stored))
+}
+
 /// Turns an object as stored into the row's version.
 pub(crate) fn to_served(row: &Resource, object: &mut Object) {
-    if is_stored_version(row) {
-        return;
-    }
     match &row.convert {
         Some(convert) => convert.to_served(object),
+        None if is_stored_version(row) => {}
         None => {
             object.set(&["apiVersion"], row.api_version());
         }
@@ -91,7 +94,7 @@ pub(crate) fn to_stored(row: &Resource, object: &mut Object) {
 
 /// A stored object as the row's clients see it: itself, unless the row is of another version.
 pub(crate) fn in_version(row: &Resource, stored: &Arc<StoredObject>) -> Result<Arc<StoredObject>, Status> {
-    if is_stored_version(row) {
+    if is_shown_as_stored(row, stored) {
         return Ok(stored.clone());
     }
     let mut object = stored.to_object();

@@ -1,5 +1,8 @@
 //! What only HTTP has: credentials, media types, limits, paths, and the shape of answers.
 
+use std::sync::Arc;
+
+use coracle_api::resource::{Resource, Verbs};
 use http::Method;
 use http_body_util::BodyExt;
 use serde_json::json;
@@ -322,4 +325,43 @@ async fn the_log_of_a_pod_without_a_node_says_what_is_missing() {
         "{}",
         exec.text()
     );
+}
+
+#[tokio::test]
+async fn every_kind_lists_and_watches_in_protobuf() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(true).await;
+    let accept = [("accept", "application/vnd.kubernetes.protobuf")];
+    let table = cluster.server.service().registry().table();
+    let listed = |row: &&Arc<Resource>| row.protobuf && row.verbs.contains(Verbs::LIST);
+    for row in table.iter().filter(listed) {
+        let path = if row.group.is_empty() {
+            format!("/api/{}/{}", row.version, row.plural)
+        } else {
+            format!("/apis/{}/{}/{}", row.group, row.version, row.plural)
+        };
+        let list = http.send(Method::GET, &path, &accept, "").await;
+        assert_eq!(list.code, 200, "{path}");
+        assert_eq!(list.headers["content-type"], "application/vnd.kubernetes.protobuf");
+        let list = coracle_api::protobuf::decode_object(&list.body).unwrap();
+        assert_eq!(list.kind(), row.list_kind, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_in_protobuf_is_frames_with_the_length_before_each() {
+    let cluster = Cluster::start().await;
+    cluster.create(at("configmaps"), config_map("a")).await.unwrap();
+    let mut http = cluster.http(true).await;
+    let accept = [("accept", "application/vnd.kubernetes.protobuf;stream=watch")];
+    let path = format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Da");
+    let mut watch = http.open(Method::GET, &path, &accept, "").await;
+    assert_eq!(
+        watch.headers()["content-type"],
+        "application/vnd.kubernetes.protobuf;stream=watch"
+    );
+    let frame = watch.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+    let length = u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize;
+    let (event, object) = coracle_api::protobuf::decode_watch_event(&frame[4..4 + length]).unwrap();
+    assert_eq!((event.as_str(), object.name()), ("ADDED", "a"));
 }

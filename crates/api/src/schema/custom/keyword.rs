@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use coracle_api::field::{ErrorList, FieldError, FieldErrorKind, show};
 use regex::Regex;
 use serde_json::Value;
 
-/// Deeper schemas are not looked into; decoding takes them for free-form.
-const MOST_DEPTH: usize = 100;
+use super::MOST_DEPTH;
+use super::expression::predecessor;
+use crate::field::{ErrorList, FieldError, FieldErrorKind, show};
+use crate::schema::formats;
 
 /// One schema's rules, compiled.
 #[derive(Default)]
@@ -34,6 +35,10 @@ pub(super) struct Rules {
     one: Vec<Rules>,
     not: Option<Box<Rules>>,
     nullable: bool,
+    /// What an object's fields were can be told, unless it is atomic.
+    correlates: bool,
+    /// What the elements of a keyed list are found by.
+    keys: Vec<String>,
 }
 
 impl Rules {
@@ -105,11 +110,18 @@ impl Rules {
             one: many("oneOf"),
             not: schema.get("not").filter(|v| v.is_object()).map(|v| Box::new(below(v))),
             nullable: flag("nullable"),
+            correlates: text("x-kubernetes-map-type") != "atomic",
+            keys: if text("x-kubernetes-list-type") == "map" {
+                strings(schema.get("x-kubernetes-list-map-keys"))
+            } else {
+                Vec::new()
+            },
         }
     }
 
-    pub fn validate(&self, value: &Value, errors: &mut ErrorList) {
-        self.check(value, "", errors);
+    /// What is wrong with a value at `path`. Where it is as it was in `old`, nothing is.
+    pub fn validate(&self, value: &Value, old: Option<&Value>, path: &str, errors: &mut ErrorList) {
+        self.check(value, old, path, errors);
     }
 
     fn accepts(&self, value: &Value) -> bool {
@@ -117,7 +129,7 @@ impl Rules {
         if !self.is_of_type(value) {
             return false;
         }
-        self.check(value, "", &mut errors);
+        self.check(value, None, "", &mut errors);
         errors.is_empty()
     }
 
@@ -131,8 +143,8 @@ impl Rules {
         }
     }
 
-    fn check(&self, value: &Value, path: &str, errors: &mut ErrorList) {
-        if value.is_null() && self.nullable {
+    fn check(&self, value: &Value, old: Option<&Value>, path: &str, errors: &mut ErrorList) {
+        if (value.is_null() && self.nullable) || old == Some(value) {
             return;
         }
         let mut invalid = |detail: String| {
@@ -174,7 +186,8 @@ impl Rules {
                 }
                 if let Some(rules) = &self.items {
                     for (i, item) in items.iter().enumerate() {
-                        rules.check(item, &format!("{path}[{i}]"), errors);
+                        let before = predecessor(item, &self.keys, old);
+                        rules.check(item, before, &format!("{path}[{i}]"), errors);
                     }
                 }
             }
@@ -202,10 +215,9 @@ impl Rules {
                     });
                 }
                 for (name, member) in map {
-                    match (self.properties.get(name), &self.values) {
-                        (Some(rules), _) => rules.check(member, &at(name), errors),
-                        (None, Some(rules)) => rules.check(member, &at(name), errors),
-                        (None, None) => {}
+                    if let Some(rules) = self.properties.get(name).or(self.values.as_deref()) {
+                        let before = old.filter(|_| self.correlates).and_then(|o| o.get(name));
+                        rules.check(member, before, &at(name), errors);
                     }
                 }
             }
@@ -228,15 +240,7 @@ impl Rules {
         {
             invalid(format!("should match '{source}'"));
         }
-        let well_formed = match self.format.as_str() {
-            "date-time" => text.parse::<jiff::Timestamp>().is_ok(),
-            "date" => text.parse::<jiff::civil::Date>().is_ok(),
-            "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
-            "ipv6" => text.parse::<std::net::Ipv6Addr>().is_ok(),
-            "uuid" => uuid::Uuid::try_parse(text).is_ok(),
-            _ => true,
-        };
-        if !well_formed {
+        if !self.format.is_empty() && !formats::is_well_formed(&self.format, text) {
             invalid(format!("must be of type {}: {text:?}", self.format));
         }
     }
@@ -279,7 +283,7 @@ impl Rules {
 
     fn check_combined(&self, value: &Value, path: &str, errors: &mut ErrorList) {
         for rules in &self.all {
-            rules.check(value, path, errors);
+            rules.check(value, None, path, errors);
         }
         let mut invalid = |detail: &str| {
             errors.push(FieldError {
@@ -308,7 +312,7 @@ mod tests {
 
     fn errors(schema: Value, value: Value) -> Vec<String> {
         let mut errors = ErrorList::new();
-        Rules::new(&schema).validate(&value, &mut errors);
+        Rules::new(&schema).validate(&value, None, "", &mut errors);
         errors.as_slice().iter().map(ToString::to_string).collect()
     }
 
@@ -359,5 +363,25 @@ mod tests {
         let either = json!({"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": 1}]});
         assert!(errors(of(either.clone()), json!({"a": 5})).is_empty());
         assert_eq!(errors(of(either), json!({"a": "long"})).len(), 1);
+    }
+
+    #[test]
+    fn what_is_as_it_was_is_let_pass() {
+        let schema = json!({"type": "object", "properties": {
+            "a": {"type": "string", "maxLength": 1}, "b": {"type": "string", "maxLength": 1},
+            "list": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["n"], "items": {
+                "type": "object", "properties": {"n": {"type": "string"}, "v": {"type": "integer", "maximum": 1}}}}}});
+        let old = json!({"a": "long", "b": "long", "list": [{"n": "x", "v": 5}, {"n": "y", "v": 5}]});
+        let new = json!({"a": "long", "b": "other", "list": [{"n": "y", "v": 6}, {"n": "x", "v": 5}]});
+        let mut errors = ErrorList::new();
+        Rules::new(&schema).validate(&new, Some(&old), "", &mut errors);
+        let errors: Vec<String> = errors.as_slice().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            errors,
+            [
+                "b: Invalid value: \"other\": b in body should be at most 1 chars long",
+                "list[0].v: Invalid value: 6: list[0].v in body should be less than or equal to 1",
+            ]
+        );
     }
 }

@@ -1,0 +1,135 @@
+//! What an expression is once it is read. Macros are steps of their own, so that each is checked and run directly.
+
+use super::function::Entry;
+use super::value::Value;
+
+/// One step, and where in the text it is.
+#[derive(Clone, Debug)]
+pub(super) struct Expr {
+    /// In characters.
+    pub at: usize,
+    /// How many steps are below each other here: what runs it recurses that deep.
+    pub depth: usize,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    Literal(Value),
+    /// `slot` is set by the check: the variable's place.
+    Ident {
+        name: String,
+        slot: usize,
+    },
+    Select {
+        of: Box<Expr>,
+        field: String,
+        /// `.?field`
+        optional: bool,
+    },
+    /// `has(of.field)`
+    Has {
+        of: Box<Expr>,
+        field: String,
+    },
+    Index {
+        of: Box<Expr>,
+        index: Box<Expr>,
+        /// `[?index]`
+        optional: bool,
+    },
+    /// A function; the receiver, if any, is the first argument. `entry` is set by the check.
+    Call {
+        name: String,
+        receiver: bool,
+        args: Vec<Expr>,
+        entry: Option<&'static Entry>,
+    },
+    And(Vec<Expr>),
+    Or(Vec<Expr>),
+    If(Box<[Expr; 3]>),
+    List(Vec<Item>),
+    Map(Vec<(Item, Expr)>),
+    Each(Box<Each>),
+    /// `of.optMap(name, body)`; `flat` when the body is an optional itself.
+    IfValue {
+        of: Box<Expr>,
+        name: String,
+        body: Box<Expr>,
+        flat: bool,
+    },
+}
+
+/// An element of a literal list, or a key of a literal map: `?` leaves it out when it is an empty optional.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub expr: Expr,
+    pub optional: bool,
+}
+
+/// A macro over a list or map.
+#[derive(Clone, Debug)]
+pub(super) struct Each {
+    pub what: Macro,
+    pub range: Expr,
+    pub first: String,
+    pub second: Option<String>,
+    pub filter: Option<Expr>,
+    pub body: Expr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Macro {
+    All,
+    Exists,
+    ExistsOne,
+    Map,
+    Filter,
+    TransformList,
+    TransformMap,
+    TransformMapEntry,
+}
+
+impl Expr {
+    pub fn new(at: usize, kind: Kind) -> Self {
+        let mut deepest = 0;
+        kind.each(&mut |e| deepest = deepest.max(e.depth));
+        Self {
+            at,
+            depth: deepest + 1,
+            kind,
+        }
+    }
+}
+
+impl Kind {
+    /// The steps directly below.
+    pub fn each(&self, take: &mut dyn FnMut(&Expr)) {
+        match self {
+            Self::Literal(_) | Self::Ident { .. } => {}
+            Self::Select { of, .. } | Self::Has { of, .. } => take(of),
+            Self::Index { of, index, .. } => {
+                take(of);
+                take(index);
+            }
+            Self::Call { args, .. } | Self::And(args) | Self::Or(args) => args.iter().for_each(take),
+            Self::If(parts) => parts.iter().for_each(take),
+            Self::List(items) => items.iter().for_each(|i| take(&i.expr)),
+            Self::Map(entries) => {
+                for (key, value) in entries {
+                    take(&key.expr);
+                    take(value);
+                }
+            }
+            Self::Each(each) => {
+                take(&each.range);
+                each.filter.iter().for_each(&mut *take);
+                take(&each.body);
+            }
+            Self::IfValue { of, body, .. } => {
+                take(of);
+                take(body);
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Definitions by tables: one thing wrong, and the one error that says so.
+
+use serde_json::{Value, json};
+
+use crate::field::{Cursor, ErrorList};
+use crate::object::Object;
+use crate::strategy::Strategy as _;
+
+use super::CustomResourceDefinition;
+
+fn definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "things", "kind": "Thing"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object",
+                "properties": {"spec": {"type": "object", "properties": {
+                    "size": {"type": "integer"}, "name": {"type": "string"},
+                    "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port"],
+                        "items": {"type": "object", "required": ["port"], "properties": {"port": {"type": "integer"}}}}}}}}}}]},
+    })
+}
+
+fn defaulted(value: Value) -> Value {
+    let mut object = Object::from_value(value).unwrap();
+    CustomResourceDefinition.set_defaults(&mut object);
+    object.into_value()
+}
+
+fn errors(value: Value) -> Vec<String> {
+    let value = defaulted(value);
+    let mut errors = ErrorList::new();
+    CustomResourceDefinition.validate(&Cursor::root(&value, None), &mut errors);
+    errors.as_slice().iter().map(ToString::to_string).collect()
+}
+
+/// The definition with a value at a pointer.
+fn with(pointer: &str, value: Value) -> Value {
+    let mut whole = definition();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    let parent = whole.pointer_mut(parent).unwrap();
+    match parent {
+        Value::Array(items) => items[key.parse::<usize>().unwrap()] = value,
+        parent => parent[key] = value,
+    }
+    whole
+}
+
+#[test]
+fn a_plain_definition_is_completed_and_accepted() {
+    assert_eq!(errors(definition()), Vec::<String>::new());
+    let done = defaulted(definition());
+    assert_eq!(done["spec"]["names"]["singular"], "thing");
+    assert_eq!(done["spec"]["names"]["listKind"], "ThingList");
+    assert_eq!(done["spec"]["conversion"], json!({"strategy": "None"}));
+}
+
+#[test]
+fn each_mistake_of_the_spec_is_told_where_it_is() {
+    for (pointer, value, expected) in [
+        (
+            "/metadata/name",
+            json!("other.example.com"),
+            "metadata.name: Invalid value: \"other.example.com\": must be spec.names.plural+\".\"+spec.group",
+        ),
+        (
+            "/spec/scope",
+            json!("Galaxy"),
+            "spec.scope: Unsupported value: \"Galaxy\": supported values: \"Cluster\", \"Namespaced\"",
+        ),
+        (
+            "/spec/versions/0/storage",
+            json!(false),
+            "must have exactly one version marked as storage version",
+        ),
+        (
+            "/spec/versions/0/schema",
+            json!(null),
+            "spec.versions[0].schema.openAPIV3Schema: Required value: schemas are required",
+        ),
+        (
+            "/spec/names/listKind",
+            json!("Thing"),
+            "spec.names.listKind: Invalid value: \"Thing\": kind and listKind may not be the same",
+        ),
+        (
+            "/spec/names/shortNames",
+            json!(["A B"]),
+            "spec.names.shortNames[0]: Invalid value: \"A B\": a DNS-1035 label must consist",
+        ),
+        (
+            "/spec/preserveUnknownFields",
+            json!(true),
+            "spec.preserveUnknownFields: Invalid value: true: cannot set to true",
+        ),
+        (
+            "/spec/conversion",
+            json!({"strategy": "Magic"}),
+            "spec.conversion.strategy: Unsupported value: \"Magic\": supported values: \"None\", \"Webhook\"",
+        ),
+        (
+            "/spec/versions/0/additionalPrinterColumns",
+            json!([{"name": "A", "type": "thing", "jsonPath": ".a"}]),
+            "spec.versions[0].additionalPrinterColumns[0].type: Invalid value: \"thing\": must be one of boolean,date,integer,number,string",
+        ),
+        (
+            "/spec/versions/0/subresources",
+            json!({"scale": {"specReplicasPath": ".status.x", "statusReplicasPath": ".status.replicas"}}),
+            "spec.versions[0].subresources.scale.specReplicasPath: Invalid value: \".status.x\": should be a json path under .spec",
+        ),
+        (
+            "/spec/versions/0/selectableFields",
+            json!([{"jsonPath": ".spec.ports"}]),
+            "spec.versions[0].selectableFields[0].jsonPath: Invalid value: \".spec.ports\": must point to a field of type",
+        ),
+    ] {
+        let found = errors(with(pointer, value));
+        assert_eq!(found.len(), 1, "{pointer}: {found:?}");
+        assert!(found[0].contains(expected), "{pointer}: {found:?}");
+    }
+}
+
+#[test]
+fn a_schema_that_is_not_structural_is_refused() {
+    let field = |schema: Value| {
+        with(
+            "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size",
+            schema,
+        )
+    };
+    let at = "spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[size]";
+    for (schema, expected) in [
+        (
+            json!({}),
+            "type: Required value: must not be empty for specified object fields",
+        ),
+        (json!({"type": "thing"}), "type: Unsupported value: \"thing\""),
+        (json!({"type": "array"}), "items: Required value: must be specified"),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": {"type": "string"}}),
+            "additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive",
+        ),
+        (
+            json!({"type": "integer", "anyOf": [{"type": "integer"}]}),
+            "anyOf[0].type: Forbidden: must be empty to be structural",
+        ),
+        (
+            json!({"type": "object", "anyOf": [{"properties": {"a": {"minimum": 1}}}]}),
+            "properties[a]: Required value: because it is defined in",
+        ),
+        (
+            json!({"type": "string", "pattern": "("}),
+            "pattern: Invalid value: \"(\": must be a valid regular expression",
+        ),
+        (
+            json!({"type": "integer", "default": "a"}),
+            "default: Invalid value: \"string\": spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[size].default in body must be of type integer",
+        ),
+        (
+            json!({"type": "integer", "minimum": 1, "default": 0}),
+            "default: Invalid value: 0",
+        ),
+        (
+            json!({"type": "object", "default": {"b": 1}}),
+            "default: Invalid value: {\"b\":1}: must not have unknown fields",
+        ),
+        (
+            json!({"type": "integer", "x-kubernetes-list-type": "set"}),
+            "type: Invalid value: \"integer\": must be array if x-kubernetes-list-type is specified",
+        ),
+        (
+            json!({"type": "array", "x-kubernetes-list-type": "map", "items": {"type": "object"}}),
+            "x-kubernetes-list-map-keys: Required value: must not be empty if x-kubernetes-list-type is map",
+        ),
+        (
+            json!({"type": "object", "x-kubernetes-embedded-resource": true}),
+            "properties: Required value: must not be empty if x-kubernetes-embedded-resource is true",
+        ),
+    ] {
+        let found = errors(field(schema.clone()));
+        assert_eq!(found.len(), 1, "{schema}: {found:?}");
+        assert!(
+            found[0].starts_with(at) && found[0].contains(expected),
+            "{schema}: {found:?}"
+        );
+    }
+    for fine in [
+        json!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}], "default": "a"}),
+        json!({"x-kubernetes-preserve-unknown-fields": true}),
+        json!({"type": "object", "additionalProperties": {"type": "string"}, "default": {"a": "b"}}),
+        json!({"type": "string", "nullable": true, "enum": ["a"], "default": "a"}),
+    ] {
+        assert_eq!(errors(field(fine.clone())), Vec::<String>::new(), "{fine}");
+    }
+}
+
+#[test]
+fn rules_have_to_compile() {
+    let rule = |rule: Value| {
+        with(
+            "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations",
+            json!([rule]),
+        )
+    };
+    let at = "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]";
+    for (given, expected) in [
+        (json!({"rule": " "}), "rule: Required value: rule is not specified"),
+        (
+            json!({"rule": "self.nope == 1"}),
+            "rule: Invalid value: {\"rule\":\"self.nope == 1\"}: compilation failed: ERROR: <input>:1:5: undefined field 'nope'\n | self.nope == 1\n | ....^",
+        ),
+        (json!({"rule": "self.size"}), "cel expression must evaluate to a bool"),
+        (
+            json!({"rule": "self.size > 0", "messageExpression": "self.size"}),
+            "messageExpression must evaluate to a string",
+        ),
+        (
+            json!({"rule": "self.size > 0", "optionalOldSelf": true}),
+            "optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule",
+        ),
+        (
+            json!({"rule": "true", "fieldPath": ".nope"}),
+            "fieldPath: Invalid value: \".nope\": must be a valid path",
+        ),
+        (
+            json!({"rule": "true", "reason": "Because"}),
+            "reason: Unsupported value: \"Because\"",
+        ),
+        (json!({"rule": "true\n"}), ""),
+        (
+            json!({"rule": "true &&\ntrue"}),
+            "message: Required value: message must be specified if rule contains line breaks",
+        ),
+    ] {
+        let found = errors(rule(given.clone()));
+        if expected.is_empty() {
+            assert!(found.is_empty(), "{given}: {found:?}");
+            continue;
+        }
+        assert_eq!(found.len(), 1, "{given}: {found:?}");
+        assert!(
+            found[0].starts_with(at) && found[0].contains(expected),
+            "{given}: {found:?}"
+        );
+    }
+    let list = json!({"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}});
+    let found = errors(with(
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/name",
+        list,
+    ));
+    assert!(
+        found[0].contains("oldSelf cannot be used on the uncorrelatable portion"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn what_is_stored_may_not_be_forgotten() {
+    let mut old = defaulted(definition());
+    old["status"] = json!({"storedVersions": ["v1"], "conditions": [{"type": "Established", "status": "True"}]});
+    let mut new = old.clone();
+    new["spec"]["versions"][0]["name"] = "v2".into();
+    new["spec"]["scope"] = "Cluster".into();
+    let mut errors = ErrorList::new();
+    CustomResourceDefinition.validate_update(&Cursor::root(&new, None), &Cursor::root(&old, None), &mut errors);
+    let errors: Vec<String> = errors.as_slice().iter().map(ToString::to_string).collect();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert_eq!(errors[0], "spec.scope: Invalid value: \"Cluster\": field is immutable");
+    assert!(errors[1].starts_with("status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1"));
+}
