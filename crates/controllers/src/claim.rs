@@ -25,7 +25,7 @@ pub fn index<K: Kind>(informer: &SharedInformer<K>) {
 }
 
 /// What an owner may control: what it does already, and the orphans of its namespace.
-fn candidates<K: Kind>(lister: &Lister<K>, owner: &ObjectMeta) -> impl Iterator<Item = Arc<K>> {
+pub fn candidates<K: Kind>(lister: &Lister<K>, owner: &ObjectMeta) -> impl Iterator<Item = Arc<K>> + use<K> {
     let owned = lister.controlled_by(owner.uid.as_deref().unwrap_or_default());
     let orphans = lister.by_index(ORPHANS, owner.namespace.as_deref().unwrap_or_default());
     owned.into_iter().chain(orphans)

@@ -141,14 +141,9 @@ pub fn proportional(deployment: &Deployment, new: Option<&Arc<ReplicaSet>>, old:
         _ => None,
     };
     if let Some(only) = only {
-        return if replicas(only) == wanted {
-            Vec::new()
-        } else {
-            vec![Resize {
-                set: only.clone(),
-                to: wanted,
-            }]
-        };
+        // Also when it has that size already: its annotations must say the new desired count.
+        let set = only.clone();
+        return vec![Resize { set, to: wanted }];
     }
     if new.is_some_and(|n| is_saturated(deployment, n)) {
         let rest = old.iter().filter(|s| replicas(s) > 0);

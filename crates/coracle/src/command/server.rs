@@ -153,6 +153,7 @@ async fn start_api(cluster: &Cluster, args: &ServingArgs, clock: Clock) -> anyho
     let mut options = ServerOptions::new(Arc::new(store), cluster.pki_dir());
     options.clock = clock;
     options.bind = SocketAddr::new(args.bind_address, args.port);
+    options.metrics.push(coracle_informer::metrics::register);
     options.network.service_cidr = args.service_cidr.parse().map_err(anyhow::Error::msg)?;
     ApiServer::start(options).await.context("the API server does not start")
 }
