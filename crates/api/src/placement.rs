@@ -122,20 +122,36 @@ mod tests {
 
     #[test]
     fn terms_are_ored_and_their_requirements_anded() {
-        let has = |key: &str, operator: &str, values: Value| json!({"key": key, "operator": operator, "values": values});
+        let has =
+            |key: &str, operator: &str, values: Value| json!({"key": key, "operator": operator, "values": values});
         let rows = [
             (json!([]), false),
             (json!([{}]), false),
-            (json!([{"matchExpressions": [has("disk", "In", json!(["ssd", "nvme"]))]}]), true),
-            (json!([{"matchExpressions": [has("disk", "NotIn", json!(["ssd"]))]}]), false),
+            (
+                json!([{"matchExpressions": [has("disk", "In", json!(["ssd", "nvme"]))]}]),
+                true,
+            ),
+            (
+                json!([{"matchExpressions": [has("disk", "NotIn", json!(["ssd"]))]}]),
+                false,
+            ),
             (json!([{"matchExpressions": [has("gpu", "NotIn", json!(["a"]))]}]), true),
             (json!([{"matchExpressions": [has("disk", "Exists", json!([]))]}]), true),
-            (json!([{"matchExpressions": [has("gpu", "DoesNotExist", json!([]))]}]), true),
+            (
+                json!([{"matchExpressions": [has("gpu", "DoesNotExist", json!([]))]}]),
+                true,
+            ),
             (json!([{"matchExpressions": [has("cores", "Gt", json!(["4"]))]}]), true),
             (json!([{"matchExpressions": [has("cores", "Lt", json!(["8"]))]}]), false),
             (json!([{"matchExpressions": [has("disk", "Gt", json!(["4"]))]}]), false),
-            (json!([{"matchFields": [has("metadata.name", "In", json!(["n1"]))]}]), true),
-            (json!([{"matchFields": [has("metadata.name", "NotIn", json!(["n1"]))]}]), false),
+            (
+                json!([{"matchFields": [has("metadata.name", "In", json!(["n1"]))]}]),
+                true,
+            ),
+            (
+                json!([{"matchFields": [has("metadata.name", "NotIn", json!(["n1"]))]}]),
+                false,
+            ),
             (
                 json!([{"matchExpressions": [has("disk", "Exists", json!([])), has("gpu", "Exists", json!([]))]}]),
                 false,
@@ -161,8 +177,7 @@ mod tests {
 
     #[test]
     fn a_toleration_matches_by_key_value_and_effect() {
-        let taint: Taint =
-            serde_json::from_value(json!({"key": "k", "value": "5", "effect": "NoSchedule"})).unwrap();
+        let taint: Taint = serde_json::from_value(json!({"key": "k", "value": "5", "effect": "NoSchedule"})).unwrap();
         for (toleration, matches) in [
             (json!({"operator": "Exists"}), true),
             (json!({"key": "k", "operator": "Exists"}), true),

@@ -48,7 +48,9 @@ where
         let meta = self.owner.meta();
         let claim = owner::claim(meta, candidates(self.lister, meta), matches);
         let mut owned = claim.owned;
-        let api = self.client.namespaced::<K>(meta.namespace.as_deref().unwrap_or_default());
+        let api = self
+            .client
+            .namespaced::<K>(meta.namespace.as_deref().unwrap_or_default());
         if !claim.adopt.is_empty() && self.is_living().await? {
             let reference = owner::controller_reference(self.owner);
             for orphan in claim.adopt {
@@ -76,7 +78,9 @@ where
     /// The cache may be behind: an owner that is being deleted adopts nothing.
     async fn is_living(&self) -> Result<bool, Error> {
         let meta = self.owner.meta();
-        let api = self.client.namespaced::<O>(meta.namespace.as_deref().unwrap_or_default());
+        let api = self
+            .client
+            .namespaced::<O>(meta.namespace.as_deref().unwrap_or_default());
         let fresh = api.find(meta.name.as_deref().unwrap_or_default()).await?;
         Ok(fresh.is_some_and(|f| f.meta().uid == meta.uid && f.meta().deletion_timestamp.is_none()))
     }

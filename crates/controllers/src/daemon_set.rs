@@ -161,7 +161,10 @@ impl DaemonSets {
         let pods = claiming.claim(|meta| selected(&selector, meta)).await?;
         let revisions = self.history.claim(&*set, &selector).await?;
         let known = set.status.as_ref().and_then(|s| s.collision_count);
-        let (current, collisions) = self.history.current(&*set, &set.spec.template, &revisions, known).await?;
+        let (current, collisions) = self
+            .history
+            .current(&*set, &set.spec.template, &revisions, known)
+            .await?;
         let hash = history::label(&current, REVISION_LABEL).unwrap_or(history::name(&current));
         let old = self.without_doubles(&pods, &current, hash, revisions).await?;
 
@@ -213,7 +216,10 @@ impl DaemonSets {
     ) -> Result<Vec<Arc<ControllerRevision>>, Error> {
         let others = revisions.into_iter().filter(|r| r.metadata.uid != current.metadata.uid);
         let (doubles, old): (Vec<_>, Vec<_>) = others.partition(|r| history::holds(r, &current.data.0));
-        let theirs: HashSet<&str> = doubles.iter().filter_map(|r| history::label(r, REVISION_LABEL)).collect();
+        let theirs: HashSet<&str> = doubles
+            .iter()
+            .filter_map(|r| history::label(r, REVISION_LABEL))
+            .collect();
         for pod in pods {
             let label = pod.metadata.labels.as_ref().and_then(|l| l.get(REVISION_LABEL));
             if label.is_some_and(|l| theirs.contains(l.as_str())) {
@@ -251,7 +257,12 @@ impl DaemonSets {
         let mut changed = set.clone();
         changed.status = Some(status);
         let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        match self.client.namespaced::<DaemonSet>(namespace).update_status(&changed).await {
+        match self
+            .client
+            .namespaced::<DaemonSet>(namespace)
+            .update_status(&changed)
+            .await
+        {
             Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(()),
         }

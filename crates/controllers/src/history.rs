@@ -92,7 +92,13 @@ pub fn oldest(
     live: impl Fn(&ControllerRevision) -> bool,
 ) -> Vec<Arc<ControllerRevision>> {
     let mut dead: Vec<_> = revisions.iter().filter(|r| !live(r)).cloned().collect();
-    dead.sort_by_key(|r| (number(r), r.metadata.creation_timestamp.clone(), r.metadata.name.clone()));
+    dead.sort_by_key(|r| {
+        (
+            number(r),
+            r.metadata.creation_timestamp.clone(),
+            r.metadata.name.clone(),
+        )
+    });
     dead.truncate(count);
     dead
 }
@@ -156,7 +162,8 @@ impl History {
                 Ok(made) => return Ok((made, collisions)),
                 Err(error) if error.is_already_exists() => {
                     let there = api.get(name(&new)).await?;
-                    let ours = controller_of(&there.metadata).is_some_and(|o| Some(&o.uid) == owner.meta().uid.as_ref());
+                    let ours =
+                        controller_of(&there.metadata).is_some_and(|o| Some(&o.uid) == owner.meta().uid.as_ref());
                     if ours && holds(&there, &data) {
                         return Ok((there, collisions));
                     }
@@ -222,7 +229,8 @@ mod tests {
     use super::*;
 
     fn of(image: &str) -> PodTemplateSpec {
-        let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": image}]}});
+        let template =
+            json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": image}]}});
         serde_json::from_value(template).unwrap()
     }
 

@@ -163,7 +163,8 @@ impl Namespaces {
         let remaining = api.list(&everything).await?.items;
         if !remaining.is_empty() {
             let resource = &discovered.resource;
-            left.objects.push((format!("{}.{}", resource.plural, resource.group), remaining.len()));
+            left.objects
+                .push((format!("{}.{}", resource.plural, resource.group), remaining.len()));
             for finalizer in remaining.iter().flat_map(|o| o.metadata.finalizers.iter().flatten()) {
                 *left.finalizers.entry(finalizer.clone()).or_default() += 1;
             }

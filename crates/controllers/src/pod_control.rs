@@ -77,7 +77,8 @@ impl PodControl {
         if new.is_empty() && doomed.is_empty() {
             return Ok(());
         }
-        self.expectations.expect(key, new.len(), doomed.iter().map(|p| uid_of(p)));
+        self.expectations
+            .expect(key, new.len(), doomed.iter().map(|p| uid_of(p)));
         let created = self.create(owner, key, new).await;
         let deleted = self.delete(owner, key, doomed).await;
         created.and(deleted)

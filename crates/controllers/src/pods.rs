@@ -156,9 +156,11 @@ mod tests {
     #[test]
     fn of_two_pods_the_one_goes_first_that() {
         let not_ready = json!([{"type": "Ready", "status": "False"}]);
-        let since = |time: &str| json!({"status": {"conditions": [
-            {"type": "Ready", "status": "True", "lastTransitionTime": time},
-        ]}});
+        let since = |time: &str| {
+            json!({"status": {"conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": time},
+            ]}})
+        };
         let restarted = json!({"status": {"containerStatuses": [
             {"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 3},
         ]}});
@@ -177,7 +179,11 @@ mod tests {
             ),
             ("has the lower deletion cost", cost("-5"), json!({})),
             ("has the lower of two deletion costs", cost("1"), cost("2")),
-            ("has been ready for a shorter time", since("2026-01-01T23:59:00Z"), json!({})),
+            (
+                "has been ready for a shorter time",
+                since("2026-01-01T23:59:00Z"),
+                json!({}),
+            ),
             ("has restarted more often", restarted, json!({})),
             (
                 "was created later",

@@ -134,9 +134,15 @@ impl StatefulSets {
             })
             .await?;
         let known = set.status.as_ref().and_then(|s| s.collision_count);
-        let (update, collisions) = self.history.current(&*set, &set.spec.template, &revisions, known).await?;
+        let (update, collisions) = self
+            .history
+            .current(&*set, &set.spec.template, &revisions, known)
+            .await?;
         let noted = set.status.as_ref().and_then(|s| s.current_revision.as_deref());
-        let current = revisions.iter().find(|r| noted == Some(history::name(r))).unwrap_or(&update);
+        let current = revisions
+            .iter()
+            .find(|r| noted == Some(history::name(r)))
+            .unwrap_or(&update);
         let plan = plan(&Observed {
             set: &set,
             pods: &pods,
@@ -161,7 +167,11 @@ impl StatefulSets {
             self.mend(set, mend).await?;
         }
         let (mut done, mut batch) = (0, 1);
-        while let Some(now) = plan.steps.get(done..(done + batch).min(plan.steps.len())).filter(|n| !n.is_empty()) {
+        while let Some(now) = plan
+            .steps
+            .get(done..(done + batch).min(plan.steps.len()))
+            .filter(|n| !n.is_empty())
+        {
             for result in join_all(now.iter().map(|step| self.step(set, step))).await {
                 result?;
             }
@@ -221,7 +231,10 @@ impl StatefulSets {
                     uid: pod.metadata.uid.clone(),
                     ..DeleteOptions::default()
                 };
-                match pods.delete(pod.metadata.name.as_deref().unwrap_or_default(), &options).await {
+                match pods
+                    .delete(pod.metadata.name.as_deref().unwrap_or_default(), &options)
+                    .await
+                {
                     Ok(_) => self.tell("delete", set, pod, None),
                     // Gone already, and perhaps followed by another of its name.
                     Err(error) if error.is_not_found() || error.is_conflict() => {}
@@ -282,7 +295,11 @@ impl StatefulSets {
         let about = format!("{verb} Pod {pod} in StatefulSet {}", identity::name(set));
         let noun = if verb == "create" { "Create" } else { "Delete" };
         let (kind, reason, message) = match failure {
-            None => (EventType::Normal, format!("Successful{noun}"), format!("{about} successful")),
+            None => (
+                EventType::Normal,
+                format!("Successful{noun}"),
+                format!("{about} successful"),
+            ),
             Some(error) => (
                 EventType::Warning,
                 format!("Failed{noun}"),
@@ -317,7 +334,12 @@ impl StatefulSets {
         let mut changed = set.clone();
         changed.status = Some(status);
         let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        match self.client.namespaced::<StatefulSet>(namespace).update_status(&changed).await {
+        match self
+            .client
+            .namespaced::<StatefulSet>(namespace)
+            .update_status(&changed)
+            .await
+        {
             Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(()),
         }

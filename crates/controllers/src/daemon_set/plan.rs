@@ -129,10 +129,14 @@ pub fn plan(observed: &Observed<'_>) -> Plan {
         plan.delete.truncate(BURST);
     }
     plan.status = status(&look);
-    let next = observed.pods.iter().filter(|p| living(p)).filter_map(|p| match look.availability(p) {
-        Availability::At(at) => Duration::try_from(at.duration_since(observed.now)).ok(),
-        _ => None,
-    });
+    let next = observed
+        .pods
+        .iter()
+        .filter(|p| living(p))
+        .filter_map(|p| match look.availability(p) {
+            Availability::At(at) => Duration::try_from(at.duration_since(observed.now)).ok(),
+            _ => None,
+        });
     plan.check_again = next.chain(plan.check_again).min();
     plan
 }
@@ -155,7 +159,10 @@ fn manage(look: &Look<'_>, node: &str, fit: Fit, plan: &mut Plan) {
         match phase(pod) {
             "Failed" => replace_failed(look, node, pod, plan),
             "Succeeded" => {
-                let message = format!("Found succeeded daemon pod {} on node {node}, will try to delete it", full_name(pod));
+                let message = format!(
+                    "Found succeeded daemon pod {} on node {node}, will try to delete it",
+                    full_name(pod)
+                );
                 plan.events.push((EventType::Normal, "SucceededDaemonPod", message));
                 plan.delete.push(pod.clone());
             }
@@ -195,7 +202,10 @@ fn replace_failed(look: &Look<'_>, node: &str, pod: &Arc<Pod>, plan: &mut Plan) 
         plan.check_again = Some(plan.check_again.map_or(wait, |c| c.min(wait)));
         return;
     }
-    let message = format!("Found failed daemon pod {} on node {node}, will try to kill it", full_name(pod));
+    let message = format!(
+        "Found failed daemon pod {} on node {node}, will try to kill it",
+        full_name(pod)
+    );
     plan.events.push((EventType::Warning, "FailedDaemonPod", message));
     plan.failed.push(node.to_owned());
     plan.delete.push(pod.clone());

@@ -38,10 +38,12 @@ fn tolerations(spec: &PodSpec) -> Vec<Toleration> {
             ..Toleration::default()
         };
         // One that differs only in how long it holds is replaced.
-        let same = |t: &Toleration| Toleration {
-            toleration_seconds: None,
-            ..t.clone()
-        } == added;
+        let same = |t: &Toleration| {
+            Toleration {
+                toleration_seconds: None,
+                ..t.clone()
+            } == added
+        };
         match all.iter_mut().find(|t| same(t)) {
             Some(there) => *there = added,
             None => all.push(added),
@@ -61,7 +63,10 @@ pub struct Fit {
 
 /// Whether a pod of the set belongs on the node.
 pub fn fit(set: &DaemonSet, node: &Node) -> Fit {
-    const NO: Fit = Fit { run: false, stay: false };
+    const NO: Fit = Fit {
+        run: false,
+        stay: false,
+    };
     let Some(pod) = &set.spec.template.spec else {
         return NO;
     };
@@ -97,7 +102,11 @@ pub fn make(set: &DaemonSet, node: &str, hash: &str) -> Pod {
     let prefix = set.metadata.name.as_deref().unwrap_or_default();
     let mut pod = pod_from_template(&set.spec.template, namespace, prefix, controller_reference(set));
     let labels = pod.metadata.labels.get_or_insert_default();
-    let generation = set.metadata.annotations.as_ref().and_then(|a| a.get(TEMPLATE_GENERATION));
+    let generation = set
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get(TEMPLATE_GENERATION));
     if let Some(generation) = generation {
         labels.insert(GENERATION_LABEL.to_owned(), generation.clone());
     }
@@ -113,7 +122,11 @@ pub fn make(set: &DaemonSet, node: &str, hash: &str) -> Pod {
             match_expressions: None,
         };
         // The template's own terms have been met already.
-        let affinity = spec.affinity.get_or_insert_default().node_affinity.get_or_insert_default();
+        let affinity = spec
+            .affinity
+            .get_or_insert_default()
+            .node_affinity
+            .get_or_insert_default();
         affinity.required_during_scheduling_ignored_during_execution = Some(NodeSelector {
             node_selector_terms: vec![term],
         });
@@ -150,7 +163,10 @@ mod tests {
         let (yes, stays, no) = (
             Fit { run: true, stay: true },
             Fit { run: false, stay: true },
-            Fit { run: false, stay: false },
+            Fit {
+                run: false,
+                stay: false,
+            },
         );
         for (pod, taints, expected) in [
             (json!({}), json!([]), yes),
@@ -161,19 +177,35 @@ mod tests {
             (json!({}), taint("own", "NoSchedule"), stays),
             (json!({}), taint("own", "NoExecute"), no),
             (json!({}), taint("own", "PreferNoSchedule"), yes),
-            (json!({"tolerations": [{"operator": "Exists"}]}), taint("own", "NoExecute"), yes),
+            (
+                json!({"tolerations": [{"operator": "Exists"}]}),
+                taint("own", "NoExecute"),
+                yes,
+            ),
             (json!({}), taint("node.kubernetes.io/not-ready", "NoExecute"), yes),
             (json!({}), taint("node.kubernetes.io/not-ready", "NoSchedule"), stays),
             (json!({}), taint("node.kubernetes.io/unschedulable", "NoSchedule"), yes),
-            (json!({}), taint("node.kubernetes.io/memory-pressure", "NoSchedule"), yes),
-            (json!({}), taint("node.kubernetes.io/network-unavailable", "NoSchedule"), stays),
+            (
+                json!({}),
+                taint("node.kubernetes.io/memory-pressure", "NoSchedule"),
+                yes,
+            ),
+            (
+                json!({}),
+                taint("node.kubernetes.io/network-unavailable", "NoSchedule"),
+                stays,
+            ),
             (
                 json!({"hostNetwork": true}),
                 taint("node.kubernetes.io/network-unavailable", "NoSchedule"),
                 yes,
             ),
         ] {
-            assert_eq!(fit(&set(pod.clone()), &node(taints.clone())), expected, "{pod} {taints}");
+            assert_eq!(
+                fit(&set(pod.clone()), &node(taints.clone())),
+                expected,
+                "{pod} {taints}"
+            );
         }
     }
 
@@ -185,7 +217,10 @@ mod tests {
         let pod = make(&set(json!({"affinity": {"nodeAffinity": own}})), "n1", "abc");
         assert_eq!(target(&pod), Some("n1"));
         let labels = pod.metadata.labels.as_ref().unwrap();
-        assert_eq!((labels["app"].as_str(), labels["controller-revision-hash"].as_str()), ("d", "abc"));
+        assert_eq!(
+            (labels["app"].as_str(), labels["controller-revision-hash"].as_str()),
+            ("d", "abc")
+        );
         assert_eq!(labels["pod-template-generation"], "3");
         assert!(is_updated(&pod, "abc") && !is_updated(&pod, "xyz"));
         let affinity = pod.spec.unwrap().affinity.unwrap().node_affinity.unwrap();

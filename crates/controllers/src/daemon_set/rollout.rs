@@ -56,7 +56,10 @@ pub(super) fn roll(look: &Look<'_>, plan: &mut Plan) {
 
 /// The nodes that have a pod or should have one.
 fn nodes<'l>(look: &'l Look<'_>) -> impl Iterator<Item = (&'l str, &'l [Arc<Pod>])> {
-    let without = look.fits.iter().filter(|(node, fit)| fit.run && !look.pods.contains_key(**node));
+    let without = look
+        .fits
+        .iter()
+        .filter(|(node, fit)| fit.run && !look.pods.contains_key(**node));
     let with = look.pods.iter().map(|(node, pods)| (node.as_str(), pods.as_slice()));
     with.chain(without.map(|(node, _)| (*node, [].as_slice())))
 }

@@ -116,13 +116,16 @@ impl World {
         self.set_status(at, json!({"phase": "Running", "conditions": [condition]}));
     }
 
-    /// All pods that are not ready become so.
-    fn all_ready(&mut self) {
+    /// All pods that are not ready become so. Whether there were any.
+    fn all_ready(&mut self) -> bool {
+        let mut changed = false;
         for at in 0..self.pods.len() {
             if availability(&self.pods[at], 0, self.now) == Availability::NotReady {
                 self.ready(at);
+                changed = true;
             }
         }
+        changed
     }
 
     fn available(&self) -> usize {
@@ -137,9 +140,7 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..200 {
             let acted = self.step();
-            self.all_ready();
-            if !acted {
-                self.step();
+            if !self.all_ready() && !acted {
                 return;
             }
         }
@@ -207,7 +208,12 @@ fn if_node_labels_are_changed_pods_are_added_to_newly_matching_nodes_and_deleted
     let mut w = World::new(2, json!({"template": {"spec": {"nodeSelector": {"kind": "worker"}}}}));
     w.settle();
     let label = |n: &mut Arc<Node>, value: &str| {
-        Arc::make_mut(n).metadata.labels.as_mut().unwrap().insert("kind".into(), value.into());
+        Arc::make_mut(n)
+            .metadata
+            .labels
+            .as_mut()
+            .unwrap()
+            .insert("kind".into(), value.into());
     };
     label(&mut w.nodes[0], "other");
     assert_eq!(w.plan().status.number_misscheduled, 1);
@@ -288,12 +294,18 @@ fn nothing_comes_or_goes_while_the_cache_is_behind_and_the_generation_is_not_cal
         now: w.now,
     });
     assert!(plan.create.is_empty());
-    assert_eq!((plan.status.desired_number_scheduled, plan.status.observed_generation), (2, None));
+    assert_eq!(
+        (plan.status.desired_number_scheduled, plan.status.observed_generation),
+        (2, None)
+    );
 }
 
 #[test]
 fn with_on_delete_new_pods_are_only_created_when_old_ones_are_deleted_by_hand() {
-    let mut w = World::new(2, json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}));
+    let mut w = World::new(
+        2,
+        json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}),
+    );
     w.settle();
     w.hash = "v2".into();
     w.settle();
@@ -306,7 +318,10 @@ fn with_on_delete_new_pods_are_only_created_when_old_ones_are_deleted_by_hand() 
 #[test]
 fn with_rolling_update_old_pods_are_killed_as_far_as_max_unavailable_allows() {
     for (value, at_once) in [(json!(1), 1), (json!(2), 2), (json!("50%"), 3), (json!("1%"), 1)] {
-        let mut w = World::new(5, json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": value}}}));
+        let mut w = World::new(
+            5,
+            json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": value}}}),
+        );
         w.settle();
         w.hash = "v2".into();
         w.step();
@@ -365,7 +380,10 @@ fn min_ready_seconds_is_how_long_a_new_pod_must_be_ready_before_the_next_is_repl
 
 #[test]
 fn with_max_surge_the_new_pod_runs_beside_the_old_one_until_it_is_available() {
-    let mut w = World::new(3, json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}}));
+    let mut w = World::new(
+        3,
+        json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}}),
+    );
     w.settle();
     w.hash = "v2".into();
     w.step();
@@ -380,7 +398,10 @@ fn with_max_surge_the_new_pod_runs_beside_the_old_one_until_it_is_available() {
 
 #[test]
 fn with_max_surge_a_node_without_an_available_old_pod_gets_the_new_one_at_once() {
-    let mut w = World::new(3, json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}}));
+    let mut w = World::new(
+        3,
+        json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}}),
+    );
     w.settle();
     w.set_status(0, json!({"phase": "Running"}));
     w.hash = "v2".into();

@@ -143,19 +143,30 @@ mod tests {
         ] {
             let plan = of(&set(json!({})), &[pod("a", json!({})), pod("b", changes.clone())]);
             assert_eq!((plan.create, plan.delete.len()), (1, 0), "{changes}");
-            assert_eq!((plan.status.replicas, plan.status.terminating_replicas), (1, Some(terminating)));
+            assert_eq!(
+                (plan.status.replicas, plan.status.terminating_replicas),
+                (1, Some(terminating))
+            );
         }
     }
 
     #[test]
     fn the_status_tells_of_ready_available_and_fully_labeled_replicas() {
-        let pods = [pod("a", json!({})), pod("b", json!({"metadata": {"labels": {"tier": null}}}))];
+        let pods = [
+            pod("a", json!({})),
+            pod("b", json!({"metadata": {"labels": {"tier": null}}})),
+        ];
         let plan = of(&set(json!({"minReadySeconds": 30})), &pods);
         let s = &plan.status;
         assert_eq!((s.replicas, s.ready_replicas, s.available_replicas), (2, Some(2), None));
         assert_eq!((s.fully_labeled_replicas, s.observed_generation), (Some(1), Some(4)));
         assert_eq!(plan.check_again.map(|d| d.as_secs()), Some(20));
-        assert_eq!(of(&set(json!({"minReadySeconds": 10})), &pods).status.available_replicas, Some(2));
+        assert_eq!(
+            of(&set(json!({"minReadySeconds": 10})), &pods)
+                .status
+                .available_replicas,
+            Some(2)
+        );
     }
 
     #[test]

@@ -95,15 +95,18 @@ fn refers(reference: &OwnerReference, kind: &str, group: &str, name: &str) -> bo
 }
 
 /// The owners that a claim should have, if it has others.
-pub fn owners(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod, ordinal: i32) -> Option<Vec<OwnerReference>> {
+pub fn owners(
+    claim: &PersistentVolumeClaim,
+    set: &StatefulSet,
+    pod: &Pod,
+    ordinal: i32,
+) -> Option<Vec<OwnerReference>> {
     let there = claim.metadata.owner_references.as_deref().unwrap_or_default();
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     let to_set = |r: &&OwnerReference| refers(r, "StatefulSet", "apps", name(set));
     let to_pod = |r: &&OwnerReference| refers(r, "Pod", "", pod_name);
     let is = |r: &OwnerReference, uid: &Option<String>| uid.as_deref().is_some_and(|uid| uid == r.uid);
-    let stale = |r: &OwnerReference| {
-        to_set(&r) && !is(r, &set.metadata.uid) || to_pod(&r) && !is(r, &pod.metadata.uid)
-    };
+    let stale = |r: &OwnerReference| to_set(&r) && !is(r, &set.metadata.uid) || to_pod(&r) && !is(r, &pod.metadata.uid);
     if there.iter().any(stale) {
         // Left by a set or a pod of this name that is no more: the garbage collector's.
         return None;
@@ -171,7 +174,12 @@ mod tests {
         let labels = claims[0].metadata.labels.as_ref().unwrap();
         assert_eq!((labels["tier"].as_str(), labels["app"].as_str()), ("x", "web"));
         assert_eq!(claims[0].metadata.owner_references, None);
-        for (name, is) in [("data-web-3", true), ("data-web-x", false), ("log-web-3", false), ("data-webs-3", false)] {
+        for (name, is) in [
+            ("data-web-3", true),
+            ("data-web-x", false),
+            ("log-web-3", false),
+            ("data-webs-3", false),
+        ] {
             assert_eq!(is_named_after(&set(json!(null)), name), is, "{name}");
         }
     }
@@ -196,7 +204,11 @@ mod tests {
             assert_eq!(uids(from_none.unwrap_or_default()), expected, "{policy} {ordinal}");
             // Whatever was before, it comes to the same.
             let before = claim(json!([reference("StatefulSet", "web", "s", false)]));
-            assert_eq!(uids(owners(&before, &set, &pod(ordinal), ordinal).unwrap()), expected, "{policy} {ordinal}");
+            assert_eq!(
+                uids(owners(&before, &set, &pod(ordinal), ordinal).unwrap()),
+                expected,
+                "{policy} {ordinal}"
+            );
         }
     }
 

@@ -72,7 +72,11 @@ pub fn make(set: &StatefulSet, template: &PodTemplateSpec, revision: &str, ordin
         });
         let mut volumes: Vec<Volume> = claimed.collect();
         let others = spec.volumes.take().unwrap_or_default();
-        volumes.extend(others.into_iter().filter(|v| claims.iter().all(|(name, _)| *name != v.name)));
+        volumes.extend(
+            others
+                .into_iter()
+                .filter(|v| claims.iter().all(|(name, _)| *name != v.name)),
+        );
         spec.volumes = (!volumes.is_empty()).then_some(volumes);
     }
     pod
@@ -143,10 +147,16 @@ mod tests {
         }
         assert_eq!(mend(&pod, 2), None);
         let spec = pod.spec.as_ref().unwrap();
-        assert_eq!((spec.hostname.as_deref(), spec.subdomain.as_deref()), (Some("web-db-2"), Some("peers")));
+        assert_eq!(
+            (spec.hostname.as_deref(), spec.subdomain.as_deref()),
+            (Some("web-db-2"), Some("peers"))
+        );
         let volumes = spec.volumes.as_ref().unwrap();
         assert_eq!(volumes.len(), 2);
-        assert_eq!(volumes[0].persistent_volume_claim.as_ref().unwrap().claim_name, "data-web-db-2");
+        assert_eq!(
+            volumes[0].persistent_volume_claim.as_ref().unwrap().claim_name,
+            "data-web-db-2"
+        );
         assert_eq!(volumes[1].name, "tmp");
     }
 

@@ -33,16 +33,25 @@ pub struct Observed<'a> {
 #[derive(Debug)]
 pub enum Mend {
     /// Claims that a pod waits for.
-    Claims { pod: Arc<Pod>, claims: Vec<PersistentVolumeClaim> },
+    Claims {
+        pod: Arc<Pod>,
+        claims: Vec<PersistentVolumeClaim>,
+    },
     /// A merge patch of a pod's labels.
     Labels { pod: Arc<Pod>, patch: Value },
-    Owners { claim: Arc<PersistentVolumeClaim>, owners: Vec<OwnerReference> },
+    Owners {
+        claim: Arc<PersistentVolumeClaim>,
+        owners: Vec<OwnerReference>,
+    },
 }
 
 /// A pod that comes, with claims that are to be there before, or one that goes.
 #[derive(Debug)]
 pub enum Step {
-    Create { pod: Arc<Pod>, claims: Vec<PersistentVolumeClaim> },
+    Create {
+        pod: Arc<Pod>,
+        claims: Vec<PersistentVolumeClaim>,
+    },
     Delete(Arc<Pod>),
 }
 
@@ -93,7 +102,10 @@ impl<'a> Look<'a> {
                 continue;
             };
             let at = usize::try_from(ordinal.saturating_sub(start)).ok();
-            match at.and_then(|at| wanted.get_mut(at)).filter(|_| has_ordinal(set, ordinal)) {
+            match at
+                .and_then(|at| wanted.get_mut(at))
+                .filter(|_| has_ordinal(set, ordinal))
+            {
                 Some(place) => *place = Some(pod.clone()),
                 None => condemned.push((ordinal, pod.clone())),
             }

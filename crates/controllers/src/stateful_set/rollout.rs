@@ -51,7 +51,14 @@ pub(super) fn roll(look: &Look<'_>, plan: &mut Plan) {
     let is_old = |r: &&Replica| r.exists && revision(&r.pod) != newest && !is_terminating(&r.pod);
     // Ended pods have been told to go already.
     let ended = |r: &Replica| crate::pods::is_finished(&r.pod);
-    let downwards = || look.replicas.iter().skip(from).rev().filter(is_old).filter(|r| !ended(r));
+    let downwards = || {
+        look.replicas
+            .iter()
+            .skip(from)
+            .rev()
+            .filter(is_old)
+            .filter(|r| !ended(r))
+    };
     if !look.ordered {
         // Pods that do not serve anyway cost nothing, so they go first and all together.
         let broken = downwards().filter(|r| !look.is_available(&r.pod));
@@ -69,7 +76,9 @@ pub(super) fn roll(look: &Look<'_>, plan: &mut Plan) {
 /// Pods of the current revision that are told to go count for it no longer.
 pub(super) fn note_deletions(look: &Look<'_>, steps: &[Step], status: &mut StatefulSetStatus) {
     let of = |name: &str| {
-        let deleted = steps.iter().filter(|s| matches!(s, Step::Delete(pod) if revision(pod) == name));
+        let deleted = steps
+            .iter()
+            .filter(|s| matches!(s, Step::Delete(pod) if revision(pod) == name));
         i32::try_from(deleted.count()).unwrap_or(i32::MAX)
     };
     let less = |count: Option<i32>, name: &str| count.map(|n| (n - of(name)).max(0));

@@ -58,7 +58,10 @@ impl World {
     /// As the history does: the template of now is the newest revision.
     fn note_revision(&mut self) {
         let data = history::data(&self.set.spec.template);
-        let image = self.set.spec.template.spec.as_ref().unwrap().containers[0].image.clone().unwrap();
+        let image = self.set.spec.template.spec.as_ref().unwrap().containers[0]
+            .image
+            .clone()
+            .unwrap();
         self.revisions.retain(|r| !history::holds(r, &data));
         let mut revision = ControllerRevision {
             data: RawExtension(data),
@@ -99,7 +102,8 @@ impl World {
 
     fn make_claims(&mut self, claims: Vec<PersistentVolumeClaim>) {
         for claim in claims {
-            self.claims.insert(claim.metadata.name.clone().unwrap(), Arc::new(claim));
+            self.claims
+                .insert(claim.metadata.name.clone().unwrap(), Arc::new(claim));
         }
     }
 
@@ -115,10 +119,18 @@ impl World {
                     Arc::make_mut(kept).metadata.owner_references = Some(owners);
                 }
                 Mend::Labels { pod, patch } => {
-                    let kept = self.pods.iter_mut().find(|p| p.metadata.uid == pod.metadata.uid).unwrap();
+                    let kept = self
+                        .pods
+                        .iter_mut()
+                        .find(|p| p.metadata.uid == pod.metadata.uid)
+                        .unwrap();
                     let labels: BTreeMap<String, String> =
                         serde_json::from_value(patch["metadata"]["labels"].clone()).unwrap();
-                    Arc::make_mut(kept).metadata.labels.get_or_insert_default().extend(labels);
+                    Arc::make_mut(kept)
+                        .metadata
+                        .labels
+                        .get_or_insert_default()
+                        .extend(labels);
                 }
             }
         }
@@ -135,7 +147,11 @@ impl World {
                 }
                 Step::Delete(doomed) => {
                     let now = self.now;
-                    let pod = self.pods.iter_mut().find(|p| p.metadata.uid == doomed.metadata.uid).unwrap();
+                    let pod = self
+                        .pods
+                        .iter_mut()
+                        .find(|p| p.metadata.uid == doomed.metadata.uid)
+                        .unwrap();
                     Arc::make_mut(pod).metadata.deletion_timestamp = Some(Time(now));
                 }
             }
@@ -162,7 +178,11 @@ impl World {
     }
 
     fn set_status(&mut self, name: &str, status: Value) {
-        let pod = self.pods.iter_mut().find(|p| p.metadata.name.as_deref() == Some(name)).unwrap();
+        let pod = self
+            .pods
+            .iter_mut()
+            .find(|p| p.metadata.name.as_deref() == Some(name))
+            .unwrap();
         Arc::make_mut(pod).status = Some(serde_json::from_value(status).unwrap());
     }
 
@@ -176,8 +196,13 @@ impl World {
     fn all_ready(&mut self, broken: &str) {
         let waits = |p: &&Arc<Pod>| availability(p, 0, self.now) == Availability::NotReady;
         let works = |p: &&Arc<Pod>| p.spec.as_ref().unwrap().containers[0].image.as_deref() != Some(broken);
-        let waiting: Vec<String> =
-            self.pods.iter().filter(waits).filter(works).map(|p| p.metadata.name.clone().unwrap()).collect();
+        let waiting: Vec<String> = self
+            .pods
+            .iter()
+            .filter(waits)
+            .filter(works)
+            .map(|p| p.metadata.name.clone().unwrap())
+            .collect();
         for name in waiting {
             self.ready(&name);
         }
@@ -203,7 +228,9 @@ impl World {
     fn names(&self) -> Vec<(String, String)> {
         let mut all: Vec<_> = self.pods.iter().collect();
         all.sort_by_key(|p| ordinal(&self.set, p.metadata.name.as_deref().unwrap()));
-        all.iter().map(|p| (p.metadata.name.clone().unwrap(), revision(p).to_owned())).collect()
+        all.iter()
+            .map(|p| (p.metadata.name.clone().unwrap(), revision(p).to_owned()))
+            .collect()
     }
 
     fn ordinals(&self) -> Vec<i32> {
@@ -218,7 +245,11 @@ impl World {
     }
 
     fn revisions_of_pods(&self) -> String {
-        self.names().iter().map(|(_, r)| r.trim_start_matches("web-")).collect::<Vec<_>>().join(" ")
+        self.names()
+            .iter()
+            .map(|(_, r)| r.trim_start_matches("web-"))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 
@@ -233,10 +264,19 @@ fn pods_are_created_sequentially_in_order_from_0_and_each_waits_until_its_predec
     }
     w.settle();
     let s = w.status();
-    assert_eq!((s.replicas, s.ready_replicas, s.available_replicas), (3, Some(3), Some(3)));
+    assert_eq!(
+        (s.replicas, s.ready_replicas, s.available_replicas),
+        (3, Some(3), Some(3))
+    );
     assert_eq!((s.current_replicas, s.updated_replicas), (Some(3), Some(3)));
-    assert_eq!((s.current_revision.as_deref(), s.update_revision.as_deref()), (Some("web-v1"), Some("web-v1")));
-    assert_eq!(w.claims.keys().collect::<Vec<_>>(), ["data-web-0", "data-web-1", "data-web-2"]);
+    assert_eq!(
+        (s.current_revision.as_deref(), s.update_revision.as_deref()),
+        (Some("web-v1"), Some("web-v1"))
+    );
+    assert_eq!(
+        w.claims.keys().collect::<Vec<_>>(),
+        ["data-web-0", "data-web-1", "data-web-2"]
+    );
 }
 
 #[test]
@@ -247,7 +287,12 @@ fn pods_are_terminated_in_reverse_order_and_each_waits_until_its_successor_is_go
     w.spec(json!({"replicas": 1}));
     w.step();
     assert!(!w.step(), "web-2 has not ended");
-    let going = |w: &World| w.pods.iter().filter(|p| p.metadata.deletion_timestamp.is_some()).count();
+    let going = |w: &World| {
+        w.pods
+            .iter()
+            .filter(|p| p.metadata.deletion_timestamp.is_some())
+            .count()
+    };
     assert_eq!(going(&w), 1);
     w.end_terminating();
     assert_eq!(w.ordinals(), [0, 1]);
@@ -317,7 +362,10 @@ fn a_rolling_update_replaces_pods_from_the_largest_ordinal_to_the_smallest_one_a
     assert_eq!(seen, ["v1 v1 v2", "v1 v2 v2", "v2 v2 v2"]);
     w.settle();
     let s = w.status();
-    assert_eq!((s.current_revision.as_deref(), s.current_replicas), (Some("web-v2"), Some(3)));
+    assert_eq!(
+        (s.current_revision.as_deref(), s.current_replicas),
+        (Some("web-v2"), Some(3))
+    );
 }
 
 #[test]
@@ -329,8 +377,14 @@ fn while_an_update_goes_on_the_status_tells_both_revisions_and_how_many_pods_eac
     w.step();
     w.step();
     let s = w.status();
-    assert_eq!((s.current_revision.as_deref(), s.update_revision.as_deref()), (Some("web-v1"), Some("web-v2")));
-    assert_eq!((s.current_replicas, s.updated_replicas, s.ready_replicas), (Some(2), Some(1), Some(2)));
+    assert_eq!(
+        (s.current_revision.as_deref(), s.update_revision.as_deref()),
+        (Some("web-v1"), Some("web-v2"))
+    );
+    assert_eq!(
+        (s.current_replicas, s.updated_replicas, s.ready_replicas),
+        (Some(2), Some(1), Some(2))
+    );
 }
 
 #[test]
@@ -370,7 +424,10 @@ fn max_unavailable_is_how_many_pods_may_be_unavailable_during_an_update() {
         w.image("v2");
         w.step();
         assert_eq!(5 - w.pods.len(), at_once, "{value}");
-        assert_eq!(w.ordinals(), (0..5 - i32::try_from(at_once).unwrap()).collect::<Vec<_>>());
+        assert_eq!(
+            w.ordinals(),
+            (0..5 - i32::try_from(at_once).unwrap()).collect::<Vec<_>>()
+        );
         w.settle();
         assert_eq!(w.revisions_of_pods(), "v2 v2 v2 v2 v2");
     }
@@ -414,7 +471,10 @@ fn with_on_delete_pods_are_not_updated_until_they_are_deleted_by_hand() {
     w.pods.retain(|p| p.metadata.name.as_deref() != Some("web-1"));
     w.settle();
     assert_eq!(w.revisions_of_pods(), "v1 v2 v1");
-    assert_eq!((w.status().updated_replicas, w.status().current_replicas), (Some(1), Some(2)));
+    assert_eq!(
+        (w.status().updated_replicas, w.status().current_replicas),
+        (Some(1), Some(2))
+    );
 }
 
 #[test]
@@ -463,7 +523,8 @@ fn a_pod_scaled_up_again_waits_until_the_claim_of_its_forerunner_is_gone() {
     let left = json!({"metadata": {"name": "data-web-2", "ownerReferences": [
         {"apiVersion": "v1", "kind": "Pod", "name": "web-2", "uid": "gone", "controller": true},
     ]}});
-    w.claims.insert("data-web-2".into(), Arc::new(serde_json::from_value(left).unwrap()));
+    w.claims
+        .insert("data-web-2".into(), Arc::new(serde_json::from_value(left).unwrap()));
     w.spec(json!({"replicas": 3}));
     assert!(!w.step());
     w.claims.remove("data-web-2");
@@ -478,7 +539,10 @@ fn a_change_of_the_retention_policy_is_carried_over_to_existing_claims() {
     w.spec(json!({"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}}));
     w.settle();
     let owners = |w: &World| -> Vec<String> {
-        let all = w.claims.values().flat_map(|c| c.metadata.owner_references.iter().flatten());
+        let all = w
+            .claims
+            .values()
+            .flat_map(|c| c.metadata.owner_references.iter().flatten());
         all.map(|o| o.kind.clone()).collect()
     };
     assert_eq!(owners(&w), ["StatefulSet"; 3]);

@@ -38,7 +38,10 @@ async fn define(world: &World) {
     for _ in 0..1000 {
         let definition = api.get("gears.example.org").await.unwrap();
         let conditions = definition.status.iter().flat_map(|s| s.conditions.iter().flatten());
-        if conditions.into_iter().any(|c| c.type_ == "Established" && c.status == "True") {
+        if conditions
+            .into_iter()
+            .any(|c| c.type_ == "Established" && c.status == "True")
+        {
             return;
         }
         clock.sleep(std::time::Duration::from_millis(50)).await;
@@ -48,7 +51,11 @@ async fn define(world: &World) {
 
 async fn gear(world: &World, name: &str) -> Arc<DynamicObject> {
     let resource = gears();
-    let api = world.cluster.client.dynamic::<DynamicObject>(&resource).within("default");
+    let api = world
+        .cluster
+        .client
+        .dynamic::<DynamicObject>(&resource)
+        .within("default");
     api.create(&DynamicObject::new(&resource, name)).await.unwrap()
 }
 
@@ -65,10 +72,18 @@ async fn dependents_of_a_custom_resource_go_with_it_even_when_its_definition_goe
     let world = World::new(&[]).await;
     define(&world).await;
     let (one, two) = (gear(&world, "one").await, gear(&world, "two").await);
-    world.create::<ConfigMap>(owned_by(reference(&one), "of-one", "default")).await;
-    world.create::<ConfigMap>(owned_by(reference(&two), "of-two", "default")).await;
+    world
+        .create::<ConfigMap>(owned_by(reference(&one), "of-one", "default"))
+        .await;
+    world
+        .create::<ConfigMap>(owned_by(reference(&two), "of-two", "default"))
+        .await;
     let resource = gears();
-    let api = world.cluster.client.dynamic::<DynamicObject>(&resource).within("default");
+    let api = world
+        .cluster
+        .client
+        .dynamic::<DynamicObject>(&resource)
+        .within("default");
     api.delete("one", &DeleteOptions::default()).await.unwrap();
     world
         .until::<ConfigMap>("its dependent is gone", |all| {
@@ -77,7 +92,10 @@ async fn dependents_of_a_custom_resource_go_with_it_even_when_its_definition_goe
         })
         .await;
     let definitions = world.cluster.client.all::<CustomResourceDefinition>();
-    definitions.delete("gears.example.org", &DeleteOptions::default()).await.unwrap();
+    definitions
+        .delete("gears.example.org", &DeleteOptions::default())
+        .await
+        .unwrap();
     world
         .until::<ConfigMap>("the other dependent is gone", |all| !names(all).contains(&"of-two"))
         .await;
@@ -89,7 +107,9 @@ async fn an_absent_owner_is_no_owner_and_one_in_another_namespace_neither_which_
     let world = World::new(&[]).await;
     world.create::<Namespace>(json!({"metadata": {"name": "other"}})).await;
     let absent = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "nobody"});
-    world.create::<ConfigMap>(owned_by(absent, "of-absent", "default")).await;
+    world
+        .create::<ConfigMap>(owned_by(absent, "of-absent", "default"))
+        .await;
     let owner = world
         .create::<ConfigMap>(json!({"metadata": {"name": "far", "namespace": "other"}}))
         .await;
@@ -104,7 +124,8 @@ async fn an_absent_owner_is_no_owner_and_one_in_another_namespace_neither_which_
     world
         .until::<Event>("the event", |all| {
             all.iter().any(|e| {
-                e.reason.as_deref() == Some("OwnerRefInvalidNamespace") && e.involved_object.name.as_deref() == Some("of-far")
+                e.reason.as_deref() == Some("OwnerRefInvalidNamespace")
+                    && e.involved_object.name.as_deref() == Some("of-far")
             })
         })
         .await;

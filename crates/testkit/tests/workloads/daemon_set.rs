@@ -54,7 +54,9 @@ async fn it_follows_the_nodes_and_rolls_out_and_back() {
 
     world.merge::<DaemonSet>("d", to_image("v2")).await;
     until_all_run(&world, "v2", 3).await;
-    let revisions = world.until::<ControllerRevision>("two revisions", |all| all.len() == 2).await;
+    let revisions = world
+        .until::<ControllerRevision>("two revisions", |all| all.len() == 2)
+        .await;
     let numbered = |n: i64| revisions.iter().find(|r| r.revision == Some(n)).unwrap().clone();
     let pods = world.until::<Pod>("pods", |_| true).await;
     let hash = numbered(2).metadata.labels.as_ref().unwrap()["controller-revision-hash"].clone();
@@ -63,7 +65,9 @@ async fn it_follows_the_nodes_and_rolls_out_and_back() {
 
     // What `kubectl rollout undo` sends: the revision's own data.
     let sets = world.cluster.client.namespaced::<DaemonSet>("default");
-    sets.patch("d", Patch::Strategic(numbered(1).data.0.clone())).await.unwrap();
+    sets.patch("d", Patch::Strategic(numbered(1).data.0.clone()))
+        .await
+        .unwrap();
     until_all_run(&world, "v1", 3).await;
     world
         .until::<ControllerRevision>("the old revision is the newest", |all| {
@@ -74,12 +78,21 @@ async fn it_follows_the_nodes_and_rolls_out_and_back() {
         .await;
     let events = world
         .until::<Event>("an event for each pod", |all| {
-            all.iter().filter(|e| e.reason.as_deref() == Some("SuccessfulCreate")).count() >= 9
+            all.iter()
+                .filter(|e| e.reason.as_deref() == Some("SuccessfulCreate"))
+                .count()
+                >= 9
         })
         .await;
-    let created = events.iter().find(|e| e.reason.as_deref() == Some("SuccessfulCreate")).unwrap();
+    let created = events
+        .iter()
+        .find(|e| e.reason.as_deref() == Some("SuccessfulCreate"))
+        .unwrap();
     assert!(created.message.as_deref().unwrap().starts_with("Created pod: d-"));
-    assert_eq!(created.source.as_ref().unwrap().component.as_deref(), Some("daemonset-controller"));
+    assert_eq!(
+        created.source.as_ref().unwrap().component.as_deref(),
+        Some("daemonset-controller")
+    );
     world.stop().await;
 }
 
@@ -95,7 +108,9 @@ async fn pods_leave_nodes_that_no_longer_match_and_history_is_kept_to_its_limit(
     world.create::<DaemonSet>(set(selecting)).await;
     world
         .until_one::<DaemonSet>("d", "no node is wanted", |s| {
-            s.status.as_ref().is_some_and(|s| s.observed_generation == Some(1) && s.desired_number_scheduled == 0)
+            s.status
+                .as_ref()
+                .is_some_and(|s| s.observed_generation == Some(1) && s.desired_number_scheduled == 0)
         })
         .await;
     let role = |value: Value| json!({"metadata": {"labels": {"role": value}}});
@@ -126,7 +141,9 @@ async fn a_failed_daemon_is_replaced_each_time_later() {
     let clock = world.cluster.clock;
     let mut waits = Vec::new();
     for _ in 0..4 {
-        let pods = world.until::<Pod>("the pod runs", |all| all.len() == 1 && ready(&all[0])).await;
+        let pods = world
+            .until::<Pod>("the pod runs", |all| all.len() == 1 && ready(&all[0]))
+            .await;
         let (name, uid) = (pods[0].metadata.name.clone().unwrap(), pods[0].metadata.uid.clone());
         let api = world.cluster.client.namespaced::<Pod>("default");
         let failed = json!({"status": {"phase": "Failed", "conditions": [{"type": "Ready", "status": "False"}]}});

@@ -48,7 +48,9 @@ async fn eight_completions_two_at_a_time_are_counted_once_each_and_the_condition
 async fn a_job_past_its_back_off_limit_fails_after_the_waits_of_its_retries() {
     let world = World::new(&["a"]).await;
     let since = world.cluster.clock.instant();
-    world.create::<Job>(job("j", json!({"backoffLimit": 2}), "failing")).await;
+    world
+        .create::<Job>(job("j", json!({"backoffLimit": 2}), "failing"))
+        .await;
     let failed = world
         .until_one::<Job>("j", "failed", |j| conditions(j).contains(&"Failed"))
         .await;
@@ -80,7 +82,9 @@ async fn a_day_of_cron_jobs_runs_each_tick_once() {
     let expected: Vec<String> = (1..=24).map(|hour| format!("c-{}", 29_453_760 + hour * 60)).collect();
     assert_eq!(names(&jobs), expected);
     let cron = world
-        .until_one::<CronJob>("c", "nothing runs", |c| c.status.as_ref().is_some_and(|s| s.active.is_none()))
+        .until_one::<CronJob>("c", "nothing runs", |c| {
+            c.status.as_ref().is_some_and(|s| s.active.is_none())
+        })
         .await;
     let last = cron.status.as_ref().unwrap().last_schedule_time.as_ref().unwrap().0;
     assert_eq!(last, "2026-01-02T00:00:00Z".parse().unwrap());

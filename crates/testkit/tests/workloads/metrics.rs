@@ -16,7 +16,8 @@ async fn the_queues_and_reconciles_of_controllers_are_told_by_upstreams_names() 
     let accounts = client.namespaced::<ServiceAccount>("default");
     let mut changes = accounts.watch(&Default::default()).await.unwrap();
     while let Some(event) = futures::StreamExt::next(&mut changes).await {
-        if matches!(event.unwrap(), coracle_client::WatchEvent::Added(account) if account.metadata.name.as_deref() == Some("default")) {
+        if matches!(event.unwrap(), coracle_client::WatchEvent::Added(account) if account.metadata.name.as_deref() == Some("default"))
+        {
             break;
         }
     }

@@ -33,7 +33,9 @@ async fn pods_go_before_everything_else_and_the_conditions_say_what_is_left_and_
     let namespaces = client.all::<Namespace>();
     namespaces.delete("ending", &DeleteOptions::default()).await.unwrap();
     let told = world
-        .until_cluster::<Namespace>("ending", "the conditions", |n| condition(n, "NamespaceFinalizersRemaining").is_some())
+        .until_cluster::<Namespace>("ending", "the conditions", |n| {
+            condition(n, "NamespaceFinalizersRemaining").is_some()
+        })
         .await
         .unwrap();
     for (kind, expected) in [
@@ -43,15 +45,27 @@ async fn pods_go_before_everything_else_and_the_conditions_say_what_is_left_and_
         ),
         (
             "NamespaceDeletionGroupVersionParsingFailure",
-            ("False", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+            (
+                "False",
+                "ParsedGroupVersions",
+                "All legacy kube types successfully parsed",
+            ),
         ),
         (
             "NamespaceDeletionContentFailure",
-            ("False", "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
+            (
+                "False",
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
         ),
         (
             "NamespaceContentRemaining",
-            ("True", "SomeResourcesRemain", "Some resources are remaining: pods. has 1 resource instances"),
+            (
+                "True",
+                "SomeResourcesRemain",
+                "Some resources are remaining: pods. has 1 resource instances",
+            ),
         ),
         (
             "NamespaceFinalizersRemaining",
@@ -69,7 +83,9 @@ async fn pods_go_before_everything_else_and_the_conditions_say_what_is_left_and_
     let pods = client.namespaced::<Pod>("ending");
     let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     pods.patch("held", free).await.unwrap();
-    let gone = world.until_cluster::<Namespace>("ending", "it is gone", |_| false).await;
+    let gone = world
+        .until_cluster::<Namespace>("ending", "it is gone", |_| false)
+        .await;
     assert!(gone.is_none());
     world.stop().await;
 }

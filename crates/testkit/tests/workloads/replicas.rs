@@ -37,12 +37,16 @@ async fn a_rollout_that_makes_no_progress_is_told_by_the_timer_alone_and_a_new_t
         .create::<Deployment>(deployment(json!({"progressDeadlineSeconds": 60})))
         .await;
     world
-        .until_one::<Deployment>("web", "complete", |d| reason(d, "Progressing") == "NewReplicaSetAvailable")
+        .until_one::<Deployment>("web", "complete", |d| {
+            reason(d, "Progressing") == "NewReplicaSetAvailable"
+        })
         .await;
     let since = world.cluster.clock.instant();
     world.merge::<Deployment>("web", to_image("broken")).await;
     world
-        .until_one::<Deployment>("web", "stuck", |d| reason(d, "Progressing") == "ProgressDeadlineExceeded")
+        .until_one::<Deployment>("web", "stuck", |d| {
+            reason(d, "Progressing") == "ProgressDeadlineExceeded"
+        })
         .await;
     assert!((60..=63).contains(&since.elapsed().as_secs()));
     world.merge::<Deployment>("web", to_image("v2")).await;
@@ -52,7 +56,9 @@ async fn a_rollout_that_makes_no_progress_is_told_by_the_timer_alone_and_a_new_t
             reason(d, "Progressing") == "NewReplicaSetAvailable" && updated == Some(3)
         })
         .await;
-    let pods = world.until::<Pod>("three ready pods", |all| all.len() == 3 && all.iter().all(|p| ready(p))).await;
+    let pods = world
+        .until::<Pod>("three ready pods", |all| all.len() == 3 && all.iter().all(|p| ready(p)))
+        .await;
     assert!(pods.iter().all(|p| image(p) == "v2"));
     world.stop().await;
 }
@@ -75,7 +81,9 @@ async fn a_name_that_is_taken_is_gone_around_by_the_collision_count() {
     world.create::<ReplicaSet>(stranger).await;
     world.create::<Deployment>(deployment(json!({}))).await;
     let made = world
-        .until_one::<Deployment>("web", "complete", |d| reason(d, "Progressing") == "NewReplicaSetAvailable")
+        .until_one::<Deployment>("web", "complete", |d| {
+            reason(d, "Progressing") == "NewReplicaSetAvailable"
+        })
         .await;
     assert_eq!(made.status.as_ref().and_then(|s| s.collision_count), Some(1));
     world.stop().await;

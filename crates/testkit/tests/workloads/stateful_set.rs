@@ -35,12 +35,18 @@ async fn until_complete(world: &World, wanted: &str, count: i32) {
             set.status.as_ref().is_some_and(|s| {
                 s.observed_generation == set.metadata.generation
                     && s.current_revision == s.update_revision
-                    && (s.replicas, s.ready_replicas.unwrap_or(0), s.available_replicas.unwrap_or(0)) == (count, count, count)
+                    && (
+                        s.replicas,
+                        s.ready_replicas.unwrap_or(0),
+                        s.available_replicas.unwrap_or(0),
+                    ) == (count, count, count)
             })
         })
         .await;
     world
-        .until::<Pod>("all pods of the image", |all| all.iter().all(|p| ready(p) && image(p) == wanted))
+        .until::<Pod>("all pods of the image", |all| {
+            all.iter().all(|p| ready(p) && image(p) == wanted)
+        })
         .await;
 }
 
@@ -55,20 +61,29 @@ async fn pods_have_a_name_and_storage_of_their_own_through_rollouts_and_back() {
     assert!(created(0).is_some());
     assert_eq!(label(&pods[2], "apps.kubernetes.io/pod-index"), "2");
     let spec = pods[1].spec.as_ref().unwrap();
-    assert_eq!((spec.hostname.as_deref(), spec.subdomain.as_deref()), (Some("web-1"), Some("peers")));
-    let claims = world.until::<PersistentVolumeClaim>("claims", |all| all.len() == 3).await;
+    assert_eq!(
+        (spec.hostname.as_deref(), spec.subdomain.as_deref()),
+        (Some("web-1"), Some("peers"))
+    );
+    let claims = world
+        .until::<PersistentVolumeClaim>("claims", |all| all.len() == 3)
+        .await;
     assert_eq!(names(&claims), ["data-web-0", "data-web-1", "data-web-2"]);
     let uids: Vec<_> = claims.iter().map(|c| c.metadata.uid.clone()).collect();
 
     world.merge::<StatefulSet>("web", to_image("v2")).await;
     until_complete(&world, "v2", 3).await;
-    let revisions = world.until::<ControllerRevision>("two revisions", |all| all.len() == 2).await;
+    let revisions = world
+        .until::<ControllerRevision>("two revisions", |all| all.len() == 2)
+        .await;
     let first = revisions.iter().find(|r| r.revision == Some(1)).unwrap();
     let sets = world.cluster.client.namespaced::<StatefulSet>("default");
     sets.patch("web", Patch::Strategic(first.data.0.clone())).await.unwrap();
     until_complete(&world, "v1", 3).await;
 
-    world.merge::<StatefulSet>("web", json!({"spec": {"replicas": 1}})).await;
+    world
+        .merge::<StatefulSet>("web", json!({"spec": {"replicas": 1}}))
+        .await;
     until_complete(&world, "v1", 1).await;
     let claims = world.until::<PersistentVolumeClaim>("claims", |_| true).await;
     let kept: Vec<_> = claims.iter().map(|c| c.metadata.uid.clone()).collect();
@@ -82,16 +97,24 @@ async fn claims_go_with_pods_and_with_the_set_as_the_retention_policy_says() {
     let policy = json!({"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete", "whenDeleted": "Delete"}});
     world.create::<StatefulSet>(set(policy)).await;
     until_complete(&world, "v1", 3).await;
-    world.merge::<StatefulSet>("web", json!({"spec": {"replicas": 1}})).await;
+    world
+        .merge::<StatefulSet>("web", json!({"spec": {"replicas": 1}}))
+        .await;
     // Protection of claims in use ends with the pods.
-    let claims = world.until::<PersistentVolumeClaim>("one claim", |all| all.len() == 1).await;
+    let claims = world
+        .until::<PersistentVolumeClaim>("one claim", |all| all.len() == 1)
+        .await;
     assert_eq!(names(&claims), ["data-web-0"]);
-    world.merge::<StatefulSet>("web", json!({"spec": {"replicas": 2}})).await;
+    world
+        .merge::<StatefulSet>("web", json!({"spec": {"replicas": 2}}))
+        .await;
     until_complete(&world, "v1", 2).await;
     let sets = world.cluster.client.namespaced::<StatefulSet>("default");
     sets.delete("web", &DeleteOptions::default()).await.unwrap();
     world.until::<Pod>("no pods", |all| all.is_empty()).await;
-    world.until::<PersistentVolumeClaim>("no claims", |all| all.is_empty()).await;
+    world
+        .until::<PersistentVolumeClaim>("no claims", |all| all.is_empty())
+        .await;
     world.stop().await;
 }
 

@@ -52,7 +52,12 @@ impl World {
     pub async fn create<K: TypedKind + serde::de::DeserializeOwned>(&self, object: Value) -> Arc<K> {
         let object: K = serde_json::from_value(object).unwrap();
         let namespace = object.meta().namespace.clone().unwrap_or_default();
-        self.cluster.client.namespaced::<K>(&namespace).create(&object).await.unwrap()
+        self.cluster
+            .client
+            .namespaced::<K>(&namespace)
+            .create(&object)
+            .await
+            .unwrap()
     }
 
     pub async fn merge<K: TypedKind>(&self, name: &str, patch: Value) -> Arc<K> {
@@ -87,7 +92,8 @@ impl World {
                     let node = coracle_api::placement::pinned_node(spec).unwrap_or(&first);
                     let _ = api.bind(name, meta.uid.as_deref(), node).await;
                 } else if phase == "Pending" && image(&pod) != "broken" {
-                    let status = json!({"metadata": {"uid": meta.uid}, "status": end_of(image(&pod), &clock.now().to_string())});
+                    let status =
+                        json!({"metadata": {"uid": meta.uid}, "status": end_of(image(&pod), &clock.now().to_string())});
                     let _ = api.status().patch(name, Patch::Strategic(status)).await;
                 }
             });
@@ -173,7 +179,9 @@ fn end_of(image: &str, now: &str) -> Value {
     match image {
         "task" => ended("Succeeded", 0),
         "failing" => ended("Failed", 1),
-        _ => json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}]}),
+        _ => {
+            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}]})
+        }
     }
 }
 
@@ -183,13 +191,21 @@ pub fn names<K: Kind>(all: &[Arc<K>]) -> Vec<&str> {
 
 pub fn ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    pod.metadata.deletion_timestamp.is_none() && conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 pub fn image(pod: &Pod) -> &str {
-    pod.spec.as_ref().and_then(|s| s.containers[0].image.as_deref()).unwrap()
+    pod.spec
+        .as_ref()
+        .and_then(|s| s.containers[0].image.as_deref())
+        .unwrap()
 }
 
 pub fn label<'p>(pod: &'p Pod, key: &str) -> &'p str {
-    pod.metadata.labels.as_ref().and_then(|l| l.get(key)).map_or("", String::as_str)
+    pod.metadata
+        .labels
+        .as_ref()
+        .and_then(|l| l.get(key))
+        .map_or("", String::as_str)
 }

@@ -65,7 +65,11 @@ pub(super) fn objects() -> Vec<Value> {
                 rule(APPLY, "apps", &["controllerrevisions"]),
                 rule(&["create", "get"], "", &["persistentvolumeclaims"]),
                 // Owners are written to claims as the retention policy wants it.
-                rule(&["delete", "list", "patch", "update", "watch"], "", &["persistentvolumeclaims"]),
+                rule(
+                    &["delete", "list", "patch", "update", "watch"],
+                    "",
+                    &["persistentvolumeclaims"],
+                ),
             ],
         ),
         (
