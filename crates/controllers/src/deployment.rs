@@ -8,8 +8,6 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
@@ -19,7 +17,8 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::Context;
-use crate::owner::{self, controller_of};
+use crate::claim::{self, Claiming, selected};
+use crate::owner::controller_of;
 use crate::template::same_template;
 use plan::{Observed, Plan, plan};
 
@@ -54,6 +53,7 @@ pub async fn run(cx: Context) {
     let deployments = cx.informers.informer::<Deployment>();
     let sets = cx.informers.informer::<ReplicaSet>();
     let pods = cx.informers.informer::<Pod>();
+    claim::index(&sets);
     let context = Deployments {
         client: cx.client_of(NAME),
         events: cx.recorder(NAME),
@@ -122,7 +122,12 @@ impl Deployments {
                 .event(&*deployment, EventType::Warning, "SelectingAll", message);
             return Ok(Action::Done);
         }
-        let sets = self.claim(&deployment, &selector).await?;
+        let claiming = Claiming {
+            client: &self.client,
+            owner: &*deployment,
+            lister: &self.sets,
+        };
+        let sets = claiming.claim(|meta| selected(&selector, meta)).await?;
         let plan = {
             let pods_of = |set: &ReplicaSet| self.pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
             let now = self.clock.now();
@@ -136,43 +141,6 @@ impl Deployments {
         self.execute(&deployment, plan).await
     }
 
-    async fn claim(&self, deployment: &Deployment, selector: &LabelSelector) -> Result<Vec<Arc<ReplicaSet>>, Error> {
-        let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
-        let none = Default::default();
-        let claim = owner::claim(&deployment.metadata, self.sets.in_namespace(namespace), |m| {
-            selector.matches_labels(m.labels.as_ref().unwrap_or(&none))
-        });
-        let mut owned = claim.owned;
-        let api = self.client.namespaced::<ReplicaSet>(namespace);
-        if !claim.adopt.is_empty() {
-            let name = deployment.metadata.name.as_deref().unwrap_or_default();
-            let fresh = self.client.namespaced::<Deployment>(namespace).find(name).await?;
-            let same = |f: &Arc<Deployment>| {
-                f.metadata.uid == deployment.metadata.uid && f.metadata.deletion_timestamp.is_none()
-            };
-            if fresh.as_ref().is_some_and(same) {
-                let reference = owner::controller_reference(deployment);
-                for set in claim.adopt {
-                    let name = set.metadata.name.as_deref().unwrap_or_default();
-                    let patch = owner::adopt_patch(&reference, &set.metadata);
-                    owned.push(api.patch(name, Patch::Merge(patch)).await?);
-                }
-            }
-        }
-        for set in claim.release {
-            let name = set.metadata.name.as_deref().unwrap_or_default();
-            let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
-            match api
-                .patch(name, Patch::Merge(owner::release_patch(uid, &set.metadata)))
-                .await
-            {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
-        }
-        Ok(owned)
-    }
-
     async fn execute(&self, deployment: &Deployment, plan: Plan) -> Result<Action, Error> {
         let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
         let name = deployment.metadata.name.as_deref().unwrap_or_default();
@@ -181,6 +149,8 @@ impl Deployments {
         if let Some(set) = &plan.create {
             match api.create(set).await {
                 Ok(_) => self.tell_scaled(deployment, set, 0, replicas(set)),
+                // Nothing can be made in a namespace that is going, and nothing has to be.
+                Err(error) if error.is_namespace_terminating() => return Ok(Action::Done),
                 Err(error) if error.is_already_exists() => {
                     if let Some(collision) = self.collision(deployment, set).await? {
                         status.collision_count = Some(collision);
@@ -189,17 +159,15 @@ impl Deployments {
                     }
                 }
                 Err(error) => {
-                    let message = format!("Failed to create new replica set {:?}: {error}", set.metadata.name);
+                    let name = set.metadata.name.as_deref().unwrap_or_default();
+                    let message = format!("Failed to create new replica set {name:?}: {error}");
                     self.events
                         .event(deployment, EventType::Warning, "ReplicaSetCreateError", message.clone());
-                    let failed = status::condition(
-                        status::PROGRESSING,
-                        false,
-                        "ReplicaSetCreateError",
-                        message,
-                        self.clock.now(),
-                    );
-                    status::set(&mut status, failed);
+                    if status::deadline(deployment).is_some() {
+                        let (kind, now) = (status::PROGRESSING, self.clock.now());
+                        let failed = status::condition(kind, false, "ReplicaSetCreateError", message, now);
+                        status::set(&mut status, failed);
+                    }
                     self.write_status(deployment, status).await?;
                     return Err(error.into());
                 }
@@ -223,9 +191,7 @@ impl Deployments {
             let set_name = set.metadata.name.as_deref().unwrap_or_default();
             let patch = json_patch_of(test_and_set, &patch, set);
             api.patch(set_name, Patch::Json(patch)).await?;
-            if from != resize.to {
-                self.tell_scaled(deployment, set, from, resize.to);
-            }
+            self.tell_scaled(deployment, set, from, resize.to);
         }
         for set in plan.delete {
             let options = DeleteOptions {
@@ -269,6 +235,9 @@ impl Deployments {
     }
 
     fn tell_scaled(&self, deployment: &Deployment, set: &ReplicaSet, from: i32, to: i32) {
+        if from == to {
+            return;
+        }
         let direction = if to > from { "up" } else { "down" };
         let name = set.metadata.name.as_deref().unwrap_or_default();
         let message = format!("Scaled {direction} replica set {name} from {from} to {to}");

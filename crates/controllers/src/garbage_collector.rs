@@ -8,8 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use coracle_client::discovery::Discovered;
+use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Api, ApiResource, Client, DeleteOptions, Kind, PartialObject, Patch, Propagation};
 use coracle_informer::{Action, Change, Controller, Error, InformerFactory, InformerOptions, WorkQueue};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use parking_lot::Mutex;
@@ -26,6 +28,7 @@ const IGNORED: [&str; 1] = ["events"];
 
 struct Collector {
     client: Client,
+    events: EventRecorder,
     graph: Arc<Mutex<Graph>>,
     resources: Arc<Resources>,
 }
@@ -53,8 +56,10 @@ pub async fn run(cx: Context) {
             },
             cx.shutdown.clone(),
         );
+    let client = cx.client_of("generic-garbage-collector");
     let collector = Collector {
-        client: cx.client_of("generic-garbage-collector"),
+        events: EventRecorder::start(&client, NAME, None, cx.clock, cx.shutdown.clone()),
+        client,
         graph: resources.graph.clone(),
         resources,
     };
@@ -119,6 +124,12 @@ impl Resources {
         }
         for resource in new {
             self.follow(&resource);
+            // They may have waited for somebody to be asked about their owners.
+            let naming = self.graph.lock().naming(&resource.group, &resource.kind);
+            for uid in naming {
+                self.queue.forget(&uid);
+                self.queue.add(uid);
+            }
         }
         Ok(())
     }
@@ -131,7 +142,7 @@ impl Resources {
         informer.add_handler(move |change: &Change<PartialObject>| {
             let meta = change.object().meta();
             let look = if change.is_deletion() {
-                graph.lock().remove(meta.uid.as_deref().unwrap_or_default())
+                graph.lock().deleted(meta.uid.as_deref().unwrap_or_default())
             } else {
                 graph.lock().set(Node::new(resource.clone(), meta))
             };
@@ -273,6 +284,9 @@ impl Collector {
 
     /// Asks the API for an owner that the graph does not know.
     async fn look_up(&self, node: &Node, reference: &OwnerReference) -> Result<Found, Error> {
+        if self.graph.lock().is_absent(&reference.uid) {
+            return Ok(Found::Absent);
+        }
         let Some(resource) = self.resources.of(reference) else {
             return Err(Error::message(format!(
                 "the owner's kind {} of {} is not served; install its definition or remove the owner reference",
@@ -285,6 +299,7 @@ impl Collector {
                 owner = reference.name,
                 "a cluster-scoped object names a namespaced owner, which can never be found; it is left alone"
             );
+            self.tell_of_other_namespace(node, reference);
             return Ok(Found::Unreachable);
         }
         let api = self.client.dynamic::<PartialObject>(&resource);
@@ -293,14 +308,36 @@ impl Collector {
         } else {
             api
         };
-        let Some(owner) = api.find(&reference.name).await? else {
+        let found = api.find(&reference.name).await?;
+        let Some(owner) = found.filter(|o| o.metadata.uid.as_deref() == Some(reference.uid.as_str())) else {
+            self.tell_of_other_namespace(node, reference);
             return Ok(Found::Absent);
         };
-        if owner.metadata.uid.as_deref() != Some(reference.uid.as_str()) {
-            return Ok(Found::Absent);
-        }
         let waiting = Node::new(resource, &owner.metadata).waits_for_dependents();
         Ok(if waiting { Found::Waiting } else { Found::Solid })
+    }
+
+    /// An owner that exists, but in another namespace, is as good as absent. Whoever wrote the reference ought to know.
+    fn tell_of_other_namespace(&self, node: &Node, reference: &OwnerReference) {
+        let elsewhere = |owner: &Node| owner.identity.namespace != node.identity.namespace;
+        if !self.graph.lock().node(&reference.uid).is_some_and(elsewhere) {
+            return;
+        }
+        let identity = &node.identity;
+        let about = ObjectReference {
+            api_version: Some(identity.resource.api_version()),
+            kind: Some(identity.resource.kind.to_string()),
+            namespace: Some(identity.namespace.clone()).filter(|n| !n.is_empty()),
+            name: Some(identity.name.clone()),
+            uid: Some(identity.uid.clone()),
+            ..ObjectReference::default()
+        };
+        let message = format!(
+            "ownerRef [{}/{}, name: {}, uid: {}] does not exist in namespace {:?}",
+            reference.api_version, reference.kind, reference.name, reference.uid, identity.namespace
+        );
+        self.events
+            .event_on(about, EventType::Warning, "OwnerRefInvalidNamespace", message);
     }
 
     async fn drop_owners(&self, node: &Node, latest: &ObjectMeta, uids: &[&str]) -> Result<(), Error> {

@@ -49,6 +49,7 @@ struct Jobs {
 pub async fn run(cx: Context) {
     let jobs = cx.informers.informer::<Job>();
     let pods = cx.informers.informer::<Pod>();
+    crate::claim::index(&pods);
     let expectations = Arc::new(Expectations::new(cx.clock));
     let written = Arc::new(Mutex::default());
     let controllers = Jobs {

@@ -2,14 +2,18 @@
 //! to. A controller holds a client and shared informers, nothing else; it is level-triggered and idempotent, so it
 //! may be killed between any two writes and started again, here or in another process.
 //!
-//! [`CONTROLLERS`] lists them all. What several need is one module each: [`owner`] (adoption and release),
+//! [`CONTROLLERS`] lists them all. What several need is one module each: [`owner`] and [`claim`] (adoption and release),
 //! [`expectations`] (waiting for one's own writes to come back), [`pods`] (which pods count, which go first),
-//! [`template`] (pods from templates).
+//! [`pod_control`] (making and deleting them), [`template`] (pods from templates), [`history`] (revisions of templates),
+//! [`count`] (numbers and percentages).
 //!
 //! Start reading at [`replicaset`], the smallest that does everything a controller does.
 
+pub mod claim;
 pub mod context;
+pub mod count;
 pub mod cronjob;
+pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;
@@ -18,10 +22,12 @@ pub mod endpoints;
 pub mod expectations;
 pub mod garbage_collector;
 pub mod horizontal_pod_autoscaler;
+pub mod history;
 pub mod job;
 pub mod namespace;
 pub mod node_lifecycle;
 pub mod owner;
+pub mod pod_control;
 pub mod pod_garbage_collector;
 pub mod pods;
 pub mod replicaset;
@@ -30,6 +36,7 @@ pub mod resource_quota;
 pub mod root_ca;
 pub mod service_account;
 pub mod taint_eviction;
+pub mod stateful_set;
 pub mod template;
 pub mod ttl_after_finished;
 
@@ -49,6 +56,10 @@ pub const CONTROLLERS: &[Registration] = &[
     Registration {
         name: "cronjob-controller",
         run: |cx| cronjob::run(cx).boxed(),
+    },
+    Registration {
+        name: "daemonset-controller",
+        run: |cx| daemon_set::run(cx).boxed(),
     },
     Registration {
         name: "deployment-controller",
@@ -113,6 +124,10 @@ pub const CONTROLLERS: &[Registration] = &[
     Registration {
         name: "serviceaccount-controller",
         run: |cx| service_account::run(cx).boxed(),
+    },
+    Registration {
+        name: "statefulset-controller",
+        run: |cx| stateful_set::run(cx).boxed(),
     },
     Registration {
         name: "taint-eviction-controller",

@@ -101,7 +101,8 @@ impl Namespaces {
         }
     }
 
-    /// Deletes everything in the namespace and says what is left.
+    /// Deletes everything in the namespace and says what is left. Pods go first: what they rely on (network policies,
+    /// quotas, secrets) is there as long as they are.
     async fn empty(&self, namespace: &str) -> Left {
         let mut left = Left::default();
         let resources = match self.client.discover().await {
@@ -113,9 +114,16 @@ impl Namespaces {
         };
         let wanted =
             |d: &&Discovered| d.preferred && d.resource.namespaced && d.has_verb("delete") && d.has_verb("list");
-        for discovered in resources.iter().filter(wanted) {
-            if let Err(error) = self.empty_of(namespace, discovered, &mut left).await {
-                left.failures.push(format!("{}: {error}", discovered.resource));
+        let is_pods = |d: &&Discovered| d.resource.group.is_empty() && d.resource.plural == "pods";
+        let (pods, others): (Vec<_>, Vec<_>) = resources.iter().filter(wanted).partition(is_pods);
+        for kinds in [pods, others] {
+            for discovered in kinds {
+                if let Err(error) = self.empty_of(namespace, discovered, &mut left).await {
+                    left.failures.push(format!("{}: {error}", discovered.resource));
+                }
+            }
+            if !left.is_empty() {
+                break;
             }
         }
         left
@@ -154,7 +162,9 @@ impl Namespaces {
         }
         let remaining = api.list(&everything).await?.items;
         if !remaining.is_empty() {
-            left.objects.push((discovered.resource.to_string(), remaining.len()));
+            let resource = &discovered.resource;
+            left.objects
+                .push((format!("{}.{}", resource.plural, resource.group), remaining.len()));
             for finalizer in remaining.iter().flat_map(|o| o.metadata.finalizers.iter().flatten()) {
                 *left.finalizers.entry(finalizer.clone()).or_default() += 1;
             }
@@ -194,6 +204,12 @@ impl Namespaces {
                     left.discovery.clone().unwrap_or_default(),
                     "All resources successfully discovered",
                 ),
+            ),
+            yes_or(
+                false,
+                "NamespaceDeletionGroupVersionParsingFailure",
+                ("GroupVersionParsingFailed", "ParsedGroupVersions"),
+                (String::new(), "All legacy kube types successfully parsed"),
             ),
             yes_or(
                 !left.failures.is_empty(),

@@ -138,3 +138,97 @@ pub fn rank_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Times
     };
     pods.sort_by(by);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const NOW: &str = "2026-01-02T00:00:00Z";
+
+    fn now() -> Timestamp {
+        NOW.parse().unwrap()
+    }
+
+    /// A ready pod on a node, a day old, unless changed.
+    fn pod(name: &str, changes: Value) -> Arc<Pod> {
+        let mut all = json!({
+            "metadata": {"name": name, "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"nodeName": name, "containers": []},
+            "status": {"phase": "Running", "conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            ]},
+        });
+        json_patch::merge(&mut all, &changes);
+        Arc::new(serde_json::from_value(all).unwrap())
+    }
+
+    #[test]
+    fn of_two_pods_the_one_goes_first_that() {
+        let not_ready = json!([{"type": "Ready", "status": "False"}]);
+        let since = |time: &str| {
+            json!({"status": {"conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": time},
+            ]}})
+        };
+        let restarted = json!({"status": {"containerStatuses": [
+            {"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 3},
+        ]}});
+        let cost = |cost: &str| json!({"metadata": {"annotations": {DELETION_COST: cost}}});
+        for (sentence, first, second) in [
+            (
+                "is unscheduled, even if the other is not ready",
+                json!({"spec": {"nodeName": null}}),
+                json!({"status": {"conditions": not_ready}}),
+            ),
+            ("is pending", json!({"status": {"phase": "Pending"}}), json!({})),
+            (
+                "is not ready, whatever the deletion costs",
+                json!({"status": {"conditions": not_ready}, "metadata": {"annotations": {DELETION_COST: "9"}}}),
+                cost("-9"),
+            ),
+            ("has the lower deletion cost", cost("-5"), json!({})),
+            ("has the lower of two deletion costs", cost("1"), cost("2")),
+            (
+                "has been ready for a shorter time",
+                since("2026-01-01T23:59:00Z"),
+                json!({}),
+            ),
+            ("has restarted more often", restarted, json!({})),
+            (
+                "was created later",
+                json!({"metadata": {"creationTimestamp": "2026-01-01T23:00:00Z"}}),
+                json!({}),
+            ),
+        ] {
+            for swapped in [false, true] {
+                let mut pods = vec![pod("first", first.clone()), pod("second", second.clone())];
+                if swapped {
+                    pods.reverse();
+                }
+                rank_for_deletion(&mut pods, &[], now());
+                assert_eq!(pods[0].metadata.name.as_deref(), Some("first"), "{sentence}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pod_on_a_node_with_more_related_pods_goes_first() {
+        let at = |name: &str, node: &str| pod(name, json!({"spec": {"nodeName": node}}));
+        let mut pods = vec![at("alone", "n1"), at("doubled", "n2")];
+        let related = [pods.clone(), vec![at("other", "n2")]].concat();
+        rank_for_deletion(&mut pods, &related, now());
+        assert_eq!(pods[0].metadata.name.as_deref(), Some("doubled"));
+    }
+
+    #[test]
+    fn a_pod_is_available_once_it_has_been_ready_for_min_ready_seconds() {
+        let ready = pod("p", json!({}));
+        let day = 24 * 3600;
+        assert_eq!(availability(&ready, day, now()), Availability::Available);
+        let later = now().checked_add(SignedDuration::from_secs(1)).unwrap();
+        assert_eq!(availability(&ready, day + 1, now()), Availability::At(later));
+        let not_ready = pod("p", json!({"status": {"conditions": null}}));
+        assert_eq!(availability(&not_ready, 0, now()), Availability::NotReady);
+    }
+}

@@ -82,8 +82,12 @@ fn histogram() -> Histogram {
 }
 
 impl Metrics {
-    pub fn new() -> Self {
+    /// Its own, and those that `others` put beside them.
+    pub fn new(others: &[fn(&mut Registry)]) -> Self {
         let mut registry = Registry::default();
+        for register in others {
+            register(&mut registry);
+        }
         let requests = Family::default();
         let durations = Family::new_with_constructor(histogram as fn() -> Histogram);
         let long_running = Family::default();

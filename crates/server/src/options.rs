@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use coracle_clock::Clock;
 use coracle_store::Store;
+use prometheus_client::registry::Registry;
 
 /// See the module. `Default` is not implemented because there is no default store: start from
 /// [`ServerOptions::new`].
@@ -24,6 +25,8 @@ pub struct ServerOptions {
     pub extra_names: Vec<String>,
     pub network: Network,
     pub limits: Limits,
+    /// Put the metrics of what else runs in this process into the registry that `/metrics` serves.
+    pub metrics: Vec<fn(&mut Registry)>,
 }
 
 impl ServerOptions {
@@ -37,6 +40,7 @@ impl ServerOptions {
             extra_names: Vec::new(),
             network: Network::default(),
             limits: Limits::default(),
+            metrics: Vec::new(),
         }
     }
 }

@@ -105,7 +105,7 @@ impl ApiServer {
             authorizer: Arc::new(authorizer),
             admission: Chain::built_in(),
             tokens,
-            metrics: Metrics::new(),
+            metrics: Metrics::new(&options.metrics),
             network: options.network,
             limits: InFlight::new(options.limits),
             nodes,

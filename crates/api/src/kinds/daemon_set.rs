@@ -45,6 +45,9 @@ pub(super) fn row() -> Resource {
 
 struct DaemonSet;
 
+/// Counts the templates that a set has had. Pods carry it in a label.
+const TEMPLATE_GENERATION: [&str; 3] = ["metadata", "annotations", "deprecated.daemonset.template.generation"];
+
 impl Strategy for DaemonSet {
     fn set_defaults(&self, object: &mut Object) {
         let Some(spec) = at(&mut object.0, "spec") else {
@@ -63,6 +66,17 @@ impl Strategy for DaemonSet {
         if let Some(template) = at(spec, "template") {
             set_template_defaults(template);
         }
+    }
+
+    fn prepare_for_create(&self, object: &mut Object) {
+        object.set(&TEMPLATE_GENERATION, "1");
+    }
+
+    fn prepare_for_update(&self, new: &mut Object, old: &Object) {
+        let before: i64 = old.str(&TEMPLATE_GENERATION).and_then(|g| g.parse().ok()).unwrap_or(1);
+        let template = |o: &Object| o.get(&["spec", "template"]).cloned();
+        let changed = template(new) != template(old);
+        new.set(&TEMPLATE_GENERATION, (before + i64::from(changed)).to_string());
     }
 
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
@@ -166,6 +180,24 @@ mod tests {
             spec["updateStrategy"],
             json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}})
         );
+    }
+
+    #[test]
+    fn the_templates_generation_is_counted_and_cannot_be_chosen() {
+        let of = |o: &Object| o.str(&TEMPLATE_GENERATION).map(str::to_owned);
+        let mut first = Object::from_value(valid()).unwrap();
+        first.set(&TEMPLATE_GENERATION, "7");
+        DaemonSet.prepare_for_create(&mut first);
+        assert_eq!(of(&first).as_deref(), Some("1"));
+        let mut same = first.clone();
+        same.set(&["spec", "minReadySeconds"], 3);
+        same.set(&TEMPLATE_GENERATION, "7");
+        DaemonSet.prepare_for_update(&mut same, &first);
+        assert_eq!(of(&same).as_deref(), Some("1"));
+        let mut changed = first.clone();
+        changed.set(&["spec", "template", "metadata", "labels", "more"], "x");
+        DaemonSet.prepare_for_update(&mut changed, &first);
+        assert_eq!(of(&changed).as_deref(), Some("2"));
     }
 
     #[test]

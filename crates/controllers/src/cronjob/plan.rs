@@ -163,7 +163,8 @@ fn schedule(plan: &mut Plan, cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) 
         .and_then(|d| scheduled.checked_add(d).ok())
         .is_some_and(|end| end < now)
     {
-        let message = format!("Missed scheduled time to start a job: {scheduled}");
+        let at = scheduled.strftime("%a, %d %b %Y %H:%M:%S +0000");
+        let message = format!("Missed scheduled time to start a job: {at}");
         plan.events.push((true, "MissSchedule", message));
         return;
     }

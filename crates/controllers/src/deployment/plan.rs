@@ -61,7 +61,9 @@ pub fn plan(observed: &Observed<'_>) -> Plan {
         return plan;
     }
     let paused = deployment.spec.paused.unwrap_or(false);
-    note_pause(&mut plan.status, paused, now);
+    if status::deadline(deployment).is_some() {
+        note_pause(&mut plan.status, paused, now);
+    }
 
     // A known template keeps its set's annotations in step even while paused.
     if let Some(new) = &new {
@@ -110,7 +112,9 @@ fn recreate(observed: &Observed<'_>, new: Option<&Arc<ReplicaSet>>, old: &[Arc<R
         push_resizes(deployment, to_zero, plan);
         return;
     }
-    let still_running = old.iter().flat_map(|s| (observed.pods_of)(s)).any(|p| !is_finished(&p));
+    // What the sets count may be newer than what is known of the pods.
+    let counted = old.iter().any(|s| s.status.as_ref().is_some_and(|st| st.replicas > 0));
+    let still_running = counted || old.iter().flat_map(|s| (observed.pods_of)(s)).any(|p| !is_finished(&p));
     if still_running {
         return;
     }

@@ -4,34 +4,16 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::revision::{DESIRED_REPLICAS, MAX_REPLICAS, annotation, sort_by_age};
 use super::{available, replicas, wanted};
+use crate::count::resolve;
 
 /// One set to bring to a size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resize {
     pub set: Arc<ReplicaSet>,
     pub to: i32,
-}
-
-/// A number, or a percentage of `total`.
-pub fn resolve(value: Option<&IntOrString>, total: i32, round_up: bool) -> i32 {
-    match value {
-        None => 0,
-        Some(IntOrString::Int(n)) => *n,
-        Some(IntOrString::String(text)) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let product = percent * i64::from(total);
-            let whole = if round_up {
-                (product + 99).div_euclid(100)
-            } else {
-                product.div_euclid(100)
-            };
-            i32::try_from(whole).unwrap_or(i32::MAX)
-        }
-    }
 }
 
 /// maxSurge (rounded up) and maxUnavailable (rounded down; 1 when both come out as 0). Recreate surges never.
@@ -159,14 +141,9 @@ pub fn proportional(deployment: &Deployment, new: Option<&Arc<ReplicaSet>>, old:
         _ => None,
     };
     if let Some(only) = only {
-        return if replicas(only) == wanted {
-            Vec::new()
-        } else {
-            vec![Resize {
-                set: only.clone(),
-                to: wanted,
-            }]
-        };
+        // Also when it has that size already: its annotations must say the new desired count.
+        let set = only.clone();
+        return vec![Resize { set, to: wanted }];
     }
     if new.is_some_and(|n| is_saturated(deployment, n)) {
         let rest = old.iter().filter(|s| replicas(s) > 0);

@@ -121,7 +121,8 @@ fn progressed(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
         || n(new.available_replicas) > n(old.available_replicas)
 }
 
-fn deadline(deployment: &Deployment) -> Option<SignedDuration> {
+/// How long a rollout may make no progress; without it, nothing is said of progress.
+pub fn deadline(deployment: &Deployment) -> Option<SignedDuration> {
     let seconds = deployment.spec.progress_deadline_seconds?;
     (seconds != i32::MAX).then(|| SignedDuration::from_secs(seconds.into()))
 }
@@ -148,6 +149,9 @@ pub fn progress(
     all: &[Arc<ReplicaSet>],
     now: Timestamp,
 ) {
+    if deadline(deployment).is_none() {
+        remove(status, PROGRESSING);
+    }
     let old = deployment.status.clone().unwrap_or_default();
     let named = |set: &ReplicaSet| format!("ReplicaSet {:?}", set.metadata.name.as_deref().unwrap_or_default());
     let subject = new.map_or_else(

@@ -1,11 +1,14 @@
 //! The graph of who owns whom, built from the metadata of every object. Pure: it answers questions and names the uids to
 //! look at again; it asks nothing of the API.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use coracle_client::ApiResource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+/// How many absent owners are remembered.
+const REMEMBERED: usize = 500;
 
 pub const ORPHAN: &str = "orphan";
 pub const FOREGROUND: &str = "foregroundDeletion";
@@ -72,6 +75,9 @@ pub struct Owners {
 #[derive(Debug, Default)]
 pub struct Graph {
     nodes: HashMap<String, Node>,
+    /// Owners that were seen to go while they had dependents, the last few: their kind may be gone since, so that nobody
+    /// can be asked any more.
+    absent: VecDeque<String>,
     /// Owner's uid to dependents' uids; owners need not be known.
     dependents: HashMap<String, BTreeSet<String>>,
 }
@@ -131,7 +137,33 @@ impl Graph {
         look
     }
 
-    /// An object is gone. Returns the uids to look at: its dependents, and owners that waited for it.
+    /// An object was seen to go: it will not come back. Returns the uids to look at, as [`remove`](Self::remove) does.
+    pub fn deleted(&mut self, uid: &str) -> Vec<String> {
+        if self.dependents.contains_key(uid) {
+            self.absent.push_back(uid.to_owned());
+            if self.absent.len() > REMEMBERED {
+                self.absent.pop_front();
+            }
+        }
+        self.remove(uid)
+    }
+
+    /// Whether an owner is known to be gone.
+    pub fn is_absent(&self, uid: &str) -> bool {
+        self.absent.iter().any(|a| a == uid)
+    }
+
+    /// The objects that name an owner of this kind: they are to be looked at when it begins to be served.
+    pub fn naming(&self, group: &str, kind: &str) -> Vec<String> {
+        let names = |owner: &OwnerReference| {
+            let of = owner.api_version.split_once('/').map_or("", |(g, _)| g);
+            owner.kind == kind && of == group
+        };
+        let naming = self.nodes.iter().filter(|(_, node)| node.owners.iter().any(names));
+        naming.map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// An object is known no longer. Returns the uids to look at: its dependents, and owners that waited for it.
     pub fn remove(&mut self, uid: &str) -> Vec<String> {
         let Some(node) = self.nodes.remove(uid) else {
             return Vec::new();
@@ -277,6 +309,34 @@ mod tests {
         assert_eq!(graph.owners_of(graph.node("b").unwrap()).waiting.len(), 1);
         assert_eq!(graph.remove("b"), ["a"]);
         assert!(graph.blocking_dependents("a").is_empty());
+    }
+
+    #[test]
+    fn an_owner_that_was_seen_to_go_is_remembered_as_absent_and_one_whose_kind_is_gone_is_not() {
+        let mut graph = Graph::default();
+        for uid in ["a", "c"] {
+            graph.set(node(uid, &[]));
+        }
+        graph.set(node("b", &[("a", false), ("c", false)]));
+        graph.deleted("a");
+        graph.remove("c");
+        assert!(graph.is_absent("a") && !graph.is_absent("c"));
+        for n in 0..REMEMBERED {
+            let owner = format!("o{n}");
+            graph.set(node(&owner, &[]));
+            graph.set(node(&format!("d{n}"), &[(&owner, false)]));
+            graph.deleted(&owner);
+        }
+        assert!(!graph.is_absent("a"), "only so many are remembered");
+    }
+
+    #[test]
+    fn objects_that_name_an_owner_of_a_kind_are_found_by_it() {
+        let mut graph = Graph::default();
+        graph.set(node("a", &[]));
+        graph.set(node("b", &[("a", false)]));
+        assert_eq!(graph.naming("", "ConfigMap"), ["b"]);
+        assert!(graph.naming("example.org", "ConfigMap").is_empty());
     }
 
     #[test]

@@ -12,15 +12,15 @@ use serde_json::json;
 
 use super::Jobs;
 use super::pod::{FINALIZER, is_held};
+use crate::claim::{candidates, selected};
 use crate::owner;
 
 impl Jobs {
     /// The job's pods.
     pub(super) async fn claim(&self, job: &Job, selector: &LabelSelector) -> Result<Vec<Arc<Pod>>, Error> {
         let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
-        let none = Default::default();
-        let claim = owner::claim(&job.metadata, self.pods.in_namespace(namespace), |meta| {
-            selector.matches_labels(meta.labels.as_ref().unwrap_or(&none))
+        let claim = owner::claim(&job.metadata, candidates(&self.pods, &job.metadata), |meta| {
+            selected(selector, meta)
         });
         let mut owned = claim.owned;
         let pods = self.client.namespaced::<Pod>(namespace);

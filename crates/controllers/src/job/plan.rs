@@ -22,6 +22,8 @@ use crate::pods::{is_active, is_finished, is_ready, is_terminating, phase, rank_
 
 /// How many pods one reconcile creates or deletes at most.
 const BURST: usize = 500;
+/// How many uids a status holds at most; further finished pods are noted when these have been counted.
+const MOST_NOTED: usize = 500;
 
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -373,10 +375,18 @@ impl<'a> Look<'a> {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.noted_succeeded.len() + self.noted_failed.len() >= MOST_NOTED
+    }
+
     /// Notes the uids of finished pods; from then on they may go.
     fn count_finished(&mut self) {
         let uid = |p: &Pod| p.metadata.uid.clone().unwrap_or_default();
         for pod in std::mem::take(&mut self.new_succeeded) {
+            if self.is_full() {
+                self.new_succeeded.push(pod);
+                continue;
+            }
             self.noted_succeeded.push(uid(&pod));
             self.plan.let_go.push(pod);
         }
@@ -401,6 +411,10 @@ impl<'a> Look<'a> {
                 continue;
             }
             if verdict != Verdict::Ignore {
+                if self.is_full() {
+                    self.new_failed.push((pod, verdict));
+                    continue;
+                }
                 self.noted_failed.push(uid(&pod));
             }
             self.plan.let_go.push(pod);
@@ -579,7 +593,8 @@ impl<'a> Look<'a> {
             if condition(&self.status, target).is_none() {
                 set_condition(&mut self.status, target, "True", &end.reason, &end.message, now);
             }
-            let counted = self.noted_succeeded.is_empty() && self.noted_failed.is_empty();
+            let noted = self.noted_succeeded.is_empty() && self.noted_failed.is_empty();
+            let counted = noted && self.new_succeeded.is_empty() && self.new_failed.is_empty();
             if idle && terminating == 0 && counted && self.plan.let_go.is_empty() {
                 set_condition(&mut self.status, last, "True", &end.reason, &end.message, now);
                 if end.success {

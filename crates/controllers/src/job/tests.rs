@@ -194,6 +194,20 @@ fn a_finished_pod_is_noted_before_it_is_let_go_and_counted_after() {
 }
 
 #[test]
+fn a_status_notes_500_pods_at_most_and_still_counts_every_one() {
+    let mut w = World::new(json!({"completions": 700, "parallelism": 700}));
+    w.settle();
+    for _ in 0..700 {
+        w.end(None, 0);
+    }
+    let noted = w.step().status.unwrap().uncounted_terminated_pods.unwrap();
+    assert_eq!(noted.succeeded.map(|s| s.len()), Some(500));
+    w.settle();
+    assert_eq!((w.counts(), w.made), ((0, 700, 0), 700));
+    assert!(w.is("Complete").is_some());
+}
+
+#[test]
 fn failed_pods_are_recreated_with_an_exponential_back_off_delay() {
     let mut w = World::new(json!({"completions": 1}));
     w.settle();

@@ -98,3 +98,94 @@ pub fn note_failure(status: &mut ReplicaSetStatus, failure: Option<(&str, String
         status.conditions = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn now() -> Timestamp {
+        "2026-01-02T00:00:00Z".parse().unwrap()
+    }
+
+    fn set(spec: Value) -> ReplicaSet {
+        let mut all = json!({
+            "metadata": {"name": "s", "generation": 4},
+            "spec": {"replicas": 2, "selector": {}, "template": {"metadata": {"labels": {"app": "s", "tier": "x"}}}},
+        });
+        json_patch::merge(&mut all["spec"], &spec);
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn pod(name: &str, changes: Value) -> Arc<Pod> {
+        let mut all = json!({
+            "metadata": {"name": name, "uid": name, "labels": {"app": "s", "tier": "x"}},
+            "spec": {"nodeName": "n", "containers": []},
+            "status": {"phase": "Running", "conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T23:59:50Z"},
+            ]},
+        });
+        json_patch::merge(&mut all, &changes);
+        Arc::new(serde_json::from_value(all).unwrap())
+    }
+
+    fn of(set: &ReplicaSet, pods: &[Arc<Pod>]) -> Plan {
+        plan(set, pods, pods, true, now())
+    }
+
+    #[test]
+    fn pods_that_failed_succeeded_or_are_terminating_are_replaced() {
+        let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        for (changes, terminating) in [
+            (json!({"status": {"phase": "Failed"}}), 0),
+            (json!({"status": {"phase": "Succeeded"}}), 0),
+            (going, 1),
+        ] {
+            let plan = of(&set(json!({})), &[pod("a", json!({})), pod("b", changes.clone())]);
+            assert_eq!((plan.create, plan.delete.len()), (1, 0), "{changes}");
+            assert_eq!(
+                (plan.status.replicas, plan.status.terminating_replicas),
+                (1, Some(terminating))
+            );
+        }
+    }
+
+    #[test]
+    fn the_status_tells_of_ready_available_and_fully_labeled_replicas() {
+        let pods = [
+            pod("a", json!({})),
+            pod("b", json!({"metadata": {"labels": {"tier": null}}})),
+        ];
+        let plan = of(&set(json!({"minReadySeconds": 30})), &pods);
+        let s = &plan.status;
+        assert_eq!((s.replicas, s.ready_replicas, s.available_replicas), (2, Some(2), None));
+        assert_eq!((s.fully_labeled_replicas, s.observed_generation), (Some(1), Some(4)));
+        assert_eq!(plan.check_again.map(|d| d.as_secs()), Some(20));
+        assert_eq!(
+            of(&set(json!({"minReadySeconds": 10})), &pods)
+                .status
+                .available_replicas,
+            Some(2)
+        );
+    }
+
+    #[test]
+    fn one_look_creates_or_deletes_500_pods_at_most_and_nothing_while_the_cache_is_behind() {
+        assert_eq!(of(&set(json!({"replicas": 900})), &[]).create, 500);
+        assert_eq!(plan(&set(json!({})), &[], &[], false, now()).create, 0);
+        let many: Vec<_> = (0..700).map(|n| pod(&n.to_string(), json!({}))).collect();
+        assert_eq!(of(&set(json!({"replicas": 0})), &many).delete.len(), 500);
+    }
+
+    #[test]
+    fn a_failure_is_told_once_and_taken_back_when_it_is_over() {
+        let mut status = ReplicaSetStatus::default();
+        note_failure(&mut status, Some(("FailedCreate", "no quota".into())), now());
+        note_failure(&mut status, Some(("FailedCreate", "still none".into())), now());
+        let conditions = status.conditions.clone().unwrap();
+        assert_eq!(conditions.len(), 1);
+        assert_eq!(conditions[0].message.as_deref(), Some("no quota"));
+        note_failure(&mut status, None, now());
+        assert_eq!(status.conditions, None);
+    }
+}

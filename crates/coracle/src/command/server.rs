@@ -167,6 +167,7 @@ async fn start_api(
     let mut options = ServerOptions::new(store.clone(), cluster.pki_dir());
     options.clock = clock;
     options.bind = SocketAddr::new(args.bind_address, args.port);
+    options.metrics.push(coracle_informer::metrics::register);
     options.network.service_cidr = args.service_cidr.parse().map_err(anyhow::Error::msg)?;
     let server = ApiServer::start(options)
         .await

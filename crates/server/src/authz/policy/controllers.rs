@@ -41,6 +41,38 @@ pub(super) fn objects() -> Vec<Value> {
             replicas("", "replicationcontrollers"),
         ),
         (
+            "daemon-set-controller",
+            "daemon-set-controller",
+            vec![
+                rule(&["get", "list", "watch"], "apps", &["daemonsets"]),
+                rule(UPDATE, "apps", &["daemonsets/status"]),
+                rule(FINALIZE, "apps", &["daemonsets/finalizers"]),
+                rule(&["list", "watch"], "", &["nodes"]),
+                rule(&["create", "delete", "list", "patch", "watch"], "", &["pods"]),
+                rule(&["create"], "", &["pods/binding"]),
+                rule(APPLY, "apps", &["controllerrevisions"]),
+            ],
+        ),
+        (
+            "statefulset-controller",
+            "statefulset-controller",
+            vec![
+                rule(&["list", "watch"], "", &["pods"]),
+                rule(&["get", "list", "watch"], "apps", &["statefulsets"]),
+                rule(UPDATE, "apps", &["statefulsets/status"]),
+                rule(FINALIZE, "apps", &["statefulsets/finalizers"]),
+                rule(&["create", "delete", "get", "patch", "update"], "", &["pods"]),
+                rule(APPLY, "apps", &["controllerrevisions"]),
+                rule(&["create", "get"], "", &["persistentvolumeclaims"]),
+                // Owners are written to claims as the retention policy wants it.
+                rule(
+                    &["delete", "list", "patch", "update", "watch"],
+                    "",
+                    &["persistentvolumeclaims"],
+                ),
+            ],
+        ),
+        (
             "job-controller",
             "job-controller",
             vec![

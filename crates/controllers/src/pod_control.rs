@@ -1,0 +1,159 @@
+//! Makes and deletes pods for their owners: in batches that double while all goes well, with events, and with
+//! expectations, so that nothing is done twice while the cache is behind.
+
+use std::sync::Arc;
+
+use coracle_client::event::{EventRecorder, EventType};
+use coracle_client::{Client, DeleteOptions, TypedKind};
+use coracle_clock::Clock;
+use coracle_informer::{Change, Error};
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::expectations::Expectations;
+use crate::owner::controller_of;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct PodControl {
+    client: Client,
+    events: EventRecorder,
+    expectations: Arc<Expectations>,
+}
+
+fn uid_of(pod: &Pod) -> String {
+    pod.metadata.uid.clone().unwrap_or_default()
+}
+
+fn name_of(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+impl PodControl {
+    pub fn new(client: &Client, events: &EventRecorder, clock: Clock) -> Self {
+        Self {
+            client: client.clone(),
+            events: events.clone(),
+            expectations: Arc::new(Expectations::new(clock)),
+        }
+    }
+
+    /// Whether the cache has everything that was done for this key.
+    pub fn is_settled(&self, key: &str) -> bool {
+        self.expectations.satisfied(key)
+    }
+
+    /// The owner is gone.
+    pub fn forget(&self, key: &str) {
+        self.expectations.forget(key);
+    }
+
+    /// Counts what the informer saw of an owner of this kind against what was asked for.
+    pub fn observe(&self, kind: &str, change: &Change<Pod>) {
+        let pod = change.object();
+        let Some(owner) = controller_of(&pod.metadata).filter(|o| o.kind == kind) else {
+            return;
+        };
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let key = format!("{namespace}/{}", owner.name);
+        // A new pod may be terminating when it is first seen: then both have come true.
+        if change.old().is_none() && !change.is_deletion() {
+            self.expectations.creation_observed(&key);
+        }
+        if change.is_deletion() || pod.metadata.deletion_timestamp.is_some() {
+            self.expectations.deletion_observed(&key, &uid_of(pod));
+        }
+    }
+
+    /// Makes `new` and deletes `doomed`. What went wrong first, if anything did; the rest is done all the same, but after
+    /// a creation that failed no further batch is tried.
+    pub async fn change<O: TypedKind>(
+        &self,
+        owner: &O,
+        key: &str,
+        new: &[&Pod],
+        doomed: &[Arc<Pod>],
+    ) -> Result<(), Error> {
+        if new.is_empty() && doomed.is_empty() {
+            return Ok(());
+        }
+        self.expectations
+            .expect(key, new.len(), doomed.iter().map(|p| uid_of(p)));
+        let created = self.create(owner, key, new).await;
+        let deleted = self.delete(owner, key, doomed).await;
+        created.and(deleted)
+    }
+
+    async fn create<O: TypedKind>(&self, owner: &O, key: &str, new: &[&Pod]) -> Result<(), Error> {
+        let pods = self
+            .client
+            .namespaced::<Pod>(owner.meta().namespace.as_deref().unwrap_or_default());
+        let (mut done, mut batch) = (0, 1);
+        while let Some(now) = new.get(done..(done + batch).min(new.len())).filter(|n| !n.is_empty()) {
+            let results = join_all(now.iter().map(|pod| pods.create(*pod))).await;
+            done += now.len();
+            let mut failure = None;
+            for result in results {
+                match result {
+                    Ok(pod) => {
+                        let message = format!("Created pod: {}", name_of(&pod));
+                        self.events.event(owner, EventType::Normal, "SuccessfulCreate", message);
+                    }
+                    Err(error) => {
+                        self.expectations.creation_observed(key);
+                        failure = Some(error);
+                    }
+                }
+            }
+            if let Some(error) = failure {
+                for _ in done..new.len() {
+                    self.expectations.creation_observed(key);
+                }
+                // Nothing can be made in a namespace that is going, and nothing has to be.
+                if error.is_namespace_terminating() {
+                    return Ok(());
+                }
+                let message = format!("Error creating: {error}");
+                self.events.event(owner, EventType::Warning, "FailedCreate", message);
+                return Err(error.into());
+            }
+            batch *= 2;
+        }
+        Ok(())
+    }
+
+    async fn delete<O: TypedKind>(&self, owner: &O, key: &str, doomed: &[Arc<Pod>]) -> Result<(), Error> {
+        let pods = self
+            .client
+            .namespaced::<Pod>(owner.meta().namespace.as_deref().unwrap_or_default());
+        let deletions = doomed.iter().map(|pod| {
+            let pods = &pods;
+            async move {
+                let options = DeleteOptions {
+                    uid: pod.metadata.uid.clone(),
+                    ..DeleteOptions::default()
+                };
+                (pod, pods.delete(name_of(pod), &options).await)
+            }
+        });
+        let mut failure = None;
+        for (pod, result) in join_all(deletions).await {
+            match result {
+                Ok(_) => {
+                    let message = format!("Deleted pod: {}", name_of(pod));
+                    self.events.event(owner, EventType::Normal, "SuccessfulDelete", message);
+                }
+                Err(error) => {
+                    self.expectations.deletion_observed(key, &uid_of(pod));
+                    // Gone already, or another pod of this name by now.
+                    if !error.is_not_found() && !error.is_conflict() {
+                        let message = format!("Error deleting: {error}");
+                        self.events.event(owner, EventType::Warning, "FailedDelete", message);
+                        failure = Some(error);
+                    }
+                }
+            }
+        }
+        failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
