@@ -8,21 +8,38 @@
 //!
 //! Start reading at [`replicaset`], the smallest that does everything a controller does.
 
+pub mod bootstrap_signer;
+pub mod bootstrap_token;
+pub mod certificate_approving;
+pub mod certificate_cleaner;
+pub mod certificate_request;
+pub mod certificate_signing;
+pub mod cluster_role_aggregation;
 pub mod context;
 pub mod cronjob;
 pub mod deployment;
+pub mod ephemeral_volume;
 pub mod expectations;
+pub mod finalizer;
 pub mod garbage_collector;
 pub mod job;
+pub mod keys;
+pub mod legacy_token_cleaner;
+pub mod local_path_provisioner;
 pub mod namespace;
 pub mod owner;
+pub mod persistent_volume;
 pub mod pod_garbage_collector;
 pub mod pods;
+pub mod pv_protection;
+pub mod pvc_protection;
 pub mod replicaset;
 pub mod replication_controller;
 pub mod root_ca;
 pub mod service_account;
+pub mod service_account_token;
 pub mod template;
+pub mod token_cleaner;
 pub mod ttl_after_finished;
 
 use futures::FutureExt;
@@ -39,12 +56,36 @@ pub struct Registration {
 /// Every built-in controller.
 pub const CONTROLLERS: &[Registration] = &[
     Registration {
+        name: "bootstrap-signer-controller",
+        run: |cx| bootstrap_signer::run(cx).boxed(),
+    },
+    Registration {
+        name: "certificatesigningrequest-approving-controller",
+        run: |cx| certificate_approving::run(cx).boxed(),
+    },
+    Registration {
+        name: "certificatesigningrequest-cleaner-controller",
+        run: |cx| certificate_cleaner::run(cx).boxed(),
+    },
+    Registration {
+        name: "certificatesigningrequest-signing-controller",
+        run: |cx| certificate_signing::run(cx).boxed(),
+    },
+    Registration {
+        name: "clusterrole-aggregation-controller",
+        run: |cx| cluster_role_aggregation::run(cx).boxed(),
+    },
+    Registration {
         name: "cronjob-controller",
         run: |cx| cronjob::run(cx).boxed(),
     },
     Registration {
         name: "deployment-controller",
         run: |cx| deployment::run(cx).boxed(),
+    },
+    Registration {
+        name: "ephemeral-volume-controller",
+        run: |cx| ephemeral_volume::run(cx).boxed(),
     },
     Registration {
         name: "garbage-collector-controller",
@@ -55,8 +96,28 @@ pub const CONTROLLERS: &[Registration] = &[
         run: |cx| job::run(cx).boxed(),
     },
     Registration {
+        name: "legacy-serviceaccount-token-cleaner-controller",
+        run: |cx| legacy_token_cleaner::run(cx).boxed(),
+    },
+    Registration {
+        name: "local-path-provisioner-controller",
+        run: |cx| local_path_provisioner::run(cx).boxed(),
+    },
+    Registration {
         name: "namespace-controller",
         run: |cx| namespace::run(cx).boxed(),
+    },
+    Registration {
+        name: "persistentvolume-binder-controller",
+        run: |cx| persistent_volume::run(cx).boxed(),
+    },
+    Registration {
+        name: "persistentvolume-protection-controller",
+        run: |cx| pv_protection::run(cx).boxed(),
+    },
+    Registration {
+        name: "persistentvolumeclaim-protection-controller",
+        run: |cx| pvc_protection::run(cx).boxed(),
     },
     Registration {
         name: "pod-garbage-collector-controller",
@@ -77,6 +138,14 @@ pub const CONTROLLERS: &[Registration] = &[
     Registration {
         name: "serviceaccount-controller",
         run: |cx| service_account::run(cx).boxed(),
+    },
+    Registration {
+        name: "serviceaccount-token-controller",
+        run: |cx| service_account_token::run(cx).boxed(),
+    },
+    Registration {
+        name: "token-cleaner-controller",
+        run: |cx| token_cleaner::run(cx).boxed(),
     },
     Registration {
         name: "ttl-after-finished-controller",
