@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use coracle_api::service::UserInfo;
 use coracle_client::Client;
 use coracle_clock::Clock;
+use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_node::{Agent, AgentOptions, Serving};
 use coracle_scheduler::{Scheduler, SchedulerOptions};
@@ -105,7 +106,7 @@ async fn serve(cluster: &Cluster, args: &ServingArgs, detached: bool) -> anyhow:
     Milestone::Api(server.url()).tell();
 
     let mut components = JoinSet::new();
-    start_controllers(&server, clock, &shutdown, &mut components);
+    start_controllers(&server, clock, &shutdown, &mut components)?;
     start_scheduler(&server, clock, &shutdown, &mut components);
     if let Some(node) = node {
         let socket = image_service::serve(cluster, node.engine.clone(), shutdown.clone())?;
@@ -183,10 +184,20 @@ fn client(server: &RunningServer, name: &str, groups: &[&str]) -> Client {
     Client::in_process(Arc::new(service), registry, user)
 }
 
-fn start_controllers(server: &RunningServer, clock: Clock, shutdown: &CancellationToken, components: &mut JoinSet<()>) {
+fn start_controllers(
+    server: &RunningServer,
+    clock: Clock,
+    shutdown: &CancellationToken,
+    components: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
     let client = client(server, "system:kube-controller-manager", &[]).named("kube-controller-manager");
-    let cx = coracle_controllers::Context::new(client, clock, shutdown.clone(), server.ca());
+    let keys = Keys {
+        cluster_signing: Some(Arc::new(SigningPair::new(server.ca(), server.ca_key()))),
+        service_account: Some(Arc::new(TokenKey::from_pkcs8(server.token_key())?)),
+    };
+    let cx = coracle_controllers::Context::new(client, clock, shutdown.clone(), server.ca()).with_keys(keys);
     components.spawn(coracle_controllers::run(cx, |_| true));
+    Ok(())
 }
 
 fn start_scheduler(server: &RunningServer, clock: Clock, shutdown: &CancellationToken, components: &mut JoinSet<()>) {

@@ -151,3 +151,107 @@ fn make(path: &Path) -> Result<(), String> {
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(io("chmod", path)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::downward::NodeFacts;
+    use crate::pod::scripted::Written;
+    use crate::volume::{Failure, Tokens, set_up};
+    use serde_json::{Value, json};
+
+    /// What the pod with this volume (called v) mounts.
+    async fn mount(api: &Written, root: &Path, volume: Value) -> Result<PathBuf, String> {
+        let mut volumes = json!([volume]);
+        volumes[0]["name"] = json!("v");
+        let pod: api::Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "d", "uid": "u"},
+            "spec": {"containers": [], "volumes": volumes},
+        }))
+        .unwrap();
+        let setup = Setup {
+            pod: &pod,
+            pod_dir: &root.join("pod"),
+            volumes_dir: &root.join("volumes"),
+            objects: api,
+            node: &NodeFacts::default(),
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            tokens: &Tokens::default(),
+        };
+        let all = set_up(&setup).await.map_err(|Failure { reason, .. }| reason)?;
+        Ok(all["v"].clone())
+    }
+
+    fn claim(api: &Written, name: &str, phase: &str, owner: Option<&str>) {
+        let owners = owner
+            .map(|uid| json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": true}]));
+        let claim = json!({"metadata": {"name": name, "uid": name, "ownerReferences": owners},
+            "spec": {"volumeName": "pv"}, "status": {"phase": phase}});
+        let claim = serde_json::from_value(claim).unwrap();
+        api.claims.lock().insert(name.into(), std::sync::Arc::new(claim));
+    }
+
+    fn volume(api: &Written, of: &str, source: Value) {
+        let mut volume = json!({"metadata": {"name": "pv"}, "spec": source});
+        volume["spec"]["claimRef"] = json!({"name": of, "uid": of});
+        let volume = serde_json::from_value(volume).unwrap();
+        api.persistent_volumes.lock().insert("pv".into(), std::sync::Arc::new(volume));
+    }
+
+    #[tokio::test]
+    async fn a_bound_claim_is_the_path_of_its_volume() {
+        let (api, dir) = (Written::default(), tempfile::tempdir().unwrap());
+        let root = dir.path();
+        let named = || json!({"persistentVolumeClaim": {"claimName": "c"}});
+        let wrong = mount(&api, root, named()).await.unwrap_err();
+        assert!(wrong.ends_with("persistentvolumeclaim \"c\" not found"), "{wrong}");
+        claim(&api, "c", "Pending", None);
+        let wrong = mount(&api, root, named()).await.unwrap_err();
+        assert_eq!(wrong, "error processing PVC d/c: PVC is not bound");
+        claim(&api, "c", "Bound", None);
+        let wrong = mount(&api, root, named()).await.unwrap_err();
+        assert!(wrong.contains("persistentvolume \"pv\" not found"), "{wrong}");
+
+        // A path of its own is made; another has to be there.
+        let own = root.join("volumes/pv");
+        volume(&api, "c", json!({"local": {"path": own}}));
+        assert_eq!(mount(&api, root, named()).await.as_deref(), Ok(own.as_path()));
+        assert_eq!(fs::metadata(&own).unwrap().permissions().mode() & 0o777, 0o777);
+        volume(&api, "c", json!({"local": {"path": root.join("disk")}}));
+        assert!(mount(&api, root, named()).await.is_err());
+        assert!(!root.join("disk").exists());
+        fs::create_dir(root.join("disk")).unwrap();
+        assert_eq!(mount(&api, root, named()).await, Ok(root.join("disk")));
+        volume(&api, "c", json!({"hostPath": {"path": root.join("new"), "type": "DirectoryOrCreate"}}));
+        assert_eq!(mount(&api, root, named()).await, Ok(root.join("new")));
+    }
+
+    #[tokio::test]
+    async fn what_this_node_cannot_mount_is_said() {
+        let (api, dir) = (Written::default(), tempfile::tempdir().unwrap());
+        claim(&api, "c", "Bound", None);
+        for (of, source, words) in [
+            ("c", json!({"nfs": {"server": "s", "path": "/"}}), "cannot provide nfs volumes"),
+            ("c", json!({"local": {"path": "/x"}, "volumeMode": "Block"}), "volumeMode Block"),
+            ("c", json!({"hostPath": {"path": "/"}, "mountOptions": ["ro"]}), "mount options"),
+            ("other", json!({"hostPath": {"path": "/"}}), "does not match pvc.UID"),
+        ] {
+            volume(&api, of, source);
+            let named = json!({"persistentVolumeClaim": {"claimName": "c"}});
+            let wrong = mount(&api, dir.path(), named).await.unwrap_err();
+            assert!(wrong.contains(words), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_ephemeral_volume_is_only_the_pods_own_claim() {
+        let (api, dir) = (Written::default(), tempfile::tempdir().unwrap());
+        let ephemeral = || json!({"ephemeral": {"volumeClaimTemplate": {"spec": {}}}});
+        volume(&api, "p-v", json!({"hostPath": {"path": dir.path()}}));
+        claim(&api, "p-v", "Bound", Some("another"));
+        let wrong = mount(&api, dir.path(), ephemeral()).await.unwrap_err();
+        assert_eq!(wrong, "PVC d/p-v was not created for pod d/p (pod is not owner)");
+        claim(&api, "p-v", "Bound", Some("u"));
+        assert_eq!(mount(&api, dir.path(), ephemeral()).await, Ok(dir.path().to_owned()));
+    }
+}
