@@ -106,6 +106,12 @@ fn bearer(cluster: &coracle_testkit::TestCluster, token: &str) -> Client {
 
 #[tokio::test]
 async fn a_token_secret_is_filled_works_and_dies_with_its_account() {
+    // Over HTTP, and therefore in real time.
+    let limit = std::time::Duration::from_secs(60);
+    tokio::time::timeout(limit, token_secret()).await.expect("not in time");
+}
+
+async fn token_secret() {
     let cluster = coracle_testkit::TestCluster::with(coracle_testkit::Options {
         scheduler: false,
         ..Default::default()

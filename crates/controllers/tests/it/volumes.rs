@@ -3,6 +3,7 @@
 use coracle_client::{DeleteOptions, Patch};
 use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::harness::{cluster, create, until, until_gone};
@@ -25,6 +26,10 @@ fn phase_of_volume(volume: &PersistentVolume) -> &str {
     volume.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
 }
 
+fn held(meta: &ObjectMeta, finalizer: &str) -> bool {
+    meta.finalizers.iter().flatten().any(|f| f == finalizer)
+}
+
 fn volume_of(claim: &PersistentVolumeClaim) -> &str {
     claim.spec.as_ref().and_then(|s| s.volume_name.as_deref()).unwrap_or_default()
 }
@@ -42,7 +47,7 @@ async fn claims_take_the_smallest_volumes_and_release_them_when_they_go() {
         create::<PersistentVolumeClaim>(&cluster.client, pvc(name, Some(""))).await;
         let claim = until(&cluster, claims.clone(), name, |c| phase_of_claim(c) == "Bound").await;
         assert_eq!(volume_of(&claim), volume);
-        assert!(claim.metadata.finalizers.iter().flatten().any(|f| f == "kubernetes.io/pvc-protection"));
+        until(&cluster, claims.clone(), name, |c| held(&c.metadata, "kubernetes.io/pvc-protection")).await;
     }
     let size = claims.get("c").await.unwrap().status.clone().unwrap().capacity.unwrap()["storage"].clone();
     assert_eq!(size.0, "50Gi");
@@ -60,6 +65,7 @@ async fn claims_take_the_smallest_volumes_and_release_them_when_they_go() {
     assert!(released.status.as_ref().unwrap().last_phase_transition_time.is_some());
 
     // A volume that is deleted under its claim stays until the claim lets go; then it is gone.
+    until(&cluster, volumes.clone(), "middle", |v| held(&v.metadata, "kubernetes.io/pv-protection")).await;
     volumes.delete("middle", &DeleteOptions::default()).await.unwrap();
     assert!(volumes.get("middle").await.unwrap().metadata.deletion_timestamp.is_some());
     claims.delete("b", &DeleteOptions::default()).await.unwrap();
@@ -75,6 +81,7 @@ async fn a_claim_whose_volume_is_taken_away_is_lost() {
     create::<PersistentVolume>(&cluster.client, pv("v", "5Gi", "Retain")).await;
     create::<PersistentVolumeClaim>(&cluster.client, pvc("c", Some(""))).await;
     until(&cluster, claims.clone(), "c", |c| phase_of_claim(c) == "Bound").await;
+    until(&cluster, volumes.clone(), "v", |v| held(&v.metadata, "kubernetes.io/pv-protection")).await;
     let without = json!({"metadata": {"finalizers": null}});
     volumes.delete("v", &DeleteOptions::default()).await.unwrap();
     volumes.patch("v", Patch::Merge(without)).await.unwrap();

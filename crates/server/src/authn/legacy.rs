@@ -8,6 +8,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use coracle_api::object::Object;
 use coracle_api::service::{Operation, PatchKind, Request, Target, UserInfo, WriteOptions};
 use coracle_clock::Timestamp;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::json;
@@ -91,25 +93,29 @@ async fn find(core: &Arc<Core>, plural: &str, namespace: &str, name: &str) -> Re
     Ok(found.ok().flatten().ok_or_else(gone)?.object)
 }
 
-/// That it is not written down is no reason to refuse the request.
-async fn note_use(core: &Arc<Core>, secret: &Object, today: &str) {
-    let operation = Operation::Patch {
-        kind: PatchKind::Merge,
-        patch: json!({"metadata": {"uid": secret.uid(), "labels": {LAST_USED: today}}}),
-        options: WriteOptions {
-            field_manager: "kube-apiserver".into(),
-            ..WriteOptions::default()
-        },
-    };
-    let target = Target {
-        version: "v1".into(),
-        resource: "secrets".into(),
-        namespace: secret.namespace().to_owned(),
-        name: secret.name().to_owned(),
-        ..Target::default()
-    };
-    let request = Request { target, operation };
-    if let Err(error) = core.serve(&crate::bootstrap::own_identity(), request).await {
-        tracing::warn!(secret = secret.name(), %error, "the use of a token was not written down");
+/// That it is not written down is no reason to refuse the request. (A review of a token is a request too, which is why this
+/// future has to be of a known size.)
+fn note_use<'a>(core: &'a Arc<Core>, secret: &'a Object, today: &'a str) -> BoxFuture<'a, ()> {
+    async move {
+        let operation = Operation::Patch {
+            kind: PatchKind::Merge,
+            patch: json!({"metadata": {"uid": secret.uid(), "labels": {LAST_USED: today}}}),
+            options: WriteOptions {
+                field_manager: "kube-apiserver".into(),
+                ..WriteOptions::default()
+            },
+        };
+        let target = Target {
+            version: "v1".into(),
+            resource: "secrets".into(),
+            namespace: secret.namespace().to_owned(),
+            name: secret.name().to_owned(),
+            ..Target::default()
+        };
+        let request = Request { target, operation };
+        if let Err(error) = core.serve(&crate::bootstrap::own_identity(), request).await {
+            tracing::warn!(secret = secret.name(), %error, "the use of a token was not written down");
+        }
     }
+    .boxed()
 }
