@@ -30,7 +30,12 @@ impl Manager {
         let child = Command::new(env!("CARGO_BIN_EXE_coracle"))
             .args(["controller-manager", "--log", "warn", "--kubeconfig"])
             .arg(kubeconfig)
-            .args(["--leader-elect-lease-duration", "3", "--leader-elect-renew-deadline", "2"])
+            .args([
+                "--leader-elect-lease-duration",
+                "3",
+                "--leader-elect-renew-deadline",
+                "2",
+            ])
             .args(["--leader-elect-retry-period", "1"])
             .args(flags)
             .stdin(Stdio::null())
@@ -44,7 +49,11 @@ impl Manager {
     }
 }
 
-async fn until<K: coracle_client::TypedKind>(api: Api<K>, name: &str, wanted: impl Fn(&K) -> bool) -> std::sync::Arc<K> {
+async fn until<K: coracle_client::TypedKind>(
+    api: Api<K>,
+    name: &str,
+    wanted: impl Fn(&K) -> bool,
+) -> std::sync::Arc<K> {
     let options = ListOptions {
         field_selector: format!("metadata.name={name}"),
         ..ListOptions::default()

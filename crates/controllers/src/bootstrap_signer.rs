@@ -66,7 +66,10 @@ async fn reconcile(cx: Arc<Signer>, key: ObjectKey<ConfigMap>) -> Result<Action,
     };
     let now = cx.clock.now();
     let secrets = cx.tokens.list();
-    let tokens = secrets.iter().filter_map(|s| bootstrap_token::signing(s, now)).collect();
+    let tokens = secrets
+        .iter()
+        .filter_map(|s| bootstrap_token::signing(s, now))
+        .collect();
     if let Some(data) = plan(map.data.as_ref(), &tokens) {
         let mut changed = (*map).clone();
         changed.data = Some(data);
@@ -119,8 +122,15 @@ mod tests {
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
         };
         let tokens = BTreeMap::from([("abcdef", "0123456789abcdef")]);
-        let signed = plan(Some(&data(&[("kubeconfig", "x"), ("jws-kubeconfig-gone00", "s")])), &tokens).unwrap();
-        assert_eq!(signed.keys().collect::<Vec<_>>(), ["jws-kubeconfig-abcdef", "kubeconfig"]);
+        let signed = plan(
+            Some(&data(&[("kubeconfig", "x"), ("jws-kubeconfig-gone00", "s")])),
+            &tokens,
+        )
+        .unwrap();
+        assert_eq!(
+            signed.keys().collect::<Vec<_>>(),
+            ["jws-kubeconfig-abcdef", "kubeconfig"]
+        );
         assert_eq!(plan(Some(&signed), &tokens), None);
         assert_eq!(plan(Some(&data(&[("other", "x")])), &tokens), None);
         assert_eq!(plan(None, &tokens), None);
@@ -156,7 +166,11 @@ mod tests {
             });
             secret["data"] = Value::Object(coded.collect());
             let secret: Secret = serde_json::from_value(secret).unwrap();
-            assert_eq!(bootstrap_token::signing(&secret, now).is_some(), usable, "{path} {value}");
+            assert_eq!(
+                bootstrap_token::signing(&secret, now).is_some(),
+                usable,
+                "{path} {value}"
+            );
         }
     }
 }

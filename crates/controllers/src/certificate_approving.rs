@@ -6,9 +6,7 @@ use std::sync::Arc;
 use coracle_client::{Client, ObjectKey};
 use coracle_clock::Clock;
 use coracle_informer::{Action, Controller, Error, Lister};
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
-};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
@@ -88,7 +86,10 @@ async fn reconcile(cx: Arc<Approving>, key: ObjectKey<CertificateSigningRequest>
                 last_transition_time: Some(now),
             });
         let requests = cx.client.all::<CertificateSigningRequest>();
-        let written = requests.subresource::<CertificateSigningRequest>("approval").update(&approved).await;
+        let written = requests
+            .subresource::<CertificateSigningRequest>("approval")
+            .update(&approved)
+            .await;
         return match written {
             Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(Action::Done),

@@ -43,7 +43,10 @@ fn ends(csr: &CertificateSigningRequest) -> Option<Timestamp> {
     let after = |at: Option<Timestamp>, wait| at.and_then(|at| at.checked_add(wait).ok());
     let since = |kind| {
         let condition = condition(csr, kind)?;
-        let at = condition.last_update_time.as_ref().or(condition.last_transition_time.as_ref());
+        let at = condition
+            .last_update_time
+            .as_ref()
+            .or(condition.last_transition_time.as_ref());
         at.map(|t| t.0)
     };
     let issued = is_issued(csr);
@@ -79,7 +82,9 @@ async fn reconcile(cx: Arc<Cleaner>, key: ObjectKey<CertificateSigningRequest>) 
     };
     let now = cx.clock.now();
     if end > now {
-        return Ok(Action::After(Duration::try_from(end.duration_since(now)).unwrap_or_default()));
+        return Ok(Action::After(
+            Duration::try_from(end.duration_since(now)).unwrap_or_default(),
+        ));
     }
     let options = DeleteOptions {
         uid: csr.metadata.uid.clone(),

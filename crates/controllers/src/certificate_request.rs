@@ -52,7 +52,10 @@ impl Requested {
             .map_err(|e| format!("the certificate request is not signed by its own key: {e}"))?;
         let info = &request.certification_request_info;
         let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
-            value.as_str().map(str::to_owned).map_err(|e| format!("the subject cannot be read: {e}"))
+            value
+                .as_str()
+                .map(str::to_owned)
+                .map_err(|e| format!("the subject cannot be read: {e}"))
         };
         let subject = &info.subject;
         let organizations = subject.iter_organization().map(text).collect::<Result<_, _>>()?;
@@ -217,25 +220,101 @@ pub(crate) mod tests {
         let ip = SanType::IpAddress([10, 0, 0, 1].into());
         for (signer, (user, group), names, asked, wanted) in [
             (CLIENT, ("alice", "dev"), vec![], CLIENT_USAGES, Ok(())),
-            (CLIENT, ("alice", "dev"), vec![], &["digital signature"], Err("missing required usage for client certificate: client auth")),
-            (CLIENT, ("alice", "dev"), vec![], &["client auth", "server auth"], Err("invalid usage for client certificate: server auth")),
+            (
+                CLIENT,
+                ("alice", "dev"),
+                vec![],
+                &["digital signature"],
+                Err("missing required usage for client certificate: client auth"),
+            ),
+            (
+                CLIENT,
+                ("alice", "dev"),
+                vec![],
+                &["client auth", "server auth"],
+                Err("invalid usage for client certificate: server auth"),
+            ),
             (KUBELET_CLIENT, NODE, vec![], CLIENT_USAGES, Ok(())),
-            (KUBELET_CLIENT, NODE, vec![], &["digital signature", "client auth"], Ok(())),
-            (KUBELET_CLIENT, NODE, vec![], &["client auth"], Err("usages did not match [client auth digital signature key encipherment]")),
-            (KUBELET_CLIENT, ("system:node:n", "x"), vec![], CLIENT_USAGES, Err("subject organization is not system:nodes")),
-            (KUBELET_CLIENT, ("n", "system:nodes"), vec![], CLIENT_USAGES, Err("subject common name does not begin with system:node:")),
-            (KUBELET_CLIENT, NODE, vec![dns("n")], CLIENT_USAGES, Err("DNS subjectAltNames are not allowed")),
-            (KUBELET_CLIENT, NODE, vec![ip.clone()], CLIENT_USAGES, Err("IP subjectAltNames are not allowed")),
+            (
+                KUBELET_CLIENT,
+                NODE,
+                vec![],
+                &["digital signature", "client auth"],
+                Ok(()),
+            ),
+            (
+                KUBELET_CLIENT,
+                NODE,
+                vec![],
+                &["client auth"],
+                Err("usages did not match [client auth digital signature key encipherment]"),
+            ),
+            (
+                KUBELET_CLIENT,
+                ("system:node:n", "x"),
+                vec![],
+                CLIENT_USAGES,
+                Err("subject organization is not system:nodes"),
+            ),
+            (
+                KUBELET_CLIENT,
+                ("n", "system:nodes"),
+                vec![],
+                CLIENT_USAGES,
+                Err("subject common name does not begin with system:node:"),
+            ),
+            (
+                KUBELET_CLIENT,
+                NODE,
+                vec![dns("n")],
+                CLIENT_USAGES,
+                Err("DNS subjectAltNames are not allowed"),
+            ),
+            (
+                KUBELET_CLIENT,
+                NODE,
+                vec![ip.clone()],
+                CLIENT_USAGES,
+                Err("IP subjectAltNames are not allowed"),
+            ),
             (KUBELET_SERVING, NODE, vec![dns("n"), ip], SERVER_USAGES, Ok(())),
-            (KUBELET_SERVING, NODE, vec![], SERVER_USAGES, Err("DNS or IP subjectAltName is required")),
-            (KUBELET_SERVING, NODE, vec![dns("n"), SanType::Rfc822Name("a@b".try_into().unwrap())], SERVER_USAGES, Err("Email subjectAltNames are not allowed")),
-            (KUBELET_SERVING, NODE, vec![dns("n")], CLIENT_USAGES, Err("usages did not match [digital signature key encipherment server auth]")),
+            (
+                KUBELET_SERVING,
+                NODE,
+                vec![],
+                SERVER_USAGES,
+                Err("DNS or IP subjectAltName is required"),
+            ),
+            (
+                KUBELET_SERVING,
+                NODE,
+                vec![dns("n"), SanType::Rfc822Name("a@b".try_into().unwrap())],
+                SERVER_USAGES,
+                Err("Email subjectAltNames are not allowed"),
+            ),
+            (
+                KUBELET_SERVING,
+                NODE,
+                vec![dns("n")],
+                CLIENT_USAGES,
+                Err("usages did not match [digital signature key encipherment server auth]"),
+            ),
             (LEGACY_UNKNOWN, ("any", "thing"), vec![dns("n")], &["any"], Ok(())),
-            ("example.com/own", ("a", "b"), vec![], CLIENT_USAGES, Err("unrecognized signerName: \"example.com/own\"")),
+            (
+                "example.com/own",
+                ("a", "b"),
+                vec![],
+                CLIENT_USAGES,
+                Err("unrecognized signerName: \"example.com/own\""),
+            ),
         ] {
             let requested = Requested::parse(request(user, group, names).as_bytes()).unwrap();
             let verdict = permitted(signer, &requested, &usages(asked));
-            assert_eq!(verdict, wanted.map_err(str::to_owned), "{signer} {user} {group} {asked:?}");
+            assert_eq!(
+                verdict,
+                wanted.map_err(str::to_owned),
+                "{signer} {user} {group} {asked:?}"
+            );
         }
     }
 

@@ -33,7 +33,10 @@ struct Signing {
 
 pub async fn run(cx: Context) {
     let Some(authority) = cx.keys.cluster_signing.clone() else {
-        tracing::info!(controller = NAME, "there is no CA key here; certificates are not signed");
+        tracing::info!(
+            controller = NAME,
+            "there is no CA key here; certificates are not signed"
+        );
         return;
     };
     let requests = cx.informers.informer::<CertificateSigningRequest>();
@@ -96,7 +99,12 @@ async fn reconcile(cx: Arc<Signing>, key: ObjectKey<CertificateSigningRequest>) 
             status.certificate = Some(ByteString(certificate.into_bytes()));
         }
     }
-    match cx.client.all::<CertificateSigningRequest>().update_status(&changed).await {
+    match cx
+        .client
+        .all::<CertificateSigningRequest>()
+        .update_status(&changed)
+        .await
+    {
         Err(error) if !error.is_not_found() => Err(error.into()),
         _ => Ok(Action::Done),
     }
@@ -110,7 +118,12 @@ mod tests {
     #[test]
     fn a_requested_duration_is_honoured_between_ten_minutes_and_the_signers_longest() {
         let day = Duration::from_secs(86_400);
-        for (asked, seconds) in [(None, 86_400), (Some(3600), 3600), (Some(60), 600), (Some(1_000_000), 86_400)] {
+        for (asked, seconds) in [
+            (None, 86_400),
+            (Some(3600), 3600),
+            (Some(60), 600),
+            (Some(1_000_000), 86_400),
+        ] {
             assert_eq!(life(asked, day).as_secs(), seconds, "{asked:?}");
         }
     }

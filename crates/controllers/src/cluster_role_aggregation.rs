@@ -22,7 +22,9 @@ struct Aggregation {
 
 pub async fn run(cx: Context) {
     let roles = cx.informers.informer::<ClusterRole>();
-    roles.add_index(SUMS, |role: &ClusterRole| role.aggregation_rule.is_some().then(String::new));
+    roles.add_index(SUMS, |role: &ClusterRole| {
+        role.aggregation_rule.is_some().then(String::new)
+    });
     let context = Aggregation {
         client: cx.client_of(NAME),
         roles: roles.lister(),
@@ -117,9 +119,15 @@ mod tests {
         .map(Arc::new)
         .to_vec();
         let rules = plan(&sum, parts.clone()).unwrap();
-        let resources: Vec<_> = rules.iter().map(|r| r.resources.as_ref().unwrap()[0].as_str()).collect();
+        let resources: Vec<_> = rules
+            .iter()
+            .map(|r| r.resources.as_ref().unwrap()[0].as_str())
+            .collect();
         assert_eq!(resources, ["pods", "nodes", "secrets"]);
-        let right = ClusterRole { rules: Some(rules), ..sum };
+        let right = ClusterRole {
+            rules: Some(rules),
+            ..sum
+        };
         assert_eq!(plan(&right, parts.clone()), None);
         assert_eq!(plan(&role("own", "x", &["pods"], &[]), parts), None);
     }

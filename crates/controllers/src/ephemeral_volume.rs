@@ -181,7 +181,10 @@ mod tests {
         let mut claim = plan(&pod, volume(&pod, 0), None).unwrap().unwrap();
         claim.metadata.owner_references = None;
         let refused = plan(&pod, volume(&pod, 0), Some(&claim)).unwrap().unwrap_err();
-        assert_eq!(refused, "PVC d/p-scratch was not created for pod d/p (pod is not owner)");
+        assert_eq!(
+            refused,
+            "PVC d/p-scratch was not created for pod d/p (pod is not owner)"
+        );
     }
 
     #[test]

@@ -190,7 +190,11 @@ impl Cleaner {
         let Some(map) = maps.find(TRACKING).await? else {
             return Ok(false);
         };
-        let since = map.data.as_ref().and_then(|d| d.get("since")).and_then(|s| s.parse::<Date>().ok());
+        let since = map
+            .data
+            .as_ref()
+            .and_then(|d| d.get("since"))
+            .and_then(|s| s.parse::<Date>().ok());
         let Some(since) = since.and_then(|s| s.tomorrow().ok()) else {
             return Ok(false);
         };
@@ -210,17 +214,22 @@ mod tests {
         }))
         .unwrap();
         let secret = |name: &str, created: &str, used: Option<&str>, invalid: Option<&str>| -> Secret {
-            serde_json::from_value(json!({"metadata": {
-                "name": name, "creationTimestamp": created,
-                "annotations": {ACCOUNT_NAME: "a", ACCOUNT_UID: "u"},
-                "labels": {LAST_USED: used, INVALID_SINCE: invalid},
-            }}).as_object().map(|o| {
-                let mut o = o.clone();
-                if let Some(labels) = o["metadata"]["labels"].as_object_mut() {
-                    labels.retain(|_, v| !v.is_null());
-                }
-                serde_json::Value::Object(o)
-            }).unwrap())
+            serde_json::from_value(
+                json!({"metadata": {
+                    "name": name, "creationTimestamp": created,
+                    "annotations": {ACCOUNT_NAME: "a", ACCOUNT_UID: "u"},
+                    "labels": {LAST_USED: used, INVALID_SINCE: invalid},
+                }})
+                .as_object()
+                .map(|o| {
+                    let mut o = o.clone();
+                    if let Some(labels) = o["metadata"]["labels"].as_object_mut() {
+                        labels.retain(|_, v| !v.is_null());
+                    }
+                    serde_json::Value::Object(o)
+                })
+                .unwrap(),
+            )
             .unwrap()
         };
         let old = "2020-01-01T00:00:00Z";
@@ -243,7 +252,10 @@ mod tests {
             );
         }
         let used = BTreeSet::from(["s".to_owned()]);
-        assert_eq!(verdict(&secret("s", old, None, None), Some(&account), &used, now), Verdict::Keep);
+        assert_eq!(
+            verdict(&secret("s", old, None, None), Some(&account), &used, now),
+            Verdict::Keep
+        );
         assert_eq!(
             verdict(&secret("s", old, None, None), None, &BTreeSet::new(), now),
             Verdict::Keep

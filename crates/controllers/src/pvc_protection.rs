@@ -102,9 +102,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn claim(owner: Option<&str>) -> PersistentVolumeClaim {
-        let owners = owner.map(
-            |uid| json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": true}]),
-        );
+        let owners =
+            owner.map(|uid| json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": true}]));
         let meta = json!({"name": "p-v", "namespace": "d", "ownerReferences": owners});
         serde_json::from_value(json!({"metadata": meta})).unwrap()
     }
@@ -130,9 +129,24 @@ mod tests {
             ("without a node", pod("", named.clone(), false), claim(None), false),
             ("of another claim", pod("n", other, false), claim(None), false),
             ("shut down, but still there", pod("n", named, true), claim(None), true),
-            ("the claim made for it", pod("n", made.clone(), false), claim(Some("u")), true),
-            ("made for it, shut down", pod("n", made.clone(), true), claim(Some("u")), false),
-            ("made for another pod", pod("n", made, false), claim(Some("other")), false),
+            (
+                "the claim made for it",
+                pod("n", made.clone(), false),
+                claim(Some("u")),
+                true,
+            ),
+            (
+                "made for it, shut down",
+                pod("n", made.clone(), true),
+                claim(Some("u")),
+                false,
+            ),
+            (
+                "made for another pod",
+                pod("n", made, false),
+                claim(Some("other")),
+                false,
+            ),
         ] {
             assert_eq!(uses(&pod, &claim), used, "{what}");
         }

@@ -54,7 +54,10 @@ pub(crate) fn token_secrets() -> InformerOptions {
 
 pub async fn run(cx: Context) {
     let Some(key) = cx.keys.service_account.clone() else {
-        tracing::info!(controller = NAME, "there is no service account key here; token Secrets are left alone");
+        tracing::info!(
+            controller = NAME,
+            "there is no service account key here; token Secrets are left alone"
+        );
         return;
     };
     let secrets = cx.informers.informer_of::<Secret>(token_secrets());

@@ -178,7 +178,13 @@ pub struct ControllerManager {
     #[command(flatten)]
     pub component: Component,
     /// Which to run: names, `*` for all, `-name` to leave one out, separated by commas
-    #[arg(long, default_value = "*", value_delimiter = ',', allow_hyphen_values = true, value_name = "LIST")]
+    #[arg(
+        long,
+        default_value = "*",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        value_name = "LIST"
+    )]
     pub controllers: Vec<String>,
     /// The cluster's CA certificate in PEM, to sign certificate requests with
     #[arg(long, requires = "cluster_signing_key_file", value_name = "FILE")]

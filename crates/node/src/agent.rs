@@ -106,7 +106,9 @@ impl Agent {
             pod_cidr: options.pod_cidr,
             port: address.map_or(10250, |a| a.port()),
             pods: options.max_pods,
-            volumes: local_volumes::directory(&options.data_dir).to_string_lossy().into_owned(),
+            volumes: local_volumes::directory(&options.data_dir)
+                .to_string_lossy()
+                .into_owned(),
         };
         let facts = NodeFacts {
             name: name.clone(),
@@ -157,7 +159,10 @@ impl Agent {
             volume_client,
             events,
             informers,
-            labels.and_then(|l| l.get("kubernetes.io/hostname")).cloned().unwrap_or_default(),
+            labels
+                .and_then(|l| l.get("kubernetes.io/hostname"))
+                .cloned()
+                .unwrap_or_default(),
             volumes,
             clock,
             shutdown.clone(),

@@ -205,7 +205,11 @@ impl Objects for ClientObjects {
     }
 
     async fn persistent_volume(&self, name: &str) -> Result<Option<Arc<PersistentVolume>>, ApiError> {
-        self.client.all::<PersistentVolume>().find(name).await.map_err(api_error)
+        self.client
+            .all::<PersistentVolume>()
+            .find(name)
+            .await
+            .map_err(api_error)
     }
 
     async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<(String, Timestamp), ApiError> {

@@ -34,7 +34,8 @@ pub(crate) fn certificate(
     life: Duration,
     now: Timestamp,
 ) -> Result<String, String> {
-    let (_, block) = parse_x509_pem(authority.certificate.as_bytes()).map_err(|e| format!("the CA certificate: {e}"))?;
+    let (_, block) =
+        parse_x509_pem(authority.certificate.as_bytes()).map_err(|e| format!("the CA certificate: {e}"))?;
     let (_, ca) = X509Certificate::from_der(&block.contents).map_err(|e| format!("the CA certificate: {e}"))?;
     let key = KeyPair::from_pem(&authority.key).map_err(|e| format!("the CA key: {e}"))?;
     let ca_ends = ca.validity().not_after.timestamp();
@@ -127,7 +128,9 @@ fn algorithm(key: &KeyPair) -> Result<Vec<u8>, String> {
     } else if own == &rcgen::PKCS_RSA_SHA256 {
         Ok(sequence([oid(&[1, 2, 840, 113_549, 1, 1, 11]), tlv(0x05, &[])]))
     } else {
-        Err(format!("the CA key is of a kind that this signer does not know: {own:?}"))
+        Err(format!(
+            "the CA key is of a kind that this signer does not know: {own:?}"
+        ))
     }
 }
 
@@ -217,7 +220,10 @@ fn meaning(usage: &str) -> Option<Usage> {
 
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
-    let lines = text.as_bytes().chunks(64).map(|l| String::from_utf8_lossy(l).into_owned());
+    let lines = text
+        .as_bytes()
+        .chunks(64)
+        .map(|l| String::from_utf8_lossy(l).into_owned());
     let lines: Vec<String> = lines.collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
@@ -291,7 +297,11 @@ mod tests {
         let text = certificate(&ca, &requested, &usages(&["client auth"]), SHORT, now()).unwrap();
         let (_, block) = parse_x509_pem(text.as_bytes()).unwrap();
         let (_, made) = X509Certificate::from_der(&block.contents).unwrap();
-        let groups: Vec<&str> = made.subject().iter_organization().map(|o| o.as_str().unwrap()).collect();
+        let groups: Vec<&str> = made
+            .subject()
+            .iter_organization()
+            .map(|o| o.as_str().unwrap())
+            .collect();
         assert_eq!(groups, ["a", "b"]);
     }
 

@@ -25,9 +25,7 @@ pub fn is_ours(claim: &PersistentVolumeClaim) -> bool {
     let asked = annotation::get(&claim.metadata, STORAGE_PROVISIONER)
         .or_else(|| annotation::get(&claim.metadata, BETA_STORAGE_PROVISIONER));
     let bound = claim.spec.as_ref().and_then(|s| s.volume_name.as_deref());
-    asked == Some(PROVISIONER)
-        && bound.unwrap_or_default().is_empty()
-        && claim.metadata.deletion_timestamp.is_none()
+    asked == Some(PROVISIONER) && bound.unwrap_or_default().is_empty() && claim.metadata.deletion_timestamp.is_none()
 }
 
 pub fn made_here(volume: &PersistentVolume) -> bool {
@@ -98,7 +96,11 @@ fn unsuitable(claim: &PersistentVolumeClaim, class: &StorageClass) -> Option<Str
     if spec.data_source.is_some() || spec.data_source_ref.is_some() {
         return Some("a local volume cannot be filled from a data source".into());
     }
-    if spec.volume_attributes_class_name.as_deref().is_some_and(|n| !n.is_empty()) {
+    if spec
+        .volume_attributes_class_name
+        .as_deref()
+        .is_some_and(|n| !n.is_empty())
+    {
         return Some("a local volume has no attributes to choose by a VolumeAttributesClass".into());
     }
     if let Some(key) = class.parameters.iter().flatten().map(|(key, _)| key).next() {

@@ -36,7 +36,8 @@ fn node(change: Value) -> Node {
 
 #[test]
 fn a_claim_gets_a_directory_of_the_selected_node() {
-    let Claimed::Create(volume) = plan::claim(&claim(json!({})), Some(&class(json!({}))), Some(&node(json!({})))) else {
+    let Claimed::Create(volume) = plan::claim(&claim(json!({})), Some(&class(json!({}))), Some(&node(json!({}))))
+    else {
         panic!("no volume");
     };
     let volume = serde_json::to_value(&*volume).unwrap();
@@ -46,7 +47,10 @@ fn a_claim_gets_a_directory_of_the_selected_node() {
     assert_eq!(spec["local"]["path"], "/data/volumes/pvc-u");
     assert_eq!(spec["capacity"]["storage"], "3Gi");
     assert_eq!(spec["persistentVolumeReclaimPolicy"], "Delete");
-    assert_eq!((&spec["claimRef"]["uid"], &spec["claimRef"]["name"]), (&json!("u"), &json!("c")));
+    assert_eq!(
+        (&spec["claimRef"]["uid"], &spec["claimRef"]["name"]),
+        (&json!("u"), &json!("c"))
+    );
     assert_eq!(
         spec["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0],
         json!({"key": "kubernetes.io/hostname", "operator": "In", "values": ["host-1"]})
@@ -56,14 +60,39 @@ fn a_claim_gets_a_directory_of_the_selected_node() {
 #[test]
 fn what_a_directory_cannot_do_is_refused() {
     for (spec, of_class, of_node, words) in [
-        (json!({"accessModes": ["ReadWriteMany"]}), json!({}), json!({}), "ReadWriteMany"),
+        (
+            json!({"accessModes": ["ReadWriteMany"]}),
+            json!({}),
+            json!({}),
+            "ReadWriteMany",
+        ),
         (json!({"volumeMode": "Block"}), json!({}), json!({}), "block device"),
-        (json!({"selector": {"matchLabels": {"a": "b"}}}), json!({}), json!({}), "Selector"),
-        (json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "x"}}), json!({}), json!({}), "data source"),
+        (
+            json!({"selector": {"matchLabels": {"a": "b"}}}),
+            json!({}),
+            json!({}),
+            "Selector",
+        ),
+        (
+            json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "x"}}),
+            json!({}),
+            json!({}),
+            "data source",
+        ),
         (json!({}), json!({"parameters": {"path": "/x"}}), json!({}), "\"path\""),
         (json!({}), json!({"mountOptions": ["ro"]}), json!({}), "mountOptions"),
-        (json!({}), json!({}), json!({"coracle.dev/local-volumes": null}), "provides no local volumes"),
-        (json!({}), json!({}), json!({"coracle.dev/local-volumes": "/a/../b"}), "provides no local volumes"),
+        (
+            json!({}),
+            json!({}),
+            json!({"coracle.dev/local-volumes": null}),
+            "provides no local volumes",
+        ),
+        (
+            json!({}),
+            json!({}),
+            json!({"coracle.dev/local-volumes": "/a/../b"}),
+            "provides no local volumes",
+        ),
     ] {
         let claim = claim(json!({"spec": spec}));
         let node = node(json!({"metadata": {"annotations": of_node}}));
@@ -125,6 +154,10 @@ fn a_released_volume_is_deleted_by_policy_and_let_go_when_its_node_is_gone() {
         ("Bound", "Delete", true, false, Released::Wait),
         ("Bound", "Delete", false, false, Released::Wait),
     ] {
-        assert_eq!(plan::volume(&volume(phase, policy, deleted), node), wanted, "{phase} {policy} {deleted} {node}");
+        assert_eq!(
+            plan::volume(&volume(phase, policy, deleted), node),
+            wanted,
+            "{phase} {policy} {deleted} {node}"
+        );
     }
 }

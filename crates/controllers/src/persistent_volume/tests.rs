@@ -35,7 +35,8 @@ fn pv(name: &str, change: Value) -> Arc<PersistentVolume> {
 }
 
 fn class(change: Value) -> StorageClass {
-    let base = json!({"metadata": {"name": "fast"}, "provisioner": "example.com/disk", "volumeBindingMode": "Immediate"});
+    let base =
+        json!({"metadata": {"name": "fast"}, "provisioner": "example.com/disk", "volumeBindingMode": "Immediate"});
     serde_json::from_value(merged(base, &change)).unwrap()
 }
 
@@ -49,7 +50,12 @@ fn sized(name: &str, size: &str) -> Arc<PersistentVolume> {
 
 #[test]
 fn a_claim_gets_the_smallest_volume_that_is_large_enough() {
-    let volumes = [sized("a", "20Gi"), sized("b", "5Gi"), sized("c", "4Gi"), sized("d", "6000Mi")];
+    let volumes = [
+        sized("a", "20Gi"),
+        sized("b", "5Gi"),
+        sized("c", "4Gi"),
+        sized("d", "6000Mi"),
+    ];
     assert_eq!(best(&volumes, &claim(json!({}))).as_deref(), Some("b"));
     let more = claim(json!({"spec": {"resources": {"requests": {"storage": "5500Mi"}}}}));
     assert_eq!(best(&volumes, &more).as_deref(), Some("d"));
@@ -60,7 +66,10 @@ fn a_claim_gets_the_smallest_volume_that_is_large_enough() {
 #[test]
 fn a_volume_with_fewer_access_modes_comes_before_a_smaller_one() {
     let volumes = [
-        pv("many", json!({"spec": {"accessModes": ["ReadWriteOnce", "ReadWriteMany"], "capacity": {"storage": "5Gi"}}})),
+        pv(
+            "many",
+            json!({"spec": {"accessModes": ["ReadWriteOnce", "ReadWriteMany"], "capacity": {"storage": "5Gi"}}}),
+        ),
         sized("one", "8Gi"),
     ];
     assert_eq!(best(&volumes, &claim(json!({}))).as_deref(), Some("one"));
@@ -70,36 +79,112 @@ fn a_volume_with_fewer_access_modes_comes_before_a_smaller_one() {
 fn every_attribute_of_the_claim_has_to_match() {
     for (what, of_claim, of_volume, matches) in [
         ("nothing asked", json!({}), json!({}), true),
-        ("access mode", json!({"spec": {"accessModes": ["ReadWriteMany"]}}), json!({}), false),
-        ("class of the volume", json!({}), json!({"spec": {"storageClassName": "fast"}}), false),
-        ("class of both", json!({"spec": {"storageClassName": "fast"}}), json!({"spec": {"storageClassName": "fast"}}), true),
-        ("class of the claim", json!({"spec": {"storageClassName": "fast"}}), json!({}), false),
-        ("no class said", json!({"spec": {"storageClassName": null}}), json!({}), true),
-        ("beta annotation", json!({"metadata": {"annotations": {"volume.beta.kubernetes.io/storage-class": "fast"}}}), json!({"spec": {"storageClassName": "fast"}}), true),
+        (
+            "access mode",
+            json!({"spec": {"accessModes": ["ReadWriteMany"]}}),
+            json!({}),
+            false,
+        ),
+        (
+            "class of the volume",
+            json!({}),
+            json!({"spec": {"storageClassName": "fast"}}),
+            false,
+        ),
+        (
+            "class of both",
+            json!({"spec": {"storageClassName": "fast"}}),
+            json!({"spec": {"storageClassName": "fast"}}),
+            true,
+        ),
+        (
+            "class of the claim",
+            json!({"spec": {"storageClassName": "fast"}}),
+            json!({}),
+            false,
+        ),
+        (
+            "no class said",
+            json!({"spec": {"storageClassName": null}}),
+            json!({}),
+            true,
+        ),
+        (
+            "beta annotation",
+            json!({"metadata": {"annotations": {"volume.beta.kubernetes.io/storage-class": "fast"}}}),
+            json!({"spec": {"storageClassName": "fast"}}),
+            true,
+        ),
         ("block", json!({"spec": {"volumeMode": "Block"}}), json!({}), false),
-        ("block of both", json!({"spec": {"volumeMode": "Block"}}), json!({"spec": {"volumeMode": "Block"}}), true),
-        ("selector", json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}}), json!({}), false),
-        ("label", json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}}), json!({"metadata": {"labels": {"a": "b"}}}), true),
+        (
+            "block of both",
+            json!({"spec": {"volumeMode": "Block"}}),
+            json!({"spec": {"volumeMode": "Block"}}),
+            true,
+        ),
+        (
+            "selector",
+            json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}}),
+            json!({}),
+            false,
+        ),
+        (
+            "label",
+            json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}}),
+            json!({"metadata": {"labels": {"a": "b"}}}),
+            true,
+        ),
         ("phase", json!({}), json!({"status": {"phase": "Released"}}), false),
-        ("being deleted", json!({}), json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}), false),
-        ("attributes class", json!({}), json!({"spec": {"volumeAttributesClassName": "x"}}), false),
-        ("reserved for another", json!({}), json!({"spec": {"claimRef": {"namespace": "d", "name": "x"}}}), false),
-        ("reserved for another of the name", json!({}), json!({"spec": {"claimRef": {"namespace": "d", "name": "c", "uid": "old"}}}), false),
+        (
+            "being deleted",
+            json!({}),
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+            false,
+        ),
+        (
+            "attributes class",
+            json!({}),
+            json!({"spec": {"volumeAttributesClassName": "x"}}),
+            false,
+        ),
+        (
+            "reserved for another",
+            json!({}),
+            json!({"spec": {"claimRef": {"namespace": "d", "name": "x"}}}),
+            false,
+        ),
+        (
+            "reserved for another of the name",
+            json!({}),
+            json!({"spec": {"claimRef": {"namespace": "d", "name": "c", "uid": "old"}}}),
+            false,
+        ),
     ] {
-        assert_eq!(best(&[pv("v", of_volume)], &claim(of_claim)).is_some(), matches, "{what}");
+        assert_eq!(
+            best(&[pv("v", of_volume)], &claim(of_claim)).is_some(),
+            matches,
+            "{what}"
+        );
     }
 }
 
 #[test]
 fn a_reserved_volume_is_taken_whatever_its_class_and_however_large() {
-    let reserved = pv("big", json!({"spec": {"capacity": {"storage": "1Ti"}, "storageClassName": "other",
-        "claimRef": {"namespace": "d", "name": "c"}}, "metadata": {"labels": {}}}));
+    let reserved = pv(
+        "big",
+        json!({"spec": {"capacity": {"storage": "1Ti"}, "storageClassName": "other",
+        "claimRef": {"namespace": "d", "name": "c"}}, "metadata": {"labels": {}}}),
+    );
     let volumes = [sized("small", "5Gi"), reserved];
     let chosen = claim(json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}}));
     assert_eq!(best(&volumes, &chosen).as_deref(), Some("big"));
     // Also while binding waits for a consumer.
     assert_eq!(
-        fit::best(&volumes, &claim(json!({})), true).unwrap().metadata.name.as_deref(),
+        fit::best(&volumes, &claim(json!({})), true)
+            .unwrap()
+            .metadata
+            .name
+            .as_deref(),
         Some("big")
     );
     assert!(fit::best(&volumes[..1], &claim(json!({})), true).is_none());
@@ -159,21 +244,92 @@ fn a_claim_without_a_volume_waits_for_one_in_the_way_its_class_says() {
     let manual = class(json!({"provisioner": "kubernetes.io/no-provisioner"}));
     let pods = ["p".to_owned(), "q".to_owned()];
     for (claim, class, default, pods, step, notice) in [
-        (claim(json!({})), None, Some("std"), &[][..], "Pending", "FailedBinding: no persistent volumes available for this claim and no storage class is set"),
-        (unsaid.clone(), None, None, &[][..], "Pending", "FailedBinding: no persistent volumes available for this claim and no storage class is set"),
+        (
+            claim(json!({})),
+            None,
+            Some("std"),
+            &[][..],
+            "Pending",
+            "FailedBinding: no persistent volumes available for this claim and no storage class is set",
+        ),
+        (
+            unsaid.clone(),
+            None,
+            None,
+            &[][..],
+            "Pending",
+            "FailedBinding: no persistent volumes available for this claim and no storage class is set",
+        ),
         (unsaid, None, Some("std"), &[][..], "class std", ""),
-        (fast.clone(), None, None, &[][..], "nothing", "ProvisioningFailed: storageclass.storage.k8s.io \"fast\" not found"),
-        (fast.clone(), Some(&manual), None, &[][..], "nothing", "ProvisioningFailed: no volume plugin matched"),
-        (fast.clone(), Some(&immediate), None, &[][..], "provision example.com/disk", "ExternalProvisioning: Waiting for a volume to be created either by the external provisioner 'example.com/disk' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."),
-        (fast.clone(), Some(&waiting), None, &[][..], "Pending", "WaitForFirstConsumer: waiting for first consumer to be created before binding"),
-        (fast.clone(), Some(&waiting), None, &pods[..1], "Pending", "WaitForPodScheduled: waiting for pod p to be scheduled"),
-        (fast, Some(&waiting), None, &pods[..], "Pending", "WaitForPodScheduled: waiting for pods p,q to be scheduled"),
-        (placed, Some(&waiting), None, &[][..], "provision example.com/disk", "ExternalProvisioning: "),
+        (
+            fast.clone(),
+            None,
+            None,
+            &[][..],
+            "nothing",
+            "ProvisioningFailed: storageclass.storage.k8s.io \"fast\" not found",
+        ),
+        (
+            fast.clone(),
+            Some(&manual),
+            None,
+            &[][..],
+            "nothing",
+            "ProvisioningFailed: no volume plugin matched",
+        ),
+        (
+            fast.clone(),
+            Some(&immediate),
+            None,
+            &[][..],
+            "provision example.com/disk",
+            "ExternalProvisioning: Waiting for a volume to be created either by the external provisioner 'example.com/disk' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered.",
+        ),
+        (
+            fast.clone(),
+            Some(&waiting),
+            None,
+            &[][..],
+            "Pending",
+            "WaitForFirstConsumer: waiting for first consumer to be created before binding",
+        ),
+        (
+            fast.clone(),
+            Some(&waiting),
+            None,
+            &pods[..1],
+            "Pending",
+            "WaitForPodScheduled: waiting for pod p to be scheduled",
+        ),
+        (
+            fast,
+            Some(&waiting),
+            None,
+            &pods[..],
+            "Pending",
+            "WaitForPodScheduled: waiting for pods p,q to be scheduled",
+        ),
+        (
+            placed,
+            Some(&waiting),
+            None,
+            &[][..],
+            "provision example.com/disk",
+            "ExternalProvisioning: ",
+        ),
     ] {
-        let world = World { class, default_class: default, waiting_pods: pods, ..EMPTY };
+        let world = World {
+            class,
+            default_class: default,
+            waiting_pods: pods,
+            ..EMPTY
+        };
         let (found, told) = shown(&claim, &world);
         assert_eq!(found, step, "{notice}");
-        assert!(told.starts_with(notice) && told.is_empty() == notice.is_empty(), "{told}");
+        assert!(
+            told.starts_with(notice) && told.is_empty() == notice.is_empty(),
+            "{told}"
+        );
     }
 }
 
@@ -186,15 +342,38 @@ fn a_claim_that_names_a_volume_gets_that_one_or_none() {
     let small = sized("v", "1Gi");
     let other_class = pv("v", json!({"spec": {"storageClassName": "fast"}}));
     let reserved = pv("v", json!({"spec": {"claimRef": {"namespace": "d", "name": "c"}}}));
-    let taken = pv("v", json!({"spec": {"claimRef": {"namespace": "d", "name": "x", "uid": "y"}}}));
+    let taken = pv(
+        "v",
+        json!({"spec": {"claimRef": {"namespace": "d", "name": "x", "uid": "y"}}}),
+    );
     for (claim, volume, step, notice) in [
         (&named, None, "Pending", ""),
         (&named, Some(&free), "bind v", ""),
         (&named, Some(&reserved), "bind v", ""),
-        (&named, Some(&small), "Pending", "VolumeMismatch: Cannot bind to requested volume \"v\": requested PV is too small"),
-        (&named, Some(&other_class), "Pending", "VolumeMismatch: Cannot bind to requested volume \"v\": storageClassName does not match"),
-        (&named, Some(&taken), "Pending", "FailedBinding: volume \"v\" already bound to a different claim."),
-        (&by_controller, Some(&taken), "refuse invalid binding of claim d/c to volume \"v\": volume already claimed by d/x", ""),
+        (
+            &named,
+            Some(&small),
+            "Pending",
+            "VolumeMismatch: Cannot bind to requested volume \"v\": requested PV is too small",
+        ),
+        (
+            &named,
+            Some(&other_class),
+            "Pending",
+            "VolumeMismatch: Cannot bind to requested volume \"v\": storageClassName does not match",
+        ),
+        (
+            &named,
+            Some(&taken),
+            "Pending",
+            "FailedBinding: volume \"v\" already bound to a different claim.",
+        ),
+        (
+            &by_controller,
+            Some(&taken),
+            "refuse invalid binding of claim d/c to volume \"v\": volume already claimed by d/x",
+            "",
+        ),
     ] {
         let world = World { named: volume, ..EMPTY };
         assert_eq!(shown(claim, &world), (step.to_owned(), notice.to_owned()));
@@ -207,15 +386,36 @@ fn a_bound_claim_that_loses_its_volume_is_lost() {
         claim(json!({"spec": {"volumeName": name},
             "metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}}))
     };
-    let mine = pv("v", json!({"spec": {"claimRef": {"namespace": "d", "name": "c", "uid": "u"}}}));
+    let mine = pv(
+        "v",
+        json!({"spec": {"claimRef": {"namespace": "d", "name": "c", "uid": "u"}}}),
+    );
     let free = pv("v", json!({}));
-    let others = pv("v", json!({"spec": {"claimRef": {"namespace": "d", "name": "x", "uid": "y"}}}));
+    let others = pv(
+        "v",
+        json!({"spec": {"claimRef": {"namespace": "d", "name": "x", "uid": "y"}}}),
+    );
     for (claim, volume, step, reason) in [
         (bound("v"), Some(&mine), "bind v", ""),
         (bound("v"), Some(&free), "bind v", ""),
-        (bound("v"), None, "Lost", "ClaimLost: Bound claim has lost its PersistentVolume. Data on the volume is lost!"),
-        (bound(""), None, "Lost", "ClaimLost: Bound claim has lost reference to PersistentVolume. Data on the volume is lost!"),
-        (bound("v"), Some(&others), "Lost", "ClaimMisbound: Two claims are bound to the same volume, this one is bound incorrectly"),
+        (
+            bound("v"),
+            None,
+            "Lost",
+            "ClaimLost: Bound claim has lost its PersistentVolume. Data on the volume is lost!",
+        ),
+        (
+            bound(""),
+            None,
+            "Lost",
+            "ClaimLost: Bound claim has lost reference to PersistentVolume. Data on the volume is lost!",
+        ),
+        (
+            bound("v"),
+            Some(&others),
+            "Lost",
+            "ClaimMisbound: Two claims are bound to the same volume, this one is bound incorrectly",
+        ),
     ] {
         let world = World { named: volume, ..EMPTY };
         assert_eq!(shown(&claim, &world), (step.to_owned(), reason.to_owned()));
@@ -228,7 +428,10 @@ fn both_halves_of_a_binding_say_who_wrote_them() {
     let claim_ = claim(json!({}));
     let volume_ = volume::bound_to(&free, &claim_).unwrap();
     let reference = volume_.spec.as_ref().unwrap().claim_ref.as_ref().unwrap();
-    assert_eq!((reference.name.as_deref(), reference.uid.as_deref()), (Some("c"), Some("u")));
+    assert_eq!(
+        (reference.name.as_deref(), reference.uid.as_deref()),
+        (Some("c"), Some("u"))
+    );
     assert!(super::has(&volume_.metadata, "pv.kubernetes.io/bound-by-controller"));
     assert!(volume::bound_to(&volume_, &claim_).is_none());
     let bound = claim::bound_to(&claim_, &volume_).unwrap();
@@ -264,8 +467,11 @@ fn a_claims_status_shows_what_the_volume_gives() {
 fn a_volume_is_available_bound_released_or_failed_as_its_claim_and_policy_say() {
     let reference = json!({"namespace": "d", "name": "c", "uid": "u"});
     let bound = |policy: &str, annotations: Value| {
-        pv("v", json!({"metadata": {"annotations": annotations},
-            "spec": {"claimRef": reference, "persistentVolumeReclaimPolicy": policy}}))
+        pv(
+            "v",
+            json!({"metadata": {"annotations": annotations},
+            "spec": {"claimRef": reference, "persistentVolumeReclaimPolicy": policy}}),
+        )
     };
     let provisioned = json!({"pv.kubernetes.io/provisioned-by": "example.com/disk"});
     let of_claim = |name: &str| claim(json!({"spec": {"volumeName": name}}));
@@ -277,13 +483,43 @@ fn a_volume_is_available_bound_released_or_failed_as_its_claim_and_policy_say() 
         ("bound", bound("Retain", json!({})), Some(of_claim("v")), "Bound"),
         ("half bound", bound("Retain", json!({})), Some(of_claim("")), "nothing"),
         ("of another mode", bound("Retain", json!({})), Some(block), "mismatch"),
-        ("claim bound elsewhere", bound("Delete", json!({})), Some(of_claim("w")), "unbind"),
-        ("made for a claim bound elsewhere", bound("Delete", provisioned.clone()), Some(of_claim("w")), "released"),
+        (
+            "claim bound elsewhere",
+            bound("Delete", json!({})),
+            Some(of_claim("w")),
+            "unbind",
+        ),
+        (
+            "made for a claim bound elsewhere",
+            bound("Delete", provisioned.clone()),
+            Some(of_claim("w")),
+            "released",
+        ),
         ("retained", bound("Retain", json!({})), None, "released"),
-        ("deleted by its provisioner", bound("Delete", provisioned), None, "released"),
-        ("deleted by nobody", bound("Delete", json!({})), None, "failed VolumeFailedDelete: error getting deleter volume plugin for volume \"v\": no deletable volume plugin matched"),
-        ("recycled", bound("Recycle", json!({})), None, "failed VolumeFailedRecycle: No recycler plugin found for the volume!"),
-        ("unknown policy", bound("Burn", json!({})), None, "failed VolumeUnknownReclaimPolicy: Volume has unrecognized PersistentVolumeReclaimPolicy"),
+        (
+            "deleted by its provisioner",
+            bound("Delete", provisioned),
+            None,
+            "released",
+        ),
+        (
+            "deleted by nobody",
+            bound("Delete", json!({})),
+            None,
+            "failed VolumeFailedDelete: error getting deleter volume plugin for volume \"v\": no deletable volume plugin matched",
+        ),
+        (
+            "recycled",
+            bound("Recycle", json!({})),
+            None,
+            "failed VolumeFailedRecycle: No recycler plugin found for the volume!",
+        ),
+        (
+            "unknown policy",
+            bound("Burn", json!({})),
+            None,
+            "failed VolumeUnknownReclaimPolicy: Volume has unrecognized PersistentVolumeReclaimPolicy",
+        ),
     ] {
         let found = match volume::plan(&volume_, claim_.as_ref()) {
             volume::Step::Phase(phase) => phase.to_owned(),
@@ -300,8 +536,11 @@ fn a_volume_is_available_bound_released_or_failed_as_its_claim_and_policy_say() 
 #[test]
 fn an_unbound_volume_stays_reserved_only_if_a_user_had_reserved_it() {
     let reference = json!({"namespace": "d", "name": "c", "uid": "u"});
-    let by_controller = pv("v", json!({"spec": {"claimRef": reference},
-        "metadata": {"annotations": {"pv.kubernetes.io/bound-by-controller": "yes"}}}));
+    let by_controller = pv(
+        "v",
+        json!({"spec": {"claimRef": reference},
+        "metadata": {"annotations": {"pv.kubernetes.io/bound-by-controller": "yes"}}}),
+    );
     let freed = volume::unbound(&by_controller);
     assert_eq!(freed.spec.unwrap().claim_ref, None);
     assert_eq!(freed.metadata.annotations, None);

@@ -13,7 +13,10 @@ pub enum Step {
     /// The claim is gone: Released, and then Failed if the reclaim policy cannot be carried out.
     Release(Option<Notice>),
     /// They can never be bound.
-    Mismatch { on_volume: Notice, on_claim: Notice },
+    Mismatch {
+        on_volume: Notice,
+        on_claim: Notice,
+    },
     /// The claim has to move first.
     Nothing,
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::{Client, ListOptions, TypedKind, Whole};
 use coracle_client::{Api, WatchEvent};
+use coracle_client::{Client, ListOptions, TypedKind, Whole};
 use coracle_clock::Clock;
 use coracle_testkit::{Options, TestCluster};
 use futures::StreamExt;
@@ -83,7 +83,9 @@ pub async fn until<K: TypedKind>(
     name: &str,
     wanted: impl Fn(&K) -> bool,
 ) -> Arc<K> {
-    watched(cluster, api, name, |found| found.is_some_and(&wanted)).await.unwrap()
+    watched(cluster, api, name, |found| found.is_some_and(&wanted))
+        .await
+        .unwrap()
 }
 
 pub async fn until_gone<K: TypedKind>(cluster: &TestCluster, api: Api<K>, name: &str) {

@@ -41,12 +41,17 @@ async fn an_approved_request_is_signed_and_cleaned_up() {
     let cluster = cluster().await;
     let requests = cluster.client.all::<CertificateSigningRequest>();
     let signer = "kubernetes.io/kube-apiserver-client";
-    let made = requests.create(&csr("alice", signer, request("alice", "dev"))).await.unwrap();
+    let made = requests
+        .create(&csr("alice", signer, request("alice", "dev")))
+        .await
+        .unwrap();
     assert_eq!(made.spec.username.as_deref(), Some("kubernetes-admin"));
     assert!(made.status.as_ref().is_none_or(|s| s.certificate.is_none()));
     let mut approved = (*made).clone();
-    approved.status = from(json!({"conditions": [{"type": "Approved", "status": "True", "reason": "ByTest",
-        "lastUpdateTime": "2026-01-01T00:00:00Z"}]}));
+    approved.status = from(
+        json!({"conditions": [{"type": "Approved", "status": "True", "reason": "ByTest",
+        "lastUpdateTime": "2026-01-01T00:00:00Z"}]}),
+    );
     let approval = requests.subresource::<CertificateSigningRequest>("approval");
     approval.update(&approved).await.unwrap();
     let signed = until(&cluster, requests.clone(), "alice", |c| {
@@ -77,22 +82,34 @@ async fn a_node_renews_its_own_certificate_and_a_wrong_request_fails() {
     create::<k8s_openapi::api::rbac::v1::ClusterRoleBinding>(&cluster.client, binding).await;
     let node = cluster.client_as("system:node:n1", &["system:nodes"]);
     let own = node.all::<CertificateSigningRequest>();
-    own.create(&csr("n1", kubelet, request("system:node:n1", "system:nodes"))).await.unwrap();
+    own.create(&csr("n1", kubelet, request("system:node:n1", "system:nodes")))
+        .await
+        .unwrap();
     let signed = until(&cluster, requests.clone(), "n1", |c| {
         c.status.as_ref().is_some_and(|s| s.certificate.is_some())
     })
     .await;
     assert!(has(&signed, "Approved"));
 
-    let wrong = requests.create(&csr("wrong", kubelet, request("somebody", "dev"))).await.unwrap();
+    let wrong = requests
+        .create(&csr("wrong", kubelet, request("somebody", "dev")))
+        .await
+        .unwrap();
     let mut approved = (*wrong).clone();
     approved.status = from(json!({"conditions": [{"type": "Approved", "status": "True", "reason": "ByTest"}]}));
-    requests.subresource::<CertificateSigningRequest>("approval").update(&approved).await.unwrap();
+    requests
+        .subresource::<CertificateSigningRequest>("approval")
+        .update(&approved)
+        .await
+        .unwrap();
     let failed = until(&cluster, requests, "wrong", |c| has(c, "Failed")).await;
     let conditions = failed.status.as_ref().unwrap().conditions.clone().unwrap();
     let condition = conditions.iter().find(|c| c.type_ == "Failed").unwrap();
     assert_eq!(condition.reason.as_deref(), Some("SignerValidationFailure"));
-    assert_eq!(condition.message.as_deref(), Some("subject organization is not system:nodes"));
+    assert_eq!(
+        condition.message.as_deref(),
+        Some("subject organization is not system:nodes")
+    );
     cluster.stop().await;
 }
 
@@ -120,7 +137,11 @@ async fn token_secret() {
     .unwrap();
     let secrets = cluster.client.namespaced::<Secret>("default");
     let accounts = cluster.client.namespaced::<ServiceAccount>("default");
-    create::<ServiceAccount>(&cluster.client, json!({"metadata": {"name": "a", "namespace": "default"}})).await;
+    create::<ServiceAccount>(
+        &cluster.client,
+        json!({"metadata": {"name": "a", "namespace": "default"}}),
+    )
+    .await;
     let wanted = |name: &str, account: &str| -> Value {
         json!({"metadata": {"name": name, "namespace": "default",
             "annotations": {"kubernetes.io/service-account.name": account}},
@@ -141,12 +162,21 @@ async fn token_secret() {
     let user = me.status.as_ref().unwrap().user_info.clone().unwrap();
     assert_eq!(user.username.as_deref(), Some("system:serviceaccount:default:a"));
     let used = secrets.get("s").await.unwrap();
-    assert!(used.metadata.labels.as_ref().unwrap().contains_key("kubernetes.io/legacy-token-last-used"));
+    assert!(
+        used.metadata
+            .labels
+            .as_ref()
+            .unwrap()
+            .contains_key("kubernetes.io/legacy-token-last-used")
+    );
 
     // Marked invalid, it is refused.
     let mark = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}}});
     secrets.patch("s", Patch::Merge(mark)).await.unwrap();
-    assert_eq!(client.all().create(&review).await.unwrap_err().status().unwrap().code, 401);
+    assert_eq!(
+        client.all().create(&review).await.unwrap_err().status().unwrap().code,
+        401
+    );
 
     accounts.delete("a", &DeleteOptions::default()).await.unwrap();
     until_gone(&cluster, secrets.clone(), "s").await;

@@ -19,11 +19,19 @@ fn pvc(name: &str, class: Option<&str>) -> Value {
 }
 
 fn phase_of_claim(claim: &PersistentVolumeClaim) -> &str {
-    claim.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+    claim
+        .status
+        .as_ref()
+        .and_then(|s| s.phase.as_deref())
+        .unwrap_or_default()
 }
 
 fn phase_of_volume(volume: &PersistentVolume) -> &str {
-    volume.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+    volume
+        .status
+        .as_ref()
+        .and_then(|s| s.phase.as_deref())
+        .unwrap_or_default()
 }
 
 fn held(meta: &ObjectMeta, finalizer: &str) -> bool {
@@ -31,7 +39,11 @@ fn held(meta: &ObjectMeta, finalizer: &str) -> bool {
 }
 
 fn volume_of(claim: &PersistentVolumeClaim) -> &str {
-    claim.spec.as_ref().and_then(|s| s.volume_name.as_deref()).unwrap_or_default()
+    claim
+        .spec
+        .as_ref()
+        .and_then(|s| s.volume_name.as_deref())
+        .unwrap_or_default()
 }
 
 #[tokio::test(start_paused = true)]
@@ -47,7 +59,10 @@ async fn claims_take_the_smallest_volumes_and_release_them_when_they_go() {
         create::<PersistentVolumeClaim>(&cluster.client, pvc(name, Some(""))).await;
         let claim = until(&cluster, claims.clone(), name, |c| phase_of_claim(c) == "Bound").await;
         assert_eq!(volume_of(&claim), volume);
-        until(&cluster, claims.clone(), name, |c| held(&c.metadata, "kubernetes.io/pvc-protection")).await;
+        until(&cluster, claims.clone(), name, |c| {
+            held(&c.metadata, "kubernetes.io/pvc-protection")
+        })
+        .await;
     }
     let size = claims.get("c").await.unwrap().status.clone().unwrap().capacity.unwrap()["storage"].clone();
     assert_eq!(size.0, "50Gi");
@@ -61,13 +76,35 @@ async fn claims_take_the_smallest_volumes_and_release_them_when_they_go() {
     until_gone(&cluster, claims.clone(), "a").await;
     let released = until(&cluster, volumes.clone(), "small", |v| phase_of_volume(v) == "Released").await;
     // Retained for an administrator: it still says whose it was, and nobody else gets it.
-    assert_eq!(released.spec.as_ref().unwrap().claim_ref.as_ref().unwrap().name.as_deref(), Some("a"));
+    assert_eq!(
+        released
+            .spec
+            .as_ref()
+            .unwrap()
+            .claim_ref
+            .as_ref()
+            .unwrap()
+            .name
+            .as_deref(),
+        Some("a")
+    );
     assert!(released.status.as_ref().unwrap().last_phase_transition_time.is_some());
 
     // A volume that is deleted under its claim stays until the claim lets go; then it is gone.
-    until(&cluster, volumes.clone(), "middle", |v| held(&v.metadata, "kubernetes.io/pv-protection")).await;
+    until(&cluster, volumes.clone(), "middle", |v| {
+        held(&v.metadata, "kubernetes.io/pv-protection")
+    })
+    .await;
     volumes.delete("middle", &DeleteOptions::default()).await.unwrap();
-    assert!(volumes.get("middle").await.unwrap().metadata.deletion_timestamp.is_some());
+    assert!(
+        volumes
+            .get("middle")
+            .await
+            .unwrap()
+            .metadata
+            .deletion_timestamp
+            .is_some()
+    );
     claims.delete("b", &DeleteOptions::default()).await.unwrap();
     until_gone(&cluster, volumes.clone(), "middle").await;
     cluster.stop().await;
@@ -81,7 +118,10 @@ async fn a_claim_whose_volume_is_taken_away_is_lost() {
     create::<PersistentVolume>(&cluster.client, pv("v", "5Gi", "Retain")).await;
     create::<PersistentVolumeClaim>(&cluster.client, pvc("c", Some(""))).await;
     until(&cluster, claims.clone(), "c", |c| phase_of_claim(c) == "Bound").await;
-    until(&cluster, volumes.clone(), "v", |v| held(&v.metadata, "kubernetes.io/pv-protection")).await;
+    until(&cluster, volumes.clone(), "v", |v| {
+        held(&v.metadata, "kubernetes.io/pv-protection")
+    })
+    .await;
     let without = json!({"metadata": {"finalizers": null}});
     volumes.delete("v", &DeleteOptions::default()).await.unwrap();
     volumes.patch("v", Patch::Merge(without)).await.unwrap();
@@ -92,11 +132,7 @@ async fn a_claim_whose_volume_is_taken_away_is_lost() {
     cluster.stop().await;
 }
 
-async fn until_event(
-    cluster: &coracle_testkit::TestCluster,
-    events: coracle_client::Api<Event>,
-    reason: &str,
-) {
+async fn until_event(cluster: &coracle_testkit::TestCluster, events: coracle_client::Api<Event>, reason: &str) {
     use coracle_client::{ListOptions, WatchEvent};
     use futures::StreamExt;
     let mut changes = events.watch(&ListOptions::default()).await.unwrap();
@@ -146,7 +182,11 @@ async fn a_claim_without_a_class_gets_the_default_one_when_there_is_one() {
     )
     .await;
     let handed = until(&cluster, claims.clone(), "c", |c| {
-        c.metadata.annotations.iter().flatten().any(|(k, _)| k == "volume.kubernetes.io/storage-provisioner")
+        c.metadata
+            .annotations
+            .iter()
+            .flatten()
+            .any(|(k, _)| k == "volume.kubernetes.io/storage-provisioner")
     })
     .await;
     let spec = handed.spec.as_ref().unwrap();
@@ -174,7 +214,12 @@ async fn the_standard_class_gives_a_directory_of_the_selected_node_and_takes_it_
     )
     .await;
     create::<PersistentVolumeClaim>(&cluster.client, pvc("c", Some("standard"))).await;
-    until_event(&cluster, cluster.client.namespaced::<Event>("default"), "WaitForFirstConsumer").await;
+    until_event(
+        &cluster,
+        cluster.client.namespaced::<Event>("default"),
+        "WaitForFirstConsumer",
+    )
+    .await;
     // The scheduler's part.
     let selected = json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n1"}}});
     claims.patch("c", Patch::Merge(selected)).await.unwrap();
@@ -193,7 +238,12 @@ async fn the_standard_class_gives_a_directory_of_the_selected_node_and_takes_it_
     })
     .await;
     // A node that is gone cannot see to it.
-    cluster.client.all::<Node>().delete("n1", &DeleteOptions::default()).await.unwrap();
+    cluster
+        .client
+        .all::<Node>()
+        .delete("n1", &DeleteOptions::default())
+        .await
+        .unwrap();
     until_gone(&cluster, volumes, &name).await;
     cluster.stop().await;
 }
@@ -206,7 +256,9 @@ async fn an_ephemeral_volume_has_a_claim_of_the_pods_which_is_protected_while_th
     create::<Node>(&cluster.client, json!({"metadata": {"name": "n1"}})).await;
     until(
         &cluster,
-        cluster.client.namespaced::<k8s_openapi::api::core::v1::ServiceAccount>("default"),
+        cluster
+            .client
+            .namespaced::<k8s_openapi::api::core::v1::ServiceAccount>("default"),
         "default",
         |_| true,
     )
@@ -234,7 +286,10 @@ async fn an_ephemeral_volume_has_a_claim_of_the_pods_which_is_protected_while_th
     .await;
     claims.delete("used", &DeleteOptions::default()).await.unwrap();
     assert!(claims.get("used").await.unwrap().metadata.deletion_timestamp.is_some());
-    let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+    let now = DeleteOptions {
+        grace_period_seconds: Some(0),
+        ..DeleteOptions::default()
+    };
     for name in ["q", "p"] {
         pods.delete(name, &now).await.unwrap();
     }

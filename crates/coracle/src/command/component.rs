@@ -46,9 +46,7 @@ fn keys(args: &ControllerManager) -> anyhow::Result<Keys> {
     }
     if let Some(path) = &args.service_account_private_key_file {
         let key = TokenKey::from_pem(&read(path)?);
-        keys.service_account = Some(Arc::new(
-            key.with_context(|| format!("cannot use {}", path.display()))?,
-        ));
+        keys.service_account = Some(Arc::new(key.with_context(|| format!("cannot use {}", path.display()))?));
     }
     Ok(keys)
 }

@@ -35,10 +35,7 @@ impl Volume for api::EphemeralVolumeSource {
     }
 }
 
-fn owner_is(
-    owner: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference,
-    pod: &api::Pod,
-) -> bool {
+fn owner_is(owner: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference, pod: &api::Pod) -> bool {
     owner.controller == Some(true) && Some(&owner.uid) == pod.metadata.uid.as_ref()
 }
 
@@ -48,7 +45,11 @@ async fn claim(setup: &Setup<'_>, name: &str) -> Result<std::sync::Arc<api::Pers
     let found = setup.objects.claim(namespace, name).await;
     let claim = found
         .map_err(|e| trouble(format!("failed to fetch PVC from API server: {e}")))?
-        .ok_or_else(|| trouble(format!("failed to fetch PVC from API server: persistentvolumeclaim {name:?} not found")))?;
+        .ok_or_else(|| {
+            trouble(format!(
+                "failed to fetch PVC from API server: persistentvolumeclaim {name:?} not found"
+            ))
+        })?;
     // A pod that runs keeps what it has; none is started on what is going away.
     if claim.metadata.deletion_timestamp.is_some() && !runs(setup.pod) {
         return Err(trouble("PVC is being deleted".into()));
@@ -67,7 +68,11 @@ async fn mounted(
     claim: &api::PersistentVolumeClaim,
     read_only: bool,
 ) -> Result<PathBuf, String> {
-    let bound_to = claim.spec.as_ref().and_then(|s| s.volume_name.as_deref()).unwrap_or_default();
+    let bound_to = claim
+        .spec
+        .as_ref()
+        .and_then(|s| s.volume_name.as_deref())
+        .unwrap_or_default();
     let found = setup.objects.persistent_volume(bound_to).await;
     let volume = found
         .map_err(|e| format!("failed to get PV {bound_to:?}: {e}"))?
@@ -82,7 +87,9 @@ async fn mounted(
         ));
     }
     if spec.volume_mode.as_deref() == Some("Block") {
-        return Err(format!("PV {bound_to:?} has volumeMode Block, which this node cannot provide"));
+        return Err(format!(
+            "PV {bound_to:?} has volumeMode Block, which this node cannot provide"
+        ));
     }
     if spec.mount_options.as_ref().is_some_and(|o| !o.is_empty()) {
         return Err("mount options are not supported by this volume's type".into());
@@ -143,7 +150,10 @@ fn source_name(spec: &api::PersistentVolumeSpec) -> String {
 
 /// The directory of a volume that was made for this node. Everybody may write: which user the pods have is not known.
 fn make(path: &Path) -> Result<(), String> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(path.parent().unwrap_or(path));
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path.parent().unwrap_or(path));
     made.map_err(io("create", path))?;
     match fs::create_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
@@ -183,8 +193,8 @@ mod tests {
     }
 
     fn claim(api: &Written, name: &str, phase: &str, owner: Option<&str>) {
-        let owners = owner
-            .map(|uid| json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": true}]));
+        let owners =
+            owner.map(|uid| json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": true}]));
         let claim = json!({"metadata": {"name": name, "uid": name, "ownerReferences": owners},
             "spec": {"volumeName": "pv"}, "status": {"phase": phase}});
         let claim = serde_json::from_value(claim).unwrap();
@@ -195,7 +205,9 @@ mod tests {
         let mut volume = json!({"metadata": {"name": "pv"}, "spec": source});
         volume["spec"]["claimRef"] = json!({"name": of, "uid": of});
         let volume = serde_json::from_value(volume).unwrap();
-        api.persistent_volumes.lock().insert("pv".into(), std::sync::Arc::new(volume));
+        api.persistent_volumes
+            .lock()
+            .insert("pv".into(), std::sync::Arc::new(volume));
     }
 
     #[tokio::test]
@@ -222,7 +234,11 @@ mod tests {
         assert!(!root.join("disk").exists());
         fs::create_dir(root.join("disk")).unwrap();
         assert_eq!(mount(&api, root, named()).await, Ok(root.join("disk")));
-        volume(&api, "c", json!({"hostPath": {"path": root.join("new"), "type": "DirectoryOrCreate"}}));
+        volume(
+            &api,
+            "c",
+            json!({"hostPath": {"path": root.join("new"), "type": "DirectoryOrCreate"}}),
+        );
         assert_eq!(mount(&api, root, named()).await, Ok(root.join("new")));
     }
 
@@ -231,9 +247,21 @@ mod tests {
         let (api, dir) = (Written::default(), tempfile::tempdir().unwrap());
         claim(&api, "c", "Bound", None);
         for (of, source, words) in [
-            ("c", json!({"nfs": {"server": "s", "path": "/"}}), "cannot provide nfs volumes"),
-            ("c", json!({"local": {"path": "/x"}, "volumeMode": "Block"}), "volumeMode Block"),
-            ("c", json!({"hostPath": {"path": "/"}, "mountOptions": ["ro"]}), "mount options"),
+            (
+                "c",
+                json!({"nfs": {"server": "s", "path": "/"}}),
+                "cannot provide nfs volumes",
+            ),
+            (
+                "c",
+                json!({"local": {"path": "/x"}, "volumeMode": "Block"}),
+                "volumeMode Block",
+            ),
+            (
+                "c",
+                json!({"hostPath": {"path": "/"}, "mountOptions": ["ro"]}),
+                "mount options",
+            ),
             ("other", json!({"hostPath": {"path": "/"}}), "does not match pvc.UID"),
         ] {
             volume(&api, of, source);

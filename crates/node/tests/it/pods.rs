@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coracle_client::Patch;
-use http_body_util::{BodyExt, Empty};
 use coracle_client::{DeleteOptions, ListOptions, WatchEvent};
 use futures::StreamExt;
+use http_body_util::{BodyExt, Empty};
 use k8s_openapi::api::core::v1::{ConfigMap, Node as ApiNode, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -339,13 +339,18 @@ pub async fn a_claims_data_outlives_its_pods_and_goes_with_the_claim() {
             "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data", "readOnly": read_only}}]})
     };
     // The pod waits for its claim.
-    node.run("writer", pod("echo kept > /data/file; stat -c %g /data/file", false)).await;
+    node.run("writer", pod("echo kept > /data/file; stat -c %g /data/file", false))
+        .await;
     node.event("FailedMount").await;
     let path = bound(&node).await;
     node.until("writer", ended).await;
     assert_eq!(logs(&node, "writer", "c").await, "4242\n");
     node.delete("writer").await;
-    node.run("reader", pod("cat /data/file; touch /data/other 2>/dev/null || echo read only", true)).await;
+    node.run(
+        "reader",
+        pod("cat /data/file; touch /data/other 2>/dev/null || echo read only", true),
+    )
+    .await;
     node.until("reader", ended).await;
     assert_eq!(logs(&node, "reader", "c").await, "kept\nread only\n");
     node.delete("reader").await;
@@ -358,7 +363,13 @@ pub async fn a_claims_data_outlives_its_pods_and_goes_with_the_claim() {
     volumes.delete("pv-1", &DeleteOptions::default()).await.unwrap();
     let let_go = async {
         while let Some(change) = changes.next().await {
-            let held = |v: &PersistentVolume| v.metadata.finalizers.iter().flatten().any(|f| f == "coracle.dev/local-volume");
+            let held = |v: &PersistentVolume| {
+                v.metadata
+                    .finalizers
+                    .iter()
+                    .flatten()
+                    .any(|f| f == "coracle.dev/local-volume")
+            };
             match change.unwrap() {
                 WatchEvent::Deleted(_) => return,
                 WatchEvent::Modified(volume) if !held(&volume) => return,
@@ -366,7 +377,9 @@ pub async fn a_claims_data_outlives_its_pods_and_goes_with_the_claim() {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), let_go).await.expect("the node never lets go");
+    tokio::time::timeout(Duration::from_secs(30), let_go)
+        .await
+        .expect("the node never lets go");
     assert!(!std::path::Path::new(&path).exists());
     node.end().await;
 }

@@ -77,7 +77,11 @@ mod tests {
             (json!([]), "Delete", false),
             (json!(["kubernetes.io/pv-protection", FINALIZER, "x"]), "Delete", false),
         ] {
-            assert_eq!(only_lets_go(&old, &volume(finalizers.clone(), policy)), allowed, "{finalizers} {policy}");
+            assert_eq!(
+                only_lets_go(&old, &volume(finalizers.clone(), policy)),
+                allowed,
+                "{finalizers} {policy}"
+            );
         }
     }
 }

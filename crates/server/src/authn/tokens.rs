@@ -67,7 +67,9 @@ pub(crate) enum TokenError {
     Audience,
     #[error("what the token is bound to is gone: {0}")]
     Gone(String),
-    #[error("the token in secret {0} has been marked invalid: use the TokenRequest API, or remove the secret's label kubernetes.io/legacy-token-invalid-since")]
+    #[error(
+        "the token in secret {0} has been marked invalid: use the TokenRequest API, or remove the secret's label kubernetes.io/legacy-token-invalid-since"
+    )]
     Invalid(String),
 }
 

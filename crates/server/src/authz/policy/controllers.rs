@@ -127,7 +127,11 @@ fn volumes() -> Vec<Rights> {
                     &["persistentvolumes"],
                 ),
                 rule(READ_UPDATE, "", &["persistentvolumeclaims"]),
-                rule(UPDATE, "", &["persistentvolumeclaims/status", "persistentvolumes/status"]),
+                rule(
+                    UPDATE,
+                    "",
+                    &["persistentvolumeclaims/status", "persistentvolumes/status"],
+                ),
                 rule(READ, "", &["nodes", "pods"]),
                 rule(READ, "storage.k8s.io", &["storageclasses"]),
             ],
@@ -163,11 +167,7 @@ fn volumes() -> Vec<Rights> {
                     "",
                     &["persistentvolumes"],
                 ),
-                rule(
-                    &["get", "list", "patch", "watch"],
-                    "",
-                    &["persistentvolumeclaims"],
-                ),
+                rule(&["get", "list", "patch", "watch"], "", &["persistentvolumeclaims"]),
                 rule(READ, "", &["nodes"]),
                 rule(READ, "storage.k8s.io", &["storageclasses"]),
             ],
@@ -189,11 +189,18 @@ fn identities() -> Vec<Rights> {
             "certificate-controller",
             "certificate-controller",
             vec![
-                rule(&["delete", "get", "list", "watch"], group, &["certificatesigningrequests"]),
+                rule(
+                    &["delete", "get", "list", "watch"],
+                    group,
+                    &["certificatesigningrequests"],
+                ),
                 rule(
                     &["update"],
                     group,
-                    &["certificatesigningrequests/approval", "certificatesigningrequests/status"],
+                    &[
+                        "certificatesigningrequests/approval",
+                        "certificatesigningrequests/status",
+                    ],
                 ),
                 named(&["approve"], group, &["signers"], &signers[1..2]),
                 named(&["sign"], group, &["signers"], &signers),
