@@ -98,10 +98,10 @@ impl LogFile {
 
     /// A full disk must not stop the container, so what cannot be written is lost.
     pub(super) fn write(&mut self, entries: &[u8]) {
-        if let Some(file) = &mut self.file {
-            if let Err(error) = file.write_all(entries) {
-                eprintln!("cannot write log {}: {error}", self.path.display());
-            }
+        if let Some(file) = &mut self.file
+            && let Err(error) = file.write_all(entries)
+        {
+            eprintln!("cannot write log {}: {error}", self.path.display());
         }
     }
 }
