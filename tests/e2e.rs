@@ -13,5 +13,6 @@ mod e2e {
     pub mod harness;
     pub mod kubectl;
     pub mod lifecycle;
+    pub mod takeover;
     pub mod workload;
 }

@@ -6,6 +6,8 @@ use coracle_client::event::EventRecorder;
 use coracle_clock::Clock;
 use coracle_informer::{CancellationToken, InformerFactory};
 
+use crate::keys::Keys;
+
 /// The world of a controller. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
@@ -16,6 +18,8 @@ pub struct Context {
     pub shutdown: CancellationToken,
     /// The cluster's CA certificate in PEM, for pods that talk to the API.
     pub cluster_ca: std::sync::Arc<str>,
+    /// What some controllers sign with.
+    pub keys: Keys,
 }
 
 impl Context {
@@ -27,15 +31,26 @@ impl Context {
             clock,
             shutdown,
             cluster_ca: cluster_ca.into(),
+            keys: Keys::default(),
         }
+    }
+
+    /// The same, with keys for the controllers that sign.
+    pub fn with_keys(self, keys: Keys) -> Self {
+        Self { keys, ..self }
     }
 
     /// The client of one controller: in process it acts as that controller's own service account, with only the rights
     /// that this has; over HTTP it has the connection's identity.
     pub fn client_of(&self, controller: &str) -> Client {
         let account = controller.strip_suffix("-controller").unwrap_or(controller);
+        self.client_as(&format!("{account}-controller"), controller)
+    }
+
+    /// The same, where the service account is not named after the controller.
+    pub fn client_as(&self, account: &str, controller: &str) -> Client {
         let user = UserInfo {
-            name: format!("system:serviceaccount:kube-system:{account}-controller"),
+            name: format!("system:serviceaccount:kube-system:{account}"),
             groups: [
                 "system:serviceaccounts",
                 "system:serviceaccounts:kube-system",
@@ -51,12 +66,13 @@ impl Context {
 
     /// Records events as a controller.
     pub fn recorder(&self, controller: &str) -> EventRecorder {
-        EventRecorder::start(
-            &self.client_of(controller),
-            controller,
-            None,
-            self.clock,
-            self.shutdown.clone(),
-        )
+        let client = self.client_of(controller);
+        EventRecorder::start(&client, controller, None, self.clock, self.shutdown.clone())
+    }
+
+    /// The same, where the service account is not named after the controller.
+    pub fn recorder_as(&self, account: &str, controller: &str) -> EventRecorder {
+        let client = self.client_as(account, controller);
+        EventRecorder::start(&client, controller, None, self.clock, self.shutdown.clone())
     }
 }

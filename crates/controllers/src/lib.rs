@@ -9,7 +9,14 @@
 //!
 //! Start reading at [`replicaset`], the smallest that does everything a controller does.
 
+pub mod bootstrap_signer;
+pub mod bootstrap_token;
+pub mod certificate_approving;
+pub mod certificate_cleaner;
+pub mod certificate_request;
+pub mod certificate_signing;
 pub mod claim;
+pub mod cluster_role_aggregation;
 pub mod context;
 pub mod count;
 pub mod cronjob;
@@ -19,25 +26,35 @@ pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoint_slice_mirroring;
 pub mod endpoints;
+pub mod ephemeral_volume;
 pub mod expectations;
+pub mod finalizer;
 pub mod garbage_collector;
 pub mod horizontal_pod_autoscaler;
 pub mod history;
 pub mod job;
+pub mod keys;
+pub mod legacy_token_cleaner;
+pub mod local_path_provisioner;
 pub mod namespace;
 pub mod node_lifecycle;
 pub mod owner;
+pub mod persistent_volume;
 pub mod pod_control;
 pub mod pod_garbage_collector;
 pub mod pods;
+pub mod pv_protection;
+pub mod pvc_protection;
 pub mod replicaset;
 pub mod replication_controller;
 pub mod resource_quota;
 pub mod root_ca;
 pub mod service_account;
-pub mod taint_eviction;
+pub mod service_account_token;
 pub mod stateful_set;
+pub mod taint_eviction;
 pub mod template;
+pub mod token_cleaner;
 pub mod ttl_after_finished;
 
 use futures::FutureExt;
@@ -53,6 +70,26 @@ pub struct Registration {
 
 /// Every built-in controller.
 pub const CONTROLLERS: &[Registration] = &[
+    Registration {
+        name: "bootstrap-signer-controller",
+        run: |cx| bootstrap_signer::run(cx).boxed(),
+    },
+    Registration {
+        name: "certificatesigningrequest-approving-controller",
+        run: |cx| certificate_approving::run(cx).boxed(),
+    },
+    Registration {
+        name: "certificatesigningrequest-cleaner-controller",
+        run: |cx| certificate_cleaner::run(cx).boxed(),
+    },
+    Registration {
+        name: "certificatesigningrequest-signing-controller",
+        run: |cx| certificate_signing::run(cx).boxed(),
+    },
+    Registration {
+        name: "clusterrole-aggregation-controller",
+        run: |cx| cluster_role_aggregation::run(cx).boxed(),
+    },
     Registration {
         name: "cronjob-controller",
         run: |cx| cronjob::run(cx).boxed(),
@@ -82,6 +119,10 @@ pub const CONTROLLERS: &[Registration] = &[
         run: |cx| endpoint_slice_mirroring::run(cx).boxed(),
     },
     Registration {
+        name: "ephemeral-volume-controller",
+        run: |cx| ephemeral_volume::run(cx).boxed(),
+    },
+    Registration {
         name: "garbage-collector-controller",
         run: |cx| garbage_collector::run(cx).boxed(),
     },
@@ -94,12 +135,32 @@ pub const CONTROLLERS: &[Registration] = &[
         run: |cx| job::run(cx).boxed(),
     },
     Registration {
+        name: "legacy-serviceaccount-token-cleaner-controller",
+        run: |cx| legacy_token_cleaner::run(cx).boxed(),
+    },
+    Registration {
+        name: "local-path-provisioner-controller",
+        run: |cx| local_path_provisioner::run(cx).boxed(),
+    },
+    Registration {
         name: "namespace-controller",
         run: |cx| namespace::run(cx).boxed(),
     },
     Registration {
         name: "node-lifecycle-controller",
         run: |cx| node_lifecycle::run(cx).boxed(),
+    },
+    Registration {
+        name: "persistentvolume-binder-controller",
+        run: |cx| persistent_volume::run(cx).boxed(),
+    },
+    Registration {
+        name: "persistentvolume-protection-controller",
+        run: |cx| pv_protection::run(cx).boxed(),
+    },
+    Registration {
+        name: "persistentvolumeclaim-protection-controller",
+        run: |cx| pvc_protection::run(cx).boxed(),
     },
     Registration {
         name: "pod-garbage-collector-controller",
@@ -132,6 +193,14 @@ pub const CONTROLLERS: &[Registration] = &[
     Registration {
         name: "taint-eviction-controller",
         run: |cx| taint_eviction::run(cx).boxed(),
+    },
+    Registration {
+        name: "serviceaccount-token-controller",
+        run: |cx| service_account_token::run(cx).boxed(),
+    },
+    Registration {
+        name: "token-cleaner-controller",
+        run: |cx| token_cleaner::run(cx).boxed(),
     },
     Registration {
         name: "ttl-after-finished-controller",

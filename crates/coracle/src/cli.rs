@@ -30,7 +30,7 @@ pub enum Command {
     /// Run fake nodes alone, against any Kubernetes API server: pods on them run without containers
     FakeNode(FakeNode),
     /// Run the controllers alone, against any Kubernetes API server
-    ControllerManager(Component),
+    ControllerManager(ControllerManager),
     /// Run the scheduler alone, against any Kubernetes API server
     Scheduler(Component),
     /// Work with the container images of the node on this machine
@@ -291,12 +291,48 @@ pub struct Component {
     /// Run at once, without being elected by a Lease first
     #[arg(long)]
     pub no_leader_election: bool,
-    /// Which to run: names, `*` for all, `-name` to leave one out, separated by commas
-    #[arg(long, default_value = "*", value_delimiter = ',', value_name = "LIST")]
-    pub controllers: Vec<String>,
+    /// How long a leader may be silent before another takes over
+    #[arg(long, default_value = "15", value_parser = seconds, value_name = "SECONDS")]
+    pub leader_elect_lease_duration: Duration,
+    /// How long a leader tries to renew its lease before it gives up; less than the lease's duration
+    #[arg(long, default_value = "10", value_parser = seconds, value_name = "SECONDS")]
+    pub leader_elect_renew_deadline: Duration,
+    /// How long to wait between tries to take or renew the lease
+    #[arg(long, default_value = "2", value_parser = seconds, value_name = "SECONDS")]
+    pub leader_elect_retry_period: Duration,
     /// What to log
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,
+}
+
+#[derive(Debug, Args)]
+pub struct ControllerManager {
+    #[command(flatten)]
+    pub component: Component,
+    /// Which to run: names, `*` for all, `-name` to leave one out, separated by commas
+    #[arg(
+        long,
+        default_value = "*",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        value_name = "LIST"
+    )]
+    pub controllers: Vec<String>,
+    /// The cluster's CA certificate in PEM, to sign certificate requests with
+    #[arg(long, requires = "cluster_signing_key_file", value_name = "FILE")]
+    pub cluster_signing_cert_file: Option<PathBuf>,
+    /// The CA's private key in PEM; without it certificate requests are not signed
+    #[arg(long, requires = "cluster_signing_cert_file", value_name = "FILE")]
+    pub cluster_signing_key_file: Option<PathBuf>,
+    /// The longest life of a signed certificate, in seconds [default: a year]
+    #[arg(long, value_parser = seconds, value_name = "SECONDS")]
+    pub cluster_signing_duration: Option<Duration>,
+    /// The private key in PEM that signs service account tokens; without it token Secrets are not filled
+    #[arg(long, value_name = "FILE")]
+    pub service_account_private_key_file: Option<PathBuf>,
+    /// The CA in PEM that pods verify the API server by [default: the connection's]
+    #[arg(long, value_name = "FILE")]
+    pub root_ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

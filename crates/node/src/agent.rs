@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Pod, Service, Taint};
 use parking_lot::RwLock;
 
 use crate::client_objects::ClientObjects;
+use crate::local_volumes;
 use crate::machine::{Machine, own_address};
 use crate::node_object::{self, Registration};
 use crate::pod::context::{Context, PodNetworking};
@@ -105,6 +106,9 @@ impl Agent {
             pod_cidr: options.pod_cidr,
             port: address.map_or(10250, |a| a.port()),
             pods: options.max_pods,
+            volumes: local_volumes::directory(&options.data_dir)
+                .to_string_lossy()
+                .into_owned(),
         };
         let facts = NodeFacts {
             name: name.clone(),
@@ -119,7 +123,7 @@ impl Agent {
             ..InformerOptions::default()
         });
         let events = EventRecorder::start(&client, "kubelet", Some(&name), clock, shutdown.clone());
-        let objects = ClientObjects::new(client.clone(), events, services.lister(), clock, &shutdown);
+        let objects = ClientObjects::new(client.clone(), events.clone(), services.lister(), clock, &shutdown);
         let cx = Arc::new(Context {
             runtime: options.runtime.clone(),
             network: options.network,
@@ -136,6 +140,8 @@ impl Agent {
             memory_capacity: i64::try_from(machine.memory_bytes).unwrap_or(i64::MAX),
             node: RwLock::new(Arc::new(facts)),
         });
+        let volume_client = client.clone();
+        let volumes = local_volumes::directory(&options.data_dir);
         let registrar = Registrar {
             client,
             clock,
@@ -148,6 +154,19 @@ impl Agent {
             name: name.clone(),
             source: Box::new(source),
         })?;
+        let labels = node.metadata.labels.as_ref();
+        tokio::spawn(local_volumes::run(
+            volume_client,
+            events,
+            informers,
+            labels
+                .and_then(|l| l.get("kubernetes.io/hostname"))
+                .cloned()
+                .unwrap_or_default(),
+            volumes,
+            clock,
+            shutdown.clone(),
+        ));
         tokio::spawn(registrar.keep(node, shutdown.clone()));
         let pods = Pods::new(cx.clone(), shutdown.clone()).await;
         let follower = pods.clone();

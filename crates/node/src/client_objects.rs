@@ -10,7 +10,9 @@ use coracle_client::{Client, DeleteOptions, Error, Patch, TypedKind};
 use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{CancellationToken, InformerOptions, Lister, SharedInformer};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -195,6 +197,19 @@ impl Objects for ClientObjects {
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, ApiError> {
         self.secrets.get(namespace, name).await
+    }
+
+    async fn claim(&self, namespace: &str, name: &str) -> Result<Option<Arc<PersistentVolumeClaim>>, ApiError> {
+        let claims = self.client.namespaced::<PersistentVolumeClaim>(namespace);
+        claims.find(name).await.map_err(api_error)
+    }
+
+    async fn persistent_volume(&self, name: &str) -> Result<Option<Arc<PersistentVolume>>, ApiError> {
+        self.client
+            .all::<PersistentVolume>()
+            .find(name)
+            .await
+            .map_err(api_error)
     }
 
     async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<(String, Timestamp), ApiError> {

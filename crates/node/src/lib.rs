@@ -8,6 +8,7 @@
 
 mod agent;
 mod client_objects;
+mod local_volumes;
 mod logs;
 mod machine;
 mod node_object;

@@ -20,6 +20,8 @@ pub(crate) struct Registration {
     pub(crate) pod_cidr: Option<String>,
     pub(crate) port: u16,
     pub(crate) pods: u32,
+    /// Where the node keeps volumes that outlive pods.
+    pub(crate) volumes: String,
 }
 
 /// Labels that every node has.
@@ -35,12 +37,19 @@ pub(crate) fn labels(registration: &Registration, machine: &Machine) -> std::col
     own.chain(registration.labels.clone()).collect()
 }
 
+/// Annotations that the agent keeps.
+pub(crate) fn annotations(registration: &Registration) -> std::collections::BTreeMap<String, String> {
+    let own = [(crate::local_volumes::DIRECTORY.to_owned(), registration.volumes.clone())];
+    own.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
 /// The object to create.
 pub(crate) fn node(registration: &Registration, machine: &Machine, status: api::NodeStatus) -> api::Node {
     api::Node {
         metadata: ObjectMeta {
             name: Some(registration.name.clone()),
             labels: Some(labels(registration, machine)),
+            annotations: Some(annotations(registration)),
             ..ObjectMeta::default()
         },
         spec: Some(api::NodeSpec {

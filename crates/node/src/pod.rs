@@ -14,7 +14,7 @@ mod plan;
 mod probe;
 pub(crate) mod resources;
 #[cfg(test)]
-mod scripted;
+pub(crate) mod scripted;
 mod security;
 pub(crate) mod start;
 pub(crate) mod status;

@@ -42,8 +42,11 @@ impl Registrar {
         let node = match nodes.create(&wanted).await {
             Ok(node) => node,
             Err(error) if error.is_already_exists() => {
-                let labels = json!({"metadata": {"labels": wanted.metadata.labels}});
-                nodes.patch(&self.registration.name, Patch::Merge(labels)).await?
+                let own = json!({"metadata": {
+                    "labels": wanted.metadata.labels,
+                    "annotations": wanted.metadata.annotations,
+                }});
+                nodes.patch(&self.registration.name, Patch::Merge(own)).await?
             }
             Err(error) => return Err(error),
         };

@@ -7,7 +7,9 @@ mod downward_api;
 mod empty_dir;
 mod host_path;
 pub(crate) mod mounts;
+mod ownership;
 mod payload;
+mod persistent_volume_claim;
 mod projected;
 mod secret;
 pub(crate) mod sub_path;
@@ -28,6 +30,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) pod: &'a api::Pod,
     /// The pod's own directory.
     pub(crate) pod_dir: &'a Path,
+    /// Where the node keeps volumes that outlive pods.
+    pub(crate) volumes_dir: &'a Path,
     pub(crate) objects: &'a dyn Objects,
     pub(crate) node: &'a NodeFacts,
     pub(crate) now: Timestamp,
@@ -92,13 +96,15 @@ trait Volume: Send + Sync {
 }
 
 fn of(volume: &api::Volume) -> Result<&dyn Volume, String> {
-    let known: [Option<&dyn Volume>; 6] = [
+    let known: [Option<&dyn Volume>; 8] = [
         volume.empty_dir.as_ref().map(|v| v as &dyn Volume),
         volume.host_path.as_ref().map(|v| v as &dyn Volume),
         volume.config_map.as_ref().map(|v| v as &dyn Volume),
         volume.secret.as_ref().map(|v| v as &dyn Volume),
         volume.downward_api.as_ref().map(|v| v as &dyn Volume),
         volume.projected.as_ref().map(|v| v as &dyn Volume),
+        volume.persistent_volume_claim.as_ref().map(|v| v as &dyn Volume),
+        volume.ephemeral.as_ref().map(|v| v as &dyn Volume),
     ];
     match known.into_iter().flatten().next() {
         Some(volume) => Ok(volume),
@@ -116,6 +122,15 @@ fn type_name(volume: &api::Volume) -> String {
     keys.map(|(key, _)| key.clone())
         .find(|key| key != "name")
         .unwrap_or_else(|| "untyped".into())
+}
+
+/// Whether containers may only read the volume, whatever they ask for.
+pub(crate) fn is_read_only(pod: &api::Pod, name: &str) -> bool {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    volumes
+        .filter(|v| v.name == name)
+        .filter_map(|v| v.persistent_volume_claim.as_ref())
+        .any(|c| c.read_only == Some(true))
 }
 
 /// Why a volume is not ready.

@@ -1,7 +1,9 @@
 //! Admission: what may still change or refuse a request after it has been authorized and decoded. One file per plugin;
 //! this one owns their order.
 
+mod certificate_requester;
 mod default_tolerations;
+mod local_volume;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
@@ -97,6 +99,8 @@ impl Chain {
                 Box::new(default_tolerations::DefaultTolerationSeconds),
                 Box::new(priority::Priority),
                 Box::new(node_restriction::NodeRestriction),
+                Box::new(local_volume::LocalVolume),
+                Box::new(certificate_requester::CertificateRequester),
             ],
         }
     }

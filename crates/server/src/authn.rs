@@ -2,6 +2,7 @@
 //! anonymous, which is enough for the health endpoints and the version only; one that says something wrong is refused.
 
 pub(crate) mod certificate;
+pub(crate) mod legacy;
 pub(crate) mod tokens;
 
 use std::sync::Arc;

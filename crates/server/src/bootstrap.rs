@@ -37,6 +37,8 @@ pub(crate) async fn run(core: &Arc<Core>, advertised: SocketAddr, ca: &str) -> R
     let mut objects = policy::objects();
     objects.extend(priority_classes());
     objects.push(extension_authentication(ca));
+    objects.push(standard_class());
+    objects.push(token_tracking(core));
     objects.push(json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "ServiceCIDR",
@@ -151,6 +153,31 @@ fn priority_classes() -> Vec<Value> {
         })
     })
     .collect()
+}
+
+/// Claims that name no class get a directory of the node that their first pod goes to.
+fn standard_class() -> Value {
+    json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": "standard",
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+        },
+        "provisioner": "coracle.dev/local",
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    })
+}
+
+/// Since when the use of tokens in Secrets is written down.
+fn token_tracking(core: &Core) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"},
+        "data": {"since": crate::authn::legacy::day(core.clock.now())},
+    })
 }
 
 /// What extension servers need to know whom to trust.

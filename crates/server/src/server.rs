@@ -246,6 +246,16 @@ impl RunningServer {
         self.pki.ca.certificate()
     }
 
+    /// The CA's key as PEM, for the controller that signs certificates.
+    pub fn ca_key(&self) -> &str {
+        self.pki.ca.key()
+    }
+
+    /// The key of service account tokens as PKCS #8, for the controller that fills token Secrets.
+    pub fn token_key(&self) -> &[u8] {
+        &self.pki.token_key
+    }
+
     /// A kubeconfig for an administrator.
     pub fn admin_kubeconfig(&self) -> String {
         pki::kubeconfig("coracle", &self.url(), self.ca(), "kubernetes-admin", &self.pki.admin)

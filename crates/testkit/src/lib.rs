@@ -142,7 +142,16 @@ impl TestCluster {
         let mut components = JoinSet::new();
         if options.controllers {
             let client = in_process(&server, "system:kube-controller-manager", &[]);
-            let cx = coracle_controllers::Context::new(client, clock, shutdown.clone(), server.ca());
+            let keys = coracle_controllers::keys::Keys {
+                cluster_signing: Some(Arc::new(coracle_controllers::keys::SigningPair::new(
+                    server.ca(),
+                    server.ca_key(),
+                ))),
+                service_account: Some(Arc::new(coracle_controllers::keys::TokenKey::from_pkcs8(
+                    server.token_key(),
+                )?)),
+            };
+            let cx = coracle_controllers::Context::new(client, clock, shutdown.clone(), server.ca()).with_keys(keys);
             components.spawn(coracle_controllers::run(cx, |_| true));
         }
         if options.scheduler {

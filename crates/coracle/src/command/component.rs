@@ -2,28 +2,53 @@
 //! Kubernetes API server, elected by a Lease.
 
 use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use coracle_client::leader::{LeaderConfig, LeaderElector};
 use coracle_client::{Client, Config};
 use coracle_clock::Clock;
+use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_scheduler::{Scheduler, SchedulerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::server::start_log;
-use crate::cli::Component;
+use crate::cli::{Component, ControllerManager};
 
-pub fn controllers(args: Component) -> anyhow::Result<()> {
+pub fn controllers(args: ControllerManager) -> anyhow::Result<()> {
     let wanted = Selection::parse(&args.controllers)?;
+    let keys = keys(&args)?;
+    let root_ca = args.root_ca_file.as_deref().map(read).transpose()?;
     run(
-        &args,
+        &args.component,
         "kube-controller-manager",
         move |client, clock, shutdown, ca| async move {
-            let cx = coracle_controllers::Context::new(client, clock, shutdown, &ca);
+            let ca = root_ca.unwrap_or(ca);
+            let cx = coracle_controllers::Context::new(client, clock, shutdown, &ca).with_keys(keys);
             coracle_controllers::run(cx, |name| wanted.includes(name)).await;
         },
     )
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The keys that the flags name.
+fn keys(args: &ControllerManager) -> anyhow::Result<Keys> {
+    let mut keys = Keys::default();
+    if let (Some(certificate), Some(key)) = (&args.cluster_signing_cert_file, &args.cluster_signing_key_file) {
+        let mut pair = SigningPair::new(read(certificate)?, read(key)?);
+        pair.longest = args.cluster_signing_duration.unwrap_or(pair.longest);
+        keys.cluster_signing = Some(Arc::new(pair));
+    }
+    if let Some(path) = &args.service_account_private_key_file {
+        let key = TokenKey::from_pem(&read(path)?);
+        keys.service_account = Some(Arc::new(key.with_context(|| format!("cannot use {}", path.display()))?));
+    }
+    Ok(keys)
 }
 
 pub fn scheduler(args: Component) -> anyhow::Result<()> {
@@ -39,6 +64,9 @@ where
     F: FnOnce(Client, Clock, CancellationToken, String) -> Fut,
     Fut: Future<Output = ()>,
 {
+    if args.leader_elect_renew_deadline >= args.leader_elect_lease_duration {
+        bail!("--leader-elect-renew-deadline must be less than --leader-elect-lease-duration");
+    }
     start_log(&args.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -68,7 +96,12 @@ where
             work(client, clock, shutdown, ca).await;
             return Ok(());
         }
-        let config = LeaderConfig::new("kube-system", name, &identity());
+        let config = LeaderConfig {
+            lease_duration: args.leader_elect_lease_duration,
+            renew_deadline: args.leader_elect_renew_deadline,
+            retry_period: args.leader_elect_retry_period,
+            ..LeaderConfig::new("kube-system", name, &identity())
+        };
         let elector = LeaderElector::new(client.clone(), config, clock);
         elector.run(shutdown.clone(), |led| work(client, clock, led, ca)).await;
         if shutdown.is_cancelled() {

@@ -13,6 +13,7 @@ use coracle_api::service::UserInfo;
 use coracle_client::Client;
 use coracle_client::leader::{LeaderConfig, LeaderElector};
 use coracle_clock::Clock;
+use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_node::{Agent, AgentOptions, Serving};
 use coracle_scheduler::{Scheduler, SchedulerOptions};
@@ -116,7 +117,7 @@ async fn serve(cluster: &Cluster, args: &ServingArgs, fake: Files, detached: boo
     let mut components = JoinSet::new();
     start_snapshots(cluster, args, store, clock, &shutdown, &mut components)?;
     let shared = !args.store.store.is_empty();
-    start_controllers(&server, shared, clock, &shutdown, &mut components);
+    start_controllers(&server, shared, clock, &shutdown, &mut components)?;
     start_scheduler(&server, shared, clock, &shutdown, &mut components);
     if let Some(node) = node {
         let socket = image_service::serve(cluster, node.engine.clone(), shutdown.clone())?;
@@ -260,11 +261,15 @@ fn start_controllers(
     clock: Clock,
     shutdown: &CancellationToken,
     components: &mut JoinSet<()>,
-) {
+) -> anyhow::Result<()> {
     let client = client(server, "system:kube-controller-manager", &[]).named("kube-controller-manager");
+    let keys = Keys {
+        cluster_signing: Some(Arc::new(SigningPair::new(server.ca(), server.ca_key()))),
+        service_account: Some(Arc::new(TokenKey::from_pkcs8(server.token_key())?)),
+    };
     let (manager, ca) = (client.clone(), server.ca().to_owned());
     let work = move |led: CancellationToken| {
-        let cx = coracle_controllers::Context::new(manager.clone(), clock, led, &ca);
+        let cx = coracle_controllers::Context::new(manager.clone(), clock, led, &ca).with_keys(keys.clone());
         coracle_controllers::run(cx, |_| true)
     };
     run_elected(
@@ -276,6 +281,7 @@ fn start_controllers(
         components,
         work,
     );
+    Ok(())
 }
 
 fn start_scheduler(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coracle_clock::{Clock, Timestamp};
 use coracle_runtime::*;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{broadcast, watch};
@@ -410,6 +410,8 @@ impl PodNetworking for NoNetwork {
 #[derive(Default)]
 pub(crate) struct Written {
     pub(crate) config_maps: Mutex<BTreeMap<String, Arc<ConfigMap>>>,
+    pub(crate) claims: Mutex<BTreeMap<String, Arc<PersistentVolumeClaim>>>,
+    pub(crate) persistent_volumes: Mutex<BTreeMap<String, Arc<PersistentVolume>>>,
     pub(crate) statuses: watch::Sender<Vec<PodStatus>>,
     pub(crate) removed: watch::Sender<bool>,
     pub(crate) events: Mutex<Vec<String>>,
@@ -423,6 +425,14 @@ impl Objects for Written {
 
     async fn secret(&self, _: &str, _: &str) -> std::result::Result<Option<Arc<Secret>>, ApiError> {
         Ok(None)
+    }
+
+    async fn claim(&self, _: &str, name: &str) -> std::result::Result<Option<Arc<PersistentVolumeClaim>>, ApiError> {
+        Ok(self.claims.lock().get(name).cloned())
+    }
+
+    async fn persistent_volume(&self, name: &str) -> std::result::Result<Option<Arc<PersistentVolume>>, ApiError> {
+        Ok(self.persistent_volumes.lock().get(name).cloned())
     }
 
     async fn token(&self, _: &Pod, _: &str, _: i64) -> std::result::Result<(String, Timestamp), ApiError> {

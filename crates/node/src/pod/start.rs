@@ -309,7 +309,8 @@ async fn config(
     let security = security::of_container(pod, container, ImageUser { uid, name }, &cx.seccomp_root())?;
     let dir = cx.pod_dir(self::uid(pod));
     let message_file = message_file(&dir, &container.name, attempt)?;
-    let mounts = mounts(container, &dir, &message_file, &environment, volumes)?;
+    let read_only = |name: &str| volume::is_read_only(pod, name);
+    let mounts = mounts(container, &dir, &message_file, &environment, volumes, read_only)?;
     let (hostname, _) = files::hostname(pod, &cx.hostname, &cx.dns.domain)?;
     let expanded = |texts: &Option<Vec<String>>| {
         texts
@@ -380,6 +381,7 @@ fn mounts(
     message_file: &Path,
     environment: &Environment,
     volumes: &BTreeMap<String, PathBuf>,
+    read_only: impl Fn(&str) -> bool,
 ) -> Result<Vec<Mount>, String> {
     let mut mounts = Vec::new();
     for (index, wanted) in container.volume_mounts.iter().flatten().enumerate() {
@@ -398,7 +400,7 @@ fn mounts(
             })?,
             None => volume.clone(),
         };
-        let readonly = wanted.read_only == Some(true);
+        let readonly = wanted.read_only == Some(true) || read_only(&wanted.name);
         mounts.push(Mount {
             host_path,
             container_path: absolute(&wanted.mount_path),

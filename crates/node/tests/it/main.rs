@@ -28,6 +28,7 @@ fn main() {
         its_log_is_served_to_the_api_server_and_to_nobody_else,
         volumes_follow_their_config_map_in_a_running_pod,
         an_agent_that_is_replaced_disturbs_no_container,
+        a_claims_data_outlives_its_pods_and_goes_with_the_claim,
         jobs_succeed_and_crashes_are_counted,
         pods_start_within_the_budget,
     ];

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coracle_client::Patch;
+use coracle_client::{DeleteOptions, ListOptions, WatchEvent};
+use futures::StreamExt;
 use http_body_util::{BodyExt, Empty};
-use k8s_openapi::api::core::v1::{ConfigMap, Node as ApiNode, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node as ApiNode, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -301,5 +303,83 @@ pub async fn pods_start_within_the_budget() {
     took.sort();
     println!("bound to Running: median {:?}, all {took:?}", took[took.len() / 2]);
     assert!(took[took.len() / 2] < Duration::from_secs(1), "{took:?}");
+    node.end().await;
+}
+
+/// A node-local volume and its claim, bound, as the provisioner and the binder leave them.
+async fn bound(node: &Node) -> String {
+    let registered = node.client.all::<ApiNode>().get("n1").await.unwrap();
+    let root = registered.metadata.annotations.as_ref().unwrap()["coracle.dev/local-volumes"].clone();
+    let claims = node.client.namespaced::<PersistentVolumeClaim>("default");
+    let claim = json!({"metadata": {"name": "data", "namespace": "default"}, "spec": {"volumeName": "pv-1",
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let claim = claims.create(&serde_json::from_value(claim).unwrap()).await.unwrap();
+    let path = format!("{root}/pv-1");
+    let volume = json!({"metadata": {"name": "pv-1", "labels": {"coracle.dev/local-volume": "n1"},
+            "annotations": {"coracle.dev/node": "n1"}, "finalizers": ["coracle.dev/local-volume"]},
+        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "local": {"path": path},
+            "persistentVolumeReclaimPolicy": "Delete",
+            "claimRef": {"namespace": "default", "name": "data", "uid": claim.metadata.uid},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                {"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]}]}}}});
+    let volumes = node.client.all::<PersistentVolume>();
+    volumes.create(&serde_json::from_value(volume).unwrap()).await.unwrap();
+    let phase = |phase: &str| Patch::Merge(json!({"status": {"phase": phase}}));
+    volumes.status().patch("pv-1", phase("Bound")).await.unwrap();
+    claims.status().patch("data", phase("Bound")).await.unwrap();
+    path
+}
+
+pub async fn a_claims_data_outlives_its_pods_and_goes_with_the_claim() {
+    let node = Node::start().await;
+    let pod = |script: &str, read_only: bool| {
+        let mut container = container("c", script);
+        container["volumeMounts"] = json!([{"name": "v", "mountPath": "/data"}]);
+        json!({"restartPolicy": "Never", "containers": [container], "securityContext": {"fsGroup": 4242},
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data", "readOnly": read_only}}]})
+    };
+    // The pod waits for its claim.
+    node.run("writer", pod("echo kept > /data/file; stat -c %g /data/file", false))
+        .await;
+    node.event("FailedMount").await;
+    let path = bound(&node).await;
+    node.until("writer", ended).await;
+    assert_eq!(logs(&node, "writer", "c").await, "4242\n");
+    node.delete("writer").await;
+    node.run(
+        "reader",
+        pod("cat /data/file; touch /data/other 2>/dev/null || echo read only", true),
+    )
+    .await;
+    node.until("reader", ended).await;
+    assert_eq!(logs(&node, "reader", "c").await, "kept\nread only\n");
+    node.delete("reader").await;
+    assert!(std::path::Path::new(&path).join("file").exists());
+
+    let volumes = node.client.all::<PersistentVolume>();
+    let mut changes = volumes.watch(&ListOptions::default()).await.unwrap();
+    let released = Patch::Merge(json!({"status": {"phase": "Released"}}));
+    volumes.status().patch("pv-1", released).await.unwrap();
+    volumes.delete("pv-1", &DeleteOptions::default()).await.unwrap();
+    let let_go = async {
+        while let Some(change) = changes.next().await {
+            let held = |v: &PersistentVolume| {
+                v.metadata
+                    .finalizers
+                    .iter()
+                    .flatten()
+                    .any(|f| f == "coracle.dev/local-volume")
+            };
+            match change.unwrap() {
+                WatchEvent::Deleted(_) => return,
+                WatchEvent::Modified(volume) if !held(&volume) => return,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), let_go)
+        .await
+        .expect("the node never lets go");
+    assert!(!std::path::Path::new(&path).exists());
     node.end().await;
 }

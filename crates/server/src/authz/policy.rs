@@ -521,6 +521,16 @@ fn for_components() -> Vec<Value> {
         cluster_role("system:node-proxier", proxier),
         cluster_role("system:coracle:fake-node", fake_node),
         cluster_role("system:kubelet-api-admin", kubelet_admin),
+        // A node sees to the directories of its own node-local volumes; which they are is checked when it writes.
+        cluster_role(
+            "coracle:node-local-volumes",
+            vec![rule(&["get", "list", "patch", "watch"], "", &["persistentvolumes"])],
+        ),
+        bind(
+            "coracle:node-local-volumes",
+            "coracle:node-local-volumes",
+            &[("Group", "system:nodes")],
+        ),
         cluster_role(
             "system:volume-scheduler",
             vec![
@@ -698,6 +708,14 @@ fn in_namespaces() -> Vec<Value> {
             vec![rule(READ, "", &["secrets"])],
         ),
         role(
+            "kube-system",
+            "system:controller:token-cleaner",
+            vec![
+                rule(&["delete", "get", "list", "watch"], "", &["secrets"]),
+                rule(EVENTS, "", &["events"]),
+            ],
+        ),
+        role(
             "kube-public",
             "system:controller:bootstrap-signer",
             vec![
@@ -731,6 +749,12 @@ fn in_namespaces() -> Vec<Value> {
             "system:controller:bootstrap-signer",
             "system:controller:bootstrap-signer",
             vec![account("bootstrap-signer")],
+        ),
+        bind_in(
+            "kube-system",
+            "system:controller:token-cleaner",
+            "system:controller:token-cleaner",
+            vec![account("token-cleaner")],
         ),
         bind_in(
             "kube-public",

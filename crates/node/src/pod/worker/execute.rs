@@ -440,9 +440,11 @@ async fn volumes(
 ) -> Result<std::collections::BTreeMap<String, std::path::PathBuf>, volume::Failure> {
     let node = cx.node();
     let dir = cx.pod_dir(pod.metadata.uid.as_deref().unwrap_or_default());
+    let volumes_dir = crate::local_volumes::directory(&cx.data_dir);
     let setup = volume::Setup {
         pod,
         pod_dir: &dir,
+        volumes_dir: &volumes_dir,
         objects: cx.objects.as_ref(),
         node: &node,
         now: cx.clock.now(),

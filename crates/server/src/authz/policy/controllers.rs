@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ANY, READ, READ_UPDATE, UPDATE, account, bind, cluster_role, events, rule};
+use super::{ANY, READ, READ_UPDATE, UPDATE, account, bind, cluster_role, events, named, rule};
 
 const APPLY: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 const FINALIZE: &[&str] = &["update"];
@@ -210,7 +210,7 @@ pub(super) fn objects() -> Vec<Value> {
         ),
     ];
     let mut objects = Vec::new();
-    for (name, user, mut rules) in all {
+    for (name, user, mut rules) in all.into_iter().chain(volumes()).chain(identities()) {
         let name = format!("system:controller:{name}");
         rules.extend(events());
         objects.push(cluster_role(&name, rules));
@@ -219,4 +219,124 @@ pub(super) fn objects() -> Vec<Value> {
         objects.push(binding);
     }
     objects
+}
+
+type Rights = (&'static str, &'static str, Vec<Value>);
+
+/// Controllers of storage.
+fn volumes() -> Vec<Rights> {
+    vec![
+        (
+            "persistent-volume-binder",
+            "persistent-volume-binder",
+            vec![
+                rule(
+                    &["create", "delete", "get", "list", "patch", "update", "watch"],
+                    "",
+                    &["persistentvolumes"],
+                ),
+                rule(READ_UPDATE, "", &["persistentvolumeclaims"]),
+                rule(
+                    UPDATE,
+                    "",
+                    &["persistentvolumeclaims/status", "persistentvolumes/status"],
+                ),
+                rule(READ, "", &["nodes", "pods"]),
+                rule(READ, "storage.k8s.io", &["storageclasses"]),
+            ],
+        ),
+        (
+            "pvc-protection-controller",
+            "pvc-protection-controller",
+            vec![
+                rule(READ_UPDATE, "", &["persistentvolumeclaims"]),
+                rule(READ, "", &["pods"]),
+            ],
+        ),
+        (
+            "pv-protection-controller",
+            "pv-protection-controller",
+            vec![rule(READ_UPDATE, "", &["persistentvolumes"])],
+        ),
+        (
+            "ephemeral-volume-controller",
+            "ephemeral-volume-controller",
+            vec![
+                rule(READ, "", &["pods"]),
+                rule(FINALIZE, "", &["pods/finalizers"]),
+                rule(&["create", "get", "list", "watch"], "", &["persistentvolumeclaims"]),
+            ],
+        ),
+        (
+            "local-path-provisioner",
+            "local-path-provisioner-controller",
+            vec![
+                rule(
+                    &["create", "delete", "get", "list", "patch", "watch"],
+                    "",
+                    &["persistentvolumes"],
+                ),
+                rule(&["get", "list", "patch", "watch"], "", &["persistentvolumeclaims"]),
+                rule(READ, "", &["nodes"]),
+                rule(READ, "storage.k8s.io", &["storageclasses"]),
+            ],
+        ),
+    ]
+}
+
+/// Controllers of certificates, tokens and roles.
+fn identities() -> Vec<Rights> {
+    let signers = [
+        "kubernetes.io/kube-apiserver-client",
+        "kubernetes.io/kube-apiserver-client-kubelet",
+        "kubernetes.io/kubelet-serving",
+        "kubernetes.io/legacy-unknown",
+    ];
+    let group = "certificates.k8s.io";
+    vec![
+        (
+            "certificate-controller",
+            "certificate-controller",
+            vec![
+                rule(
+                    &["delete", "get", "list", "watch"],
+                    group,
+                    &["certificatesigningrequests"],
+                ),
+                rule(
+                    &["update"],
+                    group,
+                    &[
+                        "certificatesigningrequests/approval",
+                        "certificatesigningrequests/status",
+                    ],
+                ),
+                named(&["approve"], group, &["signers"], &signers[1..2]),
+                named(&["sign"], group, &["signers"], &signers),
+                rule(&["create"], "authorization.k8s.io", &["subjectaccessreviews"]),
+            ],
+        ),
+        (
+            "clusterrole-aggregation-controller",
+            "clusterrole-aggregation-controller",
+            vec![rule(
+                &["escalate", "get", "list", "patch", "update", "watch"],
+                super::RBAC,
+                &["clusterroles"],
+            )],
+        ),
+        (
+            "legacy-service-account-token-cleaner",
+            "legacy-service-account-token-cleaner",
+            vec![
+                named(
+                    &["get"],
+                    "",
+                    &["configmaps"],
+                    &["kube-apiserver-legacy-service-account-token-tracking"],
+                ),
+                rule(&["delete", "patch"], "", &["secrets"]),
+            ],
+        ),
+    ]
 }
