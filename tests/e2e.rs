@@ -10,5 +10,6 @@ mod e2e {
     pub mod harness;
     pub mod kubectl;
     pub mod lifecycle;
+    pub mod streaming;
     pub mod workload;
 }

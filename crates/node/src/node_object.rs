@@ -10,11 +10,15 @@ use crate::pod::amount::Amounts;
 /// The version of Kubernetes that the node speaks.
 pub(crate) const KUBELET_VERSION: &str = "v1.37.0";
 
+/// The annotation by which a node with a certificate of its own making tells the API server which one that is.
+pub(crate) const SERVING_CERTIFICATE: &str = "node.coracle.io/serving-certificate";
+
 /// What a node is registered with besides its machine.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registration {
     pub(crate) name: String,
     pub(crate) labels: std::collections::BTreeMap<String, String>,
+    pub(crate) annotations: std::collections::BTreeMap<String, String>,
     pub(crate) taints: Vec<api::Taint>,
     pub(crate) addresses: Vec<String>,
     pub(crate) pod_cidr: Option<String>,
@@ -41,6 +45,7 @@ pub(crate) fn node(registration: &Registration, machine: &Machine, status: api::
         metadata: ObjectMeta {
             name: Some(registration.name.clone()),
             labels: Some(labels(registration, machine)),
+            annotations: Some(registration.annotations.clone()).filter(|a| !a.is_empty()),
             ..ObjectMeta::default()
         },
         spec: Some(api::NodeSpec {

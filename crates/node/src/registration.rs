@@ -42,8 +42,13 @@ impl Registrar {
         let node = match nodes.create(&wanted).await {
             Ok(node) => node,
             Err(error) if error.is_already_exists() => {
-                let labels = json!({"metadata": {"labels": wanted.metadata.labels}});
-                nodes.patch(&self.registration.name, Patch::Merge(labels)).await?
+                // A node that has another certificate now tells so; one that an authority vouches for tells none.
+                let certificate = self.registration.annotations.get(node_object::SERVING_CERTIFICATE);
+                let known = json!({"metadata": {
+                    "labels": wanted.metadata.labels,
+                    "annotations": {node_object::SERVING_CERTIFICATE: certificate},
+                }});
+                nodes.patch(&self.registration.name, Patch::Merge(known)).await?
             }
             Err(error) => return Err(error),
         };
