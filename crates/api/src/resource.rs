@@ -131,7 +131,7 @@ pub trait Convert: Send + Sync + 'static {
     /// From this row's version to the stored version (sets apiVersion).
     fn to_stored(&self, object: &mut Object);
     /// From the stored version to this row's.
-    fn from_stored(&self, object: &mut Object);
+    fn to_served(&self, object: &mut Object);
 }
 
 /// Where a kind's objects live in the store: rows with the same storage see the same objects.

@@ -78,7 +78,11 @@ pub async fn run(cx: Context) {
             let node = change.object();
             let gone = change.is_deletion() || is_out_of_service(node);
             let name = node.metadata.name.as_deref().unwrap_or_default();
-            let pods = gone.then(|| of_node.by_index(BY_NODE, name)).unwrap_or_default();
+            let pods = if gone {
+                of_node.by_index(BY_NODE, name)
+            } else {
+                Default::default()
+            };
             pods.iter().map(|p| Key::Pod(ObjectKey::of(&**p))).collect::<Vec<_>>()
         })
         .run(context, reconcile, cx.shutdown.clone())

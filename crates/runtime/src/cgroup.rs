@@ -165,11 +165,11 @@ impl Cgroups {
 
     /// Kills everything in the group and below it, and waits until it has ended. `spare` is left alone.
     pub(crate) fn kill(&self, group: &str, spare: Option<i32>) -> io::Result<()> {
-        if spare.is_none() {
-            if let Some(mount) = &self.unified {
-                // One atomic step where the kernel has it (5.14); the loop below is then only the wait.
-                let _ = fs::write(join(mount, group).join("cgroup.kill"), "1");
-            }
+        if spare.is_none()
+            && let Some(mount) = &self.unified
+        {
+            // One atomic step where the kernel has it (5.14); the loop below is then only the wait.
+            let _ = fs::write(join(mount, group).join("cgroup.kill"), "1");
         }
         // Each round kills what the last one's victims managed to fork. Two rounds are usual, none endless.
         for _ in 0..100 {

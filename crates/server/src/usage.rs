@@ -18,7 +18,8 @@ use coracle_api::resource::{Registry, Resource};
 use coracle_api::service::{ListOptions, ObjectList};
 use coracle_api::status::Status;
 use coracle_clock::{Instant, Timestamp};
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -89,22 +90,10 @@ async fn objects(call: &Call<'_>, options: &ListOptions) -> Result<Vec<Object>, 
     let core = call.core;
     let of_pods = call.row.is_namespaced();
     let selected = select(core, &call.row.plural, &call.target.namespace, options).await?;
-    let node_of = |object: &Object| -> Option<String> {
-        if of_pods {
-            let running = object.str(&["status", "phase"]) == Some("Running");
-            object.str(&["spec", "nodeName"]).filter(|_| running).map(str::to_owned)
-        } else {
-            Some(object.name().to_owned())
-        }
-    };
-    let names: BTreeSet<String> = selected.iter().filter_map(node_of).collect();
-    let read: HashMap<String, Points> = futures::stream::iter(names)
-        .map(|name| async move { (name.clone(), points_of(core, &name).await) })
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await;
+    let names: BTreeSet<String> = selected.iter().filter_map(|o| node_of(o, of_pods)).collect();
+    let read = read_all(core.clone(), names).await;
     let made = selected.iter().filter_map(|object| {
-        let points = read.get(&node_of(object)?)?;
+        let points = read.get(&node_of(object, of_pods)?)?;
         if of_pods {
             pod_metrics(object, points)
         } else {
@@ -112,6 +101,34 @@ async fn objects(call: &Call<'_>, options: &ListOptions) -> Result<Vec<Object>, 
         }
     });
     Ok(made.collect())
+}
+
+/// The node that an object's metrics come from; none for a pod that does not run.
+fn node_of(object: &Object, is_pod: bool) -> Option<String> {
+    if !is_pod {
+        return Some(object.name().to_owned());
+    }
+    let running = object.str(&["status", "phase"]) == Some("Running");
+    object.str(&["spec", "nodeName"]).filter(|_| running).map(str::to_owned)
+}
+
+/// The readings of these nodes, some of them at a time.
+fn read_all(core: Arc<Core>, names: BTreeSet<String>) -> BoxFuture<'static, HashMap<String, Points>> {
+    let reading: Vec<BoxFuture<'static, (String, Points)>> = names
+        .into_iter()
+        .map(|name| {
+            let core = core.clone();
+            async move {
+                let points = points_of(&core, &name).await;
+                (name, points)
+            }
+            .boxed()
+        })
+        .collect();
+    futures::stream::iter(reading)
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .boxed()
 }
 
 /// The nodes or pods that are asked about.
@@ -200,7 +217,7 @@ fn metrics(kind: &str, of: &Object, at: Timestamp, window: Duration, rest: (&str
         "window": points::go_duration(window),
     });
     value[rest.0] = rest.1;
-    Object::from_value(value).ok()
+    Object::from_value(value)
 }
 
 fn node_metrics(node: &Object, points: &Points) -> Option<Object> {

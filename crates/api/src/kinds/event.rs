@@ -115,7 +115,7 @@ impl Convert for Renamed {
         object.set(&["apiVersion"], "v1");
     }
 
-    fn from_stored(&self, object: &mut Object) {
+    fn to_served(&self, object: &mut Object) {
         for (events, core) in RENAMED {
             rename(object, core, events);
         }
@@ -343,7 +343,7 @@ mod tests {
     fn both_versions_are_the_same_object_and_the_same_row() {
         let now = "2024-01-01T00:01:30Z".parse().unwrap();
         let mut events = core();
-        Renamed.from_stored(&mut events);
+        Renamed.to_served(&mut events);
         assert_eq!(events.api_version(), "events.k8s.io/v1");
         assert_eq!(events.str(&["regarding", "name"]), Some("web"));
         assert_eq!(events.str(&["note"]), Some(" image pulled\n"));

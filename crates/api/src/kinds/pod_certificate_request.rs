@@ -39,8 +39,7 @@ impl Strategy for PodCertificateRequest {
             .array(&["status", "conditions"])
             .iter()
             .filter_map(|c| c.get("type")?.as_str())
-            .filter(|kind| matches!(*kind, "Issued" | "Denied" | "Failed"))
-            .next_back()
+            .rfind(|kind| matches!(*kind, "Issued" | "Denied" | "Failed"))
             .unwrap_or("Pending");
         vec![
             object.name().into(),

@@ -148,7 +148,7 @@ fn scheduling_gates(gates: &Cursor<'_>, errors: &mut ErrorList) {
 }
 
 /// Every container of the spec, of the three sorts.
-fn each_container<'b>(spec: &'b Cursor<'_>, mut visit: impl FnMut(&Cursor<'_>)) {
+fn each_container(spec: &Cursor<'_>, mut visit: impl FnMut(&Cursor<'_>)) {
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         for container in spec.at(list).items() {
             visit(&container);

@@ -180,15 +180,13 @@ fn process(specification: &serde_json::Value, config: &ExecConfig) -> Result<ser
     let mut process = specification["process"].clone();
     process["args"] = serde_json::json!(config.command);
     process["terminal"] = serde_json::json!(config.tty);
-    if config.tty {
-        if let Some(environment) = process["env"].as_array_mut() {
-            if !environment
-                .iter()
-                .any(|entry| entry.as_str().is_some_and(|text| text.starts_with("TERM=")))
-            {
-                environment.push("TERM=xterm".into());
-            }
-        }
+    if config.tty
+        && let Some(environment) = process["env"].as_array_mut()
+        && !environment
+            .iter()
+            .any(|entry| entry.as_str().is_some_and(|text| text.starts_with("TERM=")))
+    {
+        environment.push("TERM=xterm".into());
     }
     Ok(process)
 }

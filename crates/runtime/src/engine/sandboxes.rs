@@ -94,10 +94,10 @@ impl Engine {
             let mut connection: Connection = connection;
             while let Ok(Some(message)) = connection.receive().await {
                 let Some(inner) = inner.upgrade() else { return };
-                if let Reply::Changed(record) = message {
-                    if let Ok(container) = inner.container(&record.container.as_str().into()) {
-                        inner.apply(&container, &record);
-                    }
+                if let Reply::Changed(record) = message
+                    && let Ok(container) = inner.container(&record.container.as_str().into())
+                {
+                    inner.apply(&container, &record);
                 }
             }
             if let Some(inner) = inner.upgrade() {
@@ -363,10 +363,10 @@ pub(super) fn is_alive(shim: &ShimIdentity) -> bool {
 
 pub(super) fn kill_shim(shim: &ShimIdentity) {
     // The handle is taken before the check, so that the process checked is the process killed.
-    if let Ok(process) = sys::PidFd::open(shim.pid) {
-        if is_alive(shim) {
-            let _ = process.kill(nix::libc::SIGKILL);
-            let _ = process.wait(Duration::from_secs(5));
-        }
+    if let Ok(process) = sys::PidFd::open(shim.pid)
+        && is_alive(shim)
+    {
+        let _ = process.kill(nix::libc::SIGKILL);
+        let _ = process.wait(Duration::from_secs(5));
     }
 }

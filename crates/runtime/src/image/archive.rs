@@ -44,10 +44,10 @@ pub(crate) fn import(store: &ImageStore, path: &Path, progress: &ProgressSink) -
         } else {
             // Both descriptions of the same images: Docker's knows the names where the other has none.
             for image in &mut images {
-                if let Some(named) = docker.iter().find(|d| d.id == image.id) {
-                    if image.tags.is_empty() {
-                        image.tags.clone_from(&named.tags);
-                    }
+                if let Some(named) = docker.iter().find(|d| d.id == image.id)
+                    && image.tags.is_empty()
+                {
+                    image.tags.clone_from(&named.tags);
                 }
             }
         }

@@ -46,10 +46,10 @@ pub(crate) async fn pull(
     progress: ProgressSink,
 ) -> Result<ImageId> {
     let name = parse_reference(reference)?;
-    if name.digest().is_some() {
-        if let Some(image) = store.find(reference) {
-            return Ok(image.id.clone());
-        }
+    if name.digest().is_some()
+        && let Some(image) = store.find(reference)
+    {
+        return Ok(image.id.clone());
     }
     let auth = match auth {
         None => RegistryAuth::Anonymous,
@@ -171,11 +171,12 @@ impl Puller {
                 .await;
             let (bytes, _) = pulled.map_err(|error| self.explain(error))?;
             let digest = sha256(&bytes);
-            if let Some(wanted) = name.digest() {
-                if wanted.starts_with("sha256:") && wanted != digest {
-                    let reason = format!("its manifest hashes to {digest}");
-                    return Err(Error::corrupt(format!("image {}", self.reference), reason));
-                }
+            if let Some(wanted) = name.digest()
+                && wanted.starts_with("sha256:")
+                && wanted != digest
+            {
+                let reason = format!("its manifest hashes to {digest}");
+                return Err(Error::corrupt(format!("image {}", self.reference), reason));
             }
             let top = top.get_or_insert(digest);
             match manifest::parse(&bytes, &self.reference)? {
@@ -343,16 +344,16 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Counting<W> {
         let before = self.current;
         self.current += written as u64;
         let step = (self.total / 100).max(1);
-        if let Some(progress) = self.progress.clone() {
-            if before / step != self.current / step {
-                let (layer, current, total) = (self.layer.clone(), self.current, self.total);
-                progress(Progress {
-                    layer,
-                    phase: Phase::Downloading,
-                    current,
-                    total,
-                });
-            }
+        if let Some(progress) = self.progress.clone()
+            && before / step != self.current / step
+        {
+            let (layer, current, total) = (self.layer.clone(), self.current, self.total);
+            progress(Progress {
+                layer,
+                phase: Phase::Downloading,
+                current,
+                total,
+            });
         }
         Poll::Ready(Ok(written))
     }

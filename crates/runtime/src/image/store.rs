@@ -90,10 +90,10 @@ impl ImageStore {
     /// By image id, tag or digest.
     pub(crate) fn find(&self, reference: &str) -> Option<Arc<ImageInfo>> {
         let images = self.images.read();
-        if let Some(id) = as_image_id(reference) {
-            if let Some(info) = images.get(&id) {
-                return Some(info.clone());
-            }
+        if let Some(id) = as_image_id(reference)
+            && let Some(info) = images.get(&id)
+        {
+            return Some(info.clone());
         }
         let wanted = parse_reference(reference).ok()?;
         if let Some(digest) = wanted.digest() {

@@ -115,13 +115,14 @@ impl Server {
             }
             // Positions in the lists had to hold until all of this round's events were handled.
             self.containers.values_mut().for_each(Container::forget_detached);
-            if let Some(waiting) = &self.stopping {
-                if self.jobs.is_empty() && self.containers.values().all(|c| c.phase == Phase::Exited) {
-                    for client in waiting.clone() {
-                        self.reply(client, &Reply::Ok);
-                    }
-                    return Ok(());
+            if let Some(waiting) = &self.stopping
+                && self.jobs.is_empty()
+                && self.containers.values().all(|c| c.phase == Phase::Exited)
+            {
+                for client in waiting.clone() {
+                    self.reply(client, &Reply::Ok);
                 }
+                return Ok(());
             }
         }
     }

@@ -134,10 +134,11 @@ fn host_devices(directory: &Path, found: &mut Vec<Node>) {
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() && !SKIPPED.iter().any(|skipped| name == *skipped) {
             host_devices(&path, found);
-        } else if (kind.is_char_device() || kind.is_block_device()) && name != "console" {
-            if let Ok(Some(node)) = Node::at(&path, &path) {
-                found.push(node);
-            }
+        } else if (kind.is_char_device() || kind.is_block_device())
+            && name != "console"
+            && let Ok(Some(node)) = Node::at(&path, &path)
+        {
+            found.push(node);
         }
     }
 }

@@ -108,7 +108,7 @@ async fn an_image_is_pulled_with_progress_and_runs() {
         assert!(seen.lock().iter().any(|progress| progress.phase == phase), "{phase:?}");
     }
     let info = node.engine.image(&reference).await.unwrap();
-    assert_eq!(info.repo_tags, [reference.clone()]);
+    assert_eq!(info.repo_tags, std::slice::from_ref(&reference));
     assert!(info.size > 100_000);
     let digest = info.repo_digests[0].clone();
     assert!(digest.contains("team/app@sha256:"));

@@ -68,7 +68,7 @@ impl FieldIndex {
         if !self.computed.is_empty() {
             let mut object: Object = serde_json::from_slice(raw).unwrap_or_default();
             if let Some(convert) = &self.row.convert {
-                convert.from_stored(&mut object);
+                convert.to_served(&mut object);
             }
             for i in &self.computed {
                 if let (Some(path), Some(slot)) = (self.paths.get(*i), found.get_mut(*i)) {

@@ -48,10 +48,10 @@ const CARRY: usize = 64 << 10;
 
 /// Serves an authorized request for a stream.
 pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -> Result<Answer, Status> {
+    let guard: Box<dyn Send> = Box::new(core.metrics.long_running(labels));
     check_upgrade(core, &inbound).await?;
     let is_log = inbound.info.target.subresource == "log";
     let destination = target::find(core, &inbound).await?;
-    let guard: Box<dyn Send> = Box::new(core.metrics.long_running(labels));
     let Inbound {
         headers,
         method,

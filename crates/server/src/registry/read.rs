@@ -41,7 +41,7 @@ pub(crate) async fn load(core: &Arc<Core>, row: &Resource, key: &str) -> Result<
         return Ok(None);
     };
     let mut object = stored.to_object();
-    from_stored(row, &mut object);
+    to_served(row, &mut object);
     Ok(Some(Current { stored, object }))
 }
 
@@ -64,12 +64,12 @@ pub(crate) fn is_stored_version(row: &Resource) -> bool {
 }
 
 /// Turns an object as stored into the row's version.
-pub(crate) fn from_stored(row: &Resource, object: &mut Object) {
+pub(crate) fn to_served(row: &Resource, object: &mut Object) {
     if is_stored_version(row) {
         return;
     }
     match &row.convert {
-        Some(convert) => convert.from_stored(object),
+        Some(convert) => convert.to_served(object),
         None => {
             object.set(&["apiVersion"], row.api_version());
         }
@@ -95,7 +95,7 @@ pub(crate) fn in_version(row: &Resource, stored: &Arc<StoredObject>) -> Result<A
         return Ok(stored.clone());
     }
     let mut object = stored.to_object();
-    from_stored(row, &mut object);
+    to_served(row, &mut object);
     StoredObject::from_object(object)
         .map(Arc::new)
         .map_err(|e| Status::internal(e.to_string()))

@@ -18,7 +18,7 @@ impl Convert for V1 {
         to_v2(object);
     }
 
-    fn from_stored(&self, object: &mut Object) {
+    fn to_served(&self, object: &mut Object) {
         to_v1(object);
     }
 }
@@ -33,7 +33,7 @@ pub(super) fn to_v2(object: &mut Object) {
             "name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent}}}));
     }
     if let Some(Value::Array(others)) = take_annotation(object, METRICS) {
-        metrics.extend(others.iter().map(|m| spec_to_v2(m)));
+        metrics.extend(others.iter().map(spec_to_v2));
     }
     if !metrics.is_empty() {
         object.set(&["spec", "metrics"], metrics);
@@ -297,7 +297,7 @@ mod tests {
         }))
         .unwrap();
         let mut v1 = stored.clone();
-        V1.from_stored(&mut v1);
+        V1.to_served(&mut v1);
         assert_eq!(v1.api_version(), "autoscaling/v1");
         assert_eq!(v1.i64(&["spec", "targetCPUUtilizationPercentage"]), Some(80));
         assert_eq!(v1.i64(&["status", "currentCPUUtilizationPercentage"]), Some(30));

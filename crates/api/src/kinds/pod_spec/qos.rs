@@ -46,7 +46,7 @@ fn collect<'a>(resources: Option<&'a Value>, kind: &str, sum: &mut Amounts<'a>) 
         if matches!(name.as_str(), "cpu" | "memory") && quantity > Quantity::ZERO {
             found += 1;
             let total = sum.entry(name).or_insert(Quantity::ZERO);
-            *total = *total + quantity;
+            *total += quantity;
         }
     }
     found

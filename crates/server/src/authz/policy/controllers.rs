@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ANY, READ, READ_UPDATE, UPDATE, account, bind, cluster_role, events, rule};
+use super::{ANY, READ_UPDATE, UPDATE, account, bind, cluster_role, events, rule};
 
 const APPLY: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 const FINALIZE: &[&str] = &["update"];
