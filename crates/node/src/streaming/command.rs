@@ -133,7 +133,7 @@ pub(crate) async fn attach(
 fn serve<W, F>(api: &Api, request: Request<Incoming>, wanted: Wanted, work: W) -> Response<Body>
 where
     W: FnOnce(Streams) -> F + Send + 'static,
-    F: Future<Output = Option<(Outcome, Vec<Output>)>> + Send,
+    F: Future<Output = Option<(Outcome, Vec<Output>)>> + Send + 'static,
 {
     let agreed = match upgrade::agree(request.headers(), &channels::WEB_SOCKET, &channels::SPDY) {
         Ok(agreed) => agreed,
@@ -282,7 +282,7 @@ fn feed(input: Option<Input>, to: Option<Writer>) -> Option<AbortOnDropHandle<()
 fn follow_sizes<F, R>(input: Option<Input>, resize: F) -> Option<AbortOnDropHandle<()>>
 where
     F: Fn(u16, u16) -> R + Send + 'static,
-    R: Future<Output = coracle_runtime::Result<()>> + Send,
+    R: Future<Output = coracle_runtime::Result<()>> + Send + 'static,
 {
     let mut input = input?;
     Some(AbortOnDropHandle::new(tokio::spawn(async move {

@@ -67,17 +67,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// The next frame, or piece of one; `None` when the peer has ended between frames.
     pub(super) async fn next(&mut self) -> io::Result<Option<Frame>> {
         if let Some((stream, left, finishes)) = self.data.take() {
-            let mut piece = vec![0; left.min(PIECE)];
-            self.io.read_exact(&mut piece).await?;
-            let left = left - piece.len();
-            if left > 0 {
-                self.data = Some((stream, left, finishes));
-            }
-            return Ok(Some(Frame::Data {
-                stream,
-                bytes: piece.into(),
-                finished: finishes && left == 0,
-            }));
+            return self.piece(stream, left, finishes).await.map(Some);
         }
         let mut head = [0; 8];
         match self.io.read(&mut head[..1]).await? {
@@ -88,15 +78,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let length = usize::try_from(u32::from_be_bytes([0, x, y, z])).map_err(io::Error::other)?;
         if a & 0x80 == 0 {
             let stream = u32::from_be_bytes([a, b, c, d]);
-            if length > 0 {
-                self.data = Some((stream, length, flags & FINISHED != 0));
-                return Box::pin(self.next()).await;
-            }
-            return Ok(Some(Frame::Data {
-                stream,
-                bytes: Bytes::new(),
-                finished: flags & FINISHED != 0,
-            }));
+            return self.piece(stream, length, flags & FINISHED != 0).await.map(Some);
         }
         if u16::from_be_bytes([a & 0x7f, b]) != VERSION || length > CONTROL_LIMIT {
             return Err(invalid("a control frame of another protocol or length"));
@@ -104,6 +86,21 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let mut payload = vec![0; length];
         self.io.read_exact(&mut payload).await?;
         self.control(u16::from_be_bytes([c, d]), flags, &payload).map(Some)
+    }
+
+    /// The next piece of a data frame of which so much is left.
+    async fn piece(&mut self, stream: u32, left: usize, finishes: bool) -> io::Result<Frame> {
+        let mut piece = vec![0; left.min(PIECE)];
+        self.io.read_exact(&mut piece).await?;
+        let left = left - piece.len();
+        if left > 0 {
+            self.data = Some((stream, left, finishes));
+        }
+        Ok(Frame::Data {
+            stream,
+            bytes: piece.into(),
+            finished: finishes && left == 0,
+        })
     }
 
     fn control(&mut self, kind: u16, flags: u8, payload: &[u8]) -> io::Result<Frame> {
