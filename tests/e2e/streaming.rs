@@ -124,13 +124,20 @@ spec:
         assert_eq!(who(&["-c", "a"]).expect_ok(), "a\n");
         let error = who(&["-c", "z"]).expect_error();
         assert!(error.contains("container z not found in pod two"), "{error}");
-        let error = cluster.kubectl(which, &["exec", "waiting", "-c", "main", "--", "true"]).expect_error();
+        let error = cluster
+            .kubectl(which, &["exec", "waiting", "-c", "main", "--", "true"])
+            .expect_error();
         assert!(error.contains("container not found (\"main\")"), "{which:?} {error}");
         let error = cluster.kubectl(which, &["exec", "done", "--", "true"]).expect_error();
-        assert!(error.contains("completed pod; current phase is Succeeded"), "{which:?} {error}");
+        assert!(
+            error.contains("completed pod; current phase is Succeeded"),
+            "{which:?} {error}"
+        );
         let error = cluster.kubectl(which, &["exec", "none", "--", "true"]).expect_error();
         assert!(error.contains("pods \"none\" not found"), "{which:?} {error}");
-        let error = cluster.kubectl(which, &["logs", "waiting", "-c", "main"]).expect_error();
+        let error = cluster
+            .kubectl(which, &["logs", "waiting", "-c", "main"])
+            .expect_error();
         assert!(
             error.contains("container \"main\" in pod \"waiting\" is waiting to start: PodInitializing"),
             "{which:?} {error}"
@@ -164,7 +171,10 @@ fn a_terminal_has_the_client_s_size_and_one_output() {
             "stty rows 33 cols 111",
             &["exec", "-it", "p", "--", "sh", "-c", script],
         );
-        assert!(said.out.contains("/dev/pts/") || said.out.contains("/dev/console"), "{which:?} {said:?}");
+        assert!(
+            said.out.contains("/dev/pts/") || said.out.contains("/dev/console"),
+            "{which:?} {said:?}"
+        );
         assert!(said.out.contains("both"), "{which:?} {said:?}");
         assert!(said.out.contains("exit code 5"), "{which:?} {said:?}");
     }
@@ -176,7 +186,16 @@ fn run_attaches_to_the_container_s_own_streams() {
     for (index, which) in ALL.into_iter().enumerate() {
         let name = format!("a{index}");
         let run = [
-            "run", "-i", "--rm", "--quiet", "--restart=Never", "--image=demo/web:v1", &name, "--", "sh", "-c",
+            "run",
+            "-i",
+            "--rm",
+            "--quiet",
+            "--restart=Never",
+            "--image=demo/web:v1",
+            &name,
+            "--",
+            "sh",
+            "-c",
             "read line; echo got $line; cat; echo end >&2; exit 4",
         ];
         let (code, said) = exec(&cluster, which, &run, b"one\ntwo\n");
@@ -185,7 +204,13 @@ fn run_attaches_to_the_container_s_own_streams() {
         // Nobody's input: what is said while someone listens is heard.
         let talker = format!("t{index}");
         cluster.k(&[
-            "run", &talker, "--image=demo/web:v1", "--restart=Never", "--", "sh", "-c",
+            "run",
+            &talker,
+            "--image=demo/web:v1",
+            "--restart=Never",
+            "--",
+            "sh",
+            "-c",
             "until [ -e /tmp/go ]; do echo tick; usleep 50000; done; echo heard",
         ]);
         ready(&cluster, &talker);
@@ -387,7 +412,11 @@ spec:
     );
     cluster.wait_for("pod/q", ".status.containerStatuses[0].restartCount", "1");
     ready(&cluster, "q");
-    cluster.wait_for("pod/p", r#".status.containerStatuses[?(@.name=="b")].state.terminated.reason"#, "Completed");
+    cluster.wait_for(
+        "pod/p",
+        r#".status.containerStatuses[?(@.name=="b")].state.terminated.reason"#,
+        "Completed",
+    );
     for which in ALL {
         let logs = |args: &[&str]| {
             let mut all = vec!["logs"];
@@ -402,7 +431,12 @@ spec:
         let stamped = logs(&["p", "-c", "a", "--timestamps", "--tail=1"]);
         assert!(stamped.ends_with("Z a 5\n") && stamped.starts_with("20"), "{stamped}");
         let all = logs(&["p", "--all-containers", "--prefix"]);
-        for line in ["[pod/p/first] before", "[pod/p/a] a 1", "[pod/p/b] b out", "[pod/p/b] b err"] {
+        for line in [
+            "[pod/p/first] before",
+            "[pod/p/a] a 1",
+            "[pod/p/b] b out",
+            "[pod/p/b] b err",
+        ] {
             assert!(all.lines().any(|l| l == line), "{line} is missing in {all}");
         }
         assert_eq!(logs(&["q", "-p"]), "first\n");
@@ -410,11 +444,17 @@ spec:
         let joined = logs(&["-l", "app=p", "--all-containers", "--tail=-1"]);
         assert!(joined.contains("a 5") && joined.contains("second"), "{joined}");
         let error = cluster
-            .kubectl(which, &["logs", "-f", "-l", "app=p", "--all-containers", "--max-log-requests=2"])
+            .kubectl(
+                which,
+                &["logs", "-f", "-l", "app=p", "--all-containers", "--max-log-requests=2"],
+            )
             .expect_error();
         assert!(error.contains("maximum allowed concurrency is 2"), "{error}");
         let error = cluster.kubectl(which, &["logs", "p", "-c", "a", "-p"]).expect_error();
-        assert!(error.contains("previous terminated container \"a\" in pod \"p\" not found"), "{error}");
+        assert!(
+            error.contains("previous terminated container \"a\" in pod \"p\" not found"),
+            "{error}"
+        );
     }
 }
 
@@ -423,7 +463,13 @@ fn a_log_that_is_rotated_while_it_is_followed_loses_and_doubles_nothing() {
     let cluster = Cluster::with_node();
     // About 35 MB, so that it is put aside three times.
     cluster.k(&[
-        "run", "p", "--image=demo/web:v1", "--restart=Never", "--", "sh", "-c",
+        "run",
+        "p",
+        "--image=demo/web:v1",
+        "--restart=Never",
+        "--",
+        "sh",
+        "-c",
         "until [ -e /tmp/go ]; do usleep 10000; done; seq -f 'line %09g and some more to make it longer' 600000",
     ]);
     ready(&cluster, "p");
@@ -436,7 +482,10 @@ fn a_log_that_is_rotated_while_it_is_followed_loses_and_doubles_nothing() {
     let mut next = 1;
     for line in BufReader::new(followed.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
-        assert!(line.starts_with(&format!("line {next:09} ")), "{line} instead of {next}");
+        assert!(
+            line.starts_with(&format!("line {next:09} ")),
+            "{line} instead of {next}"
+        );
         next += 1;
     }
     assert!(followed.wait().unwrap().success());
@@ -457,31 +506,62 @@ fn a_log_that_is_rotated_while_it_is_followed_loses_and_doubles_nothing() {
 #[test]
 fn usage_is_shown_by_top_and_by_the_node_s_own_pages() {
     let cluster = Cluster::with_node();
-    cluster.k(&["run", "busy", "--image=demo/web:v1", "--labels=app=busy", "--", "sh", "-c", "trap 'exit 0' TERM; while :; do :; done"]);
+    cluster.k(&[
+        "run",
+        "busy",
+        "--image=demo/web:v1",
+        "--labels=app=busy",
+        "--",
+        "sh",
+        "-c",
+        "trap 'exit 0' TERM; while :; do :; done",
+    ]);
     idle(&cluster, "quiet");
     ready(&cluster, "busy");
     for which in ALL {
         let top = cluster.kubectl(which, &["top", "pod", "--no-headers"]).expect_ok();
         let millicores = |name: &str| -> u64 {
-            let line = top.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name}: {top}"));
-            line.split_whitespace().nth(1).unwrap().trim_end_matches('m').parse().unwrap()
+            let line = top
+                .lines()
+                .find(|l| l.starts_with(name))
+                .unwrap_or_else(|| panic!("{name}: {top}"));
+            line.split_whitespace()
+                .nth(1)
+                .unwrap()
+                .trim_end_matches('m')
+                .parse()
+                .unwrap()
         };
         assert!(millicores("busy") >= 100, "{top}");
         assert!(millicores("quiet") <= 20, "{top}");
         let node = cluster.kubectl(which, &["top", "node"]).expect_ok();
         assert!(node.contains("CPU(cores)") && node.lines().count() == 2, "{node}");
-        let one = cluster.kubectl(which, &["top", "pod", "-l", "app=busy", "--containers", "--no-headers"]).expect_ok();
+        let one = cluster
+            .kubectl(which, &["top", "pod", "-l", "app=busy", "--containers", "--no-headers"])
+            .expect_ok();
         assert_eq!(one.lines().count(), 1, "{one}");
     }
     let node = cluster.field("nodes", ".items[0].metadata.name");
     let page = |path: &str| cluster.k(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/{path}")]);
     let summary = page("stats/summary");
-    for key in ["usageNanoCores", "workingSetBytes", "ephemeral-storage", "imageFs", "rxBytes"] {
+    for key in [
+        "usageNanoCores",
+        "workingSetBytes",
+        "ephemeral-storage",
+        "imageFs",
+        "rxBytes",
+    ] {
         assert!(summary.contains(key), "{key} is missing in {summary}");
     }
     for (path, line) in [
-        ("metrics/resource", "container_cpu_usage_seconds_total{container=\"busy\",namespace=\"default\",pod=\"busy\"}"),
-        ("metrics/cadvisor", "container_memory_working_set_bytes{container=\"busy\""),
+        (
+            "metrics/resource",
+            "container_cpu_usage_seconds_total{container=\"busy\",namespace=\"default\",pod=\"busy\"}",
+        ),
+        (
+            "metrics/cadvisor",
+            "container_memory_working_set_bytes{container=\"busy\"",
+        ),
         ("metrics", "kubelet_running_pods 2"),
         ("configz", "containerLogMaxSize"),
         ("pods", "\"PodList\""),
@@ -490,15 +570,33 @@ fn usage_is_shown_by_top_and_by_the_node_s_own_pages() {
         assert!(page(path).contains(line), "{line} is missing in {path}");
     }
     let resources = cluster.k(&["api-resources", "--api-group=metrics.k8s.io"]);
-    assert!(resources.contains("NodeMetrics") && resources.contains("PodMetrics"), "{resources}");
+    assert!(
+        resources.contains("NodeMetrics") && resources.contains("PodMetrics"),
+        "{resources}"
+    );
     // Who may view may see it; who may not, may not.
     cluster.k(&["create", "serviceaccount", "viewer"]);
-    cluster.k(&["create", "rolebinding", "v", "--clusterrole=view", "--serviceaccount=default:viewer"]);
+    cluster.k(&[
+        "create",
+        "rolebinding",
+        "v",
+        "--clusterrole=view",
+        "--serviceaccount=default:viewer",
+    ]);
     let can = |what: &str| {
-        let asked = ["auth", "can-i", "list", what, "--as=system:serviceaccount:default:viewer"];
+        let asked = [
+            "auth",
+            "can-i",
+            "list",
+            what,
+            "--as=system:serviceaccount:default:viewer",
+        ];
         cluster.kubectl(Kubectl::V37, &asked).out.trim().to_owned()
     };
-    assert_eq!((can("pods.metrics.k8s.io").as_str(), can("secrets").as_str()), ("yes", "no"));
+    assert_eq!(
+        (can("pods.metrics.k8s.io").as_str(), can("secrets").as_str()),
+        ("yes", "no")
+    );
 }
 
 #[test]
@@ -516,7 +614,11 @@ spec:
 "#,
     );
     ready(&cluster, "web");
-    for path in ["pods/web/proxy/a/page", "pods/web:8080/proxy/a/page", "pods/http:web:8080/proxy/a/page"] {
+    for path in [
+        "pods/web/proxy/a/page",
+        "pods/web:8080/proxy/a/page",
+        "pods/http:web:8080/proxy/a/page",
+    ] {
         let raw = cluster.k(&["get", "--raw", &format!("/api/v1/namespaces/default/{path}")]);
         assert_eq!(raw, "page\n", "{path}");
     }
@@ -567,9 +669,24 @@ fn the_agent_answers_nobody_without_a_name_and_a_right() {
     let token = cluster.k(&["create", "token", "reader"]);
     let token = Some(token.trim());
     let refused = ask_agent(&cluster, "/stats/summary", token);
-    assert!(refused.ends_with("403") && refused.contains("subresource=stats"), "{refused}");
-    cluster.k(&["create", "clusterrole", "stats", "--verb=get", "--resource=nodes/stats,nodes/proxy"]);
-    cluster.k(&["create", "clusterrolebinding", "s", "--clusterrole=stats", "--serviceaccount=default:other"]);
+    assert!(
+        refused.ends_with("403") && refused.contains("subresource=stats"),
+        "{refused}"
+    );
+    cluster.k(&[
+        "create",
+        "clusterrole",
+        "stats",
+        "--verb=get",
+        "--resource=nodes/stats,nodes/proxy",
+    ]);
+    cluster.k(&[
+        "create",
+        "clusterrolebinding",
+        "s",
+        "--clusterrole=stats",
+        "--serviceaccount=default:other",
+    ]);
     cluster.k(&["create", "serviceaccount", "other"]);
     let token = cluster.k(&["create", "token", "other"]);
     let token = Some(token.trim());
@@ -585,7 +702,13 @@ fn a_node_that_joined_serves_logs_and_commands_with_a_certificate_of_its_own() {
     let cluster = Cluster::without_node();
     let dir = tempfile::tempdir().unwrap();
     let mut agent = Command::new(env!("CARGO_BIN_EXE_coracle"))
-        .args(["agent", "--node-name=far", "--pod-cidr=10.77.3.0/24", "--listen=127.0.0.1:0", "--kubeconfig"])
+        .args([
+            "agent",
+            "--node-name=far",
+            "--pod-cidr=10.77.3.0/24",
+            "--listen=127.0.0.1:0",
+            "--kubeconfig",
+        ])
         .arg(cluster.kubeconfig())
         .env("CORACLE_DATA_DIR", dir.path())
         .stdin(Stdio::null())
@@ -602,14 +725,30 @@ fn a_node_that_joined_serves_logs_and_commands_with_a_certificate_of_its_own() {
             .unwrap()
             .into();
         import.expect_ok();
-        cluster.k(&["run", "p", "--image=demo/web:v1", "--", "sh", "-c", "echo said; trap 'exit 0' TERM; sleep 1000 & wait"]);
+        cluster.k(&[
+            "run",
+            "p",
+            "--image=demo/web:v1",
+            "--",
+            "sh",
+            "-c",
+            "echo said; trap 'exit 0' TERM; sleep 1000 & wait",
+        ]);
         ready(&cluster, "p");
         assert_eq!(cluster.k(&["logs", "p"]), "said\n");
         assert_eq!(cluster.k(&["exec", "p", "--", "echo", "done"]), "done\n");
-        let published = cluster.field("node/far", r".metadata.annotations.node\.coracle\.io/serving-certificate");
+        let published = cluster.field(
+            "node/far",
+            r".metadata.annotations.node\.coracle\.io/serving-certificate",
+        );
         assert!(published.starts_with("sha256:"), "{published}");
         // Another certificate than the published one is not trusted.
-        cluster.k(&["annotate", "--overwrite", "node/far", "node.coracle.io/serving-certificate=sha256:00"]);
+        cluster.k(&[
+            "annotate",
+            "--overwrite",
+            "node/far",
+            "node.coracle.io/serving-certificate=sha256:00",
+        ]);
         let error = cluster.kubectl(Kubectl::V37, &["logs", "p"]).expect_error();
         assert!(error.contains("not the one that the node has published"), "{error}");
         let annotation = format!("node.coracle.io/serving-certificate={published}");
@@ -645,7 +784,10 @@ fn exec_round_trip() {
             })
             .collect();
         took.sort();
-        println!("{which:?}: exec takes {:?} more than a plain request (median of 10)", took[5]);
+        println!(
+            "{which:?}: exec takes {:?} more than a plain request (median of 10)",
+            took[5]
+        );
         assert!(took[5] < std::time::Duration::from_secs(2));
     }
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_api::object::Object;
+use coracle_api::object::{Object, StoredObject};
 use coracle_api::resource::{Registry, Resource};
 use coracle_api::service::{ListOptions, ObjectList};
 use coracle_api::status::Status;
@@ -64,32 +64,64 @@ pub(crate) fn serves(row: &Resource) -> bool {
 }
 
 /// `GET` of one.
-pub(crate) async fn get(call: &Call<'_>) -> Result<Output, Status> {
-    let options = ListOptions {
-        field_selector: format!("metadata.name={}", call.target.name),
-        ..ListOptions::default()
-    };
-    let made = objects(call, &options).await?.pop();
-    Output::made(made.ok_or_else(|| Status::not_found(call.of(), &call.target.name))?, false)
+pub(crate) fn get<'a>(call: &'a Call<'_>) -> BoxFuture<'a, Result<Output, Status>> {
+    let asked = Asked::of(
+        call,
+        &ListOptions {
+            field_selector: format!("metadata.name={}", call.target.name),
+            ..ListOptions::default()
+        },
+    );
+    async move {
+        let made = objects(asked).await?.pop();
+        Output::made(
+            made.ok_or_else(|| Status::not_found(call.of(), &call.target.name))?,
+            false,
+        )
+    }
+    .boxed()
 }
 
 /// `GET` of all that is selected, by the labels of the nodes or pods themselves.
-pub(crate) async fn list(call: &Call<'_>, options: &ListOptions) -> Result<ObjectList, Status> {
-    let made = objects(call, options).await?.into_iter();
-    let items = made.map(coracle_api::object::StoredObject::from_object);
-    let items: Result<Vec<_>, _> = items.map(|i| i.map(Arc::new)).collect();
-    Ok(ObjectList {
-        items: items.map_err(|e| Status::internal(e.to_string()))?,
-        revision: 0,
-        continue_token: String::new(),
-        remaining: None,
-    })
+pub(crate) fn list(call: &Call<'_>, options: &ListOptions) -> BoxFuture<'static, Result<ObjectList, Status>> {
+    let asked = Asked::of(call, options);
+    async move {
+        let made = objects(asked).await?.into_iter();
+        let items = made.map(StoredObject::from_object);
+        let items: Result<Vec<_>, _> = items.map(|i| i.map(Arc::new)).collect();
+        Ok(ObjectList {
+            items: items.map_err(|e| Status::internal(e.to_string()))?,
+            revision: 0,
+            continue_token: String::new(),
+            remaining: None,
+        })
+    }
+    .boxed()
 }
 
-async fn objects(call: &Call<'_>, options: &ListOptions) -> Result<Vec<Object>, Status> {
-    let core = call.core;
-    let of_pods = call.row.is_namespaced();
-    let selected = select(core, &call.row.plural, &call.target.namespace, options).await?;
+/// What a call asks for, without the call.
+struct Asked {
+    core: Arc<Core>,
+    row: Arc<Resource>,
+    namespace: String,
+    options: ListOptions,
+}
+
+impl Asked {
+    fn of(call: &Call<'_>, options: &ListOptions) -> Self {
+        Self {
+            core: call.core.clone(),
+            row: call.row.clone(),
+            namespace: call.target.namespace.clone(),
+            options: options.clone(),
+        }
+    }
+}
+
+async fn objects(asked: Asked) -> Result<Vec<Object>, Status> {
+    let core = &asked.core;
+    let of_pods = asked.row.is_namespaced();
+    let selected = select(core, &asked.row.plural, &asked.namespace, &asked.options).await?;
     let names: BTreeSet<String> = selected.iter().filter_map(|o| node_of(o, of_pods)).collect();
     let read = read_all(core.clone(), names).await;
     let made = selected.iter().filter_map(|object| {
@@ -132,22 +164,11 @@ fn read_all(core: Arc<Core>, names: BTreeSet<String>) -> BoxFuture<'static, Hash
 }
 
 /// The nodes or pods that are asked about.
-async fn select(
-    core: &Arc<Core>,
-    plural: &str,
-    namespace: &str,
-    options: &ListOptions,
-) -> Result<Vec<Object>, Status> {
+async fn select(core: &Arc<Core>, plural: &str, namespace: &str, options: &ListOptions) -> Result<Vec<Object>, Status> {
     let table = core.registry.table();
     let row = table.get("", "v1", plural).ok_or_else(Status::no_such_resource)?;
     let shard = core.cache.shard(row).await?;
-    let selection = Selection::parse(
-        row,
-        &shard,
-        namespace,
-        &options.label_selector,
-        &options.field_selector,
-    )?;
+    let selection = Selection::parse(row, &shard, namespace, &options.label_selector, &options.field_selector)?;
     let found = shard
         .snapshot(&selection, None, 0, 0)
         .ok_or_else(|| Status::unavailable("the watch cache is starting afresh: try again"))?;
@@ -187,10 +208,7 @@ async fn points_of(core: &Arc<Core>, node: &str) -> Points {
 async fn forget(core: &Arc<Core>) {
     if let Ok(nodes) = select(core, "nodes", "", &ListOptions::default()).await {
         let names: BTreeSet<&str> = nodes.iter().map(Object::name).collect();
-        core.usages
-            .nodes
-            .lock()
-            .retain(|name, _| names.contains(name.as_str()));
+        core.usages.nodes.lock().retain(|name, _| names.contains(name.as_str()));
     }
 }
 
@@ -227,11 +245,18 @@ fn node_metrics(node: &Object, points: &Points) -> Option<Object> {
 
 /// A pod of which a container that runs has not been read yet is not shown: half a pod would mislead.
 fn pod_metrics(pod: &Object, points: &Points) -> Option<Object> {
-    let statuses = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
-    let running = statuses.iter().flat_map(|list| pod.array(&["status", list])).filter(|s| {
-        let state = s.get("state").and_then(|s| s.get("running"));
-        state.is_some()
-    });
+    let statuses = [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ];
+    let running = statuses
+        .iter()
+        .flat_map(|list| pod.array(&["status", list]))
+        .filter(|s| {
+            let state = s.get("state").and_then(|s| s.get("running"));
+            state.is_some()
+        });
     let mut containers = Vec::new();
     let mut shown: Option<(Timestamp, Duration)> = None;
     for status in running {

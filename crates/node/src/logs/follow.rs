@@ -332,7 +332,11 @@ mod tests {
         assert_eq!(received.recv().await.unwrap().unwrap(), "line 0\n");
         // All at once, before the reader can look: this test has one thread.
         for n in 1..10 {
-            let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+            let mut file = std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(&path)
+                .unwrap();
             file.write_all(lines(n..n + 1).as_bytes()).unwrap();
             std::fs::rename(&path, dir.path().join(format!("0.log.20260101-00000{n}"))).unwrap();
         }

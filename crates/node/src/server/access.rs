@@ -44,9 +44,24 @@ pub(super) fn needed(method: &Method, path: &str) -> Vec<Permission> {
             verb = "create";
             None
         }
-        "stats" => return vec![Permission { verb, subresource: "stats" }],
-        "metrics" => return vec![Permission { verb, subresource: "metrics" }],
-        "logs" => return vec![Permission { verb, subresource: "log" }],
+        "stats" => {
+            return vec![Permission {
+                verb,
+                subresource: "stats",
+            }];
+        }
+        "metrics" => {
+            return vec![Permission {
+                verb,
+                subresource: "metrics",
+            }];
+        }
+        "logs" => {
+            return vec![Permission {
+                verb,
+                subresource: "log",
+            }];
+        }
         "pods" | "runningpods" => Some("pods"),
         "healthz" => Some("healthz"),
         "configz" => Some("configz"),

@@ -40,7 +40,12 @@ pub(super) fn own(dir: &Path, node: &str, addresses: &[IpAddr]) -> Result<Pair, 
         for (name, bytes) in [(KEY, &pair.key), (CERTIFICATE, &pair.certificate)] {
             let beside = dir.join(format!("{name}.tmp"));
             let mut options = fs::OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&beside)?;
             file.write_all(bytes)?;
             fs::rename(&beside, dir.join(name))?;
         }
@@ -85,7 +90,8 @@ fn names(pem: &[u8], node: &str, addresses: &[IpAddr]) -> bool {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
     };
-    all.iter().any(|n| matches!(n, GeneralName::DNSName(name) if *name == node))
+    all.iter()
+        .any(|n| matches!(n, GeneralName::DNSName(name) if *name == node))
         && addresses.iter().all(|a| {
             let wanted = bytes(a);
             all.iter()

@@ -181,7 +181,10 @@ fn rows<'a>(snapshot: &'a Snapshot, ids: &'a [(String, Vec<String>)]) -> Vec<Row
         working_set: machine.working_set,
         rss: machine.rss,
         swap: machine.swap,
-        faults: [("pgfault", machine.page_faults), ("pgmajfault", machine.major_page_faults)],
+        faults: [
+            ("pgfault", machine.page_faults),
+            ("pgmajfault", machine.major_page_faults),
+        ],
         limit: 0,
         pids: Some(snapshot.pids.1),
         disk: snapshot
@@ -267,28 +270,99 @@ pub(super) fn cadvisor(snapshot: &Snapshot) -> String {
         .collect();
     let rows = rows(snapshot, &ids);
     let mut text = Text::default();
-    text.family("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.");
+    text.family(
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed in seconds.",
+    );
     for row in &rows {
         // `cpu` has its place in the alphabet.
         let mut all = row.labels.clone();
         all.insert(1, ("cpu", "total"));
-        text.sample("container_cpu_usage_seconds_total", &all, seconds(row.cpu_ns), Some(row.at));
+        text.sample(
+            "container_cpu_usage_seconds_total",
+            &all,
+            seconds(row.cpu_ns),
+            Some(row.at),
+        );
     }
     type Value = fn(&Row<'_>) -> Option<f64>;
     let plain: [(&str, &str, &str, Value); 13] = [
-        ("container_fs_limit_bytes", "gauge", "Number of bytes that can be consumed by the container on this filesystem.", |r| r.disk.map(|d| d.1 as f64)),
-        ("container_fs_usage_bytes", "gauge", "Number of bytes that are consumed by the container on this filesystem.", |r| r.disk.map(|d| d.0 as f64)),
-        ("container_last_seen", "gauge", "Last time a container was seen by the exporter", |r| Some(since_epoch(r.at).floor())),
-        ("container_memory_rss", "gauge", "Size of RSS in bytes.", |r| Some(r.rss as f64)),
-        ("container_memory_swap", "gauge", "Container swap usage in bytes.", |r| Some(r.swap as f64)),
-        ("container_memory_usage_bytes", "gauge", "Current memory usage in bytes, including all memory regardless of when it was accessed", |r| Some(r.memory as f64)),
-        ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", |r| Some(r.working_set as f64)),
-        ("container_processes", "gauge", "Number of processes running inside the container.", |r| r.pids.map(|n| n as f64)),
-        ("container_spec_cpu_period", "gauge", "CPU period of the container.", |r| r.cpu[2]),
-        ("container_spec_cpu_quota", "gauge", "CPU quota of the container.", |r| r.cpu[1]),
-        ("container_spec_cpu_shares", "gauge", "CPU share of the container.", |r| r.cpu[0]),
-        ("container_spec_memory_limit_bytes", "gauge", "Memory limit for the container.", |r| Some(r.limit as f64)),
-        ("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds.", |r| Some(since_epoch(r.started_at).floor())),
+        (
+            "container_fs_limit_bytes",
+            "gauge",
+            "Number of bytes that can be consumed by the container on this filesystem.",
+            |r| r.disk.map(|d| d.1 as f64),
+        ),
+        (
+            "container_fs_usage_bytes",
+            "gauge",
+            "Number of bytes that are consumed by the container on this filesystem.",
+            |r| r.disk.map(|d| d.0 as f64),
+        ),
+        (
+            "container_last_seen",
+            "gauge",
+            "Last time a container was seen by the exporter",
+            |r| Some(since_epoch(r.at).floor()),
+        ),
+        ("container_memory_rss", "gauge", "Size of RSS in bytes.", |r| {
+            Some(r.rss as f64)
+        }),
+        (
+            "container_memory_swap",
+            "gauge",
+            "Container swap usage in bytes.",
+            |r| Some(r.swap as f64),
+        ),
+        (
+            "container_memory_usage_bytes",
+            "gauge",
+            "Current memory usage in bytes, including all memory regardless of when it was accessed",
+            |r| Some(r.memory as f64),
+        ),
+        (
+            "container_memory_working_set_bytes",
+            "gauge",
+            "Current working set in bytes.",
+            |r| Some(r.working_set as f64),
+        ),
+        (
+            "container_processes",
+            "gauge",
+            "Number of processes running inside the container.",
+            |r| r.pids.map(|n| n as f64),
+        ),
+        (
+            "container_spec_cpu_period",
+            "gauge",
+            "CPU period of the container.",
+            |r| r.cpu[2],
+        ),
+        (
+            "container_spec_cpu_quota",
+            "gauge",
+            "CPU quota of the container.",
+            |r| r.cpu[1],
+        ),
+        (
+            "container_spec_cpu_shares",
+            "gauge",
+            "CPU share of the container.",
+            |r| r.cpu[0],
+        ),
+        (
+            "container_spec_memory_limit_bytes",
+            "gauge",
+            "Memory limit for the container.",
+            |r| Some(r.limit as f64),
+        ),
+        (
+            "container_start_time_seconds",
+            "gauge",
+            "Start time of the container since unix epoch in seconds.",
+            |r| Some(since_epoch(r.started_at).floor()),
+        ),
     ];
     for (name, kind, help, value) in plain {
         text.family(name, kind, help);
@@ -310,9 +384,21 @@ pub(super) fn cadvisor(snapshot: &Snapshot) -> String {
     }
     network(&mut text, snapshot, &ids);
     for (name, help, value) in [
-        ("machine_cpu_cores", "Number of logical CPU cores.", snapshot.cpus as f64),
-        ("machine_memory_bytes", "Amount of memory installed on the machine.", snapshot.machine_memory as f64),
-        ("container_scrape_error", "1 if there was an error while getting container metrics, 0 otherwise", 0.0),
+        (
+            "machine_cpu_cores",
+            "Number of logical CPU cores.",
+            snapshot.cpus as f64,
+        ),
+        (
+            "machine_memory_bytes",
+            "Amount of memory installed on the machine.",
+            snapshot.machine_memory as f64,
+        ),
+        (
+            "container_scrape_error",
+            "1 if there was an error while getting container metrics, 0 otherwise",
+            0.0,
+        ),
     ] {
         text.family(name, "gauge", help);
         text.sample(name, &[], value, None);
@@ -323,18 +409,53 @@ pub(super) fn cadvisor(snapshot: &Snapshot) -> String {
 fn network(text: &mut Text, snapshot: &Snapshot, ids: &[(String, Vec<String>)]) {
     type Value = fn(&Interface) -> u64;
     let families: [(&str, &str, Value); 8] = [
-        ("container_network_receive_bytes_total", "Cumulative count of bytes received", |i| i.received.bytes),
-        ("container_network_receive_errors_total", "Cumulative count of errors encountered while receiving", |i| i.received.errors),
-        ("container_network_receive_packets_dropped_total", "Cumulative count of packets dropped while receiving", |i| i.received.dropped),
-        ("container_network_receive_packets_total", "Cumulative count of packets received", |i| i.received.packets),
-        ("container_network_transmit_bytes_total", "Cumulative count of bytes transmitted", |i| i.sent.bytes),
-        ("container_network_transmit_errors_total", "Cumulative count of errors encountered while transmitting", |i| i.sent.errors),
-        ("container_network_transmit_packets_dropped_total", "Cumulative count of packets dropped while transmitting", |i| i.sent.dropped),
-        ("container_network_transmit_packets_total", "Cumulative count of packets transmitted", |i| i.sent.packets),
+        (
+            "container_network_receive_bytes_total",
+            "Cumulative count of bytes received",
+            |i| i.received.bytes,
+        ),
+        (
+            "container_network_receive_errors_total",
+            "Cumulative count of errors encountered while receiving",
+            |i| i.received.errors,
+        ),
+        (
+            "container_network_receive_packets_dropped_total",
+            "Cumulative count of packets dropped while receiving",
+            |i| i.received.dropped,
+        ),
+        (
+            "container_network_receive_packets_total",
+            "Cumulative count of packets received",
+            |i| i.received.packets,
+        ),
+        (
+            "container_network_transmit_bytes_total",
+            "Cumulative count of bytes transmitted",
+            |i| i.sent.bytes,
+        ),
+        (
+            "container_network_transmit_errors_total",
+            "Cumulative count of errors encountered while transmitting",
+            |i| i.sent.errors,
+        ),
+        (
+            "container_network_transmit_packets_dropped_total",
+            "Cumulative count of packets dropped while transmitting",
+            |i| i.sent.dropped,
+        ),
+        (
+            "container_network_transmit_packets_total",
+            "Cumulative count of packets transmitted",
+            |i| i.sent.packets,
+        ),
     ];
     for (name, help, value) in families {
         text.family(name, "counter", help);
-        let machine = snapshot.machine_interfaces.iter().map(|i| (labels("", "/", "", "", "", ""), i, snapshot.at));
+        let machine = snapshot
+            .machine_interfaces
+            .iter()
+            .map(|i| (labels("", "/", "", "", "", ""), i, snapshot.at));
         let pods = snapshot.pods.iter().zip(ids).flat_map(|(pod, (id, _))| {
             let all = labels("", id, "", "", &pod.namespace, &pod.name);
             pod.interfaces.iter().map(move |i| (all.clone(), i, pod.stats.at))
@@ -358,30 +479,71 @@ pub(super) struct AgentFacts {
 /// `/metrics`
 pub(super) fn agent(facts: &AgentFacts) -> String {
     let mut text = Text::default();
-    let running = facts.sandboxes.iter().filter(|s| s.state == SandboxState::Ready).count();
-    text.family("kubelet_active_pods", "gauge", "The number of pods the kubelet considers active.");
+    let running = facts
+        .sandboxes
+        .iter()
+        .filter(|s| s.state == SandboxState::Ready)
+        .count();
+    text.family(
+        "kubelet_active_pods",
+        "gauge",
+        "The number of pods the kubelet considers active.",
+    );
     text.sample("kubelet_active_pods", &[], facts.pods as f64, None);
     text.family("kubelet_node_name", "gauge", "The node's name. The count is always 1.");
     text.sample("kubelet_node_name", &[("node", &facts.node)], 1.0, None);
-    text.family("kubelet_running_containers", "gauge", "Number of containers currently running");
+    text.family(
+        "kubelet_running_containers",
+        "gauge",
+        "Number of containers currently running",
+    );
     for (state, name) in [
         (ContainerState::Created, "created"),
         (ContainerState::Exited, "exited"),
         (ContainerState::Running, "running"),
     ] {
         let count = facts.containers.iter().filter(|c| c.state == state).count();
-        text.sample("kubelet_running_containers", &[("container_state", name)], count as f64, None);
+        text.sample(
+            "kubelet_running_containers",
+            &[("container_state", name)],
+            count as f64,
+            None,
+        );
     }
-    text.family("kubelet_running_pods", "gauge", "Number of pods that have a running pod sandbox");
+    text.family(
+        "kubelet_running_pods",
+        "gauge",
+        "Number of pods that have a running pod sandbox",
+    );
     text.sample("kubelet_running_pods", &[], running as f64, None);
     text.family("kubernetes_build_info", "gauge", "The version that the node speaks.");
     text.sample("kubernetes_build_info", &[("git_version", KUBELET_VERSION)], 1.0, None);
     let process = &facts.process;
     for (name, kind, help, value) in [
-        ("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", seconds(process.cpu_ns)),
-        ("process_open_fds", "gauge", "Number of open file descriptors.", process.open_files as f64),
-        ("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", process.rss as f64),
-        ("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", process.started_at),
+        (
+            "process_cpu_seconds_total",
+            "counter",
+            "Total user and system CPU time spent in seconds.",
+            seconds(process.cpu_ns),
+        ),
+        (
+            "process_open_fds",
+            "gauge",
+            "Number of open file descriptors.",
+            process.open_files as f64,
+        ),
+        (
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory size in bytes.",
+            process.rss as f64,
+        ),
+        (
+            "process_start_time_seconds",
+            "gauge",
+            "Start time of the process since unix epoch in seconds.",
+            process.started_at,
+        ),
     ] {
         text.family(name, kind, help);
         text.sample(name, &[], value, None);

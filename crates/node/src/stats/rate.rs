@@ -26,7 +26,9 @@ impl Rates {
         read.retain(|(then, before)| age(*then) <= MOST && *then <= at && *before <= value);
         let usable = || read.iter().filter(|(then, _)| age(*then) >= LEAST);
         // The newest that is old enough, else the oldest there is, else the beginning.
-        let chosen = usable().rfind(|(then, _)| age(*then) >= WANTED).or_else(|| usable().next());
+        let chosen = usable()
+            .rfind(|(then, _)| age(*then) >= WANTED)
+            .or_else(|| usable().next());
         let (then, before) = chosen.copied().unwrap_or((since, 0));
         if read.back().is_none_or(|(last, _)| age(*last) >= LEAST) {
             read.push_back((at, value));

@@ -373,7 +373,10 @@ mod tests {
     fn outcomes_are_told_as_clients_look_for_them() {
         let status = Outcome::Exit(3).status();
         assert_eq!(status["reason"], "NonZeroExitCode");
-        assert_eq!(status["details"]["causes"][0], json!({"reason": "ExitCode", "message": "3"}));
+        assert_eq!(
+            status["details"]["causes"][0],
+            json!({"reason": "ExitCode", "message": "3"})
+        );
         assert_eq!(Outcome::Success.status()["status"], "Success");
         let failed = Outcome::Failed("no such thing".into()).status();
         assert_eq!(failed["message"], "Internal error occurred: no such thing");

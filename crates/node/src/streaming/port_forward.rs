@@ -115,12 +115,12 @@ fn ports(query: &Query) -> Result<Vec<u16>, String> {
 async fn connect(target: &Target, port: u16) -> io::Result<TcpStream> {
     let netns = target.netns.clone();
     let (send, receive) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("port-forward".into())
-        .spawn(move || {
-            let _ = send.send(dial(&netns, port));
-        })?;
-    let stream = receive.await.map_err(|_| io::Error::other("the thread ended early"))??;
+    std::thread::Builder::new().name("port-forward".into()).spawn(move || {
+        let _ = send.send(dial(&netns, port));
+    })?;
+    let stream = receive
+        .await
+        .map_err(|_| io::Error::other("the thread ended early"))??;
     stream.set_nonblocking(true)?;
     let stream = TcpStream::from_std(stream)?;
     let _ = stream.set_nodelay(true);
@@ -354,7 +354,10 @@ mod tests {
         drop(listener);
         let error = connect(&target, port).await.unwrap_err();
         let text = explain(&target, port, &error);
-        assert!(text.starts_with(&format!("error forwarding port {port} to pod p, uid u: ")), "{text}");
+        assert!(
+            text.starts_with(&format!("error forwarding port {port} to pod p, uid u: ")),
+            "{text}"
+        );
         assert!(text.contains("Connection refused"), "{text}");
     }
 }

@@ -216,7 +216,11 @@ mod tests {
             read.extend(std::fs::read(path).unwrap());
         }
         let order: Vec<u8> = read.chunks(entry(0).len()).map(|chunk| chunk[0]).collect();
-        assert_eq!(order, (8..25).collect::<Vec<u8>>(), "nothing is lost but the oldest, and nothing doubled");
+        assert_eq!(
+            order,
+            (8..25).collect::<Vec<u8>>(),
+            "nothing is lost but the oldest, and nothing doubled"
+        );
         assert!(directory.path().join("0.logger").exists());
     }
 

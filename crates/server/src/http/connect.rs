@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_api::status::Status;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -47,8 +49,16 @@ const FETCH_TIME: Duration = Duration::from_secs(10);
 const CARRY: usize = 64 << 10;
 
 /// Serves an authorized request for a stream.
-pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -> Result<Answer, Status> {
+pub(crate) fn serve<'a>(
+    core: &'a Arc<Core>,
+    inbound: Inbound,
+    labels: &Labels,
+) -> BoxFuture<'a, Result<Answer, Status>> {
     let guard: Box<dyn Send> = Box::new(core.metrics.long_running(labels));
+    counted(core, inbound, guard).boxed()
+}
+
+async fn counted(core: &Arc<Core>, inbound: Inbound, guard: Box<dyn Send>) -> Result<Answer, Status> {
     check_upgrade(core, &inbound).await?;
     let is_log = inbound.info.target.subresource == "log";
     let destination = target::find(core, &inbound).await?;
@@ -82,7 +92,11 @@ async fn check_upgrade(core: &Arc<Core>, inbound: &Inbound) -> Result<(), Status
     if inbound.method != Method::GET || !changes {
         return Ok(());
     }
-    super::authorize(core, &crate::authz::resource_attributes(&inbound.user, "create", target)).await
+    super::authorize(
+        core,
+        &crate::authz::resource_attributes(&inbound.user, "create", target),
+    )
+    .await
 }
 
 /// What an agent says of a log that it does not give, as a client understands it.
@@ -100,15 +114,13 @@ async fn refused(answer: Answer) -> Status {
 }
 
 /// The whole answer of a node's agent.
-pub(crate) async fn fetch(core: &Arc<Core>, node: &str, path: &str) -> Result<Bytes, String> {
-    let get = async {
+pub(crate) fn fetch<'a>(core: &'a Arc<Core>, node: &'a str, path: &'a str) -> BoxFuture<'a, Result<Bytes, String>> {
+    let get = async move {
         let destination = target::agent(core, node, path.to_owned())
             .await
             .map_err(|s| s.message)?;
         let link = core.nodes.dial(core.clock, &destination).await.map_err(|s| s.message)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(link))
-            .await
-            .map_err(|e| e.to_string())?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(link)).await.map_err(|e| e.to_string())?;
         let _driver = AbortOnDrop(tokio::spawn(connection));
         let nothing: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let asked = outgoing(&destination, Method::GET, &HeaderMap::new(), None, nothing).map_err(|s| s.message)?;
@@ -120,10 +132,11 @@ pub(crate) async fn fetch(core: &Arc<Core>, node: &str, path: &str) -> Result<By
         let body = Limited::new(answer.into_body(), FETCH_LIMIT).collect().await;
         body.map(|b| b.to_bytes()).map_err(|e| e.to_string())
     };
-    core.clock
-        .timeout(FETCH_TIME, get)
-        .await
-        .map_err(|_| "its agent does not answer".to_owned())?
+    async move {
+        let got = core.clock.timeout(FETCH_TIME, get).await;
+        got.map_err(|_| "its agent does not answer".to_owned())?
+    }
+    .boxed()
 }
 
 fn wants_upgrade(headers: &HeaderMap) -> bool {

@@ -184,7 +184,11 @@ impl Side {
 mod tests {
     use super::*;
 
-    fn pair() -> (Session, Reader<ReadHalf<tokio::io::DuplexStream>>, Writer<WriteHalf<tokio::io::DuplexStream>>) {
+    fn pair() -> (
+        Session,
+        Reader<ReadHalf<tokio::io::DuplexStream>>,
+        Writer<WriteHalf<tokio::io::DuplexStream>>,
+    ) {
         let (near, far) = tokio::io::duplex(1 << 16);
         let (read, write) = tokio::io::split(far);
         let session = Session::start(Box::new(near)).unwrap();
