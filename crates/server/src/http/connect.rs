@@ -102,9 +102,16 @@ async fn check_upgrade(core: &Arc<Core>, inbound: &Inbound) -> Result<(), Status
 /// What an agent says of a log that it does not give, as a client understands it.
 async fn refused(answer: Answer) -> Status {
     let code = answer.status().as_u16();
-    let body = Limited::new(answer.into_body(), REASON_LIMIT).collect().await;
-    let text = body.map(|b| String::from_utf8_lossy(&b.to_bytes()).trim().to_owned());
-    let text = text.unwrap_or_else(|_| "the node's answer cannot be read".to_owned());
+    let mut body = answer.into_body();
+    let mut reason = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        reason.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        if reason.len() >= REASON_LIMIT {
+            break;
+        }
+    }
+    reason.truncate(REASON_LIMIT);
+    let text = String::from_utf8_lossy(&reason).trim().to_owned();
     match code {
         400 => Status::bad_request(text),
         404 => Status::failure(404, "NotFound", text),
