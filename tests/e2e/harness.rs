@@ -9,6 +9,8 @@ use tempfile::TempDir;
 /// Which kubectl to drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kubectl {
+    V27,
+    V30,
     V33,
     V37,
 }
@@ -19,6 +21,8 @@ impl Kubectl {
     fn path(self) -> PathBuf {
         let clients = std::env::var_os("CORACLE_CLIENTS").expect("CORACLE_CLIENTS is not set; run ./test");
         let version = match self {
+            Self::V27 => "v27",
+            Self::V30 => "v30",
             Self::V33 => "v33",
             Self::V37 => "v37",
         };

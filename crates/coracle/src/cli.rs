@@ -228,8 +228,8 @@ pub struct Agent {
     /// Addresses of this node's pods; must differ from other nodes'
     #[arg(long, value_name = "CIDR")]
     pub pod_cidr: Option<String>,
-    /// Address and port of the agent's own API (logs, exec)
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "IP:PORT")]
+    /// Address and port of the agent's own API (logs, exec), by which the server reaches it; port 0 takes a free one
+    #[arg(long, default_value = "0.0.0.0:0", value_name = "IP:PORT")]
     pub listen: std::net::SocketAddr,
     /// An OCI runtime to create containers with instead of the built-in one: runc, crun
     #[arg(long, value_name = "PATH")]

@@ -22,7 +22,7 @@ use crate::pod::downward::NodeFacts;
 use crate::pod::files::Dns;
 use crate::pods::Pods;
 use crate::registration::Registrar;
-use crate::server::{self, Serving};
+use crate::server::{self, Api, Serving};
 
 /// What an agent is started with.
 pub struct AgentOptions {
@@ -98,9 +98,15 @@ impl Agent {
             None => None,
         };
         let address = listener.as_ref().and_then(|l| l.address());
+        let published = options.serving.as_ref().map(Serving::published);
+        let published = published.transpose().map_err(Error::Serve)?.flatten();
         let registration = Registration {
             name: name.clone(),
             labels: options.labels,
+            annotations: published
+                .map(|fingerprint| (node_object::SERVING_CERTIFICATE.to_owned(), fingerprint))
+                .into_iter()
+                .collect(),
             taints: options.taints,
             addresses: vec![node_ip.clone()],
             pod_cidr: options.pod_cidr,
@@ -143,7 +149,7 @@ impl Agent {
         let volume_client = client.clone();
         let volumes = local_volumes::directory(&options.data_dir);
         let registrar = Registrar {
-            client,
+            client: client.clone(),
             clock,
             runtime: options.runtime,
             registration,
@@ -178,7 +184,7 @@ impl Agent {
             follower.follow(&followed).await;
         }));
         if let Some(listener) = listener {
-            tokio::spawn(listener.serve(cx, own_pods.lister(), shutdown));
+            tokio::spawn(listener.serve(Api::new(cx, own_pods.lister(), client, shutdown)));
         }
         Ok(Self { name, address, pods })
     }

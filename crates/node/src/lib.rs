@@ -4,6 +4,8 @@
 //! [`PodNetworking`] for addresses. Each pod has one worker, a loop of observe, plan, execute and report; containers live
 //! in the runtime's pod shims, so that an agent may be killed and started again without touching them.
 //!
+//! The agent's own API is in `server`: logs, statistics (`stats`), and exec, attach and port-forward (`streaming`).
+//!
 //! Start reading at `agent`, then `pod/worker` and the pure `pod/plan` and `pod/status`.
 
 mod agent;
@@ -17,6 +19,8 @@ mod pod;
 mod pods;
 mod registration;
 mod server;
+mod stats;
+mod streaming;
 mod volume;
 
 pub use agent::{Agent, AgentOptions, Error};

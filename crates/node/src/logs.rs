@@ -3,9 +3,8 @@
 
 mod follow;
 mod line;
+mod parts;
 mod tail;
-
-use std::path::{Path, PathBuf};
 
 use coracle_clock::Timestamp;
 
@@ -22,23 +21,4 @@ pub(crate) struct LogOptions {
     pub(crate) limit_bytes: Option<u64>,
     /// `Stdout` or `Stderr` alone.
     pub(crate) stream: Option<&'static str>,
-}
-
-/// The older parts of a log that were rotated away, oldest first, and the log itself.
-fn parts(path: &Path) -> Vec<PathBuf> {
-    let Some((dir, name)) = path.parent().zip(path.file_name().and_then(|n| n.to_str())) else {
-        return vec![path.to_owned()];
-    };
-    let prefix = format!("{name}.");
-    let rotated = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
-    let mut parts: Vec<PathBuf> = rotated
-        .filter(|p| {
-            p.file_name()
-                .and_then(|n| n.to_str())
-                .is_some_and(|n| n.starts_with(&prefix) && !n.ends_with(".gz") && !n.ends_with(".tmp"))
-        })
-        .collect();
-    parts.sort();
-    parts.push(path.to_owned());
-    parts
 }

@@ -10,11 +10,15 @@ use crate::pod::amount::Amounts;
 /// The version of Kubernetes that the node speaks.
 pub(crate) const KUBELET_VERSION: &str = "v1.37.0";
 
+/// The annotation by which a node with a certificate of its own making tells the API server which one that is.
+pub(crate) const SERVING_CERTIFICATE: &str = "node.coracle.io/serving-certificate";
+
 /// What a node is registered with besides its machine.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registration {
     pub(crate) name: String,
     pub(crate) labels: std::collections::BTreeMap<String, String>,
+    pub(crate) annotations: std::collections::BTreeMap<String, String>,
     pub(crate) taints: Vec<api::Taint>,
     pub(crate) addresses: Vec<String>,
     pub(crate) pod_cidr: Option<String>,
@@ -40,7 +44,8 @@ pub(crate) fn labels(registration: &Registration, machine: &Machine) -> std::col
 /// Annotations that the agent keeps.
 pub(crate) fn annotations(registration: &Registration) -> std::collections::BTreeMap<String, String> {
     let own = [(crate::local_volumes::DIRECTORY.to_owned(), registration.volumes.clone())];
-    own.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+    let own = own.into_iter().filter(|(_, value)| !value.is_empty());
+    own.chain(registration.annotations.clone()).collect()
 }
 
 /// The object to create.

@@ -42,11 +42,12 @@ impl Registrar {
         let node = match nodes.create(&wanted).await {
             Ok(node) => node,
             Err(error) if error.is_already_exists() => {
-                let own = json!({"metadata": {
-                    "labels": wanted.metadata.labels,
-                    "annotations": wanted.metadata.annotations,
-                }});
-                nodes.patch(&self.registration.name, Patch::Merge(own)).await?
+                // A node that has another certificate now tells so; one that an authority vouches for tells none.
+                let mut annotations = json!(wanted.metadata.annotations);
+                annotations[node_object::SERVING_CERTIFICATE] =
+                    json!(self.registration.annotations.get(node_object::SERVING_CERTIFICATE));
+                let known = json!({"metadata": {"labels": wanted.metadata.labels, "annotations": annotations}});
+                nodes.patch(&self.registration.name, Patch::Merge(known)).await?
             }
             Err(error) => return Err(error),
         };

@@ -1,20 +1,29 @@
-//! The agent's HTTPS API: logs, pods, health, for the API server and for nobody else. Who may call is decided in
-//! [`tls`]; each path has its own file.
+//! The agent's HTTPS API: logs, streams, pods, statistics and health, for those who may ask ([`access`]). Each path has its
+//! own file; exec, attach and port-forward are in [`crate::streaming`].
 
+mod access;
+mod certificate;
 mod logs;
 mod router;
 mod tls;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
+use coracle_client::Client;
 use coracle_informer::{CancellationToken, Lister};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use crate::machine::own_address;
 use crate::pod::context::Context;
+use crate::stats::Sampler;
+use access::Access;
+
+pub(crate) use router::{Body, Query, empty, plain, text};
 
 /// How the agent's API is served.
 #[derive(Clone)]
@@ -26,8 +35,35 @@ pub struct Serving {
     pub key: Vec<u8>,
     /// The authority that clients' certificates must be of, PEM.
     pub client_ca: Vec<u8>,
-    /// Common names that may call, besides the group `system:masters`.
-    pub allowed_users: Vec<String>,
+    /// The certificate is the node's own and of no authority: it is published on the Node for the API server to know it by.
+    pub self_signed: bool,
+}
+
+impl Serving {
+    /// With a certificate of the node's own, kept in `dir`. The node's address is found by the default route when absent.
+    pub fn self_signed(
+        dir: &Path,
+        node: &str,
+        address: Option<IpAddr>,
+        listen: SocketAddr,
+        client_ca: Vec<u8>,
+    ) -> Result<Self, Error> {
+        let address = address.unwrap_or_else(own_address);
+        let pair = certificate::own(dir, node, &[address, IpAddr::from([127, 0, 0, 1])])?;
+        Ok(Self {
+            listen,
+            certificate: pair.certificate,
+            key: pair.key,
+            client_ca,
+            self_signed: true,
+        })
+    }
+
+    /// What the Node publishes of the certificate.
+    pub(crate) fn published(&self) -> Result<Option<String>, Error> {
+        let wanted = self.self_signed.then(|| certificate::fingerprint(&self.certificate));
+        wanted.transpose()
+    }
 }
 
 /// Why the API cannot be served.
@@ -47,7 +83,6 @@ pub enum Error {
 pub(crate) struct Listener {
     tcp: TcpListener,
     tls: TlsAcceptor,
-    allowed_users: Arc<[String]>,
 }
 
 /// Binds; requests are answered once [`Listener::serve`] runs.
@@ -59,17 +94,28 @@ pub(crate) async fn bind(serving: &Serving) -> Result<Listener, Error> {
             address: serving.listen,
             source,
         })?;
-    Ok(Listener {
-        tcp,
-        tls,
-        allowed_users: serving.allowed_users.clone().into(),
-    })
+    Ok(Listener { tcp, tls })
 }
 
 /// What requests are answered from.
 pub(crate) struct Api {
     pub(crate) cx: Arc<Context>,
     pub(crate) pods: Lister<Pod>,
+    pub(crate) stats: Sampler,
+    pub(crate) shutdown: CancellationToken,
+    access: Access,
+}
+
+impl Api {
+    pub(crate) fn new(cx: Arc<Context>, pods: Lister<Pod>, client: Client, shutdown: CancellationToken) -> Self {
+        Self {
+            access: Access::new(client, cx.clock, cx.node().name.clone()),
+            stats: Sampler::new(cx.clone()),
+            cx,
+            pods,
+            shutdown,
+        }
+    }
 }
 
 impl Listener {
@@ -77,9 +123,9 @@ impl Listener {
         self.tcp.local_addr().ok()
     }
 
-    /// Answers until `shutdown`.
-    pub(crate) async fn serve(self, cx: Arc<Context>, pods: Lister<Pod>, shutdown: CancellationToken) {
-        let api = Arc::new(Api { cx, pods });
+    /// Answers until the agent's end.
+    pub(crate) async fn serve(self, api: Api) {
+        let api = Arc::new(api);
         loop {
             let stream = tokio::select! {
                 accepted = self.tcp.accept() => match accepted {
@@ -90,10 +136,10 @@ impl Listener {
                         continue;
                     }
                 },
-                () = shutdown.cancelled() => return,
+                () = api.shutdown.cancelled() => return,
             };
-            let (tls, api, allowed) = (self.tls.clone(), api.clone(), self.allowed_users.clone());
-            let shutdown = shutdown.clone();
+            let (tls, api) = (self.tls.clone(), api.clone());
+            let shutdown = api.shutdown.clone();
             tokio::spawn(shutdown.run_until_cancelled_owned(async move {
                 let _ = stream.set_nodelay(true);
                 let limit = std::time::Duration::from_secs(10);
@@ -102,9 +148,25 @@ impl Listener {
                     Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake with the node's API failed"),
                     Err(_) => return,
                 };
-                let caller = tls::caller(stream.get_ref().1);
-                let may = caller.as_ref().is_some_and(|c| c.may_call(&allowed));
-                let service = hyper::service::service_fn(move |request| router::answer(api.clone(), request, may));
+                let caller = Arc::new(tls::caller(stream.get_ref().1));
+                let service = hyper::service::service_fn(move |request| {
+                    let (api, caller) = (api.clone(), caller.clone());
+                    async move {
+                        let checked = api
+                            .access
+                            .check(
+                                (*caller).as_ref(),
+                                request.headers(),
+                                request.method(),
+                                request.uri().path(),
+                            )
+                            .await;
+                        Ok::<_, std::convert::Infallible>(match checked {
+                            Ok(()) => router::answer(&api, request).await,
+                            Err((status, text)) => plain(status, text),
+                        })
+                    }
+                });
                 let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                 if let Err(error) = server
                     .serve_connection_with_upgrades(TokioIo::new(stream), service)

@@ -39,4 +39,4 @@ pub use pod_runtime::{
     ExecOutput, ExecStreams, PodRuntime, Reader, Stats, Writer,
 };
 pub use sandbox::{Sandbox, SandboxConfig, SandboxState, SandboxStatus};
-pub use shim::shim_main;
+pub use shim::{LOG_FILES, LOG_SIZE, shim_main};

@@ -11,6 +11,8 @@ pub(crate) mod protocol;
 mod server;
 pub(crate) mod wire;
 
+pub use log::{LOG_FILES, LOG_SIZE};
+
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -19,6 +19,7 @@ use crate::http::health::Readiness;
 use crate::http::limits::InFlight;
 use crate::metrics::Metrics;
 use crate::options::Network;
+use crate::usage::Usages;
 
 /// See the module.
 pub(crate) struct Core {
@@ -33,6 +34,7 @@ pub(crate) struct Core {
     pub network: Network,
     pub limits: InFlight,
     pub nodes: NodeClient,
+    pub usages: Usages,
     pub discovery: Discovery,
     pub openapi: OpenApi,
     pub ready: Readiness,

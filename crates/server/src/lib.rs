@@ -26,6 +26,7 @@ mod registry;
 mod server;
 mod service_ip;
 mod subresource;
+mod usage;
 
 pub use http::health::Readiness;
 pub use options::{Cidr, Limits, Network, ServerOptions};

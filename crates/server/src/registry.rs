@@ -26,7 +26,7 @@ use coracle_api::status::{Of, Status};
 
 use crate::cache::Watcher;
 use crate::core::Core;
-use crate::subresource;
+use crate::{subresource, usage};
 
 /// A request on its way: who asks, for what, and the row of the resource.
 pub(crate) struct Call<'a> {
@@ -127,6 +127,8 @@ impl Core {
 
 async fn main(call: &mut Call<'_>, operation: Operation) -> Result<Output, Status> {
     match operation {
+        Operation::Get { .. } if usage::serves(&call.row) => usage::get(call).await,
+        Operation::List(options) if usage::serves(&call.row) => usage::list(call, &options).await.map(Output::List),
         Operation::Get { resource_version } => read::get(call, &resource_version).await,
         Operation::List(options) => list::list(call, &options).await.map(Output::List),
         Operation::Watch(options) => watch::watch(call, &options).await.map(|w| Output::Watch(Box::new(w))),

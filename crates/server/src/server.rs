@@ -29,6 +29,7 @@ use crate::metrics::{Labels, Metrics};
 use crate::options::ServerOptions;
 use crate::pki::{self, Pki, PkiError};
 use crate::registry::{self, Output, read};
+use crate::usage::{self, Usages};
 use crate::{bootstrap, custom};
 
 /// Why a server does not start.
@@ -93,6 +94,7 @@ impl ApiServer {
         let shutdown = CancellationToken::new();
         let cache = Cache::start(options.store.clone(), options.clock, shutdown.clone()).await?;
         let registry = Arc::new(Registry::built_in());
+        usage::register(&registry);
         let authorizer = Union(vec![
             Arc::new(Superusers),
             Arc::new(Rbac::new(cache.clone(), registry.clone())),
@@ -109,6 +111,7 @@ impl ApiServer {
             network: options.network,
             limits: InFlight::new(options.limits),
             nodes,
+            usages: Usages::default(),
             discovery: Discovery::default(),
             openapi: OpenApi::new(GIT_VERSION),
             ready: Readiness::default(),

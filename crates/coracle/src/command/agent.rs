@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use coracle_client::{Client, Config};
 use coracle_clock::Clock;
 use coracle_informer::CancellationToken;
-use coracle_node::{Agent, AgentOptions};
+use coracle_node::{Agent, AgentOptions, Serving};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::container;
@@ -25,7 +25,15 @@ pub fn run(args: cli::Agent) -> anyhow::Result<()> {
         let clock = Clock::system();
         let shutdown = CancellationToken::new();
         let config = Config::from_kubeconfig(&args.kubeconfig, None)?;
+        let client_ca = config.certificate_authority.clone().context(
+            "the kubeconfig names no certificate authority, by which the agent's own API would know the API server; \
+             write one into it (certificate-authority-data)",
+        )?;
         let client = Client::connect(config, clock)?;
+        let name = node_name(args.node_name.as_deref());
+        let node_ip = Some(args.listen.ip()).filter(|ip| !ip.is_unspecified());
+        let certificates = cluster.node_dir().join("pki");
+        let serving = Serving::self_signed(&certificates, &name, node_ip, args.listen, client_ca)?;
         let cidr = args.pod_cidr.as_deref().unwrap_or("10.42.1.0/24");
         let parts = container::open(&cluster, cidr, args.oci_runtime.clone()).await?;
         let images = image_service::serve(&cluster, parts.engine.clone(), shutdown.clone())?;
@@ -36,16 +44,16 @@ pub fn run(args: cli::Agent) -> anyhow::Result<()> {
             pod_cidr: Some(parts.network.pod_cidr().to_string()),
             network: Arc::new(parts.network),
             clock,
-            node_name: node_name(args.node_name.as_deref()),
+            node_name: name,
             data_dir: cluster.node_dir(),
-            node_ip: (!args.listen.ip().is_loopback() && !args.listen.ip().is_unspecified()).then(|| args.listen.ip()),
+            node_ip,
             labels: Default::default(),
             taints: Vec::new(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
             cgroup_root: container::cgroup_root(&cluster),
             max_pods: 110,
-            serving: None,
+            serving: Some(serving),
             shutdown: shutdown.clone(),
         });
         let agent = agent.await.context("the node does not start")?;

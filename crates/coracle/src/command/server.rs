@@ -329,7 +329,7 @@ async fn start_node(
         certificate: pair.certificate.into_bytes(),
         key: pair.key.into_bytes(),
         client_ca: pki.authority()?.certificate().as_bytes().to_vec(),
-        allowed_users: vec!["kube-apiserver-kubelet-client".into()],
+        self_signed: false,
     };
     let agent = Agent::start(AgentOptions {
         client: client(server, &user, &["system:nodes"]),

@@ -1,9 +1,8 @@
 //! Sends a log, from where the options say to its end or as long as it grows.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -13,7 +12,8 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 use super::line::Line;
-use super::{LogOptions, parts, tail::offset_of_last};
+use super::parts::{self, Part};
+use super::{LogOptions, tail::offset_of_last};
 
 const CHUNK: usize = 32 * 1024;
 
@@ -97,20 +97,18 @@ impl Sender {
         } else {
             None
         };
-        let mut parts: Vec<(PathBuf, u64)> = parts(path).into_iter().map(|part| (part, 0)).collect();
+        let mut parts = parts::all(path)?;
         if let Some(lines) = self.options.tail {
-            self.skip_to_tail(&mut parts, lines)?;
+            skip_to_tail(&mut parts, lines)?;
         }
         let mut pending = Vec::new();
-        let last = parts.pop().unwrap_or((path.to_owned(), 0));
-        for (part, at) in parts {
-            let mut file = File::open(&part)?;
-            file.seek(SeekFrom::Start(at))?;
-            self.drain(&mut file, &mut pending).await?;
+        let Some(mut part) = parts.pop() else {
+            return Err(io::Error::from(io::ErrorKind::NotFound).into());
+        };
+        for mut older in parts {
+            self.drain(&mut older.file, &mut pending).await?;
         }
-        let mut file = File::open(&last.0)?;
-        file.seek(SeekFrom::Start(last.1))?;
-        self.drain(&mut file, &mut pending).await?;
+        self.drain(&mut part.file, &mut pending).await?;
         let Some(mut watch) = watch else {
             return self.flush(&mut pending).await;
         };
@@ -121,40 +119,17 @@ impl Sender {
                 () = &mut ended => true,
                 () = self.out.closed() => return Err(Stop::Enough),
             };
-            self.drain(&mut file, &mut pending).await?;
-            // Rotated: the name leads to another file now.
-            let same = std::fs::metadata(path).is_ok_and(|now| file.metadata().is_ok_and(|own| own.ino() == now.ino()));
-            if !same && let Ok(next) = File::open(path) {
-                file = next;
-                self.drain(&mut file, &mut pending).await?;
+            self.drain(&mut part.file, &mut pending).await?;
+            while let Some(next) = parts::after(path, &part)? {
+                // It has grown no more since it was put aside, but it may have before.
+                self.drain(&mut part.file, &mut pending).await?;
+                part = next;
+                self.drain(&mut part.file, &mut pending).await?;
             }
             if over {
                 return self.flush(&mut pending).await;
             }
         }
-    }
-
-    fn skip_to_tail(&self, parts: &mut Vec<(PathBuf, u64)>, lines: u64) -> io::Result<()> {
-        // The last lines are nearly always in the newest part; older ones are read when they are not.
-        let mut wanted = lines;
-        for index in (0..parts.len()).rev() {
-            let file = File::open(&parts[index].0)?;
-            let length = file.metadata()?.len();
-            let offset = offset_of_last(&file, length, wanted)?;
-            parts[index].1 = offset;
-            if offset > 0 || wanted == 0 {
-                parts.drain(..index);
-                return Ok(());
-            }
-            let mut bytes = Vec::new();
-            (&file).read_to_end(&mut bytes)?;
-            let here = bytes
-                .split_inclusive(|b| *b == b'\n')
-                .filter(|l| Line::parse(l).is_none_or(|l| !l.partial))
-                .count() as u64;
-            wanted = wanted.saturating_sub(here);
-        }
-        Ok(())
     }
 
     /// Sends what the file holds beyond what was read; an incomplete last line stays in `pending`.
@@ -218,6 +193,34 @@ impl Sender {
         }
         if self.left == 0 { Err(Stop::Enough) } else { Ok(()) }
     }
+}
+
+/// Leaves each part where its share of the last lines begins, and drops those that have none.
+fn skip_to_tail(parts: &mut Vec<Part>, lines: u64) -> io::Result<()> {
+    // The last lines are nearly always in the newest part; older ones are read when they are not.
+    let mut wanted = lines;
+    for index in (0..parts.len()).rev() {
+        let mut file = &parts[index].file;
+        let length = file.metadata()?.len();
+        let offset = offset_of_last(file, length, wanted)?;
+        file.seek(SeekFrom::Start(offset))?;
+        if offset > 0 || wanted == 0 {
+            parts.drain(..index);
+            return Ok(());
+        }
+        wanted = wanted.saturating_sub(count_lines(file)?);
+        file.seek(SeekFrom::Start(0))?;
+    }
+    Ok(())
+}
+
+/// Lines that are not the beginning of another.
+fn count_lines(file: &File) -> io::Result<u64> {
+    let mut count = 0;
+    for line in io::BufReader::new(file).split(b'\n') {
+        count += u64::from(Line::parse(&line?).is_none_or(|l| !l.partial));
+    }
+    Ok(count)
 }
 
 #[cfg(test)]
@@ -312,5 +315,39 @@ mod tests {
         end.send(()).unwrap();
         task.await.unwrap();
         assert!(received.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_sleeps_through_rotations_misses_nothing_and_reads_nothing_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        std::fs::write(&path, lines(0..1)).unwrap();
+        let (out, mut received) = mpsc::channel(1);
+        let (end, ended) = oneshot::channel::<()>();
+        let options = LogOptions {
+            follow: true,
+            ..LogOptions::default()
+        };
+        let task = tokio::spawn(stream(path.clone(), options, out, async { drop(ended.await) }));
+        assert_eq!(received.recv().await.unwrap().unwrap(), "line 0\n");
+        // All at once, before the reader can look: this test has one thread.
+        for n in 1..10 {
+            let mut file = std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(&path)
+                .unwrap();
+            file.write_all(lines(n..n + 1).as_bytes()).unwrap();
+            std::fs::rename(&path, dir.path().join(format!("0.log.20260101-00000{n}"))).unwrap();
+        }
+        std::fs::write(&path, lines(10..11)).unwrap();
+        end.send(()).unwrap();
+        let mut rest = Vec::new();
+        while let Some(chunk) = received.recv().await {
+            rest.extend_from_slice(&chunk.unwrap());
+        }
+        task.await.unwrap();
+        let expected: String = (1..11).map(|n| format!("line {n}\n")).collect();
+        assert_eq!(String::from_utf8(rest).unwrap(), expected);
     }
 }

@@ -58,6 +58,27 @@ async fn instances(api: &Api, pod: &Pod, container: &str) -> Vec<ContainerStatus
     own
 }
 
+/// Why a container that never began has no log.
+fn waiting(pod: &Pod, name: &str, container: &str) -> String {
+    let status = pod.status.as_ref();
+    let lists = [
+        status.and_then(|s| s.container_statuses.as_ref()),
+        status.and_then(|s| s.init_container_statuses.as_ref()),
+        status.and_then(|s| s.ephemeral_container_statuses.as_ref()),
+    ];
+    let found = lists.into_iter().flatten().flatten().find(|c| c.name == container);
+    let Some(found) = found else {
+        return format!("container {container:?} in pod {name:?} is not available");
+    };
+    let waiting = found.state.as_ref().and_then(|s| s.waiting.as_ref());
+    let reason = match waiting.and_then(|w| w.reason.as_deref()) {
+        Some("ErrImagePull" | "ImagePullBackOff") => "trying and failing to pull image",
+        Some(reason) => reason,
+        None => "ContainerCreating",
+    };
+    format!("container {container:?} in pod {name:?} is waiting to start: {reason}")
+}
+
 pub(super) async fn answer(api: &Api, namespace: &str, name: &str, container: &str, query: &Query) -> Response<Body> {
     let Some(pod) = api.pods.find(namespace, name) else {
         return plain(StatusCode::NOT_FOUND, format!("pod \"{name}\" not found\n"));
@@ -87,7 +108,7 @@ pub(super) async fn answer(api: &Api, namespace: &str, name: &str, container: &s
         let text = if query.flag("previous") {
             format!("previous terminated container {container:?} in pod {name:?} not found")
         } else {
-            format!("container {container:?} in pod {name:?} is waiting to start: ContainerCreating")
+            waiting(&pod, name, container)
         };
         return plain(StatusCode::BAD_REQUEST, text);
     };

@@ -1,9 +1,7 @@
 //! From path to answer.
 
-use std::convert::Infallible;
-use std::sync::Arc;
-
 use bytes::Bytes;
+use coracle_runtime::{ContainerState, LOG_FILES, LOG_SIZE, SandboxState};
 use futures::StreamExt;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -13,11 +11,16 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{Api, logs};
+use crate::{stats, streaming};
 
-pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+pub(crate) fn empty() -> Body {
+    Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync()
+}
 
 /// A whole answer.
-pub(super) fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
     response
@@ -26,7 +29,7 @@ pub(super) fn text(status: StatusCode, content_type: &'static str, body: impl In
     response
 }
 
-pub(super) fn plain(status: StatusCode, body: impl Into<String>) -> Response<Body> {
+pub(crate) fn plain(status: StatusCode, body: impl Into<String>) -> Response<Body> {
     text(status, "text/plain; charset=utf-8", body.into())
 }
 
@@ -41,16 +44,11 @@ pub(super) fn streamed(chunks: mpsc::Receiver<Result<Bytes, std::io::Error>>) ->
 }
 
 /// Query parameters by name.
-pub(super) struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn of(request: &Request<Incoming>) -> Self {
-        let pairs = request
-            .uri()
-            .query()
-            .unwrap_or_default()
-            .split('&')
-            .filter(|p| !p.is_empty());
+    pub(crate) fn parse(text: &str) -> Self {
+        let pairs = text.split('&').filter(|p| !p.is_empty());
         let decode = |text: &str| percent_decode(&text.replace('+', " "));
         Self(
             pairs
@@ -60,11 +58,16 @@ impl Query {
         )
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
     }
 
-    pub(super) fn flag(&self, name: &str) -> bool {
+    /// Every value of a parameter that may come more than once.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(k, _)| k == name).map(|(_, v)| v.as_str())
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
         self.get(name)
             .is_some_and(|v| matches!(v, "1" | "t" | "T" | "true" | "TRUE" | "True"))
     }
@@ -92,40 +95,93 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Answers one request of a caller who may call, or may not.
-pub(super) async fn answer(api: Arc<Api>, request: Request<Incoming>, may: bool) -> Result<Response<Body>, Infallible> {
-    if !may {
-        return Ok(plain(StatusCode::FORBIDDEN, "Forbidden"));
-    }
-    let query = Query::of(&request);
+/// Answers one request of a caller who may make it.
+pub(super) async fn answer(api: &Api, request: Request<Incoming>) -> Response<Body> {
+    let query = Query::parse(request.uri().query().unwrap_or_default());
     let path = request.uri().path().to_owned();
-    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
-    let response = match (request.method(), parts.as_slice()) {
-        (&Method::GET, ["healthz"]) => plain(StatusCode::OK, "ok"),
-        (&Method::GET, ["pods"]) => pods(&api),
-        (&Method::GET, ["metrics"]) => metrics(&api),
-        (&Method::GET, ["containerLogs", namespace, pod, container]) => {
-            logs::answer(&api, namespace, pod, container, &query).await
+    let parts: Vec<String> = path.split('/').filter(|p| !p.is_empty()).map(percent_decode).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let stream = matches!(*request.method(), Method::GET | Method::POST);
+    match parts.as_slice() {
+        ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if read => plain(StatusCode::OK, "ok"),
+        ["pods"] if read => pods(api),
+        ["runningpods"] if read => running_pods(api).await,
+        ["configz"] if read => configz(api),
+        ["metrics"] if read => stats::agent_metrics(api).await,
+        ["metrics", "resource"] if read => stats::resource_metrics(api).await,
+        ["metrics", "cadvisor"] if read => stats::cadvisor_metrics(api).await,
+        ["stats", "summary"] if read => stats::summary(api, &query).await,
+        ["containerLogs", namespace, pod, container] if read => {
+            logs::answer(api, namespace, pod, container, &query).await
+        }
+        ["exec", namespace, pod, container] if stream => {
+            streaming::exec(api, request, [namespace, pod, container], None, &query).await
+        }
+        ["exec", namespace, pod, uid, container] if stream => {
+            streaming::exec(api, request, [namespace, pod, container], Some(uid), &query).await
+        }
+        ["attach", namespace, pod, container] if stream => {
+            streaming::attach(api, request, [namespace, pod, container], None, &query).await
+        }
+        ["attach", namespace, pod, uid, container] if stream => {
+            streaming::attach(api, request, [namespace, pod, container], Some(uid), &query).await
+        }
+        ["portForward", namespace, pod] if stream => {
+            streaming::port_forward(api, request, namespace, pod, None, &query).await
+        }
+        ["portForward", namespace, pod, uid] if stream => {
+            streaming::port_forward(api, request, namespace, pod, Some(uid), &query).await
         }
         _ => plain(StatusCode::NOT_FOUND, "404 page not found"),
-    };
-    Ok(response)
+    }
 }
 
-fn pods(api: &Api) -> Response<Body> {
-    let items = api.pods.list();
+fn list(items: &impl serde::Serialize) -> Response<Body> {
     let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
     text(StatusCode::OK, "application/json", list.to_string())
 }
 
-fn metrics(api: &Api) -> Response<Body> {
-    let pods = api.pods.len();
-    let body = format!(
-        "# HELP kubelet_active_pods The number of pods the kubelet considers active.\n\
-         # TYPE kubelet_active_pods gauge\n\
-         kubelet_active_pods {pods}\n"
-    );
-    text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
+fn pods(api: &Api) -> Response<Body> {
+    list(&api.pods.list())
+}
+
+/// The pods as the runtime knows them, which may be others than the API's.
+async fn running_pods(api: &Api) -> Response<Body> {
+    let containers = api.cx.runtime.containers().await;
+    let sandboxes = api.cx.runtime.sandboxes().await;
+    let ready = sandboxes.iter().filter(|s| s.state == SandboxState::Ready);
+    let items: Vec<_> = ready
+        .map(|sandbox| {
+            let own = containers.iter().filter(|c| c.sandbox == sandbox.id);
+            let running = own.filter(|c| c.state == ContainerState::Running);
+            let containers: Vec<_> = running.map(|c| json!({"name": c.name, "image": c.image})).collect();
+            let config = &sandbox.config;
+            json!({
+                "metadata": {"name": config.name, "namespace": config.namespace, "uid": config.pod_uid},
+                "spec": {"containers": containers},
+                "status": {},
+            })
+        })
+        .collect();
+    list(&items)
+}
+
+/// What of the agent's configuration upstream has a name for.
+fn configz(api: &Api) -> Response<Body> {
+    let cx = &api.cx;
+    let config = json!({"kubeletconfig": {
+        "kind": "KubeletConfiguration",
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true}},
+        "authorization": {"mode": "Webhook"},
+        "clusterDomain": cx.dns.domain,
+        "clusterDNS": cx.dns.servers,
+        "cgroupRoot": cx.cgroup_root,
+        "containerLogMaxSize": format!("{}Mi", LOG_SIZE >> 20),
+        "containerLogMaxFiles": LOG_FILES,
+    }});
+    text(StatusCode::OK, "application/json", config.to_string())
 }
 
 #[cfg(test)]

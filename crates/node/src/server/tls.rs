@@ -1,8 +1,9 @@
-//! Who may speak to the agent: bearers of a client certificate of the cluster's authority, and of those the API server
-//! and administrators.
+//! The agent's TLS: its serving certificate, and whom a client's certificate names. A client may come without one; then a
+//! token has to say who it is.
 
 use std::sync::Arc;
 
+use k8s_openapi::api::authentication::v1::UserInfo;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -23,6 +24,7 @@ pub(super) fn acceptor(serving: &Serving) -> Result<TlsAcceptor, String> {
     }
     let provider = Arc::new(crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
         .build()
         .map_err(|e| e.to_string())?;
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -35,44 +37,16 @@ pub(super) fn acceptor(serving: &Serving) -> Result<TlsAcceptor, String> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// The subject of a verified client certificate.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Caller {
-    name: String,
-    groups: Vec<String>,
-}
-
-impl Caller {
-    pub(super) fn may_call(&self, allowed: &[String]) -> bool {
-        self.groups.iter().any(|g| g == "system:masters") || allowed.contains(&self.name)
-    }
-}
-
 /// Whose certificate the connection was opened with.
-pub(super) fn caller(connection: &ServerConnection) -> Option<Caller> {
+pub(super) fn caller(connection: &ServerConnection) -> Option<UserInfo> {
     let leaf = connection.peer_certificates()?.first()?;
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
     let subject = certificate.subject();
     let text = |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| attribute.as_str().ok().map(str::to_owned);
-    Some(Caller {
-        name: subject.iter_common_name().find_map(text)?,
-        groups: subject.iter_organization().filter_map(text).collect(),
+    let groups = subject.iter_organization().filter_map(text);
+    Some(UserInfo {
+        username: Some(subject.iter_common_name().find_map(text)?),
+        groups: Some(groups.chain(["system:authenticated".to_owned()]).collect()),
+        ..UserInfo::default()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_masters_and_named_users_may_call() {
-        let caller = |name: &str, groups: &[&str]| Caller {
-            name: name.into(),
-            groups: groups.iter().map(|g| (*g).to_owned()).collect(),
-        };
-        let allowed = ["apiserver".to_owned()];
-        assert!(caller("admin", &["system:masters"]).may_call(&allowed));
-        assert!(caller("apiserver", &[]).may_call(&allowed));
-        assert!(!caller("system:node:a", &["system:nodes"]).may_call(&allowed));
-    }
 }

@@ -272,7 +272,7 @@ async fn agent(
             certificate: serving.certificate.into_bytes(),
             key: serving.key.into_bytes(),
             client_ca: pki.authority().unwrap().certificate().as_bytes().to_vec(),
-            allowed_users: vec!["kube-apiserver-kubelet-client".into()],
+            self_signed: false,
         }),
         shutdown: stop.clone(),
     };

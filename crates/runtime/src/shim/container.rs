@@ -146,8 +146,9 @@ impl Container {
                 Stream::Stderr => &mut self.err_lines,
             };
             let mut entries = Vec::with_capacity(data.len() + 128);
-            lines.feed(data, stream, Clock::system().now(), &mut entries);
-            log.write(&entries);
+            let now = Clock::system().now();
+            lines.feed(data, stream, now, &mut entries);
+            log.write(&entries, now);
         }
         for attachment in &mut self.attached {
             let outlet = match stream {
@@ -173,8 +174,9 @@ impl Container {
         }
         if let Some(log) = &mut self.log {
             let mut entries = Vec::new();
-            lines.finish(stream, Clock::system().now(), &mut entries);
-            log.write(&entries);
+            let now = Clock::system().now();
+            lines.finish(stream, now, &mut entries);
+            log.write(&entries, now);
         }
     }
 

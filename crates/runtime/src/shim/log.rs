@@ -1,4 +1,5 @@
-//! Writes a container's output in the CRI's log format: time, stream, `F` or `P` for a whole or a partial line, text.
+//! Writes a container's output in the CRI's log format: time, stream, `F` or `P` for a whole or a partial line, text; and
+//! puts a log that has grown aside, under its name and the time.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -71,10 +72,20 @@ fn entry(out: &mut Vec<u8>, now: Timestamp, stream: Stream, tag: u8, parts: &[&[
     out.push(b'\n');
 }
 
+/// A log of this size is put aside and another one begun.
+pub const LOG_SIZE: u64 = 10 << 20;
+/// So many of a container's logs are kept, the one being written among them.
+pub const LOG_FILES: usize = 5;
+/// After a failure to put a log aside, it may grow by this much before the next attempt.
+const AGAIN: u64 = 1 << 20;
+
 /// A container's log file.
 pub(super) struct LogFile {
     path: PathBuf,
     file: Option<File>,
+    size: u64,
+    /// At this size it is put aside.
+    limit: u64,
 }
 
 impl LogFile {
@@ -85,6 +96,8 @@ impl LogFile {
         let mut log = Self {
             path: path.to_owned(),
             file: None,
+            size: 0,
+            limit: LOG_SIZE,
         };
         log.reopen()?;
         Ok(log)
@@ -92,17 +105,55 @@ impl LogFile {
 
     pub(super) fn reopen(&mut self) -> io::Result<()> {
         use std::os::unix::fs::OpenOptionsExt;
-        self.file = Some(File::options().append(true).create(true).mode(0o640).open(&self.path)?);
+        let file = File::options().append(true).create(true).mode(0o640).open(&self.path)?;
+        self.size = file.metadata()?.len();
+        self.limit = LOG_SIZE;
+        self.file = Some(file);
         Ok(())
     }
 
     /// A full disk must not stop the container, so what cannot be written is lost.
-    pub(super) fn write(&mut self, entries: &[u8]) {
-        if let Some(file) = &mut self.file
-            && let Err(error) = file.write_all(entries)
-        {
+    pub(super) fn write(&mut self, entries: &[u8], now: Timestamp) {
+        let Some(file) = &mut self.file else { return };
+        if let Err(error) = file.write_all(entries) {
             eprintln!("cannot write log {}: {error}", self.path.display());
         }
+        self.size += entries.len() as u64;
+        if self.size >= self.limit
+            && let Err(error) = self.put_aside(now)
+        {
+            eprintln!("cannot rotate log {}: {error}", self.path.display());
+            self.limit = self.size + AGAIN;
+        }
+    }
+
+    /// Entries are written whole, so that none is cut; and the file is renamed while nobody writes, so that none is lost.
+    fn put_aside(&mut self, now: Timestamp) -> io::Result<()> {
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(now.strftime(".%Y%m%d-%H%M%S%.9f").to_string());
+        std::fs::rename(&self.path, &aside)?;
+        self.reopen().inspect_err(|_| {
+            // Better one log that grows than none.
+            let _ = std::fs::rename(&aside, &self.path);
+        })?;
+        let mut old = self.old()?;
+        let surplus = (old.len() + 1).saturating_sub(LOG_FILES);
+        old.drain(..surplus).try_for_each(std::fs::remove_file)
+    }
+
+    /// What was put aside before, the oldest first.
+    fn old(&self) -> io::Result<Vec<PathBuf>> {
+        let (Some(directory), Some(name)) = (self.path.parent(), self.path.file_name().and_then(|n| n.to_str())) else {
+            return Ok(Vec::new());
+        };
+        let prefix = format!("{name}.");
+        let mut old: Vec<PathBuf> = std::fs::read_dir(directory)?
+            .flatten()
+            .filter(|entry| entry.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)))
+            .map(|entry| entry.path())
+            .collect();
+        old.sort();
+        Ok(old)
     }
 }
 
@@ -144,5 +195,43 @@ mod tests {
         let log = feed(&[("y".repeat(LINE_LIMIT) + "\n").as_bytes()]);
         assert_eq!(log.lines().count(), 1);
         assert!(log.contains(" F y"));
+    }
+
+    #[test]
+    fn a_grown_log_is_put_aside_and_the_oldest_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        std::fs::write(directory.path().join("0.logger"), "another").unwrap();
+        let mut log = LogFile::open(&path).unwrap();
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        // A quarter of a file at a time: after 4 * n + 1 of them, n were put aside.
+        let entry = |n: u8| vec![n; usize::try_from(LOG_SIZE / 4).unwrap()];
+        for n in 0..25u8 {
+            log.write(&entry(n), start + std::time::Duration::from_nanos(n.into()));
+        }
+        let old = log.old().unwrap();
+        assert_eq!(old.len(), LOG_FILES - 1);
+        let mut read = Vec::new();
+        for path in old.iter().chain([&path]) {
+            read.extend(std::fs::read(path).unwrap());
+        }
+        let order: Vec<u8> = read.chunks(entry(0).len()).map(|chunk| chunk[0]).collect();
+        assert_eq!(
+            order,
+            (8..25).collect::<Vec<u8>>(),
+            "nothing is lost but the oldest, and nothing doubled"
+        );
+        assert!(directory.path().join("0.logger").exists());
+    }
+
+    #[test]
+    fn a_log_that_is_opened_again_is_as_large_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        std::fs::write(&path, vec![b'x'; usize::try_from(LOG_SIZE).unwrap() - 1]).unwrap();
+        let mut log = LogFile::open(&path).unwrap();
+        log.write(b"y", "2026-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+        assert_eq!(log.old().unwrap().len(), 1);
     }
 }

@@ -263,6 +263,7 @@ fn for_people() -> Vec<Value> {
         rule(&["create"], "authorization.k8s.io", &["localsubjectaccessreviews"]),
         rule(ALL, RBAC, &["rolebindings", "roles"]),
     ];
+    let metrics = vec![rule(READ, "metrics.k8s.io", &["pods", "nodes"])];
     let join = |lists: &[&Vec<Value>]| lists.iter().flat_map(|l| l.iter().cloned()).collect::<Vec<Value>>();
     vec![
         cluster_role(
@@ -272,14 +273,29 @@ fn for_people() -> Vec<Value> {
                 json!({"verbs": ["*"], "nonResourceURLs": ["*"]}),
             ],
         ),
-        sum("admin", join(&[&admin, &edit, &view]), None),
-        sum("edit", join(&[&edit, &view]), Some("admin")),
-        sum("view", view.clone(), Some("edit")),
+        sum("admin", join(&[&admin, &edit, &view, &metrics]), None),
+        sum("edit", join(&[&edit, &view, &metrics]), Some("admin")),
+        sum("view", join(&[&view, &metrics]), Some("edit")),
         aggregated_into("system:aggregate-to-admin", "admin", admin),
         aggregated_into("system:aggregate-to-edit", "edit", edit),
         aggregated_into("system:aggregate-to-view", "view", view),
+        metrics_reader(),
         bind("cluster-admin", "cluster-admin", &[("Group", super::SUPERUSERS)]),
     ]
+}
+
+/// Who may view may see what is used: the role that comes with metrics-server.
+fn metrics_reader() -> Value {
+    let mut role = cluster_role(
+        "system:aggregated-metrics-reader",
+        vec![rule(READ, "metrics.k8s.io", &["pods", "nodes"])],
+    );
+    let into = |name: &str| (format!("{AGGREGATE}{name}"), Value::from("true"));
+    role["metadata"] = metadata(
+        "system:aggregated-metrics-reader",
+        Value::Object(["admin", "edit", "view"].map(into).into_iter().collect()),
+    );
+    role
 }
 
 fn for_everybody() -> Vec<Value> {

@@ -6,16 +6,19 @@ mod dial;
 mod target;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_api::status::Status;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use tokio::io::copy_bidirectional_with_sizes;
 
 use super::{Answer, Body, BoxError, Inbound};
 use crate::core::Core;
@@ -37,10 +40,28 @@ const HOP: [&str; 8] = [
     "upgrade",
 ];
 
+/// What is read of an answer that says why there is no log.
+const REASON_LIMIT: usize = 8 << 10;
+/// What is read of an answer of an agent's that is wanted whole.
+const FETCH_LIMIT: usize = 32 << 20;
+const FETCH_TIME: Duration = Duration::from_secs(10);
+/// What is carried at once through a tunnel.
+const CARRY: usize = 64 << 10;
+
 /// Serves an authorized request for a stream.
-pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -> Result<Answer, Status> {
-    let destination = target::find(core, &inbound).await?;
+pub(crate) fn serve<'a>(
+    core: &'a Arc<Core>,
+    inbound: Inbound,
+    labels: &Labels,
+) -> BoxFuture<'a, Result<Answer, Status>> {
     let guard: Box<dyn Send> = Box::new(core.metrics.long_running(labels));
+    counted(core, inbound, guard).boxed()
+}
+
+async fn counted(core: &Arc<Core>, inbound: Inbound, guard: Box<dyn Send>) -> Result<Answer, Status> {
+    check_upgrade(core, &inbound).await?;
+    let is_log = inbound.info.target.subresource == "log";
+    let destination = target::find(core, &inbound).await?;
     let Inbound {
         headers,
         method,
@@ -54,8 +75,75 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
     let link = core.nodes.dial(core.clock, &destination).await?;
     match upgrade {
         Some(protocol) => tunnel(core, link, destination, method, headers, protocol, request, guard).await,
-        None => pass(link, destination, method, headers, request, guard).await,
+        None => {
+            let answer = pass(link, destination, method, headers, request, guard).await?;
+            if is_log && !answer.status().is_success() {
+                return Err(refused(answer).await);
+            }
+            Ok(answer)
+        }
     }
+}
+
+/// A WebSocket asks by GET for what changes things; whoever may only get may not have it.
+async fn check_upgrade(core: &Arc<Core>, inbound: &Inbound) -> Result<(), Status> {
+    let target = &inbound.info.target;
+    let changes = matches!(target.subresource.as_str(), "exec" | "attach" | "portforward");
+    if inbound.method != Method::GET || !changes {
+        return Ok(());
+    }
+    super::authorize(
+        core,
+        &crate::authz::resource_attributes(&inbound.user, "create", target),
+    )
+    .await
+}
+
+/// What an agent says of a log that it does not give, as a client understands it.
+async fn refused(answer: Answer) -> Status {
+    let code = answer.status().as_u16();
+    let mut body = answer.into_body();
+    let mut reason = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        reason.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        if reason.len() >= REASON_LIMIT {
+            break;
+        }
+    }
+    reason.truncate(REASON_LIMIT);
+    let text = String::from_utf8_lossy(&reason).trim().to_owned();
+    match code {
+        400 => Status::bad_request(text),
+        404 => Status::failure(404, "NotFound", text),
+        500 => Status::internal(text),
+        _ => Status::failure(code, "", text),
+    }
+}
+
+/// The whole answer of a node's agent.
+pub(crate) fn fetch<'a>(core: &'a Arc<Core>, node: &'a str, path: &'a str) -> BoxFuture<'a, Result<Bytes, String>> {
+    let get = async move {
+        let destination = target::agent(core, node, path.to_owned())
+            .await
+            .map_err(|s| s.message)?;
+        let link = core.nodes.dial(core.clock, &destination).await.map_err(|s| s.message)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(link)).await.map_err(|e| e.to_string())?;
+        let _driver = AbortOnDrop(tokio::spawn(connection));
+        let nothing: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let asked = outgoing(&destination, Method::GET, &HeaderMap::new(), None, nothing).map_err(|s| s.message)?;
+        let answer = sender.send_request(asked).await.map_err(|e| e.to_string())?;
+        let status = answer.status();
+        if !status.is_success() {
+            return Err(format!("its agent answers {path} with {status}"));
+        }
+        let body = Limited::new(answer.into_body(), FETCH_LIMIT).collect().await;
+        body.map(|b| b.to_bytes()).map_err(|e| e.to_string())
+    };
+    async move {
+        let got = core.clock.timeout(FETCH_TIME, get).await;
+        got.map_err(|_| "its agent does not answer".to_owned())?
+    }
+    .boxed()
 }
 
 fn wants_upgrade(headers: &HeaderMap) -> bool {
@@ -211,7 +299,7 @@ async fn tunnel(
         };
         let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
         tokio::select! {
-            ended = copy_bidirectional(&mut near, &mut far) => {
+            ended = copy_bidirectional_with_sizes(&mut near, &mut far, CARRY, CARRY) => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a stream broke");
                 }

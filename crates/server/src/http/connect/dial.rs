@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use coracle_api::status::Status;
 use coracle_clock::Clock;
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
@@ -26,6 +27,8 @@ const DIAL: Duration = Duration::from_secs(10);
 pub(crate) struct NodeClient {
     agents: TlsConnector,
     anyone: TlsConnector,
+    /// What is shown to agents.
+    identity: Arc<dyn ResolvesClientCert>,
 }
 
 impl NodeClient {
@@ -47,16 +50,36 @@ impl NodeClient {
             .with_root_certificates(roots)
             .with_client_auth_cert(pki.kubelet_client.chain(), key)
             .map_err(|e| format!("the kubelet client certificate cannot be used: {e}"))?;
+        let identity = agents.client_auth_cert_resolver.clone();
         let anyone = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| e.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+            .with_custom_certificate_verifier(Arc::new(Unnamed {
+                provider,
+                fingerprint: None,
+            }))
             .with_no_client_auth();
         Ok(Self {
             agents: Arc::new(agents).into(),
             anyone: Arc::new(anyone).into(),
+            identity,
         })
+    }
+
+    /// For an agent that has made its certificate itself.
+    fn known(&self, fingerprint: &str) -> Result<TlsConnector, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unnamed {
+                provider,
+                fingerprint: Some(fingerprint.to_owned()),
+            }))
+            .with_client_cert_resolver(self.identity.clone());
+        Ok(Arc::new(config).into())
     }
 
     pub async fn dial(&self, clock: Clock, to: &Destination) -> Result<Link, Status> {
@@ -69,10 +92,11 @@ impl NodeClient {
                 .await
                 .map_err(|e| failed(e.to_string()))?;
             let _ = socket.set_nodelay(true);
-            let connector = match to.security {
-                Security::Plain => return Ok(Link::Plain(socket)),
-                Security::Agent => &self.agents,
-                Security::Unverified => &self.anyone,
+            let connector = match (to.security, &to.fingerprint) {
+                (Security::Plain, _) => return Ok(Link::Plain(socket)),
+                (Security::Agent, None) => self.agents.clone(),
+                (Security::Agent, Some(fingerprint)) => self.known(fingerprint).map_err(failed)?,
+                (Security::Unverified, _) => self.anyone.clone(),
             };
             let name = ServerName::try_from(to.host.clone()).map_err(|e| failed(e.to_string()))?;
             let stream = connector
@@ -88,20 +112,33 @@ impl NodeClient {
     }
 }
 
-/// Accepts whatever certificate a pod shows.
+/// Asks no authority: a certificate is known by its fingerprint, or taken as it is, as pods' are.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct Unnamed {
+    provider: Arc<CryptoProvider>,
+    fingerprint: Option<String>,
+}
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for Unnamed {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
+        end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        let shown = || {
+            let hash = ring::digest::digest(&ring::digest::SHA256, end_entity);
+            let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("sha256:{hex}")
+        };
+        match &self.fingerprint {
+            Some(known) if *known != shown() => Err(rustls::Error::General(
+                "the certificate is not the one that the node has published".to_owned(),
+            )),
+            _ => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -110,7 +147,12 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -119,11 +161,16 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

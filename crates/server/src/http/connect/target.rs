@@ -12,6 +12,10 @@ use crate::core::Core;
 use crate::http::Inbound;
 use crate::registry::read;
 
+/// The annotation by which a node that no authority has given a certificate names the one it made itself. Only the node
+/// may write it.
+const SERVING_CERTIFICATE: &str = "node.coracle.io/serving-certificate";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Security {
     Plain,
@@ -28,6 +32,8 @@ pub(crate) struct Destination {
     pub security: Security,
     /// With the query.
     pub path: String,
+    /// The fingerprint of the certificate that an agent has made itself, as its Node tells it.
+    pub fingerprint: Option<String>,
 }
 
 impl Destination {
@@ -70,7 +76,7 @@ async fn pod(core: &Arc<Core>, inbound: &Inbound) -> Result<Object, Status> {
 }
 
 /// The agent of a node.
-async fn agent(core: &Arc<Core>, node: &str, path: String) -> Result<Destination, Status> {
+pub(super) async fn agent(core: &Arc<Core>, node: &str, path: String) -> Result<Destination, Status> {
     let object = object(core, "nodes", "", node).await?;
     // By the address that works most often first, as upstream's preference has it for InternalIP clusters.
     let addresses = object.array(&["status", "addresses"]);
@@ -93,6 +99,7 @@ async fn agent(core: &Arc<Core>, node: &str, path: String) -> Result<Destination
         port,
         security: Security::Agent,
         path,
+        fingerprint: object.annotation(SERVING_CERTIFICATE).map(str::to_owned),
     })
 }
 
@@ -312,6 +319,7 @@ async fn pod_proxy(core: &Arc<Core>, inbound: &Inbound) -> Result<Destination, S
         port,
         security: security(&scheme),
         path: rest(inbound),
+        fingerprint: None,
     })
 }
 
@@ -387,6 +395,7 @@ async fn service_proxy(core: &Arc<Core>, inbound: &Inbound) -> Result<Destinatio
         port,
         security: security(&scheme),
         path: rest(inbound),
+        fingerprint: None,
     })
 }
 
