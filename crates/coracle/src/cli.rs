@@ -30,7 +30,7 @@ pub enum Command {
     /// Run the controllers alone, against any Kubernetes API server
     ControllerManager(Component),
     /// Run the scheduler alone, against any Kubernetes API server
-    Scheduler(Component),
+    Scheduler(SchedulerArgs),
     /// Work with the container images of the node on this machine
     Image(Image),
     /// Create or update objects from files
@@ -79,6 +79,9 @@ pub struct Serving {
     /// An OCI runtime to create containers with instead of the built-in one: runc, crun
     #[arg(long, value_name = "PATH")]
     pub oci_runtime: Option<PathBuf>,
+    /// Profiles and plugins of the scheduler: a KubeSchedulerConfiguration
+    #[arg(long, value_name = "FILE")]
+    pub scheduler_config: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or a filter as of RUST_LOG
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,
@@ -162,6 +165,22 @@ pub struct Component {
     /// Which to run: names, `*` for all, `-name` to leave one out, separated by commas
     #[arg(long, default_value = "*", value_delimiter = ',', value_name = "LIST")]
     pub controllers: Vec<String>,
+    /// What to log
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+#[derive(Debug, Args)]
+pub struct SchedulerArgs {
+    /// How to reach the API server [default: the configuration's, $KUBECONFIG, ~/.kube/config, or the pod's service account]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// A KubeSchedulerConfiguration: profiles, plugins and their arguments, leader election
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Run at once, without being elected by a Lease first
+    #[arg(long)]
+    pub no_leader_election: bool,
     /// What to log
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,

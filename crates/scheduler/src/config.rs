@@ -153,9 +153,10 @@ impl SchedulerConfiguration {
         }
         for without_effect in ["parallelism", "enableProfiling", "enableContentionProfiling", "delayCacheUntilActive"] {
             if let Some(field) = fields.take(without_effect) {
-                match without_effect {
-                    "parallelism" => drop(field.int(1, i64::from(i32::MAX))?),
-                    _ => drop(field.bool()?),
+                if without_effect == "parallelism" {
+                    field.int(1, i64::from(i32::MAX))?;
+                } else {
+                    field.bool()?;
                 }
                 tracing::warn!(field = without_effect, "this field of the scheduler's configuration has no effect here");
             }

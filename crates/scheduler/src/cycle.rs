@@ -206,7 +206,7 @@ impl Search {
                 if evaluated < snapshot.len() {
                     let reason = format!("node(s) didn't satisfy plugin(s) [{}]", plugins.join(" "));
                     error.reasons.insert(reason, snapshot.len() - evaluated);
-                    plugins.iter().for_each(|plugin| error.blame(plugin));
+                    plugins.iter().copied().for_each(|plugin| error.blame(plugin));
                 }
                 evaluated
             }

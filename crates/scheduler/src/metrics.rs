@@ -163,7 +163,7 @@ pub fn register(registry: &mut Registry) {
         all.unschedulable.clone(),
     );
     registry.register(
-        "cache_size",
+        "scheduler_cache_size",
         "Number of pods, and of assumed pods, in the scheduler's cache",
         all.cache_size.clone(),
     );

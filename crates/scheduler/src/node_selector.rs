@@ -89,7 +89,7 @@ impl Term {
         let mut out: Option<BTreeSet<Arc<str>>> = None;
         for test in &self.names {
             if let Test::In(values) = test {
-                let named = values.iter().map(|v| Arc::from(v.as_str())).collect();
+                let named: BTreeSet<Arc<str>> = values.iter().map(|v| Arc::from(v.as_str())).collect();
                 out = Some(match out {
                     None => named,
                     Some(before) => &before & &named,

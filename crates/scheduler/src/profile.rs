@@ -261,11 +261,6 @@ impl Profile {
         }
     }
 
-    /// Whether anyone would look for pods to evict.
-    pub(crate) fn has_post_filter(&self) -> bool {
-        !self.sequences[Point::PostFilter as usize].is_empty()
-    }
-
     pub(crate) fn has_scores(&self) -> bool {
         !self.sequences[Point::Score as usize].is_empty()
     }

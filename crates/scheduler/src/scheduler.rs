@@ -25,7 +25,7 @@ use crate::listers::{Listers, Needs};
 use crate::metrics;
 use crate::nominator::Nominator;
 use crate::profile::Profile;
-use crate::queue::{Attempt, SchedulingQueue};
+use crate::queue::{Attempt, Hints, SchedulingQueue};
 use crate::shape::{PodInfo, Shapes};
 use crate::waiting::WaitingPods;
 
@@ -90,7 +90,7 @@ impl Scheduler {
         let recorder = |p: &Profile| EventRecorder::start(&client, &p.scheduler_name, None, clock, shutdown.clone());
         let events = profiles.iter().map(recorder).collect();
         let hinted = profiles.clone();
-        let hints = Box::new(move |event: &_, pod: &PodInfo, rejected_by: &[&'static str]| {
+        let hints: Hints = Box::new(move |event, pod, rejected_by| {
             profile_of(&hinted, &pod.pod).is_some_and(|(_, p)| p.may_help(rejected_by, event, pod))
         });
         let shared = Shared {
@@ -222,7 +222,7 @@ impl Shared {
             Ok(()) => profile.permit(&state, &pod, &node),
             Err(rejection) => Err(rejection),
         };
-        let mut placement = Placement {
+        let placement = Placement {
             attempt,
             profile: number,
             node,
@@ -240,7 +240,6 @@ impl Shared {
             }
             Err((plugin, rejection)) => {
                 profile.unreserve(&placement.state, &pod, &placement.node);
-                placement.state = crate::framework::CycleState::default();
                 self.let_go(placement, plugin, rejection);
             }
         }

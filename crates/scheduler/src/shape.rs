@@ -184,7 +184,7 @@ impl PodInfo {
     /// Names of the claims that the pod's volumes use, those made for ephemeral volumes included.
     pub fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
         let volumes = self.pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-        volumes.filter_map(|v| {
+        volumes.filter_map(move |v| {
             if let Some(claim) = &v.persistent_volume_claim {
                 return Some(Claim::Named(&claim.claim_name));
             }

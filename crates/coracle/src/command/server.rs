@@ -13,12 +13,13 @@ use coracle_client::Client;
 use coracle_clock::Clock;
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_node::{Agent, AgentOptions, Serving};
-use coracle_scheduler::{Scheduler, SchedulerOptions};
+use coracle_scheduler::{Scheduler, SchedulerConfiguration, SchedulerOptions};
 use coracle_server::{ApiServer, PkiDir, RunningServer, ServerOptions};
 use coracle_store::{Embedded, EmbeddedOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use super::component;
 use super::container::{self, NodeParts};
 use crate::cli::{Server, Serving as ServingArgs};
 use crate::cluster::{self, Cluster};
@@ -73,6 +74,8 @@ pub fn run(args: Server) -> anyhow::Result<()> {
     }
     cluster.create()?;
     let held = cluster.hold()?;
+    // A mistake in it should be told before anything runs.
+    component::scheduler_configuration(args.serving.scheduler_config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(&cluster, &args.serving, args.detached));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
@@ -106,7 +109,8 @@ async fn serve(cluster: &Cluster, args: &ServingArgs, detached: bool) -> anyhow:
 
     let mut components = JoinSet::new();
     start_controllers(&server, clock, &shutdown, &mut components);
-    start_scheduler(&server, clock, &shutdown, &mut components);
+    let configuration = component::scheduler_configuration(args.scheduler_config.as_deref())?;
+    start_scheduler(&server, clock, &shutdown, configuration, &mut components);
     if let Some(node) = node {
         let socket = image_service::serve(cluster, node.engine.clone(), shutdown.clone())?;
         components.spawn(socket);
@@ -189,10 +193,20 @@ fn start_controllers(server: &RunningServer, clock: Clock, shutdown: &Cancellati
     components.spawn(coracle_controllers::run(cx, |_| true));
 }
 
-fn start_scheduler(server: &RunningServer, clock: Clock, shutdown: &CancellationToken, components: &mut JoinSet<()>) {
+fn start_scheduler(
+    server: &RunningServer,
+    clock: Clock,
+    shutdown: &CancellationToken,
+    configuration: SchedulerConfiguration,
+    components: &mut JoinSet<()>,
+) {
     let client = client(server, "system:kube-scheduler", &[]);
     let informers = InformerFactory::new(client.clone(), clock, shutdown.clone());
-    let scheduler = Scheduler::new(&client, clock, shutdown.clone(), SchedulerOptions::default());
+    let options = SchedulerOptions {
+        configuration,
+        ..SchedulerOptions::default()
+    };
+    let scheduler = Scheduler::new(&client, clock, shutdown.clone(), options);
     let shutdown = shutdown.clone();
     components.spawn(async move { scheduler.run(&informers, shutdown).await });
 }

@@ -8,8 +8,7 @@ use serde_json::Value;
 use serde_saphyr::Spanned;
 
 /// What is wrong with a configuration, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{}{message}", Line(*line), Path(field))]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// From 1; 0 if it is not known.
     pub line: u64,
@@ -18,21 +17,19 @@ pub struct ConfigError {
     pub message: String,
 }
 
-struct Line(u64);
-
-impl fmt::Display for Line {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 { Ok(()) } else { write!(f, "line {}: ", self.0) }
+        if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
+        }
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)
     }
 }
 
-struct Path<'a>(&'a str);
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, "{}: ", self.0) }
-    }
-}
+impl std::error::Error for ConfigError {}
 
 #[derive(Debug)]
 enum Tree {

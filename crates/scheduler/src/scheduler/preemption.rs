@@ -6,6 +6,7 @@ use std::sync::Arc;
 use coracle_client::event::EventType;
 use coracle_client::{DeleteOptions, Error, Patch};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::Shared;
@@ -42,7 +43,7 @@ impl Shared {
                 "status": "True",
                 "reason": "PreemptionByScheduler",
                 "message": format!("{scheduler}: preempting to accommodate a higher priority pod"),
-                "lastTransitionTime": self.clock.now(),
+                "lastTransitionTime": Time(self.clock.now()),
                 "observedGeneration": victim.pod.metadata.generation,
             });
             let patch = json!({"metadata": {"uid": victim.pod.metadata.uid}, "status": {"conditions": [condition]}});

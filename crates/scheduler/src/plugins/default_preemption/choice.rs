@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
+use coracle_clock::Timestamp;
 
 use crate::shape::PodInfo;
 

@@ -68,7 +68,7 @@ impl Required {
                 all_match(&shape.required_affinity, &used.shape, namespaces),
                 shape.required_anti_affinity.iter(),
             );
-            let mut add = |count: &mut Count, key: &str| {
+            let add = |count: &mut Count, key: &str| {
                 for share in &used.shares {
                     if let Some(domain) = snapshot.topology(key).and_then(|t| t.value(share.node)) {
                         count.add(domain, share.pods.into());

@@ -67,7 +67,7 @@ async fn write(decision: &Decision, binding: &Binding<'_>) -> Result<Vec<u64>, E
         }});
         let name = claim.metadata.name.as_deref().unwrap_or_default();
         let claims = binding.client.namespaced::<PersistentVolumeClaim>(binding.pod.namespace());
-        versions.push(version(&*claims.patch(name, Patch::Merge(patch)).await?));
+        versions.push(version(&claims.patch(name, Patch::Merge(patch)).await?));
     }
     Ok(versions)
 }
