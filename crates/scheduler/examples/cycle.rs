@@ -65,7 +65,12 @@ impl Bench {
             let labels = json!({"topology.kubernetes.io/zone": format!("zone-{}", i % 3)});
             bench.cache.set_node(node(&name, labels, json!({})));
             for j in 0..PODS_PER_NODE {
-                let pod = replica(&format!("app{}", (i + j) % DEPLOYMENTS), i * PODS_PER_NODE + j, cpu_there, json!({}));
+                let pod = replica(
+                    &format!("app{}", (i + j) % DEPLOYMENTS),
+                    i * PODS_PER_NODE + j,
+                    cpu_there,
+                    json!({}),
+                );
                 let pod = bench.shapes.info(&pod.pod, None);
                 bench.cache.set_pod(pod, &name);
             }
@@ -85,7 +90,8 @@ impl Bench {
                 for key in pod.shape.topology_keys() {
                     view.need_topology(key);
                 }
-                self.search.schedule(&self.profile, &pod, &view, &self.nominator.current())
+                self.search
+                    .schedule(&self.profile, &pod, &view, &self.nominator.current())
             };
             match outcome {
                 Ok(found) => self.cache.assume(pod, &found.node),
@@ -108,9 +114,7 @@ impl Bench {
 
 fn spec(kind: &str) -> Value {
     let labels = json!({"matchLabels": {"app": "new"}});
-    let constraint = |key: &str| {
-        json!({"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": labels})
-    };
+    let constraint = |key: &str| json!({"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": labels});
     match kind {
         "spread" => json!({"topologySpreadConstraints":
             [constraint("topology.kubernetes.io/zone"), constraint("kubernetes.io/hostname")]}),
@@ -122,11 +126,18 @@ fn spec(kind: &str) -> Value {
 }
 
 fn main() {
-    println!("{:>14} {:>7} {:>12} {:>12} {:>12} {:>9}", "pods", "nodes", "mean µs", "p99 µs", "pods/s", "no node");
+    println!(
+        "{:>14} {:>7} {:>12} {:>12} {:>12} {:>9}",
+        "pods", "nodes", "mean µs", "p99 µs", "pods/s", "no node"
+    );
     for kind in ["plain", "spread", "anti-affinity", "preemption"] {
         for nodes in [100, 1000, 5000] {
             // Full nodes for preemption: 20 pods of a fifth of a CPU.
-            let (there, wanted) = if kind == "preemption" { ("200m", "500m") } else { ("50m", "50m") };
+            let (there, wanted) = if kind == "preemption" {
+                ("200m", "500m")
+            } else {
+                ("50m", "50m")
+            };
             let mut bench = Bench::new(nodes, there);
             let count = nodes.min(500);
             let pods: Vec<PodInfo> = (0..count).map(|i| replica("new", i, wanted, spec(kind))).collect();

@@ -187,7 +187,12 @@ impl View {
             Delta::Node(node) => {
                 let name = node.metadata.name.clone().unwrap_or_default();
                 self.snapshot.set_node(node);
-                for pod in self.stranded.remove(name.as_str()).into_iter().flat_map(HashMap::into_values) {
+                for pod in self
+                    .stranded
+                    .remove(name.as_str())
+                    .into_iter()
+                    .flat_map(HashMap::into_values)
+                {
                     self.snapshot.add_pod(&name, pod);
                 }
             }
@@ -232,7 +237,9 @@ mod tests {
 
     fn pods_on(cache: &Cache, name: &str) -> Vec<String> {
         let view = cache.cycle();
-        let pods = view.named(name).map(|n| n.pods.iter().map(|p| p.uid().to_owned()).collect());
+        let pods = view
+            .named(name)
+            .map(|n| n.pods.iter().map(|p| p.uid().to_owned()).collect());
         pods.unwrap_or_default()
     }
 

@@ -151,14 +151,22 @@ impl SchedulerConfiguration {
         {
             return Err(field.error("scheduler extenders are not supported; write a plugin instead"));
         }
-        for without_effect in ["parallelism", "enableProfiling", "enableContentionProfiling", "delayCacheUntilActive"] {
+        for without_effect in [
+            "parallelism",
+            "enableProfiling",
+            "enableContentionProfiling",
+            "delayCacheUntilActive",
+        ] {
             if let Some(field) = fields.take(without_effect) {
                 if without_effect == "parallelism" {
                     field.int(1, i64::from(i32::MAX))?;
                 } else {
                     field.bool()?;
                 }
-                tracing::warn!(field = without_effect, "this field of the scheduler's configuration has no effect here");
+                tracing::warn!(
+                    field = without_effect,
+                    "this field of the scheduler's configuration has no effect here"
+                );
             }
         }
         if let Some(field) = fields.take("profiles") {
@@ -205,17 +213,25 @@ fn leader_election(field: &Field<'_>) -> Result<LeaderElection, ConfigError> {
 fn client_connection(field: &Field<'_>) -> Result<ClientConnection, ConfigError> {
     let mut out = ClientConnection::default();
     let mut fields = field.map()?;
-    out.kubeconfig = fields.take("kubeconfig").map(|f| f.text().map(str::to_owned)).transpose()?;
+    out.kubeconfig = fields
+        .take("kubeconfig")
+        .map(|f| f.text().map(str::to_owned))
+        .transpose()?;
     out.kubeconfig = out.kubeconfig.filter(|k| !k.is_empty());
     let qps = fields.take("qps").map(|f| f.number()).transpose()?;
-    let burst = fields.take("burst").map(|f| f.int(0, i64::from(u32::MAX))).transpose()?;
+    let burst = fields
+        .take("burst")
+        .map(|f| f.int(0, i64::from(u32::MAX)))
+        .transpose()?;
     if let Some(qps) = qps.filter(|q| *q > 0.0) {
         let burst = burst.and_then(|b| u32::try_from(b).ok()).unwrap_or(qps as u32);
         out.rate = Some((qps, burst.max(1)));
     }
     for content in ["contentType", "acceptContentTypes"] {
         if let Some(f) = fields.take(content)
-            && f.text()?.split(',').all(|t| t.trim() != "application/json" && !t.trim().is_empty())
+            && f.text()?
+                .split(',')
+                .all(|t| t.trim() != "application/json" && !t.trim().is_empty())
         {
             tracing::warn!(field = content, "the scheduler speaks JSON");
         }

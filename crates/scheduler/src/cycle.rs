@@ -110,7 +110,14 @@ impl Search {
             Ok(evaluated) => evaluated,
             Err(()) if error.is_error => return nothing(error),
             Err(()) => {
-                return Err(Box::new(self.give_up(profile, state, pod, snapshot, nominations, error)));
+                return Err(Box::new(self.give_up(
+                    profile,
+                    state,
+                    pod,
+                    snapshot,
+                    nominations,
+                    error,
+                )));
             }
         };
         let nodes: Vec<&NodeInfo> = self.feasible.iter().filter_map(|n| snapshot.node(*n)).collect();
@@ -309,7 +316,11 @@ mod tests {
             (6000, 0, 300),
             (10_000, 0, 500),
         ] {
-            assert_eq!(enough_nodes(nodes, percentage), expected, "{nodes} nodes, {percentage} %");
+            assert_eq!(
+                enough_nodes(nodes, percentage),
+                expected,
+                "{nodes} nodes, {percentage} %"
+            );
         }
     }
 }

@@ -168,7 +168,12 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     /// Computes what Filter will need; a rejection turns the pod down on every node.
-    fn pre_filter(&self, _state: &mut CycleState, _pod: &PodInfo, _snapshot: &Snapshot) -> Result<PreFilter, Rejection> {
+    fn pre_filter(
+        &self,
+        _state: &mut CycleState,
+        _pod: &PodInfo,
+        _snapshot: &Snapshot,
+    ) -> Result<PreFilter, Rejection> {
         Ok(PreFilter::All)
     }
 

@@ -176,7 +176,8 @@ impl Listers {
             return;
         };
         if needs.has(Needs::NAMESPACES) {
-            self.follow(&self.namespaces, informers, ClusterEvent::NamespaceChanged).await;
+            self.follow(&self.namespaces, informers, ClusterEvent::NamespaceChanged)
+                .await;
         }
         if needs.has(Needs::SERVICES) {
             self.services.start(informers, |_| {}).await;
@@ -191,12 +192,17 @@ impl Listers {
             self.stateful_sets.start(informers, |_| {}).await;
         }
         if needs.has(Needs::STORAGE) {
-            self.follow_storage(&self.claims, informers, ClusterEvent::ClaimChanged).await;
-            self.follow_storage(&self.volumes, informers, ClusterEvent::VolumeChanged).await;
+            self.follow_storage(&self.claims, informers, ClusterEvent::ClaimChanged)
+                .await;
+            self.follow_storage(&self.volumes, informers, ClusterEvent::VolumeChanged)
+                .await;
             self.follow(&self.classes, informers, ClusterEvent::ClassChanged).await;
-            self.follow(&self.csi_nodes, informers, ClusterEvent::CsiNodeChanged).await;
-            self.follow(&self.csi_drivers, informers, ClusterEvent::CsiDriverChanged).await;
-            self.follow(&self.capacities, informers, ClusterEvent::CapacityChanged).await;
+            self.follow(&self.csi_nodes, informers, ClusterEvent::CsiNodeChanged)
+                .await;
+            self.follow(&self.csi_drivers, informers, ClusterEvent::CsiDriverChanged)
+                .await;
+            self.follow(&self.capacities, informers, ClusterEvent::CapacityChanged)
+                .await;
         }
         if needs.has(Needs::BUDGETS) {
             self.budgets.start(informers, |_| {}).await;

@@ -205,9 +205,15 @@ pub(crate) fn algorithm(took: Duration) {
 /// A pod was bound at its n-th attempt, this long after it entered the queue.
 pub(crate) fn scheduled(attempts: u32, since_queued: Duration) {
     let label = AttemptsLabel {
-        attempts: if attempts >= 15 { "15+".into() } else { attempts.to_string() },
+        attempts: if attempts >= 15 {
+            "15+".into()
+        } else {
+            attempts.to_string()
+        },
     };
-    ALL.sli_duration.get_or_create(&label).observe(since_queued.as_secs_f64());
+    ALL.sli_duration
+        .get_or_create(&label)
+        .observe(since_queued.as_secs_f64());
     ALL.pod_attempts.observe(f64::from(attempts));
 }
 
@@ -239,7 +245,9 @@ pub(crate) fn cache_size(pods: usize, assumed: usize) {
 
 pub(crate) fn permit_wait(allowed: bool, took: Duration) {
     let result = if allowed { "Success" } else { "Unschedulable" };
-    ALL.permit_wait.get_or_create(&WaitLabel { result }).observe(took.as_secs_f64());
+    ALL.permit_wait
+        .get_or_create(&WaitLabel { result })
+        .observe(took.as_secs_f64());
 }
 
 /// Times the extension points of one profile: its histograms, looked up once.

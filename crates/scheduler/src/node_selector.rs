@@ -233,8 +233,13 @@ mod tests {
             ("cores", "Gt", vec!["many"], false),
             ("cores", "About", vec!["8"], false),
         ] {
-            let terms = serde_json::json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]);
-            assert_eq!(required(terms).matches(&node()), expected, "{key} {operator} {values:?}");
+            let terms =
+                serde_json::json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]);
+            assert_eq!(
+                required(terms).matches(&node()),
+                expected,
+                "{key} {operator} {values:?}"
+            );
         }
     }
 
@@ -264,10 +269,11 @@ mod tests {
 
     #[test]
     fn only_terms_that_all_name_nodes_narrow_the_search() {
-        let field = |names: &[&str]| {
-            serde_json::json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": names}]})
+        let field = |names: &[&str]| serde_json::json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": names}]});
+        let names = |w: NodeWish| {
+            w.only_names()
+                .map(|n| n.iter().map(|x| x.to_string()).collect::<Vec<_>>())
         };
-        let names = |w: NodeWish| w.only_names().map(|n| n.iter().map(|x| x.to_string()).collect::<Vec<_>>());
         assert_eq!(
             names(required(serde_json::json!([field(&["n2"]), field(&["n1"])]))),
             Some(vec!["n1".to_owned(), "n2".to_owned()])

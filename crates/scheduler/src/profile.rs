@@ -105,7 +105,9 @@ impl Profile {
 
     /// What must be in memory before a cycle for this pod.
     pub fn needs(&self, pod: &PodInfo) -> Needs {
-        self.plugins.iter().fold(Needs::NOTHING, |needs, p| needs | p.needs(pod))
+        self.plugins
+            .iter()
+            .fold(Needs::NOTHING, |needs, p| needs | p.needs(pod))
     }
 
     /// Labels to group nodes by for every pod of this profile.
@@ -163,12 +165,7 @@ impl Profile {
 
     /// Filters one node as it is.
     #[inline]
-    pub fn filter(
-        &self,
-        state: &CycleState,
-        pod: &PodInfo,
-        node: &NodeInfo,
-    ) -> Result<(), (&'static str, Rejection)> {
+    pub fn filter(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), (&'static str, Rejection)> {
         for (number, plugin) in self.at(Point::Filter) {
             if state.skip_filter & (1 << number) == 0
                 && let Err(rejection) = plugin.filter(state, pod, node)

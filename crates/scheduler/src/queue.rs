@@ -353,7 +353,9 @@ impl SchedulingQueue {
     pub fn unschedulable(&self, uid: &str, rejected_by: Vec<&'static str>) {
         let mut state = self.state.lock();
         let now = self.clock.instant();
-        let Some(entry) = state.entries.get_mut(uid) else { return };
+        let Some(entry) = state.entries.get_mut(uid) else {
+            return;
+        };
         let Place::InFlight(seen) = entry.place else { return };
         entry.rejected_by = rejected_by;
         let (pod, rejected_by) = (entry.pod.clone(), entry.rejected_by.clone());
@@ -411,7 +413,10 @@ impl SchedulingQueue {
     /// Tries the pod again soon, if it waits unschedulable.
     pub fn activate(&self, uid: &str) {
         let mut state = self.state.lock();
-        let waits = state.entries.get(uid).is_some_and(|e| matches!(e.place, Place::Unschedulable(_)));
+        let waits = state
+            .entries
+            .get(uid)
+            .is_some_and(|e| matches!(e.place, Place::Unschedulable(_)));
         if waits {
             self.activate_in(&mut state, uid, ClusterEvent::Retry.name());
             self.done(state);
@@ -420,7 +425,9 @@ impl SchedulingQueue {
 
     fn activate_in(&self, state: &mut State, uid: &str, event: &'static str) {
         let now = self.clock.instant();
-        let Some(entry) = state.entries.get_mut(uid) else { return };
+        let Some(entry) = state.entries.get_mut(uid) else {
+            return;
+        };
         if let Some(woken) = &mut entry.held {
             *woken = true;
             return;
@@ -444,7 +451,9 @@ impl SchedulingQueue {
     /// All has been done to make room. The pod is tried again if something has happened meanwhile, or if `anyway`.
     pub fn release(&self, uid: &str, anyway: bool) {
         let mut state = self.state.lock();
-        let Some(entry) = state.entries.get_mut(uid) else { return };
+        let Some(entry) = state.entries.get_mut(uid) else {
+            return;
+        };
         let woken = entry.held.take().unwrap_or(false);
         if (woken || anyway) && matches!(entry.place, Place::Unschedulable(_)) {
             self.activate_in(&mut state, uid, "PreemptionDone");

@@ -135,7 +135,12 @@ pub fn was_resized(pod: &Pod) -> bool {
     let specified = |name: &str| {
         let spec = pod.spec.as_ref()?;
         let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        all.into_iter().find(|c| c.name == name)?.resources.as_ref()?.requests.as_ref()
+        all.into_iter()
+            .find(|c| c.name == name)?
+            .resources
+            .as_ref()?
+            .requests
+            .as_ref()
     };
     statuses(pod).any(|s| {
         let actual = s.resources.as_ref().and_then(|r| r.requests.as_ref());

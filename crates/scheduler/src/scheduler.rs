@@ -236,7 +236,8 @@ impl Shared {
             }
             Ok(Some(limit)) => {
                 let answer = self.waiting.enter(pod.uid());
-                self.tasks.spawn(async move { this.bind(placement, Some((answer, limit))).await });
+                self.tasks
+                    .spawn(async move { this.bind(placement, Some((answer, limit))).await });
             }
             Err((plugin, rejection)) => {
                 profile.unreserve(&placement.state, &pod, &placement.node);

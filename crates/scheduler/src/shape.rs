@@ -238,7 +238,11 @@ fn host_ports(spec: &PodSpec) -> Box<[HostPort]> {
         .filter_map(|port| {
             Some(HostPort {
                 port: port.host_port.filter(|p| *p > 0)?,
-                ip: port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".into()),
+                ip: port
+                    .host_ip
+                    .clone()
+                    .filter(|ip| !ip.is_empty())
+                    .unwrap_or_else(|| "0.0.0.0".into()),
                 protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
             })
         })
@@ -308,10 +312,7 @@ fn alike(a: &Pod, b: &Pod) -> bool {
         && !was_resized(b)
 }
 
-fn same_containers(
-    x: &[k8s_openapi::api::core::v1::Container],
-    y: &[k8s_openapi::api::core::v1::Container],
-) -> bool {
+fn same_containers(x: &[k8s_openapi::api::core::v1::Container], y: &[k8s_openapi::api::core::v1::Container]) -> bool {
     x.len() == y.len()
         && x.iter().zip(y).all(|(x, y)| {
             x.image == y.image
@@ -387,7 +388,9 @@ mod tests {
         assert!(shared(shapes.info(&pod("b", web.clone(), Some("rs")), None)));
         assert!(!shared(shapes.info(&pod("c", web.clone(), Some("other")), None)));
         assert!(!shared(shapes.info(&pod("d", web.clone(), None), None)));
-        assert!(!shared(shapes.info(&pod("e", serde_json::json!({"app": "db"}), Some("rs")), None)));
+        assert!(!shared(
+            shapes.info(&pod("e", serde_json::json!({"app": "db"}), Some("rs")), None)
+        ));
     }
 
     #[test]
@@ -427,7 +430,8 @@ mod tests {
         let spec = serde_json::json!({"containers": [], "topologySpreadConstraints": [{"maxSkew": 1,
             "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "x"}},
             "matchLabelKeys": ["hash", "absent"]}]});
-        let labels = |hash: &str| BTreeMap::from([("app".to_owned(), "x".to_owned()), ("hash".to_owned(), hash.to_owned())]);
+        let labels =
+            |hash: &str| BTreeMap::from([("app".to_owned(), "x".to_owned()), ("hash".to_owned(), hash.to_owned())]);
         let constraints = spread(&serde_json::from_value(spec).unwrap(), Some(&labels("1")));
         assert!(constraints[0].selector.matches_labels(&labels("1")));
         assert!(!constraints[0].selector.matches_labels(&labels("2")));

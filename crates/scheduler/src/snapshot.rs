@@ -157,7 +157,10 @@ impl Snapshot {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let number = match self.by_name.get(name) {
             Some(number) => *number,
-            None => self.free.pop().unwrap_or(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)),
+            None => self
+                .free
+                .pop()
+                .unwrap_or(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)),
         };
         let at = number as usize;
         if self.nodes.len() <= at {
@@ -304,7 +307,10 @@ impl Snapshot {
 
 /// The images on a node, each with its names.
 fn images(node: &Node) -> &[k8s_openapi::api::core::v1::ContainerImage] {
-    node.status.as_ref().and_then(|s| s.images.as_deref()).unwrap_or_default()
+    node.status
+        .as_ref()
+        .and_then(|s| s.images.as_deref())
+        .unwrap_or_default()
 }
 
 fn learn_images(known: &mut HashMap<Arc<str>, ImageUse>, number: u32, node: &Node) {
@@ -353,7 +359,11 @@ mod tests {
         let mut snapshot = Snapshot::default();
         let zone: Arc<str> = ZONE.into();
         snapshot.need_topology(&zone);
-        snapshot.set_node(node("n1", json!({ZONE: "a"}), json!({"images": [{"names": ["web:v1"], "sizeBytes": 5}]})));
+        snapshot.set_node(node(
+            "n1",
+            json!({ZONE: "a"}),
+            json!({"images": [{"names": ["web:v1"], "sizeBytes": 5}]}),
+        ));
         let mut spec = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}],
             "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
                 {"topologyKey": "kubernetes.io/hostname", "labelSelector": {}}]}}});

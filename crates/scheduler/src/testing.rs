@@ -63,7 +63,8 @@ pub fn pod_with(name: &str, whole: Value) -> PodInfo {
 /// A pod that requests CPU and memory.
 pub fn pod_requesting(name: &str, cpu: &str, memory: &str, whole: Value) -> PodInfo {
     let requests = json!({"cpu": cpu, "memory": memory});
-    let mut out = json!({"spec": {"containers": [{"name": "c", "image": "web:v1", "resources": {"requests": requests}}]}});
+    let mut out =
+        json!({"spec": {"containers": [{"name": "c", "image": "web:v1", "resources": {"requests": requests}}]}});
     merge(&mut out, whole);
     pod_with(name, out)
 }

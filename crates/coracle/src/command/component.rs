@@ -40,8 +40,12 @@ pub fn scheduler(args: SchedulerArgs) -> anyhow::Result<()> {
     let leader = &configuration.leader_election;
     let elects = leader.leader_elect && !args.no_leader_election;
     let setup = Setup {
-        kubeconfig: args.kubeconfig.or_else(|| connection.kubeconfig.as_ref().map(PathBuf::from)),
-        rate_limit: connection.rate.map(|(per_second, burst)| RateLimit { per_second, burst }),
+        kubeconfig: args
+            .kubeconfig
+            .or_else(|| connection.kubeconfig.as_ref().map(PathBuf::from)),
+        rate_limit: connection
+            .rate
+            .map(|(per_second, burst)| RateLimit { per_second, burst }),
         election: elects.then(|| LeaderConfig {
             namespace: leader.resource_namespace.clone(),
             lease_duration: leader.lease_duration,
@@ -68,7 +72,8 @@ pub fn scheduler_configuration(file: Option<&Path>) -> anyhow::Result<SchedulerC
         return Ok(SchedulerConfiguration::default());
     };
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    SchedulerConfiguration::parse(&text, &[]).with_context(|| format!("{} is no scheduler configuration", file.display()))
+    SchedulerConfiguration::parse(&text, &[])
+        .with_context(|| format!("{} is no scheduler configuration", file.display()))
 }
 
 /// By upstream's durations, under a name of this process.

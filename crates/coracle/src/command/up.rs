@@ -88,7 +88,9 @@ fn spawn(args: &Up, cluster: &Cluster) -> anyhow::Result<(Child, mpsc::Receiver<
     }
     if let Some(path) = &serving.scheduler_config {
         // The server runs in another directory.
-        command.arg("--scheduler-config").arg(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        command
+            .arg("--scheduler-config")
+            .arg(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
     }
     command
         .current_dir("/")

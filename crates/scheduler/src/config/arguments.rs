@@ -61,7 +61,9 @@ impl Arguments {
             },
             "InterPodAffinity" => Self::InterPodAffinity {
                 hard_weight: fields.take("hardPodAffinityWeight").map_or(Ok(1), |f| f.int(0, 100))?,
-                ignore_preferred: fields.take("ignorePreferredTermsOfExistingPods").map_or(Ok(false), |f| f.bool())?,
+                ignore_preferred: fields
+                    .take("ignorePreferredTermsOfExistingPods")
+                    .map_or(Ok(false), |f| f.bool())?,
             },
             "NodeAffinity" => Self::NodeAffinity(fields.take("addedAffinity").map(|f| affinity(&f)).transpose()?),
             "NodeResourcesFit" => {
@@ -71,16 +73,20 @@ impl Arguments {
                 };
                 Self::NodeResourcesFit {
                     ignored: texts(fields.take("ignoredResources"), |_| Ok(()))?,
-                    ignored_groups: texts(fields.take("ignoredResourceGroups"), |f| match f.text()?.contains('/') {
-                        true => Err(f.error("a group must not contain a slash")),
-                        false => Ok(()),
+                    ignored_groups: texts(fields.take("ignoredResourceGroups"), |f| {
+                        match f.text()?.contains('/') {
+                            true => Err(f.error("a group must not contain a slash")),
+                            false => Ok(()),
+                        }
                     })?,
                     strategy,
                     resources,
                 }
             }
             "NodeResourcesBalancedAllocation" => Self::NodeResourcesBalancedAllocation(
-                fields.take("resources").map_or_else(|| Ok(WeightedResource::cpu_and_memory()), |f| resources(&f, 1))?,
+                fields
+                    .take("resources")
+                    .map_or_else(|| Ok(WeightedResource::cpu_and_memory()), |f| resources(&f, 1))?,
             ),
             "PodTopologySpread" => Self::PodTopologySpread(spread(
                 fields.take("defaultingType").as_ref(),
@@ -88,7 +94,10 @@ impl Arguments {
             )?),
             "VolumeBinding" => Self::VolumeBinding {
                 timeout: Duration::from_secs(
-                    fields.take("bindTimeoutSeconds").map_or(Ok(600), |f| f.int(0, i64::from(u32::MAX)))?.unsigned_abs(),
+                    fields
+                        .take("bindTimeoutSeconds")
+                        .map_or(Ok(600), |f| f.int(0, i64::from(u32::MAX)))?
+                        .unsigned_abs(),
                 ),
                 shape: fields.take("shape").map_or_else(|| Ok(Vec::new()), |f| shape(&f))?,
             },

@@ -81,7 +81,11 @@ impl PluginSelection {
     /// What runs where.
     pub(super) fn resolve(&self, find: &dyn Fn(&str) -> Option<Arc<dyn Plugin>>) -> ProfilePlugins {
         let everywhere = self.everywhere();
-        let named = self.points.iter().flat_map(|(_, set)| &set.enabled).map(|(name, _)| name);
+        let named = self
+            .points
+            .iter()
+            .flat_map(|(_, set)| &set.enabled)
+            .map(|(name, _)| name);
         let mut names: Vec<&String> = everywhere.iter().map(|(name, _)| name).collect();
         for name in named {
             if !names.contains(&name) {

@@ -80,7 +80,11 @@ profiles:
     );
     assert_eq!(config.client_connection.kubeconfig.as_deref(), Some("/etc/kubeconfig"));
     assert_eq!(config.client_connection.rate, Some((50.0, 100)));
-    let profiles: Vec<_> = config.profiles.iter().map(|p| (&*p.scheduler_name, p.percentage_of_nodes_to_score)).collect();
+    let profiles: Vec<_> = config
+        .profiles
+        .iter()
+        .map(|p| (&*p.scheduler_name, p.percentage_of_nodes_to_score))
+        .collect();
     assert_eq!(profiles, [("a", Some(70)), ("b", None)]);
 }
 
@@ -88,7 +92,10 @@ profiles:
 fn plugins_are_enabled_disabled_and_weighed() {
     let profile = |plugins: &str| format!("profiles:\n- plugins: {plugins}\n");
     assert_eq!(
-        at(&profile("{score: {disabled: [{name: '*'}], enabled: [{name: ImageLocality, weight: 7}]}}"), Point::Score),
+        at(
+            &profile("{score: {disabled: [{name: '*'}], enabled: [{name: ImageLocality, weight: 7}]}}"),
+            Point::Score
+        ),
         [("ImageLocality", 7)]
     );
     let without = profile("{multiPoint: {disabled: [{name: InterPodAffinity}]}}");
@@ -104,8 +111,12 @@ fn plugins_are_enabled_disabled_and_weighed() {
     assert!(at(&heavy, Point::Score).contains(&("NodeAffinity", 9)));
     let first = profile("{score: {enabled: [{name: ImageLocality, weight: 5}]}}");
     assert_eq!(at(&first, Point::Score)[0], ("ImageLocality", 5));
-    let little = profile("{multiPoint: {disabled: [{name: '*'}], enabled: [{name: PrioritySort}, {name: DefaultBinder}]}}");
-    assert_eq!((names(&little, Point::Filter).len(), names(&little, Point::Bind).len()), (0, 1));
+    let little =
+        profile("{multiPoint: {disabled: [{name: '*'}], enabled: [{name: PrioritySort}, {name: DefaultBinder}]}}");
+    assert_eq!(
+        (names(&little, Point::Filter).len(), names(&little, Point::Bind).len()),
+        (0, 1)
+    );
 }
 
 #[test]
@@ -140,13 +151,21 @@ fn arguments_reach_their_plugins() {
     .unwrap();
     let arguments = &config.profiles[0].arguments;
     assert_eq!(arguments.len(), 7);
-    let Arguments::NodeResourcesFit { strategy, resources, ignored, .. } = &arguments[0] else {
+    let Arguments::NodeResourcesFit {
+        strategy,
+        resources,
+        ignored,
+        ..
+    } = &arguments[0]
+    else {
         panic!("{arguments:?}");
     };
     assert_eq!(ignored, &["example.com/x"]);
     assert_eq!((resources[0].name.as_str(), resources[0].weight), ("cpu", 3));
-    assert!(matches!(strategy, crate::plugins::resource_score::Strategy::RequestedToCapacityRatio(line)
-        if line[1].score == 100));
+    assert!(
+        matches!(strategy, crate::plugins::resource_score::Strategy::RequestedToCapacityRatio(line)
+        if line[1].score == 100)
+    );
     assert_eq!(
         arguments[3],
         Arguments::InterPodAffinity {
@@ -161,8 +180,14 @@ fn arguments_reach_their_plugins() {
 #[test]
 fn mistakes_name_field_and_line() {
     for (rest, expected) in [
-        ("percentageOfNodesToScore: 101", "line 3: percentageOfNodesToScore: must be from 0 to 100, not 101"),
-        ("podInitialBackoffSeconds: soon", "line 3: podInitialBackoffSeconds: must be a whole number, not text"),
+        (
+            "percentageOfNodesToScore: 101",
+            "line 3: percentageOfNodesToScore: must be from 0 to 100, not 101",
+        ),
+        (
+            "podInitialBackoffSeconds: soon",
+            "line 3: podInitialBackoffSeconds: must be a whole number, not text",
+        ),
         (
             "podInitialBackoffSeconds: 30\npodMaxBackoffSeconds: 20",
             "line 4: podMaxBackoffSeconds: podMaxBackoffSeconds must not be less than podInitialBackoffSeconds",
@@ -175,7 +200,10 @@ fn mistakes_name_field_and_line() {
             "leaderElection:\n  leaseDuration: 5s",
             "line 3: leaderElection: must have leaseDuration > renewDeadline > retryPeriod",
         ),
-        ("profiles:\n- schedulerName: a\n- schedulerName: a", "line 5: profiles[1]: there is a profile named \"a\" already"),
+        (
+            "profiles:\n- schedulerName: a\n- schedulerName: a",
+            "line 5: profiles[1]: there is a profile named \"a\" already",
+        ),
         (
             "profiles:\n- plugins:\n    score:\n      enabled:\n      - name: NodeAffinity\n      - name: Nonsense\n",
             "line 8: profiles[0].plugins.score.enabled[1].name: there is no plugin \"Nonsense\"",
@@ -201,7 +229,10 @@ fn mistakes_name_field_and_line() {
             "line 7: profiles[0].pluginConfig[0].args.addedAfinity: is no field here; \
              there are apiVersion, kind, addedAffinity",
         ),
-        ("extenders:\n- urlPrefix: x", "line 3: extenders: scheduler extenders are not supported; write a plugin instead"),
+        (
+            "extenders:\n- urlPrefix: x",
+            "line 3: extenders: scheduler extenders are not supported; write a plugin instead",
+        ),
     ] {
         assert_eq!(parse(rest).unwrap_err().to_string(), expected, "{rest}");
     }

@@ -299,7 +299,11 @@ impl<'a> Fields<'a> {
     pub fn require(&mut self, name: &'static str) -> Result<Field<'a>, ConfigError> {
         let of = self.of.clone();
         self.take(name).ok_or_else(|| ConfigError {
-            field: if of.path.is_empty() { name.to_owned() } else { format!("{}.{name}", of.path) },
+            field: if of.path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{}.{name}", of.path)
+            },
             ..of.error("is required")
         })
     }
@@ -343,7 +347,13 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_in_go() {
-        for (text, millis) in [("15s", Some(15_000)), ("1m30s", Some(90_000)), ("1.5s", Some(1500)), ("5", None), ("", None)] {
+        for (text, millis) in [
+            ("15s", Some(15_000)),
+            ("1m30s", Some(90_000)),
+            ("1.5s", Some(1500)),
+            ("5", None),
+            ("", None),
+        ] {
             assert_eq!(duration(text).map(|d| d.as_millis()), millis, "{text}");
         }
     }

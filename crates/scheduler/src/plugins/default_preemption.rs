@@ -18,7 +18,7 @@ use budgets::Budgets;
 use choice::Candidate;
 
 pub struct DefaultPreemption {
-    listers: Arc<Listers>,
+    pub(crate) listers: Arc<Listers>,
     /// At least this share of the nodes that might help is tried, if so many help...
     pub min_candidate_nodes_percentage: u32,
     /// ...and at least this many.

@@ -21,7 +21,7 @@ use preferred::Preferred;
 use required::Required;
 
 pub struct InterPodAffinity {
-    listers: Arc<Listers>,
+    pub(crate) listers: Arc<Listers>,
     /// What a required affinity of a placed pod to this one weighs in scoring.
     pub hard_pod_affinity_weight: i64,
     /// Pods without preferences of their own are not scored by those of others.
@@ -161,15 +161,17 @@ impl Plugin for InterPodAffinity {
         let shunned = |other: &Pod| {
             any(&pod.shape.required_anti_affinity, other) || {
                 let other = PodInfo::new(Arc::new(other.clone()));
-                other.shape.required_anti_affinity.iter().any(|t| speaks_of(t, pod, namespaces))
+                other
+                    .shape
+                    .required_anti_affinity
+                    .iter()
+                    .any(|t| speaks_of(t, pod, namespaces))
             }
         };
         match event {
             ClusterEvent::PodPlaced(other) => wanted(other),
             ClusterEvent::PodGone(other) => shunned(other),
-            ClusterEvent::PodChanged { old, new } => {
-                (wanted(new) && !wanted(old)) || (shunned(old) && !shunned(new))
-            }
+            ClusterEvent::PodChanged { old, new } => (wanted(new) && !wanted(old)) || (shunned(old) && !shunned(new)),
             ClusterEvent::NodeAdded(_) => true,
             ClusterEvent::NodeChanged { change, .. } => change.labels,
             ClusterEvent::NamespaceChanged(_) => pod.shape.selects_namespaces(),

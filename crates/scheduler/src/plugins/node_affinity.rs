@@ -112,7 +112,13 @@ mod tests {
             plugin.filter(&state, &pod, &outside).unwrap_err().to_string(),
             "node(s) didn't match scheduler-enforced node affinity"
         );
-        assert_eq!((plugin.score(&state, &pod, &inside), plugin.score(&state, &pod, &outside)), (7, 0));
+        assert_eq!(
+            (
+                plugin.score(&state, &pod, &inside),
+                plugin.score(&state, &pod, &outside)
+            ),
+            (7, 0)
+        );
     }
 
     #[test]

@@ -69,10 +69,17 @@ mod tests {
     #[test]
     fn like_proportions_score_highest() {
         let plugin = NodeResourcesBalancedAllocation::default();
-        let node = NodeInfo::new(node("n", json!({}), json!({"allocatable": {"cpu": "4", "memory": "8Gi"}})), 0);
+        let node = NodeInfo::new(
+            node("n", json!({}), json!({"allocatable": {"cpu": "4", "memory": "8Gi"}})),
+            0,
+        );
         for (cpu, memory, expected) in [("2", "4Gi", 100), ("4", "4Gi", 75), ("4", "0", 50), ("8", "8Gi", 100)] {
             let pod = pod_requesting("a", cpu, memory, json!({}));
-            assert_eq!(plugin.score(&CycleState::default(), &pod, &node), expected, "{cpu} {memory}");
+            assert_eq!(
+                plugin.score(&CycleState::default(), &pod, &node),
+                expected,
+                "{cpu} {memory}"
+            );
         }
     }
 

@@ -35,8 +35,7 @@ impl Default for NodeResourcesFit {
 impl NodeResourcesFit {
     fn ignores(&self, resource: &str) -> bool {
         let group = resource.split_once('/').map(|(group, _)| group);
-        self.ignored.iter().any(|i| i == resource)
-            || group.is_some_and(|g| self.ignored_groups.iter().any(|i| i == g))
+        self.ignored.iter().any(|i| i == resource) || group.is_some_and(|g| self.ignored_groups.iter().any(|i| i == g))
     }
 
     /// Every resource of which the node has too little left, in upstream's words; and whether it has too little in all.
@@ -59,7 +58,12 @@ impl NodeResourcesFit {
             has.milli_cpu,
             used.milli_cpu,
         );
-        check(Reason::Fixed("Insufficient memory"), wanted.memory, has.memory, used.memory);
+        check(
+            Reason::Fixed("Insufficient memory"),
+            wanted.memory,
+            has.memory,
+            used.memory,
+        );
         check(
             Reason::Fixed("Insufficient ephemeral-storage"),
             wanted.ephemeral_storage,
@@ -119,7 +123,10 @@ impl Plugin for NodeResourcesFit {
                 let info = NodeInfo::new(Arc::new(n.clone()), 0);
                 (info.allocatable, info.allowed_pods)
             };
-            let scalar = wanted.scalar.iter().all(|(name, a)| self.ignores(name) || *a <= has.scalar(name));
+            let scalar = wanted
+                .scalar
+                .iter()
+                .all(|(name, a)| self.ignores(name) || *a <= has.scalar(name));
             pods > 0
                 && wanted.milli_cpu <= has.milli_cpu
                 && wanted.memory <= has.memory
@@ -157,7 +164,12 @@ mod tests {
         for (cpu, memory, message, severity) in [
             ("1", "2Gi", "", None),
             ("1500m", "1Gi", "Insufficient cpu", Some(Severity::Unschedulable)),
-            ("2", "3Gi", "Insufficient cpu, Insufficient memory", Some(Severity::Unschedulable)),
+            (
+                "2",
+                "3Gi",
+                "Insufficient cpu, Insufficient memory",
+                Some(Severity::Unschedulable),
+            ),
             ("5", "1Gi", "Insufficient cpu", Some(Severity::Unresolvable)),
             ("0", "0", "", None),
         ] {
@@ -176,7 +188,10 @@ mod tests {
     #[test]
     fn extended_resources_count_unless_ignored() {
         let requests = json!({"example.com/gpu": "2"});
-        let new = pod("new", json!({"containers": [{"name": "c", "resources": {"requests": requests}}]}));
+        let new = pod(
+            "new",
+            json!({"containers": [{"name": "c", "resources": {"requests": requests}}]}),
+        );
         let node = info(json!({"allocatable": {"example.com/gpu": "1"}}), &[]);
         let filter = |plugin: NodeResourcesFit| plugin.filter(&CycleState::default(), &new, &node);
         assert_eq!(
@@ -207,13 +222,21 @@ mod tests {
         let node = info(json!({}), &[there]);
         let line = |points: [(i64, i64); 2]| {
             Strategy::RequestedToCapacityRatio(
-                points.map(|(utilization, score)| ShapePoint { utilization, score }).into(),
+                points
+                    .map(|(utilization, score)| ShapePoint { utilization, score })
+                    .into(),
             )
         };
         let weighted = |cpu, memory| {
             vec![
-                WeightedResource { name: "cpu".into(), weight: cpu },
-                WeightedResource { name: "memory".into(), weight: memory },
+                WeightedResource {
+                    name: "cpu".into(),
+                    weight: cpu,
+                },
+                WeightedResource {
+                    name: "memory".into(),
+                    weight: memory,
+                },
             ]
         };
         for (strategy, resources, expected) in [
@@ -228,7 +251,11 @@ mod tests {
                 resources,
                 ..NodeResourcesFit::default()
             };
-            assert_eq!(plugin.score(&CycleState::default(), &new, &node), expected, "{strategy:?}");
+            assert_eq!(
+                plugin.score(&CycleState::default(), &new, &node),
+                expected,
+                "{strategy:?}"
+            );
         }
     }
 

@@ -74,7 +74,9 @@ impl Plugin for NodeVolumeLimits {
     }
 
     fn filter(&self, state: &CycleState, _pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        let Some(Wanted(wanted)) = state.get() else { return Ok(()) };
+        let Some(Wanted(wanted)) = state.get() else {
+            return Ok(());
+        };
         let Some(csi) = self.listers.csi_nodes.find("", &node.name) else {
             return Ok(());
         };
@@ -122,20 +124,31 @@ mod tests {
                 "spec": {"volumeName": volume, "storageClassName": "fast"}}))
             .unwrap()
         };
-        listers.claims.hold([claim("a", "va"), claim("a2", "va"), claim("b", "vb"), claim("c", "")]);
+        listers
+            .claims
+            .hold([claim("a", "va"), claim("a2", "va"), claim("b", "vb"), claim("c", "")]);
         let volume = |name: &str| {
             serde_json::from_value(json!({"metadata": {"name": name},
                 "spec": {"csi": {"driver": "csi.example.com", "volumeHandle": name}}}))
             .unwrap()
         };
         listers.volumes.hold([volume("va"), volume("vb")]);
-        listers.classes.hold([serde_json::from_value(json!({"metadata": {"name": "fast"},
-            "provisioner": "csi.example.com"})).unwrap()]);
-        listers.csi_nodes.hold([serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"drivers": [
-            {"name": "csi.example.com", "nodeID": "n", "allocatable": {"count": 1}}]}})).unwrap()]);
+        listers
+            .classes
+            .hold([serde_json::from_value(json!({"metadata": {"name": "fast"},
+            "provisioner": "csi.example.com"}))
+            .unwrap()]);
+        listers.csi_nodes.hold([
+            serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"drivers": [
+            {"name": "csi.example.com", "nodeID": "n", "allocatable": {"count": 1}}]}}))
+            .unwrap(),
+        ]);
         let plugin = NodeVolumeLimits::new(Arc::new(listers));
         let using = |name: &str, claim: &str| {
-            pod(name, json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]}))
+            pod(
+                name,
+                json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]}),
+            )
         };
         let mut limited = NodeInfo::new(node("n", json!({}), json!({})), 0);
         limited.add_pod(using("there", "a"));

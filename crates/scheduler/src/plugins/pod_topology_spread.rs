@@ -118,8 +118,7 @@ impl Plugin for PodTopologySpread {
         let counted = |other: &Pod| {
             let none = std::collections::BTreeMap::new();
             let labels = other.metadata.labels.as_ref().unwrap_or(&none);
-            other.metadata.namespace == pod.pod.metadata.namespace
-                && hard().any(|c| c.selector.matches_labels(labels))
+            other.metadata.namespace == pod.pod.metadata.namespace && hard().any(|c| c.selector.matches_labels(labels))
         };
         let has_keys = |node: &k8s_openapi::api::core::v1::Node| {
             let labels = node.metadata.labels.as_ref();

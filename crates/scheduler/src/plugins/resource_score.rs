@@ -72,7 +72,10 @@ pub fn use_of(node: &NodeInfo, pod: &PodInfo, name: &str, assumed: bool) -> Opti
         return None;
     }
     if matches!(name, "cpu" | "memory") && assumed {
-        return Some((has, amount(&node.assumed_use, name) + amount(&pod.shape.assumed_use, name)));
+        return Some((
+            has,
+            amount(&node.assumed_use, name) + amount(&pod.shape.assumed_use, name),
+        ));
     }
     let own = amount(&pod.shape.requests, name);
     if own == 0 && !matches!(name, "cpu" | "memory" | "ephemeral-storage") {

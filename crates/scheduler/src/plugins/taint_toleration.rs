@@ -84,7 +84,9 @@ impl Plugin for TaintToleration {
 
     fn may_help(&self, event: &ClusterEvent, pod: &PodInfo) -> bool {
         let taints = |n: &Node| n.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
-        event.node().is_some_and(|n| admits(pod.shape.tolerations(), &taints(n)))
+        event
+            .node()
+            .is_some_and(|n| admits(pod.shape.tolerations(), &taints(n)))
     }
 }
 
@@ -107,7 +109,10 @@ mod tests {
             (json!({"key": "gpu", "value": "2"}), false),
             (json!({"key": "gpu", "operator": "Exists"}), true),
             (json!({"operator": "Exists"}), true),
-            (json!({"key": "gpu", "operator": "Exists", "effect": "NoExecute"}), false),
+            (
+                json!({"key": "gpu", "operator": "Exists", "effect": "NoExecute"}),
+                false,
+            ),
             (json!({"key": "other", "operator": "Exists"}), false),
             (json!({"key": "gpu", "operator": "Lt", "value": "2"}), true),
             (json!({"key": "gpu", "operator": "Gt", "value": "2"}), false),
@@ -128,7 +133,10 @@ mod tests {
             node(json!([soft("x"), soft("y")])),
             node(json!([soft("tolerated")])),
         ];
-        let pod = pod("a", json!({"tolerations": [{"key": "tolerated", "operator": "Exists"}]}));
+        let pod = pod(
+            "a",
+            json!({"tolerations": [{"key": "tolerated", "operator": "Exists"}]}),
+        );
         let state = CycleState::default();
         let mut scores: Vec<i64> = nodes.iter().map(|n| TaintToleration.score(&state, &pod, n)).collect();
         TaintToleration.normalize(&state, &[], &mut scores);

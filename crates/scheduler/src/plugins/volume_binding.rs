@@ -29,7 +29,7 @@ pub use assumed::Assumed;
 pub use claims::is_bound;
 
 pub struct VolumeBinding {
-    listers: Arc<Listers>,
+    pub(crate) listers: Arc<Listers>,
     /// How long a pod waits for its volumes before it is tried anew.
     pub timeout: Duration,
     /// How nodes score by how full the volumes found there would be; empty: not at all.
@@ -141,7 +141,10 @@ impl Plugin for VolumeBinding {
 
     fn pre_bind<'a>(&'a self, binding: &'a Binding<'a>) -> BoxFuture<'a, Result<(), Rejection>> {
         Box::pin(async move {
-            let decision = binding.state.get::<State>().and_then(|s| s.found.lock().get(binding.node).cloned());
+            let decision = binding
+                .state
+                .get::<State>()
+                .and_then(|s| s.found.lock().get(binding.node).cloned());
             match decision {
                 Some(decision) => commit::commit(&decision, binding, &self.listers, self.timeout).await,
                 None => Ok(()),

@@ -97,7 +97,9 @@ impl Plugin for VolumeRestrictions {
         if exclusive.is_empty() && !has_disks {
             return Ok(PreFilter::Skip);
         }
-        let users = exclusive.iter().map(|c| i64::from(snapshot.claim_users(pod.namespace(), c)));
+        let users = exclusive
+            .iter()
+            .map(|c| i64::from(snapshot.claim_users(pod.namespace(), c)));
         state.put(State {
             users: users.sum(),
             exclusive,
@@ -107,7 +109,9 @@ impl Plugin for VolumeRestrictions {
     }
 
     fn filter(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        let Some(state) = state.get::<State>() else { return Ok(()) };
+        let Some(state) = state.get::<State>() else {
+            return Ok(());
+        };
         if state.has_disks && node.pods.iter().any(|other| clash(&pod.pod, &other.pod)) {
             return Err(Rejection::new("node(s) had no available disk"));
         }
@@ -171,7 +175,9 @@ mod tests {
             let claim = json!({"metadata": {"namespace": "default", "name": name}, "spec": {"accessModes": [mode]}});
             serde_json::from_value(claim).unwrap()
         };
-        listers.claims.hold([claim("one", "ReadWriteOncePod"), claim("many", "ReadWriteOnce")]);
+        listers
+            .claims
+            .hold([claim("one", "ReadWriteOncePod"), claim("many", "ReadWriteOnce")]);
         let plugin = VolumeRestrictions::new(Arc::new(listers));
         let using = |name: &str, claim: &str| with_volume(name, json!({"persistentVolumeClaim": {"claimName": claim}}));
         let mut snapshot = Snapshot::default();

@@ -78,7 +78,9 @@ impl Plugin for VolumeZone {
         for named in pod.claims() {
             let claim = self.listers.claims.find(pod.namespace(), &named.name());
             // What is not bound yet is for VolumeBinding.
-            let Some(claim) = claim.filter(|c| is_bound(c)) else { continue };
+            let Some(claim) = claim.filter(|c| is_bound(c)) else {
+                continue;
+            };
             let volume = claim.spec.as_ref().and_then(|s| s.volume_name.as_deref());
             if let Some(volume) = volume.and_then(|v| self.listers.volumes.find("", v)) {
                 found.extend(places(&volume));
@@ -92,7 +94,9 @@ impl Plugin for VolumeZone {
     }
 
     fn filter(&self, state: &CycleState, _pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        let Some(Places(places)) = state.get() else { return Ok(()) };
+        let Some(Places(places)) = state.get() else {
+            return Ok(());
+        };
         let labels = node.labels();
         if LABELS.iter().all(|(label, _)| !labels.contains_key(*label)) {
             // The node is in no zone at all: a cluster of one.
@@ -131,12 +135,19 @@ mod tests {
             let claim = json!({"metadata": {"namespace": "default", "name": "c",
                 "annotations": {"pv.kubernetes.io/bind-completed": "yes"}}, "spec": {"volumeName": "v"}});
             listers.claims.hold([serde_json::from_value(claim).unwrap()]);
-            listers.volumes.hold([serde_json::from_value(json!({"metadata": {"name": "v", "labels": volume}})).unwrap()]);
+            listers
+                .volumes
+                .hold([serde_json::from_value(json!({"metadata": {"name": "v", "labels": volume}})).unwrap()]);
             let plugin = VolumeZone::new(Arc::new(listers));
-            let pod = pod("a", json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}));
+            let pod = pod(
+                "a",
+                json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}),
+            );
             let mut state = CycleState::default();
             plugin.pre_filter(&mut state, &pod, &Snapshot::default()).unwrap();
-            plugin.filter(&state, &pod, &NodeInfo::new(node("n", labels, json!({})), 0)).is_ok()
+            plugin
+                .filter(&state, &pod, &NodeInfo::new(node("n", labels, json!({})), 0))
+                .is_ok()
         };
         let zone = |v: &str| json!({ZONE: v});
         for (volume, labels, fits) in [

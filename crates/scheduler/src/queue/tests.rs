@@ -25,7 +25,10 @@ async fn higher_precedence_goes_first_and_equals_go_in_order_of_arrival() {
     for (name, precedence) in [("a", 0), ("b", 10), ("c", 0)] {
         queue.set(pod(name, json!({})), precedence, false);
     }
-    assert_eq!([pop(&queue).await, pop(&queue).await, pop(&queue).await], ["b", "a", "c"]);
+    assert_eq!(
+        [pop(&queue).await, pop(&queue).await, pop(&queue).await],
+        ["b", "a", "c"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -37,7 +40,11 @@ async fn an_unschedulable_pod_sleeps_until_an_event_that_helps() {
     }
     assert_eq!(queue.pending(), [0, 0, 2, 0]);
     queue.wake(event());
-    assert_eq!(queue.pending(), [0, 1, 1, 0], "only the one that it may help, and after a back-off");
+    assert_eq!(
+        queue.pending(),
+        [0, 1, 1, 0],
+        "only the one that it may help, and after a back-off"
+    );
     let again = queue.pop().await;
     assert_eq!((again.pod.uid(), again.attempts), ("a", 1));
 }

@@ -85,7 +85,9 @@ impl Shared {
         if current.is_some_and(says) && nomination.is_none() {
             return;
         }
-        let since = current.filter(|c| c.status == "False").and_then(|c| c.last_transition_time.clone());
+        let since = current
+            .filter(|c| c.status == "False")
+            .and_then(|c| c.last_transition_time.clone());
         let condition = PodCondition {
             type_: "PodScheduled".into(),
             status: "False".into(),

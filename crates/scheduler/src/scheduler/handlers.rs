@@ -32,7 +32,8 @@ impl Shared {
     pub(super) fn node_changed(&self, change: &Change<Node>) {
         let node = change.object();
         if change.is_deletion() {
-            self.cache.remove_node(node.metadata.name.as_deref().unwrap_or_default());
+            self.cache
+                .remove_node(node.metadata.name.as_deref().unwrap_or_default());
             self.queue.wake(ClusterEvent::NodeGone(node.clone()));
             return;
         }
@@ -104,7 +105,12 @@ impl Shared {
         }
         let info = self.shapes.info(pod, self.queue.find(uid).as_ref());
         self.note_namespaces(&info);
-        let nominated = |p: &Pod| p.status.as_ref().and_then(|s| s.nominated_node_name.clone()).unwrap_or_default();
+        let nominated = |p: &Pod| {
+            p.status
+                .as_ref()
+                .and_then(|s| s.nominated_node_name.clone())
+                .unwrap_or_default()
+        };
         match info.nominated_node() {
             Some(node) => self.nominator.nominate(info.clone(), node),
             // Taken back, rather than not written yet.

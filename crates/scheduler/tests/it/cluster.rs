@@ -37,7 +37,11 @@ impl Bare {
         let client = cluster.client.clone();
         let bare = Self { cluster, client };
         let account = json!({"metadata": {"namespace": "default", "name": "default"}});
-        let _ = bare.client.namespaced::<ServiceAccount>("default").create(&typed(account)).await;
+        let _ = bare
+            .client
+            .namespaced::<ServiceAccount>("default")
+            .create(&typed(account))
+            .await;
         for (name, value) in [("low", 1), ("high", 1000)] {
             let class = json!({"metadata": {"name": name}, "value": value});
             bare.client.all::<PriorityClass>().create(&typed(class)).await.unwrap();
@@ -52,7 +56,10 @@ impl Bare {
         let node = json!({"metadata": {"name": name, "labels": labels}, "spec": spec, "status": status});
         self.client.all::<Node>().create(&typed(node)).await.unwrap();
         let nodes = self.client.all::<Node>().status();
-        nodes.patch(name, Patch::Merge(json!({"status": status}))).await.unwrap();
+        nodes
+            .patch(name, Patch::Merge(json!({"status": status})))
+            .await
+            .unwrap();
     }
 
     fn pods(&self) -> Api<Pod> {
@@ -127,7 +134,12 @@ impl Running {
     }
 }
 
-async fn run(kubeconfig: PathBuf, identity: String, configuration: SchedulerConfiguration, shutdown: CancellationToken) {
+async fn run(
+    kubeconfig: PathBuf,
+    identity: String,
+    configuration: SchedulerConfiguration,
+    shutdown: CancellationToken,
+) {
     let clock = Clock::system();
     let config = Config::from_kubeconfig(&kubeconfig, None).unwrap();
     let client = Client::connect(config, clock).unwrap();
@@ -156,7 +168,9 @@ fn node_of(pod: &Pod) -> &str {
 
 fn refusal(pod: &Pod) -> Option<&str> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let condition = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+    let condition = conditions
+        .iter()
+        .find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
     (condition.reason.as_deref() == Some("Unschedulable")).then_some(condition.message.as_deref()?)
 }
 
@@ -174,10 +188,18 @@ async fn one_of_two_schedulers_leads_and_the_other_takes_over() {
     first.stop().await;
     bare.pod("b", "1", json!({})).await;
     assert_eq!(bare.bound("b").await, "n1");
-    let events = bare.client.namespaced::<Event>("default").list(&ListOptions::default()).await.unwrap();
+    let events = bare
+        .client
+        .namespaced::<Event>("default")
+        .list(&ListOptions::default())
+        .await
+        .unwrap();
     let scheduled = events.items.iter().filter(|e| e.reason.as_deref() == Some("Scheduled"));
     let messages: Vec<_> = scheduled.filter_map(|e| e.message.clone()).collect();
-    assert!(messages.contains(&"Successfully assigned default/a to n1".to_owned()), "{messages:?}");
+    assert!(
+        messages.contains(&"Successfully assigned default/a to n1".to_owned()),
+        "{messages:?}"
+    );
     second.stop().await;
     bare.cluster.stop().await;
 }
@@ -206,12 +228,21 @@ async fn removing_what_is_wrong_leads_to_scheduling_at_once() {
 
     patch(json!({"spec": {"taints": [{"key": "x", "effect": "NoSchedule"}]}})).await;
     bare.pod("tainted", "1", json!({})).await;
-    assert!(bare.refused("tainted").await.contains("1 node(s) had untolerated taint(s)"));
+    assert!(
+        bare.refused("tainted")
+            .await
+            .contains("1 node(s) had untolerated taint(s)")
+    );
     patch(json!({"spec": {"taints": null}})).await;
     bare.bound("tainted").await;
 
-    bare.pod("picky", "100m", json!({"nodeSelector": {"disk": "fast"}})).await;
-    assert!(bare.refused("picky").await.contains("1 node(s) didn't match Pod's node affinity/selector"));
+    bare.pod("picky", "100m", json!({"nodeSelector": {"disk": "fast"}}))
+        .await;
+    assert!(
+        bare.refused("picky")
+            .await
+            .contains("1 node(s) didn't match Pod's node affinity/selector")
+    );
     patch(json!({"metadata": {"labels": {"disk": "fast"}}})).await;
     bare.bound("picky").await;
 
@@ -225,8 +256,16 @@ async fn removing_what_is_wrong_leads_to_scheduling_at_once() {
     bare.pods().delete("tainted", &DeleteOptions::default()).await.unwrap();
     bare.bound("large").await;
 
-    bare.pod("gated", "100m", json!({"schedulingGates": [{"name": "example.com/wait"}]})).await;
-    bare.pods().patch("gated", Patch::Merge(json!({"spec": {"schedulingGates": null}}))).await.unwrap();
+    bare.pod(
+        "gated",
+        "100m",
+        json!({"schedulingGates": [{"name": "example.com/wait"}]}),
+    )
+    .await;
+    bare.pods()
+        .patch("gated", Patch::Merge(json!({"spec": {"schedulingGates": null}})))
+        .await
+        .unwrap();
     bare.bound("gated").await;
 
     scheduler.stop().await;
@@ -241,7 +280,11 @@ async fn a_more_important_pod_takes_the_place_of_a_less_important_one() {
     bare.pod("low", "3", json!({"priorityClassName": "low"})).await;
     bare.bound("low").await;
     bare.pod("polite", "3", json!({"priorityClassName": "low"})).await;
-    assert!(bare.refused("polite").await.contains("No preemption victims found for incoming pod"));
+    assert!(
+        bare.refused("polite")
+            .await
+            .contains("No preemption victims found for incoming pod")
+    );
     bare.pod("high", "3", json!({"priorityClassName": "high"})).await;
     assert_eq!(bare.bound("high").await, "n1");
     assert!(bare.pods().find("low").await.unwrap().is_none(), "it was evicted");
@@ -280,7 +323,11 @@ async fn a_pod_is_bound_once_its_volume_is_made_on_the_node_chosen() {
         "volumeBindingMode": "WaitForFirstConsumer"});
     let spec = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]});
     bare.pod("a", "1", spec).await;
-    assert!(bare.refused("a").await.contains("persistentvolumeclaim \"data\" not found"));
+    assert!(
+        bare.refused("a")
+            .await
+            .contains("persistentvolumeclaim \"data\" not found")
+    );
     bare.client.all::<StorageClass>().create(&typed(class)).await.unwrap();
     let claims = bare.client.namespaced::<PersistentVolumeClaim>("default");
     let claim = json!({"metadata": {"namespace": "default", "name": "data"}, "spec": {"storageClassName": "fast",
@@ -291,13 +338,21 @@ async fn a_pod_is_bound_once_its_volume_is_made_on_the_node_chosen() {
         annotations.is_some_and(|a| a.get("volume.kubernetes.io/selected-node").is_some_and(|n| n == "n1"))
     };
     bare.until(&claims, "data", selected).await;
-    assert!(node_of(&bare.pods().get("a").await.unwrap()).is_empty(), "not before the volume is there");
+    assert!(
+        node_of(&bare.pods().get("a").await.unwrap()).is_empty(),
+        "not before the volume is there"
+    );
     // What the driver and the volume controller do.
     let volume = json!({"metadata": {"name": "v"}, "spec": {"storageClassName": "fast", "capacity": {"storage": "1Gi"},
         "accessModes": ["ReadWriteOnce"], "csi": {"driver": "csi.example.com", "volumeHandle": "v"},
         "claimRef": {"namespace": "default", "name": "data"}}});
-    bare.client.all::<PersistentVolume>().create(&typed(volume)).await.unwrap();
-    let bound = json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}, "spec": {"volumeName": "v"}});
+    bare.client
+        .all::<PersistentVolume>()
+        .create(&typed(volume))
+        .await
+        .unwrap();
+    let bound =
+        json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}, "spec": {"volumeName": "v"}});
     claims.patch("data", Patch::Merge(bound)).await.unwrap();
     assert_eq!(bare.bound("a").await, "n1");
     scheduler.stop().await;

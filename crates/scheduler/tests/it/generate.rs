@@ -110,7 +110,13 @@ impl PodFacts {
                 "topologyKey": spread.topology.key(), "labelSelector": labels}]);
         }
         let mut affinity = json!({});
-        if let Some(Affinity { anti, weight, app, topology }) = self.affinity {
+        if let Some(Affinity {
+            anti,
+            weight,
+            app,
+            topology,
+        }) = self.affinity
+        {
             let kind = if anti { "podAntiAffinity" } else { "podAffinity" };
             let labels = json!({"matchLabels": {"app": format!("a{app}")}});
             let term = json!({"topologyKey": topology.key(), "labelSelector": labels});
@@ -167,12 +173,27 @@ fn a_node() -> impl Strategy<Value = NodeFacts> {
 }
 
 fn a_pod() -> impl Strategy<Value = PodFacts> {
-    let affinity = (any::<bool>(), one_in(2, 1_i64..100), 0_u8..3, topology())
-        .prop_map(|(anti, weight, app, topology)| Affinity { anti, weight, app, topology });
-    let spread = (topology(), any::<bool>(), 1_i64..3)
-        .prop_map(|(topology, hard, max_skew)| Spread { topology, hard, max_skew });
+    let affinity =
+        (any::<bool>(), one_in(2, 1_i64..100), 0_u8..3, topology()).prop_map(|(anti, weight, app, topology)| {
+            Affinity {
+                anti,
+                weight,
+                app,
+                topology,
+            }
+        });
+    let spread = (topology(), any::<bool>(), 1_i64..3).prop_map(|(topology, hard, max_skew)| Spread {
+        topology,
+        hard,
+        max_skew,
+    });
     (
-        (0_u8..3, (1_i64..15).prop_map(|n| n * 100), (1_i64..15).prop_map(|n| n << 27), 0_i32..4),
+        (
+            0_u8..3,
+            (1_i64..15).prop_map(|n| n * 100),
+            (1_i64..15).prop_map(|n| n << 27),
+            0_i32..4,
+        ),
         proptest::collection::vec(0_u8..3, 0..2),
         one_in(6, 0_u8..3),
         one_in(4, 1_i64..100),
@@ -180,19 +201,21 @@ fn a_pod() -> impl Strategy<Value = PodFacts> {
         one_in(3, spread),
         one_in(3, affinity),
     )
-        .prop_map(|((app, cpu, memory, priority), tolerates, zone, prefers_fast_disk, port, spread, affinity)| PodFacts {
-            name: String::new(),
-            app,
-            cpu,
-            memory,
-            priority,
-            tolerates,
-            zone,
-            prefers_fast_disk,
-            port,
-            spread,
-            affinity,
-        })
+        .prop_map(
+            |((app, cpu, memory, priority), tolerates, zone, prefers_fast_disk, port, spread, affinity)| PodFacts {
+                name: String::new(),
+                app,
+                cpu,
+                memory,
+                priority,
+                tolerates,
+                zone,
+                prefers_fast_disk,
+                port,
+                spread,
+                affinity,
+            },
+        )
 }
 
 /// Up to this many nodes, and pods to come one after another.

@@ -42,7 +42,10 @@ impl Model<'_> {
     pub fn fits(&self, pod: &PodFacts, node: usize) -> bool {
         let facts = &self.nodes[node];
         let there = || self.on(node);
-        let tolerated = facts.taints.iter().all(|(key, soft)| *soft || pod.tolerates.contains(key));
+        let tolerated = facts
+            .taints
+            .iter()
+            .all(|(key, soft)| *soft || pod.tolerates.contains(key));
         let room = there().map(|p| p.cpu).sum::<i64>() + pod.cpu <= facts.cpu
             && there().map(|p| p.memory).sum::<i64>() + pod.memory <= facts.memory
             && (there().count() as i64) < facts.max_pods;
@@ -63,9 +66,12 @@ impl Model<'_> {
         if self.domain(spread.topology, node).is_none() {
             return false;
         }
-        let counted = (0..self.nodes.len())
-            .filter(|n| self.domain(spread.topology, *n).is_some() && self.suits_labels(pod, *n));
-        let fewest = counted.map(|n| self.spread_count(pod, spread.topology, n)).min().unwrap_or(0);
+        let counted =
+            (0..self.nodes.len()).filter(|n| self.domain(spread.topology, *n).is_some() && self.suits_labels(pod, *n));
+        let fewest = counted
+            .map(|n| self.spread_count(pod, spread.topology, n))
+            .min()
+            .unwrap_or(0);
         self.spread_count(pod, spread.topology, node) + 1 - fewest <= spread.max_skew
     }
 
@@ -97,20 +103,34 @@ impl Model<'_> {
         let each = |f: &dyn Fn(usize) -> i64| -> Vec<i64> { nodes.iter().map(|n| f(*n)).collect() };
         let mut out = vec![0; nodes.len()];
         let mut add = |weight: i64, scores: Vec<i64>| {
-            out.iter_mut().zip(scores).for_each(|(total, score)| *total += weight * score);
+            out.iter_mut()
+                .zip(scores)
+                .for_each(|(total, score)| *total += weight * score);
         };
         // TaintToleration.
         let soft = each(&|n| {
             let taints = self.nodes[n].taints.iter();
-            taints.filter(|(key, soft)| *soft && !pod.tolerates.contains(key)).count() as i64
+            taints
+                .filter(|(key, soft)| *soft && !pod.tolerates.contains(key))
+                .count() as i64
         });
         let most = soft.iter().copied().max().unwrap_or(0);
-        add(3, soft.iter().map(|s| if most == 0 { 100 } else { 100 - 100 * s / most }).collect());
+        add(
+            3,
+            soft.iter()
+                .map(|s| if most == 0 { 100 } else { 100 - 100 * s / most })
+                .collect(),
+        );
         // NodeAffinity.
         if let Some(weight) = pod.prefers_fast_disk {
             let fast = each(&|n| if self.nodes[n].fast_disk { weight } else { 0 });
             let most = fast.iter().copied().max().unwrap_or(0);
-            add(2, fast.iter().map(|s| if most == 0 { 0 } else { 100 * s / most }).collect());
+            add(
+                2,
+                fast.iter()
+                    .map(|s| if most == 0 { 0 } else { 100 * s / most })
+                    .collect(),
+            );
         }
         // NodeResourcesFit and NodeResourcesBalancedAllocation.
         let used = |n: usize| {

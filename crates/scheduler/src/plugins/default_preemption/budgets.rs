@@ -25,7 +25,7 @@ impl Budgets {
         let mut left: Vec<i32> = self
             .0
             .iter()
-            .map(|(b, _)| b.status.as_ref().map_or(0, |s| s.disruptions_allowed))
+            .map(|(b, _)| b.status.as_ref().and_then(|s| s.disruptions_allowed).unwrap_or(0))
             .collect();
         let (mut beyond, mut within) = (Vec::new(), Vec::new());
         for pod in pods {

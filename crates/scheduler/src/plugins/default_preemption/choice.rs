@@ -26,7 +26,10 @@ pub fn started(pod: &PodInfo) -> Timestamp {
 
 /// The more important first: by priority, then the one that has run longer.
 pub fn by_importance(a: &PodInfo, b: &PodInfo) -> std::cmp::Ordering {
-    let order = b.priority().cmp(&a.priority()).then_with(|| started(a).cmp(&started(b)));
+    let order = b
+        .priority()
+        .cmp(&a.priority())
+        .then_with(|| started(a).cmp(&started(b)));
     // Any order will do in the end, as long as it is the same every time.
     order.then_with(|| a.uid().cmp(b.uid()))
 }

@@ -82,14 +82,21 @@ fn only_as_many_go_as_must_and_the_least_important_first() {
 #[test]
 fn equals_are_never_evicted() {
     let full = cluster(&[("n1", vec![pod("a", 10, "4", json!({}))])]);
-    assert_eq!(outcome(&full, &pod("x", 10, "1", json!({})), vec![]), (String::new(), vec![]));
+    assert_eq!(
+        outcome(&full, &pod("x", 10, "1", json!({})), vec![]),
+        (String::new(), vec![])
+    );
 }
 
 #[test]
 fn the_cheapest_node_is_chosen_by_the_documented_criteria_in_order() {
     let one = |name: &str, priority: i32| pod(name, priority, "4", started_at(5));
     for (what, nodes, expected) in [
-        ("the lowest highest priority", vec![("n1", vec![one("a", 5)]), ("n2", vec![one("b", 3)])], "n2"),
+        (
+            "the lowest highest priority",
+            vec![("n1", vec![one("a", 5)]), ("n2", vec![one("b", 3)])],
+            "n2",
+        ),
         (
             "the lowest sum of priorities",
             vec![
@@ -130,9 +137,15 @@ fn budgets_are_kept_where_they_can_be_and_exceeded_where_they_must() {
     assert_eq!(outcome(&one, &pod("x", 10, "2", json!({})), vec![]).1, ["kept"]);
     assert_eq!(outcome(&one, &pod("x", 10, "2", json!({})), vec![0]).1, ["free"]);
     assert_eq!(outcome(&one, &pod("x", 10, "2", json!({})), vec![1]).1, ["kept"]);
-    assert_eq!(outcome(&one, &pod("x", 10, "4", json!({})), vec![0]).1, ["free", "kept"]);
+    assert_eq!(
+        outcome(&one, &pod("x", 10, "4", json!({})), vec![0]).1,
+        ["free", "kept"]
+    );
     // A node where no budget is exceeded comes before one of lower priority.
-    let two = cluster(&[("n1", vec![pod("kept", 0, "4", json!({}))]), ("n2", vec![pod("free", 9, "4", other)])]);
+    let two = cluster(&[
+        ("n1", vec![pod("kept", 0, "4", json!({}))]),
+        ("n2", vec![pod("free", 9, "4", other)]),
+    ]);
     assert_eq!(outcome(&two, &pod("x", 10, "4", json!({})), vec![0]).0, "n2");
 }
 
@@ -144,11 +157,18 @@ fn who_may_not_preempt_says_so() {
         preempt(&full, &never, vec![]).error.to_string(),
         "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."
     );
-    let going = pod("a", 0, "4", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"},
-        "status": {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]}}));
+    let going = pod(
+        "a",
+        0,
+        "4",
+        json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"},
+        "status": {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]}}),
+    );
     let nominated = pod("x", 10, "4", json!({"status": {"nominatedNodeName": "n1"}}));
     assert_eq!(
-        preempt(&cluster(&[("n1", vec![going])]), &nominated, vec![]).error.post_filter,
+        preempt(&cluster(&[("n1", vec![going])]), &nominated, vec![])
+            .error
+            .post_filter,
         "preemption: not eligible due to a terminating pod on the nominated node."
     );
 }
@@ -160,12 +180,16 @@ fn the_message_counts_nodes_where_it_does_not_help() {
         ("n2", vec![pod("b", 20, "4", json!({}))]),
     ]);
     assert_eq!(
-        preempt(&snapshot, &pod("x", 10, "2", json!({})), vec![]).error.to_string(),
+        preempt(&snapshot, &pod("x", 10, "2", json!({})), vec![])
+            .error
+            .to_string(),
         "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: \
          2 No preemption victims found for incoming pod."
     );
     assert_eq!(
-        preempt(&snapshot, &pod("x", 10, "8", json!({})), vec![]).error.to_string(),
+        preempt(&snapshot, &pod("x", 10, "8", json!({})), vec![])
+            .error
+            .to_string(),
         "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: \
          2 Preemption is not helpful for scheduling."
     );

@@ -30,7 +30,11 @@ impl Preferred {
         for used in snapshot.shapes_with_affinity() {
             let theirs = &used.shape;
             if hard_weight > 0 {
-                for term in theirs.required_affinity.iter().filter(|t| speaks_of(t, pod, namespaces)) {
+                for term in theirs
+                    .required_affinity
+                    .iter()
+                    .filter(|t| speaks_of(t, pod, namespaces))
+                {
                     out.add(hard_weight, term, used, snapshot);
                 }
             }

@@ -23,7 +23,10 @@ pub struct Required {
 }
 
 fn all_match(terms: &[AffinityTerm], other: &Shape, namespaces: &dyn NamespaceLabels) -> bool {
-    !terms.is_empty() && terms.iter().all(|t| t.matches(other.namespace(), other.labels(), namespaces))
+    !terms.is_empty()
+        && terms
+            .iter()
+            .all(|t| t.matches(other.namespace(), other.labels(), namespaces))
 }
 
 fn counts(terms: &[AffinityTerm], snapshot: &Snapshot) -> Vec<Count> {
@@ -45,14 +48,23 @@ impl Required {
             shunned_by: Vec::new(),
         };
         for used in snapshot.shapes_with_affinity() {
-            for term in used.shape.required_anti_affinity.iter().filter(|t| speaks_of(t, pod, namespaces)) {
+            for term in used
+                .shape
+                .required_anti_affinity
+                .iter()
+                .filter(|t| speaks_of(t, pod, namespaces))
+            {
                 let Some(number) = snapshot.topology_number(&term.topology_key) else {
                     continue;
                 };
-                let at = out.shunned_by.iter().position(|c| c.topology == number).unwrap_or_else(|| {
-                    out.shunned_by.push(Count::of(number, snapshot, &term.topology_key));
-                    out.shunned_by.len() - 1
-                });
+                let at = out
+                    .shunned_by
+                    .iter()
+                    .position(|c| c.topology == number)
+                    .unwrap_or_else(|| {
+                        out.shunned_by.push(Count::of(number, snapshot, &term.topology_key));
+                        out.shunned_by.len() - 1
+                    });
                 for share in &used.shares {
                     if let Some(domain) = snapshot.topology(&term.topology_key).and_then(|t| t.value(share.node)) {
                         out.shunned_by[at].add(domain, share.pods.into());
@@ -103,7 +115,9 @@ impl Required {
             return Err(Rejection::new("node(s) didn't match pod anti-affinity rules"));
         }
         if self.shunned_by.iter().any(|c| c.on(node) > 0) {
-            return Err(Rejection::new("node(s) didn't satisfy existing pods anti-affinity rules"));
+            return Err(Rejection::new(
+                "node(s) didn't satisfy existing pods anti-affinity rules",
+            ));
         }
         Ok(())
     }
@@ -113,8 +127,7 @@ impl Required {
             return false;
         }
         // The first of pods that want each other may go anywhere.
-        self.with.iter().all(|c| c.on(node) > 0)
-            || (self.suits_itself && self.with.iter().all(|c| c.total == 0))
+        self.with.iter().all(|c| c.on(node) > 0) || (self.suits_itself && self.with.iter().all(|c| c.total == 0))
     }
 
     /// `by` more pods like `other` are on the node.
@@ -126,18 +139,27 @@ impl Required {
         by: i64,
         namespaces: &dyn NamespaceLabels,
     ) {
-        for term in other.shape.required_anti_affinity.iter().filter(|t| speaks_of(t, pod, namespaces)) {
+        for term in other
+            .shape
+            .required_anti_affinity
+            .iter()
+            .filter(|t| speaks_of(t, pod, namespaces))
+        {
             let Some(number) = node.topology_number(&term.topology_key) else {
                 continue;
             };
-            let at = self.shunned_by.iter().position(|c| c.topology == number).unwrap_or_else(|| {
-                self.shunned_by.push(Count {
-                    topology: number,
-                    pods: Vec::new(),
-                    total: 0,
+            let at = self
+                .shunned_by
+                .iter()
+                .position(|c| c.topology == number)
+                .unwrap_or_else(|| {
+                    self.shunned_by.push(Count {
+                        topology: number,
+                        pods: Vec::new(),
+                        total: 0,
+                    });
+                    self.shunned_by.len() - 1
                 });
-                self.shunned_by.len() - 1
-            });
             self.shunned_by[at].add_on(node, by);
         }
         if all_match(&self.shape.required_affinity, &other.shape, namespaces) {

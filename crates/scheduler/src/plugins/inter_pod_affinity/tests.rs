@@ -28,7 +28,11 @@ fn pod(name: &str, app: &str, spec: Value) -> PodInfo {
 fn cluster(pods: &[(&str, PodInfo)]) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for (name, zone) in [("n1", "a"), ("n2", "a"), ("n3", "b"), ("n4", "")] {
-        let labels = if zone.is_empty() { json!({}) } else { json!({"zone": zone}) };
+        let labels = if zone.is_empty() {
+            json!({})
+        } else {
+            json!({"zone": zone})
+        };
         snapshot.set_node(node(name, labels, json!({})));
     }
     for (node, pod) in pods {
@@ -131,13 +135,19 @@ fn required_terms_of_both_sides_decide() {
 
 #[test]
 fn namespaces_are_named_or_selected() {
-    let elsewhere = pod_with("db", json!({"metadata": {"namespace": "other", "labels": {"app": "db"}}}));
+    let elsewhere = pod_with(
+        "db",
+        json!({"metadata": {"namespace": "other", "labels": {"app": "db"}}}),
+    );
     let pods = [("n1", elsewhere)];
     for (more, first) in [
         (json!({}), "fits"),
         (json!({"namespaces": ["other"]}), "not apart"),
         (json!({"namespaceSelector": {}}), "not apart"),
-        (json!({"namespaceSelector": {"matchLabels": {"team": "b"}}}), "not apart"),
+        (
+            json!({"namespaceSelector": {"matchLabels": {"team": "b"}}}),
+            "not apart",
+        ),
         (json!({"namespaceSelector": {"matchLabels": {"team": "a"}}}), "fits"),
     ] {
         let mut term = term("db", "kubernetes.io/hostname");
@@ -160,12 +170,24 @@ fn taking_pods_away_and_putting_them_back_changes_nothing_in_the_end() {
     plugin.pre_filter(&mut state, &new, &snapshot).unwrap();
     let (n1, n2) = (snapshot.named("n1").unwrap(), snapshot.named("n2").unwrap());
     plugin.remove_pod(&mut state, &new, &n2.pods[0], n2);
-    assert!(plugin.filter(&state, &new, n1).unwrap_err().to_string().contains("existing pods"));
+    assert!(
+        plugin
+            .filter(&state, &new, n1)
+            .unwrap_err()
+            .to_string()
+            .contains("existing pods")
+    );
     plugin.remove_pod(&mut state, &new, &shy, n1);
     assert_eq!(plugin.filter(&state, &new, n1), Ok(()));
     plugin.add_pod(&mut state, &new, &shy, n1);
     plugin.add_pod(&mut state, &new, &n2.pods[0], n2);
-    assert!(plugin.filter(&state, &new, n1).unwrap_err().to_string().contains("pod anti-affinity"));
+    assert!(
+        plugin
+            .filter(&state, &new, n1)
+            .unwrap_err()
+            .to_string()
+            .contains("pod anti-affinity")
+    );
 }
 
 #[test]
@@ -189,12 +211,22 @@ fn weights_of_both_sides_score_domains() {
         scores(&plugin(), &[("n1", db("a")), ("n2", db("b")), ("n3", db("c"))], &near),
         Some(vec![100, 100, 50, 0])
     );
-    let far = pod("new", "web", preferred("podAntiAffinity", 10, term("db", "kubernetes.io/hostname")));
-    assert_eq!(scores(&plugin(), &[("n1", db("a"))], &far), Some(vec![0, 100, 100, 100]));
+    let far = pod(
+        "new",
+        "web",
+        preferred("podAntiAffinity", 10, term("db", "kubernetes.io/hostname")),
+    );
+    assert_eq!(
+        scores(&plugin(), &[("n1", db("a"))], &far),
+        Some(vec![0, 100, 100, 100])
+    );
     // Symmetry: a placed pod that requires, or prefers, to be with this one draws it.
     let plain = pod("new", "web", json!({}));
     let drawn = pod("db", "db", required("podAffinity", json!([term("web", "zone")])));
-    assert_eq!(scores(&plugin(), &[("n3", drawn.clone())], &plain), Some(vec![0, 0, 100, 0]));
+    assert_eq!(
+        scores(&plugin(), &[("n3", drawn.clone())], &plain),
+        Some(vec![0, 0, 100, 0])
+    );
     let unweighted = InterPodAffinity {
         hard_pod_affinity_weight: 0,
         ..plugin()
@@ -205,7 +237,10 @@ fn weights_of_both_sides_score_domains() {
         ignore_preferred_terms_of_existing_pods: true,
         ..plugin()
     };
-    assert_eq!(scores(&plugin(), &[("n3", fond.clone())], &plain), Some(vec![0, 0, 100, 0]));
+    assert_eq!(
+        scores(&plugin(), &[("n3", fond.clone())], &plain),
+        Some(vec![0, 0, 100, 0])
+    );
     assert_eq!(scores(&aloof, &[("n3", fond)], &plain), None);
 }
 

@@ -120,11 +120,11 @@ fn default_selector(pod: &PodInfo, listers: &Listers) -> LabelSelector {
         }
         Some(("ReplicaSet", name)) => {
             let set = listers.replica_sets.find(pod.namespace(), name);
-            more = set.and_then(|s| LabelSelector::from_typed(Some(&s.spec.as_ref()?.selector)).ok());
+            more = set.and_then(|s| LabelSelector::from_typed(Some(&s.spec.selector)).ok());
         }
         Some(("StatefulSet", name)) => {
             let set = listers.stateful_sets.find(pod.namespace(), name);
-            more = set.and_then(|s| LabelSelector::from_typed(Some(&s.spec.as_ref()?.selector)).ok());
+            more = set.and_then(|s| LabelSelector::from_typed(Some(&s.spec.selector)).ok());
         }
         _ => {}
     }
@@ -146,22 +146,36 @@ mod tests {
         let listers = Listers::holding();
         listers.services.hold([
             serde_json::from_value(json!({"metadata": {"namespace": "default", "name": "web"},
-                "spec": {"selector": {"app": "web"}}})).unwrap(),
+                "spec": {"selector": {"app": "web"}}}))
+            .unwrap(),
             serde_json::from_value(json!({"metadata": {"namespace": "default", "name": "other"},
-                "spec": {"selector": {"app": "db"}}})).unwrap(),
+                "spec": {"selector": {"app": "db"}}}))
+            .unwrap(),
         ]);
-        listers.replica_sets.hold([serde_json::from_value(json!({"metadata": {"namespace": "default", "name": "web-1"},
-            "spec": {"selector": {"matchLabels": {"hash": "1"}}}})).unwrap()]);
+        listers.replica_sets.hold([serde_json::from_value(
+            json!({"metadata": {"namespace": "default", "name": "web-1"},
+            "spec": {"selector": {"matchLabels": {"hash": "1"}}}}),
+        )
+        .unwrap()]);
         let owned = |owner: &str| {
-            pod_with("a", json!({"metadata": {"labels": {"app": "web", "hash": "1"}, "ownerReferences": [
-                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": "u", "controller": true}]}}))
+            pod_with(
+                "a",
+                json!({"metadata": {"labels": {"app": "web", "hash": "1"}, "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": "u", "controller": true}]}}),
+            )
         };
-        assert_eq!(default_selector(&owned("web-1"), &listers).to_string(), "app=web,hash=1");
+        assert_eq!(
+            default_selector(&owned("web-1"), &listers).to_string(),
+            "app=web,hash=1"
+        );
         assert_eq!(default_selector(&owned("gone"), &listers).to_string(), "app=web");
         let lone = pod_with("b", json!({"metadata": {"labels": {"app": "lone"}}}));
         assert!(Defaults::System.for_pod(&lone, &listers).is_empty());
         let constraints = Defaults::System.for_pod(&owned("web-1"), &listers);
-        let skews: Vec<_> = constraints.iter().map(|c| (&*c.topology_key, c.max_skew, c.hard)).collect();
+        let skews: Vec<_> = constraints
+            .iter()
+            .map(|c| (&*c.topology_key, c.max_skew, c.hard))
+            .collect();
         assert_eq!(skews, [(HOSTNAME, 3, false), (ZONE, 5, false)]);
     }
 }

@@ -22,7 +22,10 @@ fn constraint(key: &str, hard: bool, more: Value) -> Value {
 }
 
 fn web(name: &str, constraints: Value) -> PodInfo {
-    pod_with(name, json!({"metadata": {"labels": {"app": "web"}}, "spec": {"topologySpreadConstraints": constraints}}))
+    pod_with(
+        name,
+        json!({"metadata": {"labels": {"app": "web"}}, "spec": {"topologySpreadConstraints": constraints}}),
+    )
 }
 
 /// Nodes `n1`... in these zones, with as many pods of the app.
@@ -30,7 +33,11 @@ fn cluster(nodes: &[(&str, usize)]) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for (i, (zone, pods)) in nodes.iter().enumerate() {
         let name = format!("n{}", i + 1);
-        let labels = if zone.is_empty() { json!({}) } else { json!({"zone": zone}) };
+        let labels = if zone.is_empty() {
+            json!({})
+        } else {
+            json!({"zone": zone})
+        };
         snapshot.set_node(node(&name, labels, json!({})));
         for pod in 0..*pods {
             snapshot.add_pod(&name, web(&format!("{name}-{pod}"), json!([])));
@@ -61,9 +68,17 @@ fn fits(mut snapshot: Snapshot, pod: &PodInfo) -> Vec<String> {
 fn a_domain_may_have_so_many_more_than_the_emptiest() {
     let zone = || constraint("zone", true, json!({}));
     for (nodes, constraints, expected) in [
-        (vec![("a", 2), ("a", 1), ("b", 1), ("b", 0)], json!([zone()]), vec!["n3", "n4"]),
+        (
+            vec![("a", 2), ("a", 1), ("b", 1), ("b", 0)],
+            json!([zone()]),
+            vec!["n3", "n4"],
+        ),
         (vec![("a", 1), ("b", 1)], json!([zone()]), vec!["n1", "n2"]),
-        (vec![("a", 2), ("b", 0)], json!([constraint("zone", true, json!({"maxSkew": 3}))]), vec!["n1", "n2"]),
+        (
+            vec![("a", 2), ("b", 0)],
+            json!([constraint("zone", true, json!({"maxSkew": 3}))]),
+            vec!["n1", "n2"],
+        ),
         // Both must hold: the emptiest node of the emptier zone.
         (
             vec![("a", 2), ("a", 1), ("b", 2), ("b", 0)],
@@ -73,17 +88,36 @@ fn a_domain_may_have_so_many_more_than_the_emptiest() {
         // A node without the label is out, and its pods do not count.
         (vec![("a", 1), ("", 5)], json!([zone()]), vec!["n1"]),
         // As long as there are fewer domains than wanted, the emptiest counts as empty.
-        (vec![("a", 1), ("b", 1)], json!([constraint("zone", true, json!({"minDomains": 3}))]), vec![]),
-        (vec![("a", 1), ("b", 0)], json!([constraint("zone", true, json!({"minDomains": 3}))]), vec!["n2"]),
-        (vec![("a", 5), ("b", 0)], json!([constraint("zone", false, json!({}))]), vec!["n1", "n2"]),
+        (
+            vec![("a", 1), ("b", 1)],
+            json!([constraint("zone", true, json!({"minDomains": 3}))]),
+            vec![],
+        ),
+        (
+            vec![("a", 1), ("b", 0)],
+            json!([constraint("zone", true, json!({"minDomains": 3}))]),
+            vec!["n2"],
+        ),
+        (
+            vec![("a", 5), ("b", 0)],
+            json!([constraint("zone", false, json!({}))]),
+            vec!["n1", "n2"],
+        ),
     ] {
-        assert_eq!(fits(cluster(&nodes), &web("new", constraints.clone())), expected, "{nodes:?} {constraints}");
+        assert_eq!(
+            fits(cluster(&nodes), &web("new", constraints.clone())),
+            expected,
+            "{nodes:?} {constraints}"
+        );
     }
 }
 
 #[test]
 fn a_pod_that_its_own_selector_leaves_out_does_not_count_itself() {
-    let other = pod_with("new", json!({"spec": {"topologySpreadConstraints": [constraint("zone", true, json!({}))]}}));
+    let other = pod_with(
+        "new",
+        json!({"spec": {"topologySpreadConstraints": [constraint("zone", true, json!({}))]}}),
+    );
     assert_eq!(fits(cluster(&[("a", 1), ("b", 0)]), &other), ["n1", "n2"]);
 }
 
@@ -91,12 +125,18 @@ fn a_pod_that_its_own_selector_leaves_out_does_not_count_itself() {
 fn terminating_pods_and_those_of_other_namespaces_do_not_count() {
     let mut snapshot = cluster(&[("a", 0), ("b", 0)]);
     for (name, meta) in [
-        ("going", json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "labels": {"app": "web"}})),
+        (
+            "going",
+            json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "labels": {"app": "web"}}),
+        ),
         ("elsewhere", json!({"namespace": "other", "labels": {"app": "web"}})),
     ] {
         snapshot.add_pod("n1", pod_with(name, json!({"metadata": meta})));
     }
-    assert_eq!(fits(snapshot, &web("new", json!([constraint("zone", true, json!({}))]))), ["n1", "n2"]);
+    assert_eq!(
+        fits(snapshot, &web("new", json!([constraint("zone", true, json!({}))]))),
+        ["n1", "n2"]
+    );
 }
 
 #[test]
@@ -109,24 +149,44 @@ fn inclusion_policies_decide_which_nodes_count() {
         snapshot
     };
     let with = |more: Value| web("new", json!([constraint("zone", true, more)]));
-    assert_eq!(fits(tainted(), &with(json!({}))), ["n2"], "taints are ignored by default");
-    assert_eq!(fits(tainted(), &with(json!({"nodeTaintsPolicy": "Honor"}))), ["n1", "n2"]);
+    assert_eq!(
+        fits(tainted(), &with(json!({}))),
+        ["n2"],
+        "taints are ignored by default"
+    );
+    assert_eq!(
+        fits(tainted(), &with(json!({"nodeTaintsPolicy": "Honor"}))),
+        ["n1", "n2"]
+    );
     let selecting = |more: Value| {
         let constraints = json!([constraint("zone", true, more)]);
-        pod_with("new", json!({"metadata": {"labels": {"app": "web"}}, "spec": {"nodeSelector": {"zone": "a"},
-            "topologySpreadConstraints": constraints}}))
+        pod_with(
+            "new",
+            json!({"metadata": {"labels": {"app": "web"}}, "spec": {"nodeSelector": {"zone": "a"},
+            "topologySpreadConstraints": constraints}}),
+        )
     };
     let nodes = || cluster(&[("a", 1), ("b", 0)]);
-    assert_eq!(fits(nodes(), &selecting(json!({}))), ["n1", "n2"], "affinity is honoured by default");
-    assert_eq!(fits(nodes(), &selecting(json!({"nodeAffinityPolicy": "Ignore"}))), ["n2"]);
+    assert_eq!(
+        fits(nodes(), &selecting(json!({}))),
+        ["n1", "n2"],
+        "affinity is honoured by default"
+    );
+    assert_eq!(
+        fits(nodes(), &selecting(json!({"nodeAffinityPolicy": "Ignore"}))),
+        ["n2"]
+    );
 }
 
 #[test]
 fn match_label_keys_spread_each_revision_by_itself() {
     let revision = |name: &str, hash: &str| {
         let constraints = json!([constraint("zone", true, json!({"matchLabelKeys": ["hash"]}))]);
-        pod_with(name, json!({"metadata": {"labels": {"app": "web", "hash": hash}},
-            "spec": {"topologySpreadConstraints": constraints}}))
+        pod_with(
+            name,
+            json!({"metadata": {"labels": {"app": "web", "hash": hash}},
+            "spec": {"topologySpreadConstraints": constraints}}),
+        )
     };
     let snapshot = || {
         let mut snapshot = cluster(&[("a", 0), ("b", 0)]);
@@ -173,7 +233,10 @@ fn emptier_domains_score_higher_and_nodes_without_the_label_nothing() {
     let soft = |key: &str| json!([constraint(key, false, json!({}))]);
     assert_eq!(score(&[("a", 0), ("b", 0)], soft("zone")), [100, 100]);
     assert_eq!(score(&[("a", 2), ("a", 0), ("b", 0)], soft("zone")), [0, 0, 100]);
-    assert_eq!(score(&[("a", 2), ("a", 1), ("b", 0)], soft("kubernetes.io/hostname")), [0, 33, 100]);
+    assert_eq!(
+        score(&[("a", 2), ("a", 1), ("b", 0)], soft("kubernetes.io/hostname")),
+        [0, 33, 100]
+    );
     assert_eq!(score(&[("a", 1), ("", 0)], soft("zone")), [100, 0]);
     assert!(score(&[("a", 1)], json!([constraint("zone", true, json!({}))])).is_empty());
 }

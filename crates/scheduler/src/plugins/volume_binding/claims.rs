@@ -53,7 +53,10 @@ pub fn class_name(claim: &PersistentVolumeClaim) -> &str {
 
 /// How much the claim asks for, in bytes.
 pub fn size(claim: &PersistentVolumeClaim) -> i64 {
-    let requests = claim.spec.as_ref().and_then(|s| s.resources.as_ref()?.requests.as_ref());
+    let requests = claim
+        .spec
+        .as_ref()
+        .and_then(|s| s.resources.as_ref()?.requests.as_ref());
     requests.and_then(|r| r.get("storage")).map_or(0, |q| parse(q).value())
 }
 
@@ -119,7 +122,9 @@ pub fn of(pod: &PodInfo, listers: &Listers) -> Result<PodClaims, Rejection> {
         }
     }
     if unbound {
-        return Err(Rejection::unresolvable("pod has unbound immediate PersistentVolumeClaims"));
+        return Err(Rejection::unresolvable(
+            "pod has unbound immediate PersistentVolumeClaims",
+        ));
     }
     if !out.waiting.is_empty() {
         out.waiting.sort_by_key(|w| w.size);

@@ -66,24 +66,35 @@ async fn write(decision: &Decision, binding: &Binding<'_>) -> Result<Vec<u64>, E
             "annotations": {SELECTED_NODE: binding.node},
         }});
         let name = claim.metadata.name.as_deref().unwrap_or_default();
-        let claims = binding.client.namespaced::<PersistentVolumeClaim>(binding.pod.namespace());
-        versions.push(version(&claims.patch(name, Patch::Merge(patch)).await?));
+        let claims = binding
+            .client
+            .namespaced::<PersistentVolumeClaim>(binding.pod.namespace());
+        let patched = claims.patch(name, Patch::Merge(patch)).await?;
+        versions.push(version(&patched));
     }
     Ok(versions)
 }
 
 fn all_bound(decision: &Decision, written: &[u64], node: &str, listers: &Listers) -> Result<bool, Rejection> {
     let taken = decision.take.iter().map(|(claim, _)| (claim, None));
-    let made = decision.make.iter().zip(written).map(|(claim, version)| (claim, Some(*version)));
+    let made = decision
+        .make
+        .iter()
+        .zip(written)
+        .map(|(claim, version)| (claim, Some(*version)));
     let mut all = true;
     for (claim, written) in taken.chain(made) {
         let name = claim.metadata.name.as_deref().unwrap_or_default();
         let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
         let Some(now) = listers.claims.find(namespace, name) else {
-            return Err(Rejection::error(format!("binding volumes: persistentvolumeclaim {name:?} not found")));
+            return Err(Rejection::error(format!(
+                "binding volumes: persistentvolumeclaim {name:?} not found"
+            )));
         };
         if now.metadata.uid != claim.metadata.uid {
-            return Err(Rejection::error(format!("binding volumes: persistentvolumeclaim {name:?} was replaced")));
+            return Err(Rejection::error(format!(
+                "binding volumes: persistentvolumeclaim {name:?} was replaced"
+            )));
         }
         if is_bound(&now) {
             continue;
@@ -93,7 +104,9 @@ fn all_bound(decision: &Decision, written: &[u64], node: &str, listers: &Listers
         let annotations = now.metadata.annotations.as_ref();
         let selected = annotations.and_then(|a| a.get(SELECTED_NODE));
         if written.is_some_and(|written| version(&now) >= written) && selected.is_none_or(|n| n != node) {
-            return Err(Rejection::error(format!("binding volumes: provisioning failed for PVC {name:?}")));
+            return Err(Rejection::error(format!(
+                "binding volumes: provisioning failed for PVC {name:?}"
+            )));
         }
     }
     Ok(all)

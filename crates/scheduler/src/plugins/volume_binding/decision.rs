@@ -57,7 +57,9 @@ pub fn decide(claims: &PodClaims, node: &NodeInfo, listers: &Listers) -> Result<
     }
     let usable = |s: &Option<NodeSelector>| s.as_ref().is_none_or(|s| s.matches(&node.node));
     if !claims.bound.iter().all(usable) {
-        return Err(Rejection::unresolvable("node(s) didn't match PersistentVolume's node affinity"));
+        return Err(Rejection::unresolvable(
+            "node(s) didn't match PersistentVolume's node affinity",
+        ));
     }
     let mut out = Decision::default();
     for waiting in &claims.waiting {

@@ -60,10 +60,14 @@ fn plugin(claims: Vec<Value>, volumes: Vec<Value>) -> VolumeBinding {
         ]
         .map(typed),
     );
-    listers.csi_drivers.hold([typed(json!({"metadata": {"name": "metered.example.com"},
+    listers
+        .csi_drivers
+        .hold([typed(json!({"metadata": {"name": "metered.example.com"},
         "spec": {"storageCapacity": true}}))]);
-    listers.capacities.hold([typed(json!({"metadata": {"name": "c", "namespace": "x"}, "storageClassName": "metered",
-        "capacity": "20Gi", "nodeTopology": {"matchLabels": {"zone": "b"}}}))]);
+    listers.capacities.hold([typed(
+        json!({"metadata": {"name": "c", "namespace": "x"}, "storageClassName": "metered",
+        "capacity": "20Gi", "nodeTopology": {"matchLabels": {"zone": "b"}}}),
+    )]);
     VolumeBinding::new(Arc::new(listers))
 }
 
@@ -95,25 +99,50 @@ fn a_pod_goes_where_its_volumes_are_or_can_be() {
     const FULL: &str = "node(s) did not have enough free storage";
     let none = || json!({});
     for (what, claims, volumes, expected) in [
-        ("bound", vec![bound("c", "v")], vec![volume("v", "10Gi", "n1", none())], ["fits", ELSEWHERE]),
+        (
+            "bound",
+            vec![bound("c", "v")],
+            vec![volume("v", "10Gi", "n1", none())],
+            ["fits", ELSEWHERE],
+        ),
         (
             "bound to nothing",
             vec![bound("c", "v")],
             vec![],
             ["node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"; 2],
         ),
-        ("free", vec![claim("c", "local", none(), none())], vec![volume("v", "10Gi", "n2", none())], [NONE, "fits"]),
-        ("too small", vec![claim("c", "local", none(), none())], vec![volume("v", "9Gi", "n2", none())], [NONE, NONE]),
+        (
+            "free",
+            vec![claim("c", "local", none(), none())],
+            vec![volume("v", "10Gi", "n2", none())],
+            [NONE, "fits"],
+        ),
+        (
+            "too small",
+            vec![claim("c", "local", none(), none())],
+            vec![volume("v", "9Gi", "n2", none())],
+            [NONE, NONE],
+        ),
         (
             "for another",
             vec![claim("c", "local", none(), none())],
-            vec![volume("v", "10Gi", "n2", json!({"claimRef": {"namespace": "default", "name": "other"}}))],
+            vec![volume(
+                "v",
+                "10Gi",
+                "n2",
+                json!({"claimRef": {"namespace": "default", "name": "other"}}),
+            )],
             [NONE, NONE],
         ),
         (
             "set aside",
             vec![claim("c", "local", none(), none())],
-            vec![volume("v", "10Gi", "n2", json!({"claimRef": {"namespace": "default", "name": "c"}}))],
+            vec![volume(
+                "v",
+                "10Gi",
+                "n2",
+                json!({"claimRef": {"namespace": "default", "name": "c"}}),
+            )],
             [NONE, "fits"],
         ),
         (
@@ -128,12 +157,32 @@ fn a_pod_goes_where_its_volumes_are_or_can_be() {
             vec![volume("v", "10Gi", "n2", none())],
             [NONE, NONE],
         ),
-        ("made", vec![claim("c", "dynamic", none(), none())], vec![], ["fits", "fits"]),
-        ("made in a zone", vec![claim("c", "zonal", none(), none())], vec![], ["fits", NONE]),
-        ("made where there is room", vec![claim("c", "metered", none(), none())], vec![], [FULL, "fits"]),
+        (
+            "made",
+            vec![claim("c", "dynamic", none(), none())],
+            vec![],
+            ["fits", "fits"],
+        ),
+        (
+            "made in a zone",
+            vec![claim("c", "zonal", none(), none())],
+            vec![],
+            ["fits", NONE],
+        ),
+        (
+            "made where there is room",
+            vec![claim("c", "metered", none(), none())],
+            vec![],
+            [FULL, "fits"],
+        ),
         (
             "being made",
-            vec![claim("c", "dynamic", none(), json!({"annotations": {"volume.kubernetes.io/selected-node": "n2"}}))],
+            vec![claim(
+                "c",
+                "dynamic",
+                none(),
+                json!({"annotations": {"volume.kubernetes.io/selected-node": "n2"}}),
+            )],
             vec![],
             [NONE, "fits"],
         ),
@@ -146,7 +195,12 @@ fn a_pod_goes_where_its_volumes_are_or_can_be() {
         ("missing", vec![], vec![], ["persistentvolumeclaim \"c\" not found", ""]),
         (
             "going",
-            vec![claim("c", "dynamic", none(), json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}))],
+            vec![claim(
+                "c",
+                "dynamic",
+                none(),
+                json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}),
+            )],
             vec![],
             ["persistentvolumeclaim \"c\" is being deleted", ""],
         ),
@@ -160,16 +214,29 @@ fn a_pod_goes_where_its_volumes_are_or_can_be() {
 #[test]
 fn two_claims_do_not_take_one_volume_and_each_takes_the_smallest_that_will_do() {
     let small = claim("small", "local", json!({}), json!({}));
-    let large = claim("large", "local", json!({"resources": {"requests": {"storage": "50Gi"}}}), json!({}));
+    let large = claim(
+        "large",
+        "local",
+        json!({"resources": {"requests": {"storage": "50Gi"}}}),
+        json!({}),
+    );
     let volumes = |sizes: &[&str]| -> Vec<Value> {
-        sizes.iter().enumerate().map(|(i, s)| volume(&format!("v{i}"), s, "n1", json!({}))).collect()
+        sizes
+            .iter()
+            .enumerate()
+            .map(|(i, s)| volume(&format!("v{i}"), s, "n1", json!({})))
+            .collect()
     };
     let pod = claiming("a", &["large", "small"]);
     let fitting = plugin(vec![small.clone(), large.clone()], volumes(&["100Gi", "20Gi", "60Gi"]));
     let mut state = CycleState::default();
     assert_eq!(verdicts(&fitting, &mut state, &pod)[0], "fits");
     let found = state.get::<State>().unwrap().found.lock().get("n1").cloned().unwrap();
-    let taken: Vec<_> = found.take.iter().map(|(c, v)| (c.metadata.name.clone(), v.metadata.name.clone())).collect();
+    let taken: Vec<_> = found
+        .take
+        .iter()
+        .map(|(c, v)| (c.metadata.name.clone(), v.metadata.name.clone()))
+        .collect();
     let pair = |c: &str, v: &str| (Some(c.to_owned()), Some(v.to_owned()));
     assert_eq!(taken, [pair("small", "v1"), pair("large", "v2")]);
     let one = plugin(vec![small, large], volumes(&["100Gi"]));
@@ -178,7 +245,10 @@ fn two_claims_do_not_take_one_volume_and_each_takes_the_smallest_that_will_do() 
 
 #[test]
 fn a_promised_volume_is_no_longer_free_until_it_is_given_back() {
-    let claims = vec![claim("c", "local", json!({}), json!({})), claim("d", "local", json!({}), json!({}))];
+    let claims = vec![
+        claim("c", "local", json!({}), json!({})),
+        claim("d", "local", json!({}), json!({})),
+    ];
     let plugin = plugin(claims, vec![volume("v", "10Gi", "n1", json!({}))]);
     let (first, second) = (claiming("a", &["c"]), claiming("b", &["d"]));
     let mut state = CycleState::default();
@@ -193,13 +263,24 @@ fn a_promised_volume_is_no_longer_free_until_it_is_given_back() {
 fn fuller_volumes_score_by_the_shape() {
     let mut plugin = plugin(
         vec![claim("c", "local", json!({}), json!({}))],
-        vec![volume("v1", "10Gi", "n1", json!({})), volume("v2", "40Gi", "n2", json!({}))],
+        vec![
+            volume("v1", "10Gi", "n1", json!({})),
+            volume("v2", "40Gi", "n2", json!({})),
+        ],
     );
     let pod = claiming("a", &["c"]);
     let mut state = CycleState::default();
     verdicts(&plugin, &mut state, &pod);
-    assert_eq!(plugin.pre_score(&mut state, &pod, &[], &Snapshot::default()), PreScore::Skip);
-    plugin.shape = [(0, 0), (100, 100)].map(|(utilization, score)| ShapePoint { utilization, score }).into();
-    assert_eq!(plugin.pre_score(&mut state, &pod, &[], &Snapshot::default()), PreScore::Score);
+    assert_eq!(
+        plugin.pre_score(&mut state, &pod, &[], &Snapshot::default()),
+        PreScore::Skip
+    );
+    plugin.shape = [(0, 0), (100, 100)]
+        .map(|(utilization, score)| ShapePoint { utilization, score })
+        .into();
+    assert_eq!(
+        plugin.pre_score(&mut state, &pod, &[], &Snapshot::default()),
+        PreScore::Score
+    );
     assert_eq!(nodes().map(|n| plugin.score(&state, &pod, &n)), [100, 25]);
 }
