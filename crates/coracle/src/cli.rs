@@ -32,7 +32,7 @@ pub enum Command {
     /// Run the controllers alone, against any Kubernetes API server
     ControllerManager(ControllerManager),
     /// Run the scheduler alone, against any Kubernetes API server
-    Scheduler(Component),
+    Scheduler(SchedulerArgs),
     /// Work with the container images of the node on this machine
     Image(Image),
     /// Save, check and restore snapshots of the cluster's objects
@@ -95,6 +95,9 @@ pub struct Serving {
     pub snapshot_keep: usize,
     #[command(flatten)]
     pub fake: FakeNodes,
+    /// Profiles and plugins of the scheduler: a KubeSchedulerConfiguration
+    #[arg(long, value_name = "FILE")]
+    pub scheduler_config: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or a filter as of RUST_LOG
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,
@@ -333,6 +336,22 @@ pub struct ControllerManager {
     /// The CA in PEM that pods verify the API server by [default: the connection's]
     #[arg(long, value_name = "FILE")]
     pub root_ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct SchedulerArgs {
+    /// How to reach the API server [default: the configuration's, $KUBECONFIG, ~/.kube/config, or the pod's service account]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// A KubeSchedulerConfiguration: profiles, plugins and their arguments, leader election
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Run at once, without being elected by a Lease first
+    #[arg(long)]
+    pub no_leader_election: bool,
+    /// What to log
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    pub log: String,
 }
 
 #[derive(Debug, Args)]

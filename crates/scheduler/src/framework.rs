@@ -1,236 +1,242 @@
-//! The scheduling framework: the extension points a plugin may take part in, and a profile that runs plugins in order.
+//! The scheduling framework: the extension points that a plugin may take part in.
 //!
 //! A cycle for one pod: PreFilter, Filter on each node, (PostFilter if none fits), PreScore, Score, NormalizeScore,
-//! Reserve, Permit; then, off the loop, PreBind, Bind, PostBind. PreEnqueue and queueing hints belong to the queue.
+//! Reserve, Permit; then, off the loop, PreBind, Bind, PostBind. PreEnqueue, QueueSort and queueing hints belong to the
+//! queue. A [`Profile`](crate::profile::Profile) runs the plugins in order.
 
-use std::any::Any;
-use std::collections::{BTreeMap, HashMap};
+mod rejection;
+mod state;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::cache::{Cache, NodeInfo, PodInfo};
+use coracle_client::Client;
+use coracle_clock::Clock;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::diagnosis::FitError;
+use crate::event::ClusterEvent;
+use crate::listers::Needs;
+use crate::node_info::NodeInfo;
+use crate::nominator::Nominations;
+use crate::profile::Profile;
+use crate::shape::PodInfo;
+use crate::snapshot::Snapshot;
+
+pub use rejection::{Reason, Rejection, Severity};
+pub use state::CycleState;
 
 /// The most a plugin may give a node; also what NormalizeScore scales to.
 pub const MAX_SCORE: i64 = 100;
 
-/// Why a node, or the pod as a whole, was turned down: upstream's words, counted per reason in `FailedScheduling`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    pub reasons: Vec<String>,
-    /// Evicting other pods would not help.
-    pub unresolvable: bool,
+/// An extension point, as configuration names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Point {
+    PreEnqueue,
+    QueueSort,
+    PreFilter,
+    Filter,
+    PostFilter,
+    PreScore,
+    Score,
+    Reserve,
+    Permit,
+    PreBind,
+    Bind,
+    PostBind,
 }
 
-impl Rejection {
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reasons: vec![reason.into()],
-            unresolvable: false,
+impl Point {
+    pub const ALL: [Self; 12] = [
+        Self::PreEnqueue,
+        Self::QueueSort,
+        Self::PreFilter,
+        Self::Filter,
+        Self::PostFilter,
+        Self::PreScore,
+        Self::Score,
+        Self::Reserve,
+        Self::Permit,
+        Self::PreBind,
+        Self::Bind,
+        Self::PostBind,
+    ];
+
+    /// The field of `plugins` in a configuration.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::PreEnqueue => "preEnqueue",
+            Self::QueueSort => "queueSort",
+            Self::PreFilter => "preFilter",
+            Self::Filter => "filter",
+            Self::PostFilter => "postFilter",
+            Self::PreScore => "preScore",
+            Self::Score => "score",
+            Self::Reserve => "reserve",
+            Self::Permit => "permit",
+            Self::PreBind => "preBind",
+            Self::Bind => "bind",
+            Self::PostBind => "postBind",
         }
     }
-
-    pub fn unresolvable(reason: impl Into<String>) -> Self {
-        Self {
-            reasons: vec![reason.into()],
-            unresolvable: true,
-        }
-    }
 }
 
-/// What plugins remember between the extension points of one cycle, by plugin name.
-#[derive(Default)]
-pub struct CycleState {
-    slots: HashMap<&'static str, Box<dyn Any + Send + Sync>>,
+/// What PreFilter found.
+#[derive(Debug)]
+pub enum PreFilter {
+    /// Filter must look at every node.
+    All,
+    /// Only these nodes can fit.
+    Only(BTreeSet<Arc<str>>),
+    /// Filter has nothing to say about this pod.
+    Skip,
 }
 
-impl CycleState {
-    pub fn put<T: Any + Send + Sync>(&mut self, plugin: &'static str, value: T) {
-        self.slots.insert(plugin, Box::new(value));
-    }
-
-    pub fn get<T: Any>(&self, plugin: &'static str) -> Option<&T> {
-        self.slots.get(plugin)?.downcast_ref()
-    }
+/// Whether Score means anything for this pod and these nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreScore {
+    Score,
+    Skip,
 }
 
-/// Something that happened in the cluster and may let a waiting pod fit.
-#[derive(Clone, Debug)]
-pub enum ClusterEvent<'a> {
-    NodeAdded(&'a Node),
-    NodeChanged {
-        old: &'a Node,
-        new: &'a Node,
-    },
-    /// A pod left a node, by deletion or by finishing.
-    PodGone(&'a Pod),
-    /// A pod came to a node.
-    PodPlaced(&'a Pod),
+/// What PostFilter found.
+#[derive(Debug, Default)]
+pub struct PostFilter {
+    /// What it has to have in memory first; the cycle is then run again.
+    pub wants: Needs,
+    /// `Some("")` takes a nomination back; `None` leaves it as it is.
+    pub nominate: Option<Arc<str>>,
+    /// Pods to be evicted from that node.
+    pub victims: Vec<PodInfo>,
+    /// For the pod's event.
+    pub message: String,
 }
 
-/// A plugin takes part in the extension points that it overrides. All of them are synchronous: a cycle runs on what is
-/// in memory.
+/// Whether a pod may be bound.
+#[derive(Debug)]
+pub enum Permit {
+    Allow,
+    /// Not before someone [allows](crate::waiting::WaitingPods::allow) it, and not at all after this long.
+    Wait(Duration),
+}
+
+/// What PostFilter works on.
+pub struct Failed<'a> {
+    pub nominations: &'a Nominations,
+    pub profile: &'a Profile,
+    pub snapshot: &'a Snapshot,
+    pub pod: &'a PodInfo,
+    pub error: &'a FitError,
+}
+
+/// What the binding of a pod works with.
+pub struct Binding<'a> {
+    pub client: &'a Client,
+    pub clock: Clock,
+    pub pod: &'a PodInfo,
+    pub node: &'a str,
+    pub state: &'a CycleState,
+}
+
+/// A plugin takes part in the extension points that it names, and overrides their methods. All up to Permit are
+/// synchronous: a cycle runs on what is in memory.
 pub trait Plugin: Send + Sync + 'static {
     fn name(&self) -> &'static str;
+
+    fn points(&self) -> &'static [Point];
+
+    /// What must be in memory before a cycle for this pod.
+    fn needs(&self, _pod: &PodInfo) -> Needs {
+        Needs::NOTHING
+    }
+
+    /// Labels that the plugin groups nodes by for pods that do not name them themselves.
+    fn topology_keys(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
 
     /// May the pod enter the active queue at all?
     fn pre_enqueue(&self, _pod: &Pod) -> Result<(), Rejection> {
         Ok(())
     }
 
-    /// Computes what Filter will need; an error turns the pod down on every node.
-    fn pre_filter(&self, _state: &mut CycleState, _pod: &PodInfo, _cache: &Cache) -> Result<(), Rejection> {
-        Ok(())
+    /// QueueSort: pods with more go first, and of equals the one that has waited longest.
+    fn precedence(&self, _pod: &PodInfo) -> i64 {
+        0
+    }
+
+    /// Computes what Filter will need; a rejection turns the pod down on every node.
+    fn pre_filter(
+        &self,
+        _state: &mut CycleState,
+        _pod: &PodInfo,
+        _snapshot: &Snapshot,
+    ) -> Result<PreFilter, Rejection> {
+        Ok(PreFilter::All)
     }
 
     fn filter(&self, _state: &CycleState, _pod: &PodInfo, _node: &NodeInfo) -> Result<(), Rejection> {
         Ok(())
     }
 
-    /// Whether [`score`](Self::score) means anything for this plugin.
-    fn scores(&self) -> bool {
-        false
+    /// Brings the state of PreFilter to what it would be with `other` on the node too. Taking it away again brings the
+    /// state back to what it was, exactly.
+    fn add_pod(&self, _state: &mut CycleState, _pod: &PodInfo, _other: &PodInfo, _node: &NodeInfo) {}
+
+    /// The reverse of [`add_pod`](Self::add_pod).
+    fn remove_pod(&self, _state: &mut CycleState, _pod: &PodInfo, _other: &PodInfo, _node: &NodeInfo) {}
+
+    /// No node fits: what can be done about it?
+    fn post_filter(
+        &self,
+        _state: &mut CycleState,
+        _failed: &Failed<'_>,
+        _pick: &mut dyn FnMut(usize) -> usize,
+    ) -> Option<PostFilter> {
+        None
     }
 
-    fn pre_score(&self, _state: &mut CycleState, _pod: &PodInfo, _nodes: &[&NodeInfo]) {}
+    /// Computes what Score will need.
+    fn pre_score(&self, _state: &mut CycleState, _pod: &PodInfo, _nodes: &[&NodeInfo], _all: &Snapshot) -> PreScore {
+        PreScore::Score
+    }
 
     fn score(&self, _state: &CycleState, _pod: &PodInfo, _node: &NodeInfo) -> i64 {
         0
     }
 
-    /// Brings the scores of all nodes into 0..=[`MAX_SCORE`].
-    fn normalize(&self, _state: &CycleState, _scores: &mut [i64]) {}
+    /// NormalizeScore: brings the scores of all nodes into 0..=[`MAX_SCORE`].
+    fn normalize(&self, _state: &CycleState, _nodes: &[&NodeInfo], _scores: &mut [i64]) {}
+
+    /// Takes what the pod will need on its node.
+    fn reserve(&self, _state: &mut CycleState, _pod: &PodInfo, _node: &str) -> Result<(), Rejection> {
+        Ok(())
+    }
+
+    /// Gives it back, as often as asked.
+    fn unreserve(&self, _state: &CycleState, _pod: &PodInfo, _node: &str) {}
+
+    fn permit(&self, _state: &CycleState, _pod: &PodInfo, _node: &str) -> Result<Permit, Rejection> {
+        Ok(Permit::Allow)
+    }
+
+    /// What must be done before the pod is bound.
+    fn pre_bind<'a>(&'a self, _binding: &'a Binding<'a>) -> BoxFuture<'a, Result<(), Rejection>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Binds the pod, unless it is left to another plugin (`None`).
+    fn bind<'a>(&'a self, _binding: &'a Binding<'a>) -> Option<BoxFuture<'a, Result<(), coracle_client::Error>>> {
+        None
+    }
+
+    fn post_bind(&self, _binding: &Binding<'_>) {}
 
     /// A queueing hint: could `event` let a pod that this plugin turned down fit now?
-    fn may_help(&self, _event: &ClusterEvent<'_>, _pod: &PodInfo) -> bool {
+    fn may_help(&self, _event: &ClusterEvent, _pod: &PodInfo) -> bool {
         true
-    }
-}
-
-/// The plugins of one scheduler name, with the weights of those that score.
-pub struct Profile {
-    pub scheduler_name: String,
-    plugins: Vec<(Box<dyn Plugin>, i64)>,
-}
-
-/// No node fits: how many were looked at, and what each plugin said of how many.
-#[derive(Clone, Debug, Default)]
-pub struct FitError {
-    pub nodes: usize,
-    pub reasons: BTreeMap<String, usize>,
-    /// Names of the plugins that turned the pod down somewhere.
-    pub plugins: Vec<&'static str>,
-    /// Turned down before any node was looked at.
-    pub pre_filter: Option<String>,
-}
-
-impl std::fmt::Display for FitError {
-    /// As upstream says it in the event: `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.`
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.nodes == 0 {
-            return f.write_str("no nodes available to schedule pods");
-        }
-        write!(f, "0/{} nodes are available", self.nodes)?;
-        if let Some(message) = &self.pre_filter {
-            return write!(f, ": {message}.");
-        }
-        let mut counted: Vec<String> = self.reasons.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-        counted.sort();
-        if counted.is_empty() {
-            f.write_str(".")
-        } else {
-            write!(f, ": {}.", counted.join(", "))
-        }
-    }
-}
-
-impl Profile {
-    pub fn new(scheduler_name: impl Into<String>, plugins: Vec<(Box<dyn Plugin>, i64)>) -> Self {
-        Self {
-            scheduler_name: scheduler_name.into(),
-            plugins,
-        }
-    }
-
-    pub fn pre_enqueue(&self, pod: &Pod) -> Result<(), (&'static str, Rejection)> {
-        self.plugins
-            .iter()
-            .try_for_each(|(p, _)| p.pre_enqueue(pod).map_err(|r| (p.name(), r)))
-    }
-
-    /// Finds the best node for the pod, or says why there is none. Ties go to `pick(how many)`.
-    pub fn schedule(
-        &self,
-        pod: &PodInfo,
-        cache: &Cache,
-        pick: &mut dyn FnMut(usize) -> usize,
-    ) -> Result<std::sync::Arc<str>, FitError> {
-        let mut error = FitError {
-            nodes: cache.node_count(),
-            ..FitError::default()
-        };
-        let mut state = CycleState::default();
-        for (plugin, _) in &self.plugins {
-            if let Err(rejection) = plugin.pre_filter(&mut state, pod, cache) {
-                error.pre_filter = Some(rejection.reasons.join(", "));
-                error.plugins.push(plugin.name());
-                return Err(error);
-            }
-        }
-        let mut feasible: Vec<&NodeInfo> = Vec::new();
-        'nodes: for node in cache.nodes() {
-            for (plugin, _) in &self.plugins {
-                if let Err(rejection) = plugin.filter(&state, pod, node) {
-                    for reason in rejection.reasons {
-                        *error.reasons.entry(reason).or_default() += 1;
-                    }
-                    if !error.plugins.contains(&plugin.name()) {
-                        error.plugins.push(plugin.name());
-                    }
-                    continue 'nodes;
-                }
-            }
-            feasible.push(node);
-        }
-        match feasible.as_slice() {
-            [] => Err(error),
-            [only] => Ok(only.name.clone()),
-            many => Ok(self.best(&mut state, pod, many, pick)),
-        }
-    }
-
-    fn best(
-        &self,
-        state: &mut CycleState,
-        pod: &PodInfo,
-        nodes: &[&NodeInfo],
-        pick: &mut dyn FnMut(usize) -> usize,
-    ) -> std::sync::Arc<str> {
-        let mut totals = vec![0_i64; nodes.len()];
-        let mut scores = vec![0_i64; nodes.len()];
-        for (plugin, weight) in self.plugins.iter().filter(|(p, _)| p.scores()) {
-            plugin.pre_score(state, pod, nodes);
-            for (score, node) in scores.iter_mut().zip(nodes) {
-                *score = plugin.score(state, pod, node);
-            }
-            plugin.normalize(state, &mut scores);
-            for (total, score) in totals.iter_mut().zip(&scores) {
-                *total += score * weight;
-            }
-        }
-        let top = totals.iter().copied().max().unwrap_or_default();
-        let best: Vec<usize> = (0..nodes.len()).filter(|i| totals[*i] == top).collect();
-        let chosen = best[pick(best.len()) % best.len()];
-        nodes[chosen].name.clone()
-    }
-
-    /// Whether any plugin that turned the pod down thinks that `event` could change that.
-    pub fn may_help(&self, rejected_by: &[&'static str], event: &ClusterEvent<'_>, pod: &PodInfo) -> bool {
-        rejected_by.is_empty()
-            || self
-                .plugins
-                .iter()
-                .filter(|(p, _)| rejected_by.contains(&p.name()))
-                .any(|(p, _)| p.may_help(event, pod))
     }
 }
 

@@ -1,55 +1,102 @@
-//! The scheduling queue: active (by priority, then age), back-off, unschedulable and gated pods.
+//! The scheduling queue: active (in the order of QueueSort, then of arrival), back-off, unschedulable and gated pods.
 //!
 //! An unschedulable pod is woken only by an event that one of the plugins that turned it down thinks may help, or after
-//! five minutes. An event that arrives while a pod is being tried is not lost: that pod goes to back-off, not to
-//! unschedulable.
+//! five minutes. An event that arrives while a pod is being tried or bound is not lost: it is kept until that pod is done.
+//! When nothing is active, pods in back-off are tried early, except those that failed by an error.
+
+mod log;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_clock::{Clock, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::cache::PodInfo;
+use crate::event::ClusterEvent;
+use crate::metrics;
+use crate::shape::PodInfo;
+use log::EventLog;
 
-const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// After this long an unschedulable pod is tried again whatever happened.
 const MAX_UNSCHEDULABLE: Duration = Duration::from_secs(300);
+
+/// Could the event let a pod fit that these plugins turned down?
+pub type Hints = Box<dyn Fn(&ClusterEvent, &PodInfo, &[&'static str]) -> bool + Send + Sync>;
+
+/// How long a pod that was tried waits at least before it is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    pub initial: Duration,
+    pub max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Backoff {
+    fn after(&self, attempts: u32) -> Duration {
+        let doubled = 1_u32 << attempts.saturating_sub(1).min(16);
+        self.initial.saturating_mul(doubled).min(self.max)
+    }
+}
+
+type Uid = Arc<str>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Active,
+    /// Until then.
     Backoff(Instant),
+    /// The same, after an error: not tried before.
+    Error(Instant),
+    /// Until then at the latest.
     Unschedulable(Instant),
     Gated,
-    /// Popped; `events` is the count of events when that happened.
-    InFlight {
-        events: u64,
-    },
+    /// Popped, when so many events had been.
+    InFlight(u64),
 }
 
 struct Entry {
     pod: PodInfo,
+    precedence: i64,
     attempts: u32,
+    /// By plugins, since the last attempt.
     rejected_by: Vec<&'static str>,
-    added: u64,
+    /// Its turn among those of like precedence.
+    turn: u64,
+    /// When it first came.
+    since: Instant,
+    /// When it was last tried.
+    tried: Option<Instant>,
     place: Place,
+    /// The pod itself changed while it was in flight.
+    changed: bool,
+    /// Room is being made for it: it is not woken, but if `Some(true)` it would have been.
+    held: Option<bool>,
 }
 
-/// Order in the active queue: higher priority first, then first come.
-type ActiveKey = (Reverse<i32>, u64, String);
+/// Order in the active queue.
+type ActiveKey = (Reverse<i64>, u64, Uid);
 
 #[derive(Default)]
 struct State {
-    entries: HashMap<String, Entry>,
+    entries: HashMap<Uid, Entry>,
     active: BTreeSet<ActiveKey>,
-    /// When something is due: the end of a back-off or of the longest wait.
-    timers: BTreeSet<(Instant, String)>,
-    events: u64,
-    added: u64,
+    backoff: BTreeSet<(Instant, Uid)>,
+    errors: BTreeSet<(Instant, Uid)>,
+    unschedulable: BTreeSet<(Instant, Uid)>,
+    gated: usize,
+    turns: u64,
+    log: EventLog,
 }
 
 /// Pods that wait for a node. Shared by the event handlers and the scheduling loop.
@@ -57,114 +104,186 @@ pub struct SchedulingQueue {
     state: Mutex<State>,
     changed: Notify,
     clock: Clock,
+    backoff: Backoff,
+    hints: Hints,
 }
 
-/// A popped pod, and how often it has been tried before.
-#[derive(Debug)]
+/// A popped pod, how often it has been tried before, and since when it has waited.
+#[derive(Clone, Debug)]
 pub struct Attempt {
     pub pod: PodInfo,
     pub attempts: u32,
-}
-
-fn backoff(attempts: u32) -> Duration {
-    INITIAL_BACKOFF
-        .saturating_mul(1_u32 << attempts.saturating_sub(1).min(10))
-        .min(MAX_BACKOFF)
+    pub since: Instant,
 }
 
 impl State {
     fn leave(&mut self, uid: &str) {
         let Some(entry) = self.entries.get(uid) else { return };
+        let key = |at: &Instant| (*at, Uid::from(uid));
         match &entry.place {
             Place::Active => {
-                self.active
-                    .remove(&(Reverse(entry.pod.priority()), entry.added, uid.to_owned()));
+                self.active.remove(&(Reverse(entry.precedence), entry.turn, uid.into()));
             }
-            Place::Backoff(at) | Place::Unschedulable(at) => {
-                self.timers.remove(&(*at, uid.to_owned()));
+            Place::Backoff(at) => {
+                self.backoff.remove(&key(at));
             }
-            Place::Gated | Place::InFlight { .. } => {}
+            Place::Error(at) => {
+                self.errors.remove(&key(at));
+            }
+            Place::Unschedulable(at) => {
+                self.unschedulable.remove(&key(at));
+            }
+            Place::Gated => self.gated -= 1,
+            Place::InFlight(seen) => self.log.leave(*seen),
         }
     }
 
-    fn enter(&mut self, uid: &str, place: Place) {
+    /// `event` is what moves it.
+    fn enter(&mut self, uid: &str, place: Place, event: &'static str) {
         self.leave(uid);
+        self.turns += 1;
+        let turn = self.turns;
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        match &place {
+        let uid = Uid::from(uid);
+        let queue = match &place {
             Place::Active => {
-                self.active
-                    .insert((Reverse(entry.pod.priority()), entry.added, uid.to_owned()));
+                entry.turn = turn;
+                self.active.insert((Reverse(entry.precedence), turn, uid));
+                "active"
             }
-            Place::Backoff(at) | Place::Unschedulable(at) => {
-                self.timers.insert((*at, uid.to_owned()));
+            Place::Backoff(at) => {
+                self.backoff.insert((*at, uid));
+                "backoff"
             }
-            Place::Gated | Place::InFlight { .. } => {}
-        }
+            Place::Error(at) => {
+                self.errors.insert((*at, uid));
+                "backoff"
+            }
+            Place::Unschedulable(at) => {
+                self.unschedulable.insert((*at, uid));
+                "unschedulable"
+            }
+            Place::Gated => {
+                self.gated += 1;
+                "gated"
+            }
+            Place::InFlight(_) => "",
+        };
         entry.place = place;
+        if !queue.is_empty() {
+            metrics::incoming(queue, event);
+        }
+    }
+
+    fn pending(&self) -> [usize; 4] {
+        [
+            self.active.len(),
+            self.backoff.len() + self.errors.len(),
+            self.unschedulable.len(),
+            self.gated,
+        ]
+    }
+
+    fn blame(&self, uid: &str, by: i64) {
+        if let Some(entry) = self.entries.get(uid) {
+            let spec = entry.pod.pod.spec.as_ref();
+            let profile = spec.and_then(|s| s.scheduler_name.as_deref()).unwrap_or_default();
+            for plugin in &entry.rejected_by {
+                metrics::unschedulable(plugin, profile, by);
+            }
+        }
     }
 }
 
 impl SchedulingQueue {
-    pub fn new(clock: Clock) -> Self {
+    pub fn new(clock: Clock, backoff: Backoff, hints: Hints) -> Self {
         Self {
             state: Mutex::default(),
             changed: Notify::new(),
             clock,
+            backoff,
+            hints,
         }
     }
 
-    /// A pod that needs a node appeared or its spec changed. `gated` pods wait until they are set again.
-    pub fn set(&self, pod: PodInfo, gated: bool) {
+    /// Counts, and wakes the loop.
+    fn done(&self, state: parking_lot::MutexGuard<'_, State>) {
+        metrics::pending(state.pending());
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// A pod that needs a node appeared or changed. `gated` pods wait until they are set again; of others those of higher
+    /// `precedence` go first.
+    pub fn set(&self, pod: PodInfo, precedence: i64, gated: bool) {
         let mut state = self.state.lock();
-        let uid = pod.uid().to_owned();
-        let known = state.entries.contains_key(&uid);
-        if known {
-            let in_flight = matches!(state.entries[&uid].place, Place::InFlight { .. });
-            let was_gated = state.entries[&uid].place == Place::Gated;
-            let changed = state.entries[&uid].pod.pod.spec != pod.pod.spec
-                || state.entries[&uid].pod.pod.metadata.labels != pod.pod.metadata.labels;
-            if in_flight {
-                if changed {
-                    state.events += 1;
+        let now = self.clock.instant();
+        let uid = Uid::from(pod.uid());
+        if let Some(entry) = state.entries.get(&uid) {
+            let changed = !Arc::ptr_eq(&entry.pod.shape, &pod.shape)
+                || entry.pod.pod.spec != pod.pod.spec
+                || entry.pod.pod.metadata.labels != pod.pod.metadata.labels;
+            let place = entry.place.clone();
+            if matches!(place, Place::InFlight(_)) {
+                if let Some(entry) = state.entries.get_mut(&uid) {
+                    entry.changed |= changed;
+                    entry.pod = pod;
                 }
+                return;
+            }
+            if !changed && gated == (place == Place::Gated) {
                 if let Some(entry) = state.entries.get_mut(&uid) {
                     entry.pod = pod;
                 }
                 return;
             }
             state.leave(&uid);
-            let place = state.entries[&uid].place.clone();
             if let Some(entry) = state.entries.get_mut(&uid) {
                 entry.pod = pod;
+                entry.precedence = precedence;
+                // It has left its place; what `enter` leaves must be nowhere.
+                entry.place = Place::Gated;
             }
-            let next = match (gated, was_gated || changed) {
+            state.gated += 1;
+            let next = match (gated, place) {
                 (true, _) => Place::Gated,
-                (false, true) => Place::Active,
-                (false, false) => place,
+                (false, Place::Backoff(at)) => Place::Backoff(at),
+                (false, Place::Error(at)) => Place::Error(at),
+                (false, _) => Place::Active,
             };
-            state.enter(&uid, next);
+            state.enter(&uid, next, "PodUpdate");
         } else {
-            state.added += 1;
-            let added = state.added;
             let entry = Entry {
                 pod,
+                precedence,
                 attempts: 0,
                 rejected_by: Vec::new(),
-                added,
+                turn: 0,
+                since: now,
+                tried: None,
                 place: Place::Gated,
+                changed: false,
+                held: None,
             };
             state.entries.insert(uid.clone(), entry);
-            state.enter(&uid, if gated { Place::Gated } else { Place::Active });
+            state.gated += 1;
+            state.enter(&uid, if gated { Place::Gated } else { Place::Active }, "PodAdd");
         }
-        drop(state);
-        self.changed.notify_one();
+        self.done(state);
     }
 
     /// The pod is gone, bound, or finished.
     pub fn remove(&self, uid: &str) {
         let mut state = self.state.lock();
         state.leave(uid);
+        state.blame(uid, -1);
         state.entries.remove(uid);
+        metrics::pending(state.pending());
+    }
+
+    /// What is known of a pod that waits.
+    pub fn find(&self, uid: &str) -> Option<PodInfo> {
+        self.state.lock().entries.get(uid).map(|e| e.pod.clone())
     }
 
     /// Waits for the next pod to try.
@@ -172,19 +291,13 @@ impl SchedulingQueue {
         loop {
             let due = {
                 let mut state = self.state.lock();
-                self.release_due(&mut state);
-                if let Some((_, _, uid)) = state.active.pop_first() {
-                    let events = state.events;
-                    if let Some(entry) = state.entries.get_mut(&uid) {
-                        entry.place = Place::InFlight { events };
-                        entry.attempts += 1;
-                        return Attempt {
-                            pod: entry.pod.clone(),
-                            attempts: entry.attempts - 1,
-                        };
+                match self.try_pop(&mut state) {
+                    Ok(attempt) => {
+                        metrics::pending(state.pending());
+                        return attempt;
                     }
+                    Err(due) => due,
                 }
-                state.timers.first().map(|(at, _)| *at)
             };
             match due {
                 None => self.changed.notified().await,
@@ -198,181 +311,161 @@ impl SchedulingQueue {
         }
     }
 
-    fn release_due(&self, state: &mut State) {
+    /// The next pod, or when there may be one.
+    fn try_pop(&self, state: &mut State) -> Result<Attempt, Option<Instant>> {
         let now = self.clock.instant();
-        while let Some((at, uid)) = state.timers.first().cloned() {
-            if at > now {
-                return;
+        loop {
+            let first = [&state.backoff, &state.errors, &state.unschedulable].map(|s| s.first().cloned());
+            let Some((_, uid)) = first.into_iter().flatten().find(|(at, _)| *at <= now) else {
+                break;
+            };
+            let held = state.entries.get_mut(&uid).and_then(|e| e.held.as_mut());
+            if let Some(woken) = held {
+                *woken = true;
+                state.enter(&uid, Place::Unschedulable(now + MAX_UNSCHEDULABLE), "BackoffComplete");
+            } else {
+                state.enter(&uid, Place::Active, "BackoffComplete");
             }
-            state.enter(&uid, Place::Active);
         }
+        let active = state.active.first().map(|(_, _, uid)| uid.clone());
+        let early = || state.backoff.first().map(|(_, uid)| uid.clone());
+        if let Some(uid) = active.or_else(early) {
+            state.blame(&uid, -1);
+            let seen = state.log.join();
+            state.enter(&uid, Place::InFlight(seen), "");
+            if let Some(entry) = state.entries.get_mut(&uid) {
+                entry.attempts += 1;
+                entry.tried = Some(now);
+                entry.changed = false;
+                entry.rejected_by.clear();
+                return Ok(Attempt {
+                    pod: entry.pod.clone(),
+                    attempts: entry.attempts - 1,
+                    since: entry.since,
+                });
+            }
+        }
+        let first = [&state.errors, &state.unschedulable].map(|s| s.first().map(|(at, _)| *at));
+        Err(first.into_iter().flatten().min())
     }
 
-    /// The pod just tried does not fit: these plugins said no.
+    /// The pod just tried does not fit: these plugins said no. What has happened since it was popped may help already.
     pub fn unschedulable(&self, uid: &str, rejected_by: Vec<&'static str>) {
         let mut state = self.state.lock();
-        let events = state.events;
         let now = self.clock.instant();
         let Some(entry) = state.entries.get_mut(uid) else {
             return;
         };
-        let Place::InFlight { events: then } = entry.place else {
-            return;
-        };
+        let Place::InFlight(seen) = entry.place else { return };
         entry.rejected_by = rejected_by;
-        let place = if then == events {
-            Place::Unschedulable(now + MAX_UNSCHEDULABLE)
-        } else {
-            Place::Backoff(now + backoff(entry.attempts))
+        let (pod, rejected_by) = (entry.pod.clone(), entry.rejected_by.clone());
+        let (changed, attempts) = (entry.changed, entry.attempts);
+        let helped = changed || state.log.since(seen, |event| (self.hints)(event, &pod, &rejected_by));
+        let held = state.entries.get_mut(uid).and_then(|e| e.held.as_mut());
+        let place = match (helped, held) {
+            (true, Some(woken)) => {
+                *woken = true;
+                Place::Unschedulable(now + MAX_UNSCHEDULABLE)
+            }
+            (true, None) => Place::Backoff(now + self.backoff.after(attempts)),
+            (false, _) => Place::Unschedulable(now + MAX_UNSCHEDULABLE),
         };
-        state.enter(uid, place);
-        drop(state);
-        self.changed.notify_one();
+        state.enter(uid, place, "ScheduleAttemptFailure");
+        state.blame(uid, 1);
+        self.done(state);
     }
 
-    /// The pod just tried could not be bound (a conflict, a lost connection): try again after a back-off.
+    /// The pod just tried failed by an error (a conflict, a lost connection): try again after a back-off.
     pub fn retry(&self, uid: &str) {
         let mut state = self.state.lock();
         let now = self.clock.instant();
+        let Some(entry) = state.entries.get(uid) else { return };
+        let at = now + self.backoff.after(entry.attempts);
+        state.enter(uid, Place::Error(at), "ScheduleAttemptFailure");
+        self.done(state);
+    }
+
+    /// Something happened in the cluster: wakes every unschedulable pod that it may help.
+    pub fn wake(&self, event: ClusterEvent) {
+        let mut state = self.state.lock();
+        let woken: Vec<Uid> = state
+            .unschedulable
+            .iter()
+            .filter(|(_, uid)| {
+                state
+                    .entries
+                    .get(uid)
+                    .is_some_and(|e| (self.hints)(&event, &e.pod, &e.rejected_by))
+            })
+            .map(|(_, uid)| uid.clone())
+            .collect();
+        let name = event.name();
+        state.log.record(event);
+        if woken.is_empty() {
+            return;
+        }
+        for uid in &woken {
+            self.activate_in(&mut state, uid, name);
+        }
+        self.done(state);
+    }
+
+    /// Tries the pod again soon, if it waits unschedulable.
+    pub fn activate(&self, uid: &str) {
+        let mut state = self.state.lock();
+        let waits = state
+            .entries
+            .get(uid)
+            .is_some_and(|e| matches!(e.place, Place::Unschedulable(_)));
+        if waits {
+            self.activate_in(&mut state, uid, ClusterEvent::Retry.name());
+            self.done(state);
+        }
+    }
+
+    fn activate_in(&self, state: &mut State, uid: &str, event: &'static str) {
+        let now = self.clock.instant();
         let Some(entry) = state.entries.get_mut(uid) else {
             return;
         };
-        let at = now + backoff(entry.attempts);
-        state.enter(uid, Place::Backoff(at));
-        drop(state);
-        self.changed.notify_one();
+        if let Some(woken) = &mut entry.held {
+            *woken = true;
+            return;
+        }
+        // The back-off counts from when the pod was last tried.
+        let ready = entry.tried.unwrap_or(now) + self.backoff.after(entry.attempts);
+        let place = match ready <= now {
+            true => Place::Active,
+            false => Place::Backoff(ready),
+        };
+        state.enter(uid, place, event);
     }
 
-    /// Something happened in the cluster: wakes every unschedulable pod for which `helps` says so.
-    pub fn wake(&self, helps: impl Fn(&PodInfo, &[&'static str]) -> bool) {
-        let mut state = self.state.lock();
-        state.events += 1;
-        let now = self.clock.instant();
-        let woken: Vec<(String, Duration)> = state
-            .entries
-            .iter()
-            .filter(|(_, e)| matches!(e.place, Place::Unschedulable(_)) && helps(&e.pod, &e.rejected_by))
-            .map(|(uid, e)| (uid.clone(), backoff(e.attempts)))
-            .collect();
-        for (uid, delay) in &woken {
-            // The back-off counts from when the pod was last tried.
-            let tried = match state.entries.get(uid).map(|e| e.place.clone()) {
-                Some(Place::Unschedulable(at)) => at.checked_sub(MAX_UNSCHEDULABLE).unwrap_or(now),
-                _ => now,
-            };
-            let ready = tried + *delay;
-            state.enter(
-                uid,
-                if ready <= now {
-                    Place::Active
-                } else {
-                    Place::Backoff(ready)
-                },
-            );
+    /// Room is being made for the pod: nothing wakes it before it is [released](Self::release).
+    pub fn hold(&self, uid: &str) {
+        if let Some(entry) = self.state.lock().entries.get_mut(uid) {
+            entry.held.get_or_insert(false);
         }
-        drop(state);
-        if !woken.is_empty() {
-            self.changed.notify_one();
+    }
+
+    /// All has been done to make room. The pod is tried again if something has happened meanwhile, or if `anyway`.
+    pub fn release(&self, uid: &str, anyway: bool) {
+        let mut state = self.state.lock();
+        let Some(entry) = state.entries.get_mut(uid) else {
+            return;
+        };
+        let woken = entry.held.take().unwrap_or(false);
+        if (woken || anyway) && matches!(entry.place, Place::Unschedulable(_)) {
+            self.activate_in(&mut state, uid, "PreemptionDone");
+            self.done(state);
         }
     }
 
     /// How many pods wait: active, in back-off, unschedulable, gated.
     pub fn pending(&self) -> [usize; 4] {
-        let state = self.state.lock();
-        let mut out = [0; 4];
-        for entry in state.entries.values() {
-            match entry.place {
-                Place::Active => out[0] += 1,
-                Place::Backoff(_) => out[1] += 1,
-                Place::Unschedulable(_) => out[2] += 1,
-                Place::Gated => out[3] += 1,
-                Place::InFlight { .. } => {}
-            }
-        }
-        out
+        self.state.lock().pending()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use k8s_openapi::api::core::v1::{Pod, PodSpec};
-
-    use super::*;
-
-    fn pod(name: &str, priority: i32) -> PodInfo {
-        let mut pod = Pod::default();
-        pod.metadata.name = Some(name.into());
-        pod.metadata.uid = Some(name.into());
-        pod.spec = Some(PodSpec {
-            priority: Some(priority),
-            ..PodSpec::default()
-        });
-        PodInfo::new(Arc::new(pod))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn higher_priority_goes_first_and_equals_go_in_order_of_arrival() {
-        let queue = SchedulingQueue::new(Clock::system());
-        for (name, priority) in [("a", 0), ("b", 10), ("c", 0)] {
-            queue.set(pod(name, priority), false);
-        }
-        let mut order = Vec::new();
-        for _ in 0..3 {
-            order.push(queue.pop().await.pod.uid().to_owned());
-        }
-        assert_eq!(order, ["b", "a", "c"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_unschedulable_pod_sleeps_until_an_event_that_helps() {
-        let clock = Clock::system();
-        let queue = SchedulingQueue::new(clock);
-        queue.set(pod("a", 0), false);
-        let started = clock.instant();
-        let first = queue.pop().await;
-        queue.unschedulable(first.pod.uid(), vec!["Fit"]);
-        queue.wake(|_, rejected_by| rejected_by.contains(&"Other"));
-        assert_eq!(queue.pending(), [0, 0, 1, 0]);
-        queue.wake(|_, rejected_by| rejected_by.contains(&"Fit"));
-        let second = queue.pop().await;
-        assert_eq!(second.attempts, 1);
-        assert_eq!(
-            started.elapsed(),
-            Duration::from_secs(1),
-            "the first back-off is a second"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_event_during_the_attempt_is_not_lost() {
-        let queue = SchedulingQueue::new(Clock::system());
-        queue.set(pod("a", 0), false);
-        let attempt = queue.pop().await;
-        queue.wake(|_, _| true);
-        queue.unschedulable(attempt.pod.uid(), vec!["Fit"]);
-        assert_eq!(queue.pending(), [0, 1, 0, 0]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn after_five_minutes_an_unschedulable_pod_is_tried_anyway() {
-        let clock = Clock::system();
-        let queue = SchedulingQueue::new(clock);
-        queue.set(pod("a", 0), false);
-        let started = clock.instant();
-        let attempt = queue.pop().await;
-        queue.unschedulable(attempt.pod.uid(), vec!["Fit"]);
-        queue.pop().await;
-        assert_eq!(started.elapsed(), MAX_UNSCHEDULABLE);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_gated_pod_enters_when_its_gates_are_gone() {
-        let queue = SchedulingQueue::new(Clock::system());
-        queue.set(pod("a", 0), true);
-        assert_eq!(queue.pending(), [0, 0, 0, 1]);
-        queue.set(pod("a", 0), false);
-        assert_eq!(queue.pop().await.pod.uid(), "a");
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_api::quantity::Quantity as Amount;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// What the scheduler assumes a container uses, for scoring only, when it requests nothing.
@@ -47,7 +47,8 @@ impl Resources {
             .map_or(0, |at| self.scalar[at].1)
     }
 
-    fn set_scalar(&mut self, name: &str, amount: i64) {
+    /// Sets an extended resource.
+    pub fn set_scalar(&mut self, name: &str, amount: i64) {
         match self.scalar.binary_search_by(|(n, _)| n.as_ref().cmp(name)) {
             Ok(at) => self.scalar[at].1 = amount,
             Err(at) => self.scalar.insert(at, (name.into(), amount)),
@@ -129,11 +130,53 @@ fn total(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources {
     running
 }
 
+/// Whether the node reports that a container has other resources than its spec asks for: a resize is under way.
+pub fn was_resized(pod: &Pod) -> bool {
+    let specified = |name: &str| {
+        let spec = pod.spec.as_ref()?;
+        let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        all.into_iter()
+            .find(|c| c.name == name)?
+            .resources
+            .as_ref()?
+            .requests
+            .as_ref()
+    };
+    statuses(pod).any(|s| {
+        let actual = s.resources.as_ref().and_then(|r| r.requests.as_ref());
+        [actual, s.allocated_resources.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter(|reported| !reported.is_empty())
+            .any(|reported| specified(&s.name) != Some(reported))
+    })
+}
+
+fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.iter();
+    status.flat_map(|s| {
+        let init = s.init_container_statuses.iter().flatten();
+        s.container_statuses.iter().flatten().chain(init)
+    })
+}
+
+/// A container's requests, or what it holds on its node until a resize is done, whichever is more.
+fn held(pod: &Pod, container: &Container) -> Resources {
+    let mut out = requests_of(container.resources.as_ref());
+    if let Some(status) = statuses(pod).find(|s| s.name == container.name) {
+        out.raise_to(&requests_of(status.resources.as_ref()));
+        if let Some(allocated) = &status.allocated_resources {
+            out.raise_to(&Resources::parse(allocated));
+        }
+    }
+    out
+}
+
 /// What the pod requests: what filtering and accounting go by.
 pub fn pod_requests(pod: &Pod) -> Resources {
     pod.spec
         .as_ref()
-        .map(|spec| total(spec, |c| requests_of(c.resources.as_ref())))
+        .map(|spec| total(spec, |c| held(pod, c)))
         .unwrap_or_default()
 }
 
@@ -142,7 +185,7 @@ pub fn pod_requests(pod: &Pod) -> Resources {
 pub fn pod_assumed_use(pod: &Pod) -> Resources {
     let assumed = |c: &Container| {
         let listed = c.resources.as_ref().and_then(|r| r.requests.as_ref());
-        let mut out = requests_of(c.resources.as_ref());
+        let mut out = held(pod, c);
         if !listed.is_some_and(|l| l.contains_key("cpu")) {
             out.milli_cpu = ASSUMED_MILLI_CPU;
         }
@@ -152,4 +195,74 @@ pub fn pod_assumed_use(pod: &Pod) -> Resources {
         out
     };
     pod.spec.as_ref().map(|spec| total(spec, assumed)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requests(spec: serde_json::Value) -> (i64, i64) {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": spec})).unwrap();
+        let out = pod_requests(&pod);
+        (out.milli_cpu, out.memory)
+    }
+
+    fn container(name: &str, cpu: &str) -> serde_json::Value {
+        serde_json::json!({"name": name, "resources": {"requests": {"cpu": cpu, "memory": "1"}}})
+    }
+
+    fn sidecar(name: &str, cpu: &str) -> serde_json::Value {
+        let mut out = container(name, cpu);
+        out["restartPolicy"] = "Always".into();
+        out
+    }
+
+    #[test]
+    fn a_pod_requests_what_it_holds_at_its_most() {
+        let main = serde_json::json!([container("a", "1"), container("b", "500m")]);
+        for (init, expected) in [
+            (serde_json::json!([]), 1500),
+            // Init containers run alone, one after another.
+            (serde_json::json!([container("i", "1"), container("j", "2")]), 2000),
+            // A sidecar stays, beside later init containers and the main ones.
+            (serde_json::json!([sidecar("s", "1"), container("i", "2")]), 3000),
+            (serde_json::json!([container("i", "2"), sidecar("s", "1")]), 2500),
+        ] {
+            let spec = serde_json::json!({"containers": main, "initContainers": init});
+            assert_eq!(requests(spec).0, expected, "{init}");
+        }
+    }
+
+    #[test]
+    fn overhead_is_added_and_pod_level_requests_replace_the_sum() {
+        let containers = serde_json::json!([container("a", "1")]);
+        let overhead = serde_json::json!({"cpu": "100m"});
+        assert_eq!(
+            requests(serde_json::json!({"containers": containers, "overhead": overhead})),
+            (1100, 1)
+        );
+        assert_eq!(
+            requests(serde_json::json!({"containers": containers, "overhead": overhead,
+                "resources": {"requests": {"cpu": "3"}}})),
+            (3100, 1)
+        );
+    }
+
+    #[test]
+    fn during_a_resize_the_larger_of_wanted_and_held_counts() {
+        let pod = serde_json::json!({"spec": {"containers": [container("a", "1")]},
+            "status": {"containerStatuses": [{"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "resources": {"requests": {"cpu": "2", "memory": "1"}}}]}});
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        assert!(was_resized(&pod));
+        assert_eq!(pod_requests(&pod).milli_cpu, 2000);
+    }
+
+    #[test]
+    fn scoring_assumes_a_little_of_containers_that_request_nothing() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {"containers": [{"name": "a"}]}})).unwrap();
+        assert_eq!(pod_requests(&pod), Resources::default());
+        let assumed = pod_assumed_use(&pod);
+        assert_eq!((assumed.milli_cpu, assumed.memory), (100, 200 * 1024 * 1024));
+    }
 }

@@ -1,25 +1,33 @@
-//! The scheduling loop, and the informers that feed it. One pod at a time is placed on what is in memory; binding goes on
-//! beside the loop.
+//! The scheduling loop. One pod at a time is placed on what is in memory; binding, evicting and telling go on beside the
+//! loop. [`handlers`] feed it, [`binding`] and [`preemption`] carry out what it decides, [`failure`] tells why it could not.
+
+mod binding;
+mod failure;
+mod handlers;
+mod preemption;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, Patch};
-use coracle_clock::Clock;
-use coracle_informer::{CancellationToken, Change, InformerFactory};
-use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use parking_lot::Mutex;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
-use serde_json::json;
+use coracle_client::Client;
+use coracle_client::event::EventRecorder;
+use coracle_clock::{Clock, Instant};
+use coracle_informer::{CancellationToken, InformerFactory};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::{Cache, PodInfo};
-use crate::framework::{ClusterEvent, FitError, Profile};
-use crate::plugins::default_profile;
-use crate::queue::SchedulingQueue;
+use crate::cache::Cache;
+use crate::config::SchedulerConfiguration;
+use crate::cycle::{Found, NotFound, Search};
+use crate::framework::{Plugin, Rejection, Severity};
+use crate::listers::{Listers, Needs};
+use crate::metrics;
+use crate::nominator::Nominator;
+use crate::profile::Profile;
+use crate::queue::{Attempt, Hints, SchedulingQueue};
+use crate::shape::{PodInfo, Shapes};
+use crate::waiting::WaitingPods;
 
 /// Upstream's name, for pods that name no other scheduler.
 pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
@@ -28,260 +36,255 @@ pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
 const WRITES: usize = 64;
 
 /// How a scheduler is set up.
+#[derive(Default)]
 pub struct SchedulerOptions {
-    pub profiles: Vec<Profile>,
+    pub configuration: SchedulerConfiguration,
+    /// Plugins beside the default ones; the configuration enables them by name.
+    pub plugins: Vec<Arc<dyn Plugin>>,
     /// Ties between nodes are broken by this seed: the same inputs give the same placement.
     pub seed: u64,
-}
-
-impl Default for SchedulerOptions {
-    fn default() -> Self {
-        Self {
-            profiles: vec![default_profile(DEFAULT_SCHEDULER)],
-            seed: 0,
-        }
-    }
 }
 
 /// Gives pods nodes. Runs until its shutdown.
 pub struct Scheduler {
     shared: Arc<Shared>,
     seed: u64,
+    percentage: u32,
 }
 
 struct Shared {
     client: Client,
     clock: Clock,
-    events: EventRecorder,
-    profiles: Vec<Profile>,
-    cache: Mutex<Cache>,
+    profiles: Arc<Vec<Profile>>,
+    /// One per profile, in the same order: events say which scheduler speaks.
+    events: Vec<EventRecorder>,
+    cache: Cache,
     queue: SchedulingQueue,
+    shapes: Shapes,
+    nominator: Nominator,
+    waiting: WaitingPods,
+    listers: Arc<Listers>,
     writes: Arc<Semaphore>,
+    /// Some pod selects namespaces by label, so that theirs must be known.
+    namespaces_count: AtomicBool,
+    tasks: TaskTracker,
+}
+
+fn profile_of<'a>(profiles: &'a [Profile], pod: &Pod) -> Option<(usize, &'a Profile)> {
+    let spec = pod.spec.as_ref();
+    let name = spec
+        .and_then(|s| s.scheduler_name.as_deref())
+        .filter(|n| !n.is_empty())
+        .unwrap_or(DEFAULT_SCHEDULER);
+    profiles.iter().enumerate().find(|(_, p)| p.scheduler_name == name)
 }
 
 impl Scheduler {
     pub fn new(client: &Client, clock: Clock, shutdown: CancellationToken, options: SchedulerOptions) -> Self {
         let client = client.named("kube-scheduler");
-        let events = EventRecorder::start(&client, DEFAULT_SCHEDULER, None, clock, shutdown);
+        let listers = Arc::new(Listers::watching());
+        let configuration = options.configuration;
+        let profiles = configuration.profiles.iter();
+        let profiles: Vec<Profile> = profiles.map(|p| p.build(&listers, &options.plugins)).collect();
+        let profiles = Arc::new(profiles);
+        let recorder = |p: &Profile| EventRecorder::start(&client, &p.scheduler_name, None, clock, shutdown.clone());
+        let events = profiles.iter().map(recorder).collect();
+        let hinted = profiles.clone();
+        let hints: Hints = Box::new(move |event, pod, rejected_by| {
+            profile_of(&hinted, &pod.pod).is_some_and(|(_, p)| p.may_help(rejected_by, event, pod))
+        });
         let shared = Shared {
             client,
             clock,
             events,
-            profiles: options.profiles,
-            cache: Mutex::default(),
-            queue: SchedulingQueue::new(clock),
+            cache: Cache::default(),
+            queue: SchedulingQueue::new(clock, configuration.backoff, hints),
+            shapes: Shapes::default(),
+            nominator: Nominator::default(),
+            waiting: WaitingPods::default(),
+            listers,
+            profiles,
             writes: Arc::new(Semaphore::new(WRITES)),
+            namespaces_count: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
         };
         Self {
             shared: Arc::new(shared),
             seed: options.seed,
+            percentage: configuration.percentage_of_nodes_to_score,
         }
     }
 
     /// Waits for the caches, then schedules until `shutdown`; ends when the last binding has.
     pub async fn run(self, informers: &InformerFactory, shutdown: CancellationToken) {
+        let shared = &self.shared;
+        let woken = Arc::downgrade(shared);
+        let wake = move |event| {
+            if let Some(shared) = woken.upgrade() {
+                shared.queue.wake(event);
+            }
+        };
+        shared.listers.watch_by(informers.clone(), Arc::new(wake));
+        for key in shared.profiles.iter().flat_map(Profile::topology_keys) {
+            shared.cache.cycle().need_topology(&key);
+        }
         let nodes = informers.informer::<Node>();
         let pods = informers.informer::<Pod>();
-        let shared = self.shared.clone();
-        let node_handler = nodes.add_handler(move |change| shared.node_changed(change));
-        let shared = self.shared.clone();
-        let pod_handler = pods.add_handler(move |change| shared.pod_changed(change));
-        let tasks = TaskTracker::new();
+        let told = shared.clone();
+        let node_handler = nodes.add_handler(move |change| told.node_changed(change));
+        let told = shared.clone();
+        let pod_handler = pods.add_handler(move |change| told.pod_changed(change));
         let work = async {
             nodes.synced().await;
             pods.synced().await;
-            let mut random = StdRng::seed_from_u64(self.seed);
+            let mut search = Search::new(self.seed, self.percentage);
             loop {
-                let attempt = self.shared.queue.pop().await;
-                self.shared.attempt(attempt.pod, &mut random, &tasks);
+                let attempt = shared.queue.pop().await;
+                shared.attempt(attempt, &mut search).await;
+                // Others of this thread have their turn between cycles.
+                tokio::task::coop::consume_budget().await;
             }
         };
         shutdown.run_until_cancelled(work).await;
         nodes.remove_handler(node_handler);
         pods.remove_handler(pod_handler);
-        tasks.close();
-        tasks.wait().await;
+        shared.tasks.close();
+        shutdown_tasks(&shared.tasks, &shared.waiting).await;
     }
 }
 
-fn node_name(pod: &Pod) -> &str {
-    pod.spec
-        .as_ref()
-        .and_then(|s| s.node_name.as_deref())
-        .unwrap_or_default()
+/// Pods that wait for a permit would hold up the end.
+async fn shutdown_tasks(tasks: &TaskTracker, waiting: &WaitingPods) {
+    waiting.reject_all("the scheduler is shutting down");
+    tasks.wait().await;
 }
 
-fn is_finished(pod: &Pod) -> bool {
-    matches!(
-        pod.status.as_ref().and_then(|s| s.phase.as_deref()),
-        Some("Succeeded" | "Failed")
-    )
+/// An attempt under way, after a node was found.
+struct Placement {
+    attempt: Attempt,
+    profile: usize,
+    node: Arc<str>,
+    state: crate::framework::CycleState,
+    started: Instant,
 }
 
 impl Shared {
-    fn profile(&self, pod: &Pod) -> Option<&Profile> {
-        let name = pod
-            .spec
-            .as_ref()
-            .and_then(|s| s.scheduler_name.as_deref())
-            .unwrap_or(DEFAULT_SCHEDULER);
-        self.profiles.iter().find(|p| p.scheduler_name == name)
-    }
-
-    fn wake(&self, event: &ClusterEvent<'_>) {
-        self.queue.wake(|pod, rejected_by| {
-            self.profile(&pod.pod)
-                .is_some_and(|profile| profile.may_help(rejected_by, event, pod))
-        });
-    }
-
-    fn node_changed(&self, change: &Change<Node>) {
-        let node = change.object();
-        if change.is_deletion() {
-            self.cache
-                .lock()
-                .remove_node(node.metadata.name.as_deref().unwrap_or_default());
-            return;
-        }
-        self.cache.lock().set_node(node.clone());
-        match change.old() {
-            None => self.wake(&ClusterEvent::NodeAdded(node)),
-            Some(old) => self.wake(&ClusterEvent::NodeChanged { old, new: node }),
-        }
-    }
-
-    fn pod_changed(&self, change: &Change<Pod>) {
-        let pod = change.object();
-        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let node = node_name(pod);
-        if change.is_deletion() || is_finished(pod) {
-            self.queue.remove(uid);
-            let was_placed = {
-                let mut cache = self.cache.lock();
-                let was = cache.is_placed(uid);
-                cache.remove_pod(uid);
-                was
-            };
-            if was_placed {
-                self.wake(&ClusterEvent::PodGone(pod));
-            }
-        } else if !node.is_empty() {
-            self.queue.remove(uid);
-            let is_new = change.old().is_none_or(|old| node_name(old).is_empty());
-            self.cache.lock().set_pod(PodInfo::new(pod.clone()), node);
-            if is_new {
-                self.wake(&ClusterEvent::PodPlaced(pod));
-            }
-        } else if pod.metadata.deletion_timestamp.is_some() {
-            self.queue.remove(uid);
-        } else if let Some(profile) = self.profile(pod) {
-            let gated = profile.pre_enqueue(pod).is_err();
-            self.queue.set(PodInfo::new(pod.clone()), gated);
-        }
-    }
-
     /// One scheduling cycle; what must be written is written beside the loop.
-    fn attempt(self: &Arc<Self>, pod: PodInfo, random: &mut StdRng, tasks: &TaskTracker) {
-        let Some(profile) = self.profile(&pod.pod) else { return };
-        let placed = {
-            let mut cache = self.cache.lock();
-            if cache.is_placed(pod.uid()) {
-                return;
-            }
-            let placed = profile.schedule(&pod, &cache, &mut |n| random.random_range(0..n));
-            if let Ok(node) = &placed {
-                cache.assume(pod.clone(), node);
-            }
-            placed
+    async fn attempt(self: &Arc<Self>, attempt: Attempt, search: &mut Search) {
+        let started = self.clock.instant();
+        let pod = &attempt.pod;
+        let Some((number, profile)) = profile_of(&self.profiles, &pod.pod) else {
+            self.queue.remove(pod.uid());
+            return;
         };
-        let (this, writes) = (self.clone(), self.writes.clone());
-        match placed {
-            Ok(node) => {
-                tasks.spawn(async move {
-                    let _permit = writes.acquire().await;
-                    this.bind(pod, &node).await;
-                });
-            }
-            Err(error) => {
-                self.queue.unschedulable(pod.uid(), error.plugins.clone());
-                tasks.spawn(async move {
-                    let _permit = writes.acquire().await;
-                    this.tell_unschedulable(&pod, &error).await;
-                });
-            }
-        }
-    }
-
-    async fn bind(&self, info: PodInfo, node: &str) {
-        let pod = &info.pod;
-        let (namespace, name) = names(pod);
-        let pods = self.client.namespaced::<Pod>(namespace);
-        match pods.bind(name, pod.metadata.uid.as_deref(), node).await {
-            Ok(()) => {
-                self.queue.remove(info.uid());
-                let message = format!("Successfully assigned {} to {node}", info.key());
-                self.events.event(&**pod, EventType::Normal, "Scheduled", message);
-                tracing::info!(pod = info.key(), node, "bound");
-            }
-            Err(error) => {
-                self.cache.lock().forget(info.uid());
-                if error.is_not_found() {
-                    self.queue.remove(info.uid());
-                    return;
-                }
-                tracing::warn!(pod = info.key(), node, %error, "a pod could not be bound; trying again");
-                self.events.event(
-                    &**pod,
-                    EventType::Warning,
-                    "FailedScheduling",
-                    format!("binding rejected: {error}"),
-                );
-                self.queue.retry(info.uid());
-            }
-        }
-    }
-
-    /// The event and the PodScheduled condition that say why no node fits.
-    async fn tell_unschedulable(&self, info: &PodInfo, error: &FitError) {
-        let pod = &info.pod;
-        let message = error.to_string();
-        tracing::debug!(pod = info.key(), message, "no node fits");
-        self.events
-            .event(&**pod, EventType::Warning, "FailedScheduling", message.clone());
-        let current = pod
-            .status
-            .iter()
-            .flat_map(|s| s.conditions.iter().flatten())
-            .find(|c| c.type_ == "PodScheduled");
-        if current.is_some_and(|c| c.status == "False" && c.message.as_deref() == Some(&message)) {
+        if self.cache.is_placed(pod.uid()) || pod.is_terminating() {
+            self.queue.remove(pod.uid());
             return;
         }
-        let since = current
-            .filter(|c| c.status == "False")
-            .and_then(|c| c.last_transition_time.clone());
-        let condition = PodCondition {
-            type_: "PodScheduled".into(),
-            status: "False".into(),
-            reason: Some("Unschedulable".into()),
-            message: Some(message),
-            last_transition_time: Some(since.unwrap_or_else(|| Time(self.clock.now()))),
-            observed_generation: pod.metadata.generation,
-            ..PodCondition::default()
+        let mut needs = profile.needs(pod);
+        if self.namespaces_count.load(Ordering::Relaxed) {
+            needs = needs | Needs::NAMESPACES;
+        }
+        let outcome = loop {
+            if !self.listers.has(needs) {
+                self.listers.ensure(needs).await;
+            }
+            match self.cycle(profile, pod, search) {
+                Err(not_found) if not_found.action.wants != Needs::NOTHING => needs = needs | not_found.action.wants,
+                outcome => break outcome,
+            }
         };
-        let (namespace, name) = names(pod);
-        let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
-        let pods = self.client.namespaced::<Pod>(namespace).status();
-        if let Err(error) = pods.patch(name, Patch::Strategic(patch)).await
-            && !error.is_not_found()
-        {
-            tracing::warn!(pod = info.key(), %error, "the PodScheduled condition could not be written");
+        metrics::algorithm(started.elapsed());
+        match outcome {
+            Ok(found) => self.place(attempt, number, found, started),
+            Err(not_found) => self.reject(attempt, number, *not_found, started),
+        }
+        let (pods, assumed) = self.cache.counts();
+        metrics::cache_size(pods, assumed);
+    }
+
+    fn cycle(&self, profile: &Profile, pod: &PodInfo, search: &mut Search) -> Result<Found, Box<NotFound>> {
+        let mut view = self.cache.cycle();
+        for key in pod.shape.topology_keys() {
+            view.need_topology(key);
+        }
+        search.schedule(profile, pod, &view, &self.nominator.current())
+    }
+
+    /// Assumes the pod on its node and takes what it needs there; the rest goes on beside the loop.
+    fn place(self: &Arc<Self>, attempt: Attempt, number: usize, found: Found, started: Instant) {
+        let profile = &self.profiles[number];
+        let Found { node, mut state, .. } = found;
+        let pod = attempt.pod.clone();
+        self.cache.assume(pod.clone(), &node);
+        self.nominator.remove(pod.uid());
+        let permit = match profile.reserve(&mut state, &pod, &node) {
+            Ok(()) => profile.permit(&state, &pod, &node),
+            Err(rejection) => Err(rejection),
+        };
+        let placement = Placement {
+            attempt,
+            profile: number,
+            node,
+            state,
+            started,
+        };
+        let this = self.clone();
+        match permit {
+            Ok(None) => {
+                self.tasks.spawn(async move { this.bind(placement, None).await });
+            }
+            Ok(Some(limit)) => {
+                let answer = self.waiting.enter(pod.uid());
+                self.tasks
+                    .spawn(async move { this.bind(placement, Some((answer, limit))).await });
+            }
+            Err((plugin, rejection)) => {
+                profile.unreserve(&placement.state, &pod, &placement.node);
+                self.let_go(placement, plugin, rejection);
+            }
         }
     }
-}
 
-fn names(pod: &Pod) -> (&str, &str) {
-    (
-        pod.metadata.namespace.as_deref().unwrap_or_default(),
-        pod.metadata.name.as_deref().unwrap_or_default(),
-    )
+    /// The pod was assumed and cannot be bound after all.
+    fn let_go(self: &Arc<Self>, placement: Placement, plugin: &'static str, rejection: Rejection) {
+        let Placement {
+            attempt,
+            profile,
+            started,
+            ..
+        } = placement;
+        let pod = &attempt.pod;
+        if self.cache.forget(pod.uid()) {
+            // What it held is free again.
+            self.queue.wake(crate::event::ClusterEvent::PodGone(pod.pod.clone()));
+        }
+        let error = self.failed_after(&rejection);
+        match rejection.severity {
+            Severity::Error => self.queue.retry(pod.uid()),
+            Severity::Unschedulable | Severity::Unresolvable => self.queue.unschedulable(pod.uid(), vec![plugin]),
+        }
+        self.tell(attempt, profile, error, None, started);
+    }
+
+    /// No node: the pod waits for better times, and room is made for it if that can be.
+    fn reject(self: &Arc<Self>, attempt: Attempt, number: usize, not_found: NotFound, started: Instant) {
+        let NotFound { error, action } = not_found;
+        let pod = attempt.pod.clone();
+        match &action.nominate {
+            Some(node) if node.is_empty() => self.nominator.remove(pod.uid()),
+            Some(node) => self.nominator.nominate(pod.clone(), node),
+            None => {}
+        }
+        if let Some(node) = action.nominate.as_ref().filter(|_| !action.victims.is_empty()) {
+            metrics::victims(action.victims.len());
+            self.queue.hold(pod.uid());
+            self.preempt(pod.clone(), number, node.clone(), action.victims);
+        }
+        match error.is_error {
+            true => self.queue.retry(pod.uid()),
+            false => self.queue.unschedulable(pod.uid(), error.plugins.clone()),
+        }
+        self.tell(attempt, number, error, action.nominate, started);
+    }
 }

@@ -2,27 +2,43 @@
 //! Kubernetes API server, elected by a Lease.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use coracle_client::config::RateLimit;
 use coracle_client::leader::{LeaderConfig, LeaderElector};
 use coracle_client::{Client, Config};
 use coracle_clock::Clock;
 use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
-use coracle_scheduler::{Scheduler, SchedulerOptions};
+use coracle_scheduler::{Scheduler, SchedulerConfiguration, SchedulerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::server::start_log;
-use crate::cli::{Component, ControllerManager};
+use crate::cli::{ControllerManager, SchedulerArgs};
 
 pub fn controllers(args: ControllerManager) -> anyhow::Result<()> {
     let wanted = Selection::parse(&args.controllers)?;
     let keys = keys(&args)?;
     let root_ca = args.root_ca_file.as_deref().map(read).transpose()?;
+    let flags = args.component;
+    if flags.leader_elect_renew_deadline >= flags.leader_elect_lease_duration {
+        bail!("--leader-elect-renew-deadline must be less than --leader-elect-lease-duration");
+    }
+    let setup = Setup {
+        kubeconfig: flags.kubeconfig,
+        rate_limit: None,
+        election: (!flags.no_leader_election).then(|| LeaderConfig {
+            lease_duration: flags.leader_elect_lease_duration,
+            renew_deadline: flags.leader_elect_renew_deadline,
+            retry_period: flags.leader_elect_retry_period,
+            ..election("kube-controller-manager")
+        }),
+        log: flags.log,
+    };
     run(
-        &args.component,
+        setup,
         "kube-controller-manager",
         move |client, clock, shutdown, ca| async move {
             let ca = root_ca.unwrap_or(ca);
@@ -51,29 +67,75 @@ fn keys(args: &ControllerManager) -> anyhow::Result<Keys> {
     Ok(keys)
 }
 
-pub fn scheduler(args: Component) -> anyhow::Result<()> {
-    run(&args, "kube-scheduler", |client, clock, shutdown, _| async move {
+pub fn scheduler(args: SchedulerArgs) -> anyhow::Result<()> {
+    let configuration = scheduler_configuration(args.config.as_deref())?;
+    let connection = &configuration.client_connection;
+    let leader = &configuration.leader_election;
+    let elects = leader.leader_elect && !args.no_leader_election;
+    let setup = Setup {
+        kubeconfig: args
+            .kubeconfig
+            .or_else(|| connection.kubeconfig.as_ref().map(PathBuf::from)),
+        rate_limit: connection
+            .rate
+            .map(|(per_second, burst)| RateLimit { per_second, burst }),
+        election: elects.then(|| LeaderConfig {
+            namespace: leader.resource_namespace.clone(),
+            lease_duration: leader.lease_duration,
+            renew_deadline: leader.renew_deadline,
+            retry_period: leader.retry_period,
+            ..election(&leader.resource_name)
+        }),
+        log: args.log,
+    };
+    run(setup, "kube-scheduler", |client, clock, shutdown, _| async move {
         let informers = InformerFactory::new(client.clone(), clock, shutdown.clone());
-        let scheduler = Scheduler::new(&client, clock, shutdown.clone(), SchedulerOptions::default());
+        let options = SchedulerOptions {
+            configuration,
+            ..SchedulerOptions::default()
+        };
+        let scheduler = Scheduler::new(&client, clock, shutdown.clone(), options);
         scheduler.run(&informers, shutdown).await;
     })
 }
 
-fn run<F, Fut>(args: &Component, name: &'static str, work: F) -> anyhow::Result<()>
+/// The default configuration, if no file is given. Mistakes in one name it, with field and line.
+pub fn scheduler_configuration(file: Option<&Path>) -> anyhow::Result<SchedulerConfiguration> {
+    let Some(file) = file else {
+        return Ok(SchedulerConfiguration::default());
+    };
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    SchedulerConfiguration::parse(&text, &[])
+        .with_context(|| format!("{} is no scheduler configuration", file.display()))
+}
+
+/// By upstream's durations, under a name of this process.
+fn election(lease: &str) -> LeaderConfig {
+    LeaderConfig::new("kube-system", lease, &identity())
+}
+
+/// How a component runs in a process of its own.
+struct Setup {
+    kubeconfig: Option<PathBuf>,
+    rate_limit: Option<RateLimit>,
+    /// Without, it runs at once.
+    election: Option<LeaderConfig>,
+    log: String,
+}
+
+fn run<F, Fut>(setup: Setup, name: &'static str, work: F) -> anyhow::Result<()>
 where
     F: FnOnce(Client, Clock, CancellationToken, String) -> Fut,
     Fut: Future<Output = ()>,
 {
-    if args.leader_elect_renew_deadline >= args.leader_elect_lease_duration {
-        bail!("--leader-elect-renew-deadline must be less than --leader-elect-lease-duration");
-    }
-    start_log(&args.log)?;
+    start_log(&setup.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let config = match &args.kubeconfig {
+        let mut config = match &setup.kubeconfig {
             Some(path) => Config::from_kubeconfig(path, None)?,
             None => Config::infer()?,
         };
+        config.rate_limit = setup.rate_limit.or(config.rate_limit);
         let ca = config
             .certificate_authority
             .as_deref()
@@ -92,23 +154,18 @@ where
             }
             stop.cancel();
         });
-        if args.no_leader_election {
+        let Some(election) = setup.election else {
             work(client, clock, shutdown, ca).await;
             return Ok(());
-        }
-        let config = LeaderConfig {
-            lease_duration: args.leader_elect_lease_duration,
-            renew_deadline: args.leader_elect_renew_deadline,
-            retry_period: args.leader_elect_retry_period,
-            ..LeaderConfig::new("kube-system", name, &identity())
         };
-        let elector = LeaderElector::new(client.clone(), config, clock);
+        let lease = format!("{}/{}", election.namespace, election.name);
+        let elector = LeaderElector::new(client.clone(), election, clock);
         elector.run(shutdown.clone(), |led| work(client, clock, led, ca)).await;
         if shutdown.is_cancelled() {
             return Ok(());
         }
         // Another leads now; a fresh start waits for its turn with nothing left over.
-        bail!("the lease kube-system/{name} was lost; start again to wait for it")
+        bail!("the lease {lease} was lost; start again to wait for it")
     })
 }
 

@@ -16,13 +16,13 @@ use coracle_clock::Clock;
 use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_node::{Agent, AgentOptions, Serving};
-use coracle_scheduler::{Scheduler, SchedulerOptions};
+use coracle_scheduler::{Scheduler, SchedulerConfiguration, SchedulerOptions};
 use coracle_server::{ApiServer, PkiDir, RunningServer, ServerOptions};
 use coracle_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::component::identity;
+use super::component::{self, identity};
 use super::container::{self, NodeParts};
 use super::fake_node::{self, Files};
 use crate::cli::{Server, Serving as ServingArgs};
@@ -83,6 +83,8 @@ pub fn run(args: Server) -> anyhow::Result<()> {
     let fake = Files::read(&args.serving.fake)?;
     cluster.create()?;
     let held = cluster.hold()?;
+    // A mistake in it should be told before anything runs.
+    component::scheduler_configuration(args.serving.scheduler_config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(&cluster, &args.serving, fake, args.detached));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
@@ -118,7 +120,8 @@ async fn serve(cluster: &Cluster, args: &ServingArgs, fake: Files, detached: boo
     start_snapshots(cluster, args, store, clock, &shutdown, &mut components)?;
     let shared = !args.store.store.is_empty();
     start_controllers(&server, shared, clock, &shutdown, &mut components)?;
-    start_scheduler(&server, shared, clock, &shutdown, &mut components);
+    let configuration = component::scheduler_configuration(args.scheduler_config.as_deref())?;
+    start_scheduler(&server, shared, clock, &shutdown, configuration, &mut components);
     if let Some(node) = node {
         let socket = image_service::serve(cluster, node.engine.clone(), shutdown.clone())?;
         components.spawn(socket);
@@ -289,13 +292,18 @@ fn start_scheduler(
     shared: bool,
     clock: Clock,
     shutdown: &CancellationToken,
+    configuration: SchedulerConfiguration,
     components: &mut JoinSet<()>,
 ) {
     let client = client(server, "system:kube-scheduler", &[]);
     let own = client.clone();
     let work = move |led: CancellationToken| {
         let informers = InformerFactory::new(own.clone(), clock, led.clone());
-        let scheduler = Scheduler::new(&own, clock, led.clone(), SchedulerOptions::default());
+        let options = SchedulerOptions {
+            configuration: configuration.clone(),
+            ..SchedulerOptions::default()
+        };
+        let scheduler = Scheduler::new(&own, clock, led.clone(), options);
         async move { scheduler.run(&informers, led).await }
     };
     run_elected(&client, "kube-scheduler", shared, clock, shutdown, components, work);

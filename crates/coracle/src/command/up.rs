@@ -24,6 +24,7 @@ pub fn run(args: &Up) -> anyhow::Result<()> {
             cluster.dir.display()
         );
     }
+    super::component::scheduler_configuration(args.serving.scheduler_config.as_deref())?;
     if !args.serving.no_node {
         preflight::node()?;
     }
@@ -114,6 +115,12 @@ fn spawn(args: &Up, cluster: &Cluster) -> anyhow::Result<(Child, mpsc::Receiver<
     }
     if let Some(path) = &serving.oci_runtime {
         command.arg("--oci-runtime").arg(path);
+    }
+    if let Some(path) = &serving.scheduler_config {
+        // The server runs in another directory.
+        command
+            .arg("--scheduler-config")
+            .arg(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
     }
     command
         .current_dir("/")

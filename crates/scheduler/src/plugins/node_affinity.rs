@@ -1,61 +1,27 @@
-//! NodeAffinity: `spec.nodeSelector` and required node affinity filter; preferred node affinity scores.
+//! NodeAffinity: `spec.nodeSelector` and required node affinity filter; preferred node affinity scores. A profile may add
+//! an affinity of its own to every pod's.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Node, NodeAffinity as Affinity, NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
+use crate::event::ClusterEvent;
+use crate::framework::{CycleState, Plugin, Point, PreFilter, PreScore, Rejection, normalize_to_max};
+use crate::node_info::NodeInfo;
+use crate::node_selector::{NodeSelector, NodeWish};
+use crate::shape::PodInfo;
+use crate::snapshot::Snapshot;
 
-use crate::cache::{NodeInfo, PodInfo};
-use crate::framework::{ClusterEvent, CycleState, Plugin, Rejection, normalize_to_max};
-
-pub struct NodeAffinity;
-
-fn affinity(spec: &PodSpec) -> Option<&Affinity> {
-    spec.affinity.as_ref()?.node_affinity.as_ref()
+#[derive(Default)]
+pub struct NodeAffinity {
+    /// What every pod of the profile must and may ask besides.
+    added: NodeWish,
 }
 
-fn requirement_matches(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let number = || -> Option<(i64, i64)> { Some((value?.parse().ok()?, values.first()?.parse().ok()?)) };
-    match requirement.operator.as_str() {
-        "In" => value.is_some_and(|v| values.iter().any(|x| x == v)),
-        "NotIn" => value.is_none_or(|v| values.iter().all(|x| x != v)),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => number().is_some_and(|(a, b)| a > b),
-        "Lt" => number().is_some_and(|(a, b)| a < b),
-        _ => false,
+impl NodeAffinity {
+    pub fn adding(affinity: Option<&k8s_openapi::api::core::v1::NodeAffinity>) -> Self {
+        Self {
+            added: NodeWish::of_affinity(affinity),
+        }
     }
-}
-
-/// A term matches when all of its requirements do; an empty term matches nothing.
-fn term_matches(term: &NodeSelectorTerm, node: &Node, labels: &BTreeMap<String, String>) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    if expressions.is_empty() && fields.is_empty() {
-        return false;
-    }
-    let field = |name: &str| {
-        (name == "metadata.name")
-            .then_some(node.metadata.name.as_deref())
-            .flatten()
-    };
-    expressions
-        .iter()
-        .all(|r| requirement_matches(r, labels.get(&r.key).map(String::as_str)))
-        && fields.iter().all(|r| requirement_matches(r, field(&r.key)))
-}
-
-/// Whether the node meets the pod's nodeSelector and required node affinity. DaemonSets ask this too.
-pub fn matches_required(spec: &PodSpec, node: &Node) -> bool {
-    let none = BTreeMap::new();
-    let labels = node.metadata.labels.as_ref().unwrap_or(&none);
-    let selected = spec
-        .node_selector
-        .iter()
-        .flatten()
-        .all(|(k, v)| labels.get(k) == Some(v));
-    let required = affinity(spec).and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    selected && required.is_none_or(|r| r.node_selector_terms.iter().any(|t| term_matches(t, node, labels)))
 }
 
 impl Plugin for NodeAffinity {
@@ -63,45 +29,111 @@ impl Plugin for NodeAffinity {
         "NodeAffinity"
     }
 
-    fn filter(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        match &pod.pod.spec {
-            Some(spec) if !matches_required(spec, &node.node) => Err(Rejection::unresolvable(
-                "node(s) didn't match Pod's node affinity/selector",
-            )),
-            _ => Ok(()),
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score]
+    }
+
+    fn pre_filter(&self, _state: &mut CycleState, pod: &PodInfo, _snapshot: &Snapshot) -> Result<PreFilter, Rejection> {
+        if pod.shape.node_wish.is_free() && self.added.is_free() {
+            return Ok(PreFilter::Skip);
+        }
+        match pod.shape.node_wish.only_names() {
+            Some(names) if names == BTreeSet::new() => Err(Rejection::unresolvable("pod affinity terms conflict")),
+            Some(names) => Ok(PreFilter::Only(names)),
+            None => Ok(PreFilter::All),
         }
     }
 
-    fn scores(&self) -> bool {
-        true
+    fn filter(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+        if !self.added.matches(&node.node) {
+            return Err(Rejection::unresolvable(
+                "node(s) didn't match scheduler-enforced node affinity",
+            ));
+        }
+        if !pod.shape.node_wish.matches(&node.node) {
+            return Err(Rejection::unresolvable(
+                "node(s) didn't match Pod's node affinity/selector",
+            ));
+        }
+        Ok(())
+    }
+
+    fn pre_score(&self, _state: &mut CycleState, pod: &PodInfo, _nodes: &[&NodeInfo], _all: &Snapshot) -> PreScore {
+        match pod.shape.node_wish.preferred.is_empty() && self.added.preferred.is_empty() {
+            true => PreScore::Skip,
+            false => PreScore::Score,
+        }
     }
 
     fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let none = BTreeMap::new();
-        let labels = node.node.metadata.labels.as_ref().unwrap_or(&none);
-        let preferred = pod
-            .pod
-            .spec
-            .as_ref()
-            .and_then(affinity)
-            .and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_deref())
-            .unwrap_or_default();
-        let matching = preferred
-            .iter()
-            .filter(|p| term_matches(&p.preference, &node.node, labels));
-        matching.map(|p| i64::from(p.weight)).sum()
+        let preferred = pod.shape.node_wish.preferred.iter().chain(&self.added.preferred);
+        let matching = preferred.filter(|(_, term)| term.matches(&node.node));
+        matching.map(|(weight, _)| weight).sum()
     }
 
-    fn normalize(&self, _state: &CycleState, scores: &mut [i64]) {
+    fn normalize(&self, _state: &CycleState, _nodes: &[&NodeInfo], scores: &mut [i64]) {
         normalize_to_max(scores, false);
     }
 
-    fn may_help(&self, event: &ClusterEvent<'_>, pod: &PodInfo) -> bool {
-        let fits = |node: &Node| pod.pod.spec.as_ref().is_some_and(|s| matches_required(s, node));
-        match event {
-            ClusterEvent::NodeAdded(node) => fits(node),
-            ClusterEvent::NodeChanged { new, .. } => fits(new),
-            _ => false,
-        }
+    fn may_help(&self, event: &ClusterEvent, pod: &PodInfo) -> bool {
+        event
+            .node()
+            .is_some_and(|n| self.added.matches(n) && pod.shape.node_wish.matches(n))
+    }
+}
+
+/// The nodes that a volume can be used on, if it says.
+pub fn volume_selector(volume: &k8s_openapi::api::core::v1::PersistentVolume) -> Option<NodeSelector> {
+    let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?;
+    affinity.required.as_ref().map(NodeSelector::parse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{node, pod};
+    use serde_json::json;
+
+    #[test]
+    fn what_the_profile_adds_is_asked_of_every_pod() {
+        let zone = |v: &str| json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": [v]}]});
+        let affinity = json!({
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [zone("a")]},
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 7, "preference": zone("a")}],
+        });
+        let plugin = NodeAffinity::adding(Some(&serde_json::from_value(affinity).unwrap()));
+        let (inside, outside) = (
+            NodeInfo::new(node("n1", json!({"zone": "a"}), json!({})), 0),
+            NodeInfo::new(node("n2", json!({"zone": "b"}), json!({})), 1),
+        );
+        let (state, pod) = (CycleState::default(), pod("a", json!({})));
+        assert_eq!(plugin.filter(&state, &pod, &inside), Ok(()));
+        assert_eq!(
+            plugin.filter(&state, &pod, &outside).unwrap_err().to_string(),
+            "node(s) didn't match scheduler-enforced node affinity"
+        );
+        assert_eq!(
+            (
+                plugin.score(&state, &pod, &inside),
+                plugin.score(&state, &pod, &outside)
+            ),
+            (7, 0)
+        );
+    }
+
+    #[test]
+    fn weights_of_preferences_that_match_add_up() {
+        let key = |k: &str| json!({"matchExpressions": [{"key": k, "operator": "Exists"}]});
+        let preferred = json!([{"weight": 10, "preference": key("x")}, {"weight": 30, "preference": key("y")}]);
+        let pod = pod(
+            "a",
+            json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}}),
+        );
+        let (plugin, state) = (NodeAffinity::default(), CycleState::default());
+        let labels = [json!({}), json!({"x": ""}), json!({"y": ""}), json!({"x": "", "y": ""})];
+        let mut scores = labels.map(|l| plugin.score(&state, &pod, &NodeInfo::new(node("n", l, json!({})), 0)));
+        assert_eq!(scores, [0, 10, 30, 40]);
+        plugin.normalize(&state, &[], &mut scores);
+        assert_eq!(scores, [0, 25, 75, 100]);
     }
 }

@@ -1,42 +1,93 @@
-//! NodeResourcesFit: requests must fit into what is left of allocatable; LeastAllocated scoring prefers emptier nodes.
+//! NodeResourcesFit: requests must fit into what is left of allocatable; scores by how full a node would be.
 
-use crate::cache::{NodeInfo, PodInfo};
-use crate::framework::{ClusterEvent, CycleState, MAX_SCORE, Plugin, Rejection};
-use crate::resources::Resources;
+use std::sync::Arc;
 
-pub struct NodeResourcesFit;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use smallvec::SmallVec;
 
-/// Every resource of which the node has too little left, in upstream's words.
-fn shortages(pod: &Resources, node: &NodeInfo) -> Vec<String> {
-    let mut out = Vec::new();
-    if i64::try_from(node.pods.len()).unwrap_or(i64::MAX) + 1 > node.allowed_pods {
-        out.push("Too many pods".to_owned());
-    }
-    let mut check = |name: &str, wanted: i64, has: i64, used: i64| {
-        if wanted > 0 && wanted > has - used {
-            out.push(format!("Insufficient {name}"));
-        }
-    };
-    let (has, used) = (&node.allocatable, &node.requested);
-    check("cpu", pod.milli_cpu, has.milli_cpu, used.milli_cpu);
-    check("memory", pod.memory, has.memory, used.memory);
-    check(
-        "ephemeral-storage",
-        pod.ephemeral_storage,
-        has.ephemeral_storage,
-        used.ephemeral_storage,
-    );
-    for (name, wanted) in &pod.scalar {
-        check(name, *wanted, has.scalar(name), used.scalar(name));
-    }
-    out
+use super::resource_score::{Strategy, WeightedResource, amount};
+use crate::event::ClusterEvent;
+use crate::framework::{CycleState, Plugin, Point, Reason, Rejection, Severity};
+use crate::node_info::NodeInfo;
+use crate::resources::{Resources, pod_requests};
+use crate::shape::PodInfo;
+
+pub struct NodeResourcesFit {
+    /// Extended resources that others account for.
+    pub ignored: Vec<String>,
+    /// The same by the part of their name before the slash.
+    pub ignored_groups: Vec<String>,
+    pub strategy: Strategy,
+    pub resources: Vec<WeightedResource>,
 }
 
-fn least_allocated(has: i64, used: i64) -> Option<i64> {
-    if has <= 0 {
-        return None;
+impl Default for NodeResourcesFit {
+    fn default() -> Self {
+        Self {
+            ignored: Vec::new(),
+            ignored_groups: Vec::new(),
+            strategy: Strategy::LeastAllocated,
+            resources: WeightedResource::cpu_and_memory(),
+        }
     }
-    Some(if used > has { 0 } else { (has - used) * MAX_SCORE / has })
+}
+
+impl NodeResourcesFit {
+    fn ignores(&self, resource: &str) -> bool {
+        let group = resource.split_once('/').map(|(group, _)| group);
+        self.ignored.iter().any(|i| i == resource) || group.is_some_and(|g| self.ignored_groups.iter().any(|i| i == g))
+    }
+
+    /// Every resource of which the node has too little left, in upstream's words; and whether it has too little in all.
+    fn shortages(&self, wanted: &Resources, node: &NodeInfo) -> (SmallVec<[Reason; 2]>, bool) {
+        let mut out = SmallVec::new();
+        let mut hopeless = false;
+        if i64::try_from(node.pods.len()).unwrap_or(i64::MAX) + 1 > node.allowed_pods {
+            out.push(Reason::Fixed("Too many pods"));
+        }
+        let (has, used) = (&node.allocatable, &node.requested);
+        let mut check = |reason: Reason, wanted: i64, has: i64, used: i64| {
+            if wanted > 0 && wanted > has - used {
+                out.push(reason);
+                hopeless |= wanted > has;
+            }
+        };
+        check(
+            Reason::Fixed("Insufficient cpu"),
+            wanted.milli_cpu,
+            has.milli_cpu,
+            used.milli_cpu,
+        );
+        check(
+            Reason::Fixed("Insufficient memory"),
+            wanted.memory,
+            has.memory,
+            used.memory,
+        );
+        check(
+            Reason::Fixed("Insufficient ephemeral-storage"),
+            wanted.ephemeral_storage,
+            has.ephemeral_storage,
+            used.ephemeral_storage,
+        );
+        for (name, amount) in &wanted.scalar {
+            if !self.ignores(name) {
+                let reason = Reason::Insufficient(Arc::clone(name));
+                check(reason, *amount, has.scalar(name), used.scalar(name));
+            }
+        }
+        (out, hopeless)
+    }
+}
+
+/// Whether `freed` has any of what `wanted` asks for.
+fn frees(wanted: &Resources, freed: &Resources) -> bool {
+    let named = ["cpu", "memory", "ephemeral-storage"];
+    let scalar = wanted.scalar.iter().map(|(name, _)| &**name);
+    named
+        .into_iter()
+        .chain(scalar)
+        .any(|name| amount(wanted, name) > 0 && amount(freed, name) > 0)
 }
 
 impl Plugin for NodeResourcesFit {
@@ -44,47 +95,178 @@ impl Plugin for NodeResourcesFit {
         "NodeResourcesFit"
     }
 
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter, Point::Score]
+    }
+
+    #[inline]
     fn filter(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        let reasons = shortages(&pod.requests, node);
+        let (reasons, hopeless) = self.shortages(&pod.shape.requests, node);
         if reasons.is_empty() {
             return Ok(());
         }
-        // More than the node has in all: evicting others would not help.
-        let (wanted, has) = (&pod.requests, &node.allocatable);
-        let unresolvable = wanted.milli_cpu > has.milli_cpu
-            || wanted.memory > has.memory
-            || wanted.ephemeral_storage > has.ephemeral_storage
-            || wanted.scalar.iter().any(|(name, amount)| *amount > has.scalar(name));
-        Err(Rejection { reasons, unresolvable })
-    }
-
-    fn scores(&self) -> bool {
-        true
+        let severity = match hopeless {
+            true => Severity::Unresolvable,
+            false => Severity::Unschedulable,
+        };
+        Err(Rejection::reasons(reasons, severity))
     }
 
     fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let (has, used, own) = (&node.allocatable, &node.assumed_use, &pod.assumed_use);
-        let parts = [
-            least_allocated(has.milli_cpu, used.milli_cpu + own.milli_cpu),
-            least_allocated(has.memory, used.memory + own.memory),
-        ];
-        let counted: Vec<i64> = parts.into_iter().flatten().collect();
-        if counted.is_empty() {
-            0
-        } else {
-            counted.iter().sum::<i64>() / counted.len() as i64
+        self.strategy.score(&self.resources, node, pod)
+    }
+
+    fn may_help(&self, event: &ClusterEvent, pod: &PodInfo) -> bool {
+        let wanted = &pod.shape.requests;
+        let room = |n: &Node| {
+            let (has, pods) = {
+                let info = NodeInfo::new(Arc::new(n.clone()), 0);
+                (info.allocatable, info.allowed_pods)
+            };
+            let scalar = wanted
+                .scalar
+                .iter()
+                .all(|(name, a)| self.ignores(name) || *a <= has.scalar(name));
+            pods > 0
+                && wanted.milli_cpu <= has.milli_cpu
+                && wanted.memory <= has.memory
+                && wanted.ephemeral_storage <= has.ephemeral_storage
+                && scalar
+        };
+        let gone = |gone: &Pod| *wanted == Resources::default() || frees(wanted, &pod_requests(gone));
+        match event {
+            ClusterEvent::NodeAdded(node) => room(node),
+            ClusterEvent::NodeChanged { change, new, .. } => change.allocatable && room(new),
+            // A pod that goes always frees a place, if nothing else.
+            ClusterEvent::PodGone(_) => true,
+            ClusterEvent::PodChanged { old, new } => pod_requests(old) != pod_requests(new) && gone(old),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resource_score::ShapePoint;
+    use super::*;
+    use crate::testing::{node, pod, pod_requesting};
+    use serde_json::json;
+
+    fn info(status: serde_json::Value, pods: &[PodInfo]) -> NodeInfo {
+        let mut info = NodeInfo::new(node("n", json!({}), status), 0);
+        pods.iter().for_each(|p| info.add_pod(p.clone()));
+        info
+    }
+
+    #[test]
+    fn every_shortage_is_named_and_hopeless_ones_are_told_apart() {
+        let there = pod_requesting("there", "3", "30Gi", json!({}));
+        for (cpu, memory, message, severity) in [
+            ("1", "2Gi", "", None),
+            ("1500m", "1Gi", "Insufficient cpu", Some(Severity::Unschedulable)),
+            (
+                "2",
+                "3Gi",
+                "Insufficient cpu, Insufficient memory",
+                Some(Severity::Unschedulable),
+            ),
+            ("5", "1Gi", "Insufficient cpu", Some(Severity::Unresolvable)),
+            ("0", "0", "", None),
+        ] {
+            let new = pod_requesting("new", cpu, memory, json!({}));
+            let node = info(json!({}), std::slice::from_ref(&there));
+            let verdict = NodeResourcesFit::default().filter(&CycleState::default(), &new, &node);
+            let found = verdict.err();
+            assert_eq!(found.as_ref().map(|r| r.severity), severity, "{cpu} {memory}");
+            assert_eq!(found.map(|r| r.to_string()).unwrap_or_default(), message);
+        }
+        let full = info(json!({"allocatable": {"pods": "1"}}), &[there]);
+        let verdict = NodeResourcesFit::default().filter(&CycleState::default(), &pod("new", json!({})), &full);
+        assert_eq!(verdict.unwrap_err().to_string(), "Too many pods");
+    }
+
+    #[test]
+    fn extended_resources_count_unless_ignored() {
+        let requests = json!({"example.com/gpu": "2"});
+        let new = pod(
+            "new",
+            json!({"containers": [{"name": "c", "resources": {"requests": requests}}]}),
+        );
+        let node = info(json!({"allocatable": {"example.com/gpu": "1"}}), &[]);
+        let filter = |plugin: NodeResourcesFit| plugin.filter(&CycleState::default(), &new, &node);
+        assert_eq!(
+            filter(NodeResourcesFit::default()).unwrap_err().to_string(),
+            "Insufficient example.com/gpu"
+        );
+        assert_eq!(
+            filter(NodeResourcesFit {
+                ignored: vec!["example.com/gpu".into()],
+                ..NodeResourcesFit::default()
+            }),
+            Ok(())
+        );
+        assert_eq!(
+            filter(NodeResourcesFit {
+                ignored_groups: vec!["example.com".into()],
+                ..NodeResourcesFit::default()
+            }),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn strategies_score_as_documented() {
+        // Half of the CPU and a quarter of the memory would be used.
+        let there = pod_requesting("there", "1", "4Gi", json!({}));
+        let new = pod_requesting("new", "1", "4Gi", json!({}));
+        let node = info(json!({}), &[there]);
+        let line = |points: [(i64, i64); 2]| {
+            Strategy::RequestedToCapacityRatio(
+                points
+                    .map(|(utilization, score)| ShapePoint { utilization, score })
+                    .into(),
+            )
+        };
+        let weighted = |cpu, memory| {
+            vec![
+                WeightedResource {
+                    name: "cpu".into(),
+                    weight: cpu,
+                },
+                WeightedResource {
+                    name: "memory".into(),
+                    weight: memory,
+                },
+            ]
+        };
+        for (strategy, resources, expected) in [
+            (Strategy::LeastAllocated, weighted(1, 1), 62),
+            (Strategy::MostAllocated, weighted(1, 1), 37),
+            (Strategy::MostAllocated, weighted(3, 1), 43),
+            (line([(0, 0), (100, 100)]), weighted(1, 1), 38),
+            (line([(0, 100), (100, 0)]), weighted(1, 0), 50),
+        ] {
+            let plugin = NodeResourcesFit {
+                strategy: strategy.clone(),
+                resources,
+                ..NodeResourcesFit::default()
+            };
+            assert_eq!(
+                plugin.score(&CycleState::default(), &new, &node),
+                expected,
+                "{strategy:?}"
+            );
         }
     }
 
-    fn may_help(&self, event: &ClusterEvent<'_>, _pod: &PodInfo) -> bool {
-        match event {
-            ClusterEvent::NodeAdded(_) | ClusterEvent::PodGone(_) => true,
-            ClusterEvent::NodeChanged { old, new } => {
-                let allocatable =
-                    |n: &k8s_openapi::api::core::v1::Node| n.status.as_ref().and_then(|s| s.allocatable.clone());
-                allocatable(old) != allocatable(new)
-            }
-            ClusterEvent::PodPlaced(_) => false,
-        }
+    #[test]
+    fn only_room_that_is_large_enough_wakes() {
+        let plugin = NodeResourcesFit::default();
+        let big = pod_requesting("big", "8", "1Gi", json!({}));
+        let added = |cpu: &str| ClusterEvent::NodeAdded(node("n", json!({}), json!({"allocatable": {"cpu": cpu}})));
+        assert!(!plugin.may_help(&added("4"), &big));
+        assert!(plugin.may_help(&added("8"), &big));
+        let gone = ClusterEvent::PodGone(pod("x", json!({})).pod);
+        assert!(plugin.may_help(&gone, &big));
     }
 }

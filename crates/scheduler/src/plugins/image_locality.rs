@@ -1,0 +1,95 @@
+//! ImageLocality: prefers nodes that have the pod's images already, the more the larger they are; an image that few nodes
+//! have counts less, so that pods do not all go where it happens to be.
+
+use crate::framework::{CycleState, MAX_SCORE, Plugin, Point, PreScore};
+use crate::node_info::NodeInfo;
+use crate::shape::PodInfo;
+use crate::snapshot::Snapshot;
+
+const MB: i64 = 1024 * 1024;
+/// Images smaller than this in all do not count.
+const LEAST: i64 = 23 * MB;
+/// Of each container; more does not count.
+const MOST: i64 = 1000 * MB;
+
+pub struct ImageLocality;
+
+/// Sums of image sizes by node number, in order.
+struct Sizes(Vec<(u32, i64)>);
+
+impl Plugin for ImageLocality {
+    fn name(&self) -> &'static str {
+        "ImageLocality"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreScore, Point::Score]
+    }
+
+    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: &[&NodeInfo], all: &Snapshot) -> PreScore {
+        let total = all.len() as f64;
+        let mut sizes: Vec<(u32, i64)> = Vec::new();
+        for image in &pod.shape.images {
+            let Some(image) = all.image(image) else { continue };
+            let spread = image.nodes.len() as f64 / total;
+            let scaled = image.nodes.iter().map(|(n, size)| (*n, (*size as f64 * spread) as i64));
+            sizes.extend(scaled);
+        }
+        sizes.sort_unstable_by_key(|(n, _)| *n);
+        sizes.dedup_by(|later, first| {
+            let same = later.0 == first.0;
+            if same {
+                first.1 += later.1;
+            }
+            same
+        });
+        let counts = |n: &&NodeInfo| sizes.binary_search_by_key(&n.number, |(n, _)| *n).is_ok();
+        if sizes.is_empty() || !nodes.iter().any(counts) {
+            return PreScore::Skip;
+        }
+        state.put(Sizes(sizes));
+        PreScore::Score
+    }
+
+    fn score(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
+        let Some(Sizes(sizes)) = state.get() else { return 0 };
+        let Ok(at) = sizes.binary_search_by_key(&node.number, |(n, _)| *n) else {
+            return 0;
+        };
+        let most = MOST * i64::try_from(pod.shape.containers).unwrap_or(i64::MAX / MOST);
+        let sum = sizes[at].1.clamp(LEAST, most.max(LEAST + 1));
+        MAX_SCORE * (sum - LEAST) / (most.max(LEAST + 1) - LEAST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{node, pod};
+    use serde_json::json;
+
+    fn scores(images: [i64; 3]) -> Option<Vec<i64>> {
+        let mut snapshot = Snapshot::default();
+        for (i, size) in images.iter().enumerate() {
+            let image = json!({"names": ["web:v1"], "sizeBytes": size * MB});
+            let images = if *size > 0 { vec![image] } else { vec![] };
+            snapshot.set_node(node(&format!("n{i}"), json!({}), json!({"images": images})));
+        }
+        snapshot.settle();
+        let nodes: Vec<&NodeInfo> = snapshot.nodes().collect();
+        let (pod, mut state) = (pod("a", json!({})), CycleState::default());
+        match ImageLocality.pre_score(&mut state, &pod, &nodes, &snapshot) {
+            PreScore::Skip => None,
+            PreScore::Score => Some(nodes.iter().map(|n| ImageLocality.score(&state, &pod, n)).collect()),
+        }
+    }
+
+    #[test]
+    fn larger_images_on_more_nodes_score_higher() {
+        assert_eq!(scores([0, 0, 0]), None);
+        // On one of three nodes a third counts: (100 - 23) / (1000 - 23).
+        assert_eq!(scores([300, 0, 0]), Some(vec![7, 0, 0]));
+        assert_eq!(scores([300, 300, 300]), Some(vec![28, 28, 28]));
+        assert_eq!(scores([5000, 5000, 20]), Some(vec![100, 100, 0]));
+    }
+}

@@ -1,0 +1,88 @@
+//! Binds a pod that has its node: waits for permits and volumes, tells the API, and gives everything back if that fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_client::event::EventType;
+use tokio::sync::oneshot;
+
+use super::{Placement, Shared};
+use crate::framework::{Binding, Rejection};
+use crate::metrics;
+
+/// The answer to come, and how long to wait for it.
+pub(super) type Waiting = (oneshot::Receiver<Result<(), String>>, Duration);
+
+impl Shared {
+    pub(super) async fn bind(self: Arc<Self>, placement: Placement, waiting: Option<Waiting>) {
+        let profile = &self.profiles[placement.profile];
+        let pod = &placement.attempt.pod;
+        match self.try_bind(&placement, waiting).await {
+            Ok(()) => {
+                self.queue.remove(pod.uid());
+                let message = format!("Successfully assigned {} to {}", pod.key(), placement.node);
+                self.events[placement.profile].event(&*pod.pod, EventType::Normal, "Scheduled", message);
+                tracing::info!(pod = pod.key(), node = &*placement.node, "bound");
+                metrics::attempt("scheduled", &profile.scheduler_name, placement.started.elapsed());
+                metrics::scheduled(placement.attempt.attempts + 1, placement.attempt.since.elapsed());
+            }
+            Err(Failure::Gone) => {
+                profile.unreserve(&placement.state, pod, &placement.node);
+                self.cache.forget(pod.uid());
+                self.queue.remove(pod.uid());
+            }
+            Err(Failure::Rejected(plugin, rejection)) => {
+                profile.unreserve(&placement.state, pod, &placement.node);
+                tracing::warn!(pod = pod.key(), node = &*placement.node, plugin, %rejection, "a pod could not be bound");
+                self.let_go(placement, plugin, rejection);
+            }
+        }
+    }
+
+    async fn try_bind(&self, placement: &Placement, waiting: Option<Waiting>) -> Result<(), Failure> {
+        let profile = &self.profiles[placement.profile];
+        let pod = &placement.attempt.pod;
+        if let Some((answer, limit)) = waiting {
+            let began = self.clock.instant();
+            let verdict = self.waiting.wait(pod.uid(), answer, limit, self.clock).await;
+            metrics::permit_wait(verdict.is_ok(), began.elapsed());
+            verdict.map_err(|rejection| Failure::Rejected("Permit", rejection))?;
+        }
+        let binding = Binding {
+            client: &self.client,
+            clock: self.clock,
+            pod,
+            node: &placement.node,
+            state: &placement.state,
+        };
+        let timing = profile.timer.start();
+        let prepared = profile.pre_bind(&binding).await;
+        timing.pre_bind(prepared.is_ok());
+        prepared.map_err(|(plugin, rejection)| Failure::Rejected(plugin, rejection))?;
+        let _turn = self.writes.acquire().await;
+        let timing = profile.timer.start();
+        let bound = profile.bind(&binding).await;
+        timing.bind(matches!(bound, Some(Ok(()))));
+        match bound {
+            Some(Ok(())) => {
+                profile.post_bind(&binding);
+                Ok(())
+            }
+            Some(Err(error)) if error.is_not_found() => Err(Failure::Gone),
+            Some(Err(error)) => Err(Failure::Rejected(
+                "Bind",
+                Rejection::error(format!("binding rejected: {error}")),
+            )),
+            None => Err(Failure::Rejected(
+                "Bind",
+                Rejection::error("binding rejected: no plugin binds this pod"),
+            )),
+        }
+    }
+}
+
+enum Failure {
+    /// The pod is no longer there.
+    Gone,
+    Rejected(&'static str, Rejection),
+}
