@@ -8,6 +8,7 @@
 //!
 //! Start reading at [`replicaset`], the smallest that does everything a controller does.
 
+pub mod cluster_role_aggregation;
 pub mod context;
 pub mod cronjob;
 pub mod deployment;
@@ -46,6 +47,10 @@ pub struct Registration {
 
 /// Every built-in controller.
 pub const CONTROLLERS: &[Registration] = &[
+    Registration {
+        name: "clusterrole-aggregation-controller",
+        run: |cx| cluster_role_aggregation::run(cx).boxed(),
+    },
     Registration {
         name: "cronjob-controller",
         run: |cx| cronjob::run(cx).boxed(),

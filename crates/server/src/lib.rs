@@ -28,6 +28,6 @@ mod service_ip;
 mod subresource;
 
 pub use http::health::Readiness;
-pub use options::{Cidr, Limits, Network, ServerOptions};
+pub use options::{AdmissionPlugins, Cidr, Limits, Network, ServerOptions};
 pub use pki::{Authority, Identity, Pair, PkiDir, PkiError, kubeconfig};
-pub use server::{ApiServer, RunningServer, StartError};
+pub use server::{ApiServer, KubeconfigSource, RunningServer, StartError};

@@ -37,6 +37,11 @@ struct InFlight {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Objects {
     resource: String,
 }
@@ -75,6 +80,9 @@ pub(crate) struct Metrics {
     panics: Counter,
     refused: Counter,
     objects: Family<Objects, Gauge>,
+    store_bytes: Gauge,
+    authentications: Family<Outcome, Counter>,
+    authorizations: Family<Outcome, Counter>,
 }
 
 fn histogram() -> Histogram {
@@ -91,6 +99,9 @@ impl Metrics {
         let panics = Counter::default();
         let refused = Counter::default();
         let objects = Family::default();
+        let store_bytes = Gauge::default();
+        let authentications = Family::default();
+        let authorizations = Family::default();
         // The client appends `_total` to counters itself.
         registry.register(
             "apiserver_request",
@@ -127,6 +138,21 @@ impl Metrics {
             "Objects in memory, by resource",
             objects.clone(),
         );
+        registry.register(
+            "apiserver_storage_size_bytes",
+            "What the store takes on the disk",
+            store_bytes.clone(),
+        );
+        registry.register(
+            "authentication_attempts",
+            "Requests, by whether their credentials were good",
+            authentications.clone(),
+        );
+        registry.register(
+            "authorization_attempts",
+            "Requests, by whether they were allowed",
+            authorizations.clone(),
+        );
         Self {
             registry,
             requests,
@@ -136,7 +162,27 @@ impl Metrics {
             panics,
             refused,
             objects,
+            store_bytes,
+            authentications,
+            authorizations,
         }
+    }
+
+    /// The credentials of a request were looked at.
+    pub fn authenticated(&self, good: bool) {
+        let result = if good { "success" } else { "failure" };
+        self.authentications.get_or_create(&Outcome { result }).inc();
+    }
+
+    /// A request was allowed or not.
+    pub fn authorized(&self, allowed: bool) {
+        let result = if allowed { "allowed" } else { "denied" };
+        self.authorizations.get_or_create(&Outcome { result }).inc();
+    }
+
+    /// How large the store is.
+    pub fn set_store_bytes(&self, bytes: u64) {
+        self.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A request has been answered.

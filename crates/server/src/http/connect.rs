@@ -51,7 +51,7 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
         .get(header::UPGRADE)
         .cloned()
         .filter(|_| wants_upgrade(&headers));
-    let link = core.nodes.dial(core.clock, &destination).await?;
+    let link = core.nodes.load_full().dial(core.clock, &destination).await?;
     match upgrade {
         Some(protocol) => tunnel(core, link, destination, method, headers, protocol, request, guard).await,
         None => pass(link, destination, method, headers, request, guard).await,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ANY, READ, READ_UPDATE, UPDATE, account, bind, cluster_role, events, rule};
+use super::{ANY, RBAC, READ, READ_UPDATE, UPDATE, account, bind, cluster_role, events, rule};
 
 const APPLY: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 const FINALIZE: &[&str] = &["update"];
@@ -170,6 +170,15 @@ pub(super) fn objects() -> Vec<Value> {
             "root-ca-cert-publisher",
             "root-ca-cert-publisher-controller",
             vec![rule(&["create", "get", "patch", "update"], "", &["configmaps"])],
+        ),
+        (
+            "clusterrole-aggregation-controller",
+            "clusterrole-aggregation-controller",
+            // Whoever sums up roles grants what is in them.
+            vec![
+                rule(READ, RBAC, &["clusterroles"]),
+                rule(&["escalate", "patch", "update"], RBAC, &["clusterroles"]),
+            ],
         ),
         (
             "service-account-controller",
