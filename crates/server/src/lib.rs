@@ -17,6 +17,7 @@ mod cache;
 mod core;
 mod custom;
 mod discovery;
+mod event_expiry;
 mod http;
 mod metrics;
 mod openapi;

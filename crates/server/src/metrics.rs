@@ -1,5 +1,7 @@
 //! What the server counts, by upstream's names. Each metric is a documented method.
 
+mod process;
+
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -153,6 +155,7 @@ impl Metrics {
             "Requests, by whether they were allowed",
             authorizations.clone(),
         );
+        registry.register_collector(Box::new(process::Process));
         Self {
             registry,
             requests,

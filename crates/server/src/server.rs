@@ -34,7 +34,7 @@ use crate::options::ServerOptions;
 use crate::pki::renewal::{self, Current};
 use crate::pki::{self, PkiError};
 use crate::registry::{self, Output, read};
-use crate::{bootstrap, custom};
+use crate::{bootstrap, custom, event_expiry};
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +143,7 @@ impl ApiServer {
         custom::start(&core).await.map_err(StartError::Bootstrap)?;
         let listener = tokio::spawn(listener::run(core.clone(), listener, current.clone()));
         tokio::spawn(renewal::run(core.clone(), current.clone(), options));
+        event_expiry::start(&core).await?;
         tracing::info!(%address, "the API server listens");
         Ok(RunningServer {
             server: Self { core },

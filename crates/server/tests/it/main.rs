@@ -7,6 +7,7 @@ mod convergence;
 mod custom;
 mod harness;
 mod http;
+mod operation;
 mod read;
 mod rights;
 mod special;
