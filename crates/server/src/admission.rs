@@ -2,6 +2,7 @@
 //! this one owns their order.
 
 mod default_tolerations;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
@@ -175,6 +176,7 @@ const PLUGINS: &[Plugin] = &[
     plugin("NamespaceLifecycle", true, || {
         Box::new(namespace_lifecycle::NamespaceLifecycle)
     }),
+    plugin("LimitRanger", true, || Box::new(limit_ranger::LimitRanger)),
     plugin("ServiceAccount", true, || Box::new(service_account::ServiceAccount)),
     plugin("NodeRestriction", true, || Box::new(node_restriction::NodeRestriction)),
     plugin("Priority", true, || Box::new(priority::Priority)),
