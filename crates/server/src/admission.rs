@@ -5,6 +5,7 @@ mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
 mod priority;
 mod service_account;
 
@@ -179,6 +180,7 @@ const PLUGINS: &[Plugin] = &[
     plugin("LimitRanger", true, || Box::new(limit_ranger::LimitRanger)),
     plugin("ServiceAccount", true, || Box::new(service_account::ServiceAccount)),
     plugin("NodeRestriction", true, || Box::new(node_restriction::NodeRestriction)),
+    plugin("PodSecurity", true, || Box::new(pod_security::PodSecurity)),
     plugin("Priority", true, || Box::new(priority::Priority)),
     plugin("DefaultTolerationSeconds", true, || {
         Box::new(default_tolerations::DefaultTolerationSeconds)
