@@ -7,6 +7,7 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
 mod priority;
+mod runtime_class;
 mod service_account;
 
 use std::sync::Arc;
@@ -185,6 +186,7 @@ const PLUGINS: &[Plugin] = &[
     plugin("DefaultTolerationSeconds", true, || {
         Box::new(default_tolerations::DefaultTolerationSeconds)
     }),
+    plugin("RuntimeClass", true, || Box::new(runtime_class::RuntimeClass)),
 ];
 
 const fn plugin(name: &'static str, on: bool, make: fn() -> Box<dyn Admission>) -> Plugin {
