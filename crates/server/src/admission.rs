@@ -1,6 +1,7 @@
 //! Admission: what may still change or refuse a request after it has been authorized and decoded. One file per plugin;
 //! this one owns their order.
 
+mod always_pull_images;
 mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
@@ -181,6 +182,9 @@ const PLUGINS: &[Plugin] = &[
     plugin("LimitRanger", true, || Box::new(limit_ranger::LimitRanger)),
     plugin("ServiceAccount", true, || Box::new(service_account::ServiceAccount)),
     plugin("NodeRestriction", true, || Box::new(node_restriction::NodeRestriction)),
+    plugin("AlwaysPullImages", false, || {
+        Box::new(always_pull_images::AlwaysPullImages)
+    }),
     plugin("PodSecurity", true, || Box::new(pod_security::PodSecurity)),
     plugin("Priority", true, || Box::new(priority::Priority)),
     plugin("DefaultTolerationSeconds", true, || {
