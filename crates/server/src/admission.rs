@@ -3,6 +3,7 @@
 
 mod always_pull_images;
 mod default_tolerations;
+mod extended_resources;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
@@ -189,6 +190,9 @@ const PLUGINS: &[Plugin] = &[
     plugin("Priority", true, || Box::new(priority::Priority)),
     plugin("DefaultTolerationSeconds", true, || {
         Box::new(default_tolerations::DefaultTolerationSeconds)
+    }),
+    plugin("ExtendedResourceToleration", false, || {
+        Box::new(extended_resources::ExtendedResourceToleration)
     }),
     plugin("RuntimeClass", true, || Box::new(runtime_class::RuntimeClass)),
 ];
