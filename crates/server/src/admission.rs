@@ -11,6 +11,7 @@ mod pod_security;
 mod priority;
 mod runtime_class;
 mod service_account;
+mod taint_nodes;
 
 use std::sync::Arc;
 
@@ -183,6 +184,9 @@ const PLUGINS: &[Plugin] = &[
     plugin("LimitRanger", true, || Box::new(limit_ranger::LimitRanger)),
     plugin("ServiceAccount", true, || Box::new(service_account::ServiceAccount)),
     plugin("NodeRestriction", true, || Box::new(node_restriction::NodeRestriction)),
+    plugin("TaintNodesByCondition", true, || {
+        Box::new(taint_nodes::TaintNodesByCondition)
+    }),
     plugin("AlwaysPullImages", false, || {
         Box::new(always_pull_images::AlwaysPullImages)
     }),
