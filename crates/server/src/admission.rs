@@ -7,6 +7,7 @@ mod extended_resources;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod object_in_use;
 mod pod_security;
 mod priority;
 mod runtime_class;
@@ -197,6 +198,9 @@ const PLUGINS: &[Plugin] = &[
     }),
     plugin("ExtendedResourceToleration", false, || {
         Box::new(extended_resources::ExtendedResourceToleration)
+    }),
+    plugin("StorageObjectInUseProtection", true, || {
+        Box::new(object_in_use::StorageObjectInUseProtection)
     }),
     plugin("RuntimeClass", true, || Box::new(runtime_class::RuntimeClass)),
 ];
