@@ -2,6 +2,7 @@
 //! this one owns their order.
 
 mod always_pull_images;
+mod default_classes;
 mod default_tolerations;
 mod extended_resources;
 mod limit_ranger;
@@ -199,10 +200,16 @@ const PLUGINS: &[Plugin] = &[
     plugin("ExtendedResourceToleration", false, || {
         Box::new(extended_resources::ExtendedResourceToleration)
     }),
+    plugin("DefaultStorageClass", true, || {
+        Box::new(default_classes::DefaultStorageClass)
+    }),
     plugin("StorageObjectInUseProtection", true, || {
         Box::new(object_in_use::StorageObjectInUseProtection)
     }),
     plugin("RuntimeClass", true, || Box::new(runtime_class::RuntimeClass)),
+    plugin("DefaultIngressClass", true, || {
+        Box::new(default_classes::DefaultIngressClass)
+    }),
 ];
 
 const fn plugin(name: &'static str, on: bool, make: fn() -> Box<dyn Admission>) -> Plugin {
