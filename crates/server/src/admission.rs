@@ -2,6 +2,7 @@
 //! this one owns their order.
 
 mod always_pull_images;
+mod claim_resize;
 mod default_classes;
 mod default_tolerations;
 mod extended_resources;
@@ -205,6 +206,9 @@ const PLUGINS: &[Plugin] = &[
     }),
     plugin("StorageObjectInUseProtection", true, || {
         Box::new(object_in_use::StorageObjectInUseProtection)
+    }),
+    plugin("PersistentVolumeClaimResize", true, || {
+        Box::new(claim_resize::PersistentVolumeClaimResize)
     }),
     plugin("RuntimeClass", true, || Box::new(runtime_class::RuntimeClass)),
     plugin("DefaultIngressClass", true, || {
