@@ -10,6 +10,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod object_in_use;
+mod owner_references;
 mod pod_security;
 mod priority;
 mod runtime_class;
@@ -206,6 +207,9 @@ const PLUGINS: &[Plugin] = &[
     }),
     plugin("StorageObjectInUseProtection", true, || {
         Box::new(object_in_use::StorageObjectInUseProtection)
+    }),
+    plugin("OwnerReferencesPermissionEnforcement", false, || {
+        Box::new(owner_references::OwnerReferences)
     }),
     plugin("PersistentVolumeClaimResize", true, || {
         Box::new(claim_resize::PersistentVolumeClaimResize)
