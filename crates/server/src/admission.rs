@@ -2,6 +2,7 @@
 //! this one owns their order.
 
 mod always_pull_images;
+mod certificates;
 mod claim_resize;
 mod default_classes;
 mod default_tolerations;
@@ -215,6 +216,15 @@ const PLUGINS: &[Plugin] = &[
         Box::new(claim_resize::PersistentVolumeClaimResize)
     }),
     plugin("RuntimeClass", true, || Box::new(runtime_class::RuntimeClass)),
+    plugin("CertificateApproval", true, || {
+        Box::new(certificates::CertificateApproval)
+    }),
+    plugin("CertificateSigning", true, || {
+        Box::new(certificates::CertificateSigning)
+    }),
+    plugin("CertificateSubjectRestriction", true, || {
+        Box::new(certificates::CertificateSubjectRestriction)
+    }),
     plugin("DefaultIngressClass", true, || {
         Box::new(default_classes::DefaultIngressClass)
     }),
