@@ -17,6 +17,7 @@ mod priority;
 mod runtime_class;
 mod service_account;
 mod taint_nodes;
+mod topology_labels;
 
 use std::sync::Arc;
 
@@ -227,6 +228,9 @@ const PLUGINS: &[Plugin] = &[
     }),
     plugin("DefaultIngressClass", true, || {
         Box::new(default_classes::DefaultIngressClass)
+    }),
+    plugin("PodTopologyLabels", true, || {
+        Box::new(topology_labels::PodTopologyLabels)
     }),
 ];
 
