@@ -14,6 +14,7 @@ mod object_in_use;
 mod owner_references;
 mod pod_security;
 mod priority;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod taint_nodes;
@@ -232,6 +233,7 @@ const PLUGINS: &[Plugin] = &[
     plugin("PodTopologyLabels", true, || {
         Box::new(topology_labels::PodTopologyLabels)
     }),
+    plugin("ResourceQuota", true, || Box::new(resource_quota::ResourceQuota::new())),
 ];
 
 const fn plugin(name: &'static str, on: bool, make: fn() -> Box<dyn Admission>) -> Plugin {
