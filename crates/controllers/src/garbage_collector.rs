@@ -36,7 +36,7 @@ struct Collector {
 pub async fn run(cx: Context) {
     let controller = Controller::<String>::new(NAME, WORKERS, cx.clock);
     let resources = Arc::new(Resources {
-        client: cx.client.clone(),
+        client: cx.client_of("generic-garbage-collector"),
         informers: cx.informers.clone(),
         queue: controller.queue(),
         graph: Arc::default(),

@@ -85,6 +85,15 @@ pub struct Serving {
     /// An OCI runtime to create containers with instead of the built-in one: runc, crun
     #[arg(long, value_name = "PATH")]
     pub oci_runtime: Option<PathBuf>,
+    /// Admission plugins to switch on besides the default ones, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub enable_admission_plugins: Vec<String>,
+    /// Admission plugins to switch off, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub disable_admission_plugins: Vec<String>,
+    /// Tokens that the API server accepts: lines of token,user,uid,"group,group"
+    #[arg(long, value_name = "FILE")]
+    pub token_auth_file: Option<PathBuf>,
     #[command(flatten)]
     pub store: StoreFlags,
     /// Take a snapshot of the embedded store this often when something has changed; 0 takes none

@@ -1,13 +1,26 @@
 //! Admission: what may still change or refuse a request after it has been authorized and decoded. One file per plugin;
 //! this one owns their order.
 
+mod always_pull_images;
 mod certificate_requester;
+mod certificates;
+mod claim_resize;
+mod default_classes;
 mod default_tolerations;
+mod extended_resources;
+mod limit_ranger;
 mod local_volume;
 mod namespace_lifecycle;
 mod node_restriction;
+mod object_in_use;
+mod owner_references;
+mod pod_security;
 mod priority;
+mod resource_quota;
+mod runtime_class;
 mod service_account;
+mod taint_nodes;
+mod topology_labels;
 
 use std::sync::Arc;
 
@@ -16,9 +29,12 @@ use coracle_api::object::Object;
 use coracle_api::resource::Resource;
 use coracle_api::service::{Target, UserInfo};
 use coracle_api::status::Status;
+use parking_lot::Mutex;
 
+use crate::cache::store_failed;
 use crate::core::Core;
-use crate::registry::Call;
+use crate::options::AdmissionPlugins;
+use crate::registry::{Call, read};
 
 /// What a request does to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +54,10 @@ pub(crate) struct Attributes<'a> {
     /// The object's name, also where the path has none.
     pub name: String,
     pub old: Option<&'a Object>,
+    /// Nothing will be written.
+    pub dry_run: bool,
+    /// What plugins tell the client without refusing.
+    warnings: Mutex<Vec<String>>,
 }
 
 impl<'a> Attributes<'a> {
@@ -50,6 +70,78 @@ impl<'a> Attributes<'a> {
             operation,
             name: name.to_owned(),
             old,
+            dry_run: false,
+            warnings: Mutex::default(),
+        }
+    }
+
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    pub fn warn(&self, text: impl Into<String>) {
+        self.warnings.lock().push(text.into());
+    }
+
+    pub fn into_warnings(self) -> Vec<String> {
+        self.warnings.into_inner()
+    }
+
+    /// Whether it is about `group`'s `plural`, or its subresource.
+    pub fn is_of(&self, group: &str, plural: &str, subresource: &str) -> bool {
+        self.row.group == group && self.row.plural == plural && self.target.subresource == subresource
+    }
+
+    /// An object that decides about this one, as it is now: the store is asked, not the cache.
+    pub async fn find(
+        &self,
+        group: &str,
+        version: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Object>, Status> {
+        let table = self.core.registry.table();
+        let Some(row) = table.get(group, version, plural) else {
+            return Ok(None);
+        };
+        let found = read::load(self.core, row, &row.key(namespace, name)).await?;
+        Ok(found.map(|f| f.object))
+    }
+
+    /// The objects of a kind of which there are few, as they are now.
+    pub async fn list(&self, group: &str, version: &str, plural: &str, namespace: &str) -> Result<Vec<Object>, Status> {
+        let table = self.core.registry.table();
+        let Some(row) = table.get(group, version, plural) else {
+            return Ok(Vec::new());
+        };
+        let mut options = coracle_store::ListOptions {
+            prefix: row.key_prefix(namespace),
+            limit: LIST_PAGE,
+            ..coracle_store::ListOptions::default()
+        };
+        let mut all = Vec::new();
+        loop {
+            let page = self
+                .core
+                .store
+                .list(options.clone())
+                .await
+                .map_err(|e| store_failed(&e))?;
+            for kv in &page.items {
+                let stored = coracle_api::object::StoredObject::from_bytes(kv.value.clone(), kv.mod_revision);
+                let mut object = stored.map_err(|e| Status::internal(e.to_string()))?.to_object();
+                read::to_served(row, &mut object);
+                all.push(object);
+            }
+            match page.items.last() {
+                Some(last) if page.more => {
+                    options.revision = Some(page.revision);
+                    options.after = Some(last.key.to_string());
+                }
+                _ => return Ok(all),
+            }
         }
     }
 
@@ -85,24 +177,121 @@ pub(crate) trait Admission: Send + Sync {
     }
 }
 
-/// All plugins in their order.
+/// A plugin that can be switched: upstream's name, whether it is on unless said otherwise, and how it is made.
+struct Plugin {
+    name: &'static str,
+    on: bool,
+    make: fn() -> Box<dyn Admission>,
+}
+
+/// What there is, in upstream's order, with upstream's default set (and NodeRestriction, which upstream's installers
+/// switch on).
+const PLUGINS: &[Plugin] = &[
+    plugin("NamespaceLifecycle", true, || {
+        Box::new(namespace_lifecycle::NamespaceLifecycle)
+    }),
+    plugin("LimitRanger", true, || Box::new(limit_ranger::LimitRanger)),
+    plugin("ServiceAccount", true, || Box::new(service_account::ServiceAccount)),
+    plugin("NodeRestriction", true, || Box::new(node_restriction::NodeRestriction)),
+    plugin("TaintNodesByCondition", true, || {
+        Box::new(taint_nodes::TaintNodesByCondition)
+    }),
+    plugin("AlwaysPullImages", false, || {
+        Box::new(always_pull_images::AlwaysPullImages)
+    }),
+    plugin("PodSecurity", true, || Box::new(pod_security::PodSecurity)),
+    plugin("Priority", true, || Box::new(priority::Priority)),
+    plugin("DefaultTolerationSeconds", true, || {
+        Box::new(default_tolerations::DefaultTolerationSeconds)
+    }),
+    plugin("ExtendedResourceToleration", false, || {
+        Box::new(extended_resources::ExtendedResourceToleration)
+    }),
+    plugin("DefaultStorageClass", true, || {
+        Box::new(default_classes::DefaultStorageClass)
+    }),
+    plugin("StorageObjectInUseProtection", true, || {
+        Box::new(object_in_use::StorageObjectInUseProtection)
+    }),
+    plugin("OwnerReferencesPermissionEnforcement", false, || {
+        Box::new(owner_references::OwnerReferences)
+    }),
+    plugin("PersistentVolumeClaimResize", true, || {
+        Box::new(claim_resize::PersistentVolumeClaimResize)
+    }),
+    plugin("RuntimeClass", true, || Box::new(runtime_class::RuntimeClass)),
+    plugin("CertificateApproval", true, || {
+        Box::new(certificates::CertificateApproval)
+    }),
+    plugin("CertificateSigning", true, || {
+        Box::new(certificates::CertificateSigning)
+    }),
+    plugin("CertificateSubjectRestriction", true, || {
+        Box::new(certificates::CertificateSubjectRestriction)
+    }),
+    plugin("DefaultIngressClass", true, || {
+        Box::new(default_classes::DefaultIngressClass)
+    }),
+    plugin("PodTopologyLabels", true, || {
+        Box::new(topology_labels::PodTopologyLabels)
+    }),
+    plugin("ResourceQuota", true, || Box::new(resource_quota::ResourceQuota::new())),
+];
+
+/// What is no choice: upstream has it outside of admission, or this server alone has it.
+const ALWAYS: &[fn() -> Box<dyn Admission>] = &[
+    || Box::new(certificate_requester::CertificateRequester),
+    || Box::new(local_volume::LocalVolume),
+];
+
+const fn plugin(name: &'static str, on: bool, make: fn() -> Box<dyn Admission>) -> Plugin {
+    Plugin { name, on, make }
+}
+
+/// How many objects are read at a time from the store.
+const LIST_PAGE: usize = 500;
+
+/// The plugins that are on, in their order.
 pub(crate) struct Chain {
     plugins: Vec<Box<dyn Admission>>,
 }
 
 impl Chain {
-    pub fn built_in() -> Self {
-        Self {
-            plugins: vec![
-                Box::new(namespace_lifecycle::NamespaceLifecycle),
-                Box::new(service_account::ServiceAccount),
-                Box::new(default_tolerations::DefaultTolerationSeconds),
-                Box::new(priority::Priority),
-                Box::new(node_restriction::NodeRestriction),
-                Box::new(local_volume::LocalVolume),
-                Box::new(certificate_requester::CertificateRequester),
-            ],
+    /// The default set, changed as the options say.
+    pub fn new(options: &AdmissionPlugins) -> Result<Self, String> {
+        for (flag, names) in [
+            ("enable-admission-plugins", &options.enable),
+            ("disable-admission-plugins", &options.disable),
+        ] {
+            if let Some(unknown) = names.iter().find(|n| !PLUGINS.iter().any(|p| p.name == n.as_str())) {
+                let known: Vec<&str> = PLUGINS.iter().map(|p| p.name).collect();
+                return Err(format!(
+                    "{flag} plugin {unknown:?} is unknown: there are {}",
+                    known.join(", ")
+                ));
+            }
         }
+        let both: Vec<&str> = options
+            .enable
+            .iter()
+            .filter(|n| options.disable.contains(n))
+            .map(String::as_str)
+            .collect();
+        if !both.is_empty() {
+            return Err(format!(
+                "{} in enable-admission-plugins and disable-admission-plugins overlapped",
+                both.join(", ")
+            ));
+        }
+        let named = |names: &[String], plugin: &Plugin| names.iter().any(|n| n == plugin.name);
+        let plugins = PLUGINS
+            .iter()
+            .filter(|p| (p.on || named(&options.enable, p)) && !named(&options.disable, p))
+            .map(|p| p.make)
+            .chain(ALWAYS.iter().copied())
+            .map(|make| make())
+            .collect();
+        Ok(Self { plugins })
     }
 
     /// Lets every plugin change the object; whether one did.
@@ -123,5 +312,41 @@ impl Chain {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(enable: &[&str], disable: &[&str]) -> Result<Chain, String> {
+        let owned = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        Chain::new(&AdmissionPlugins {
+            enable: owned(enable),
+            disable: owned(disable),
+        })
+    }
+
+    #[test]
+    fn plugins_are_switched_by_name_and_nonsense_is_refused() {
+        let on = PLUGINS.iter().filter(|p| p.on).count();
+        assert_eq!(chain(&[], &[]).unwrap().plugins.len(), on);
+        assert_eq!(
+            chain(&["AlwaysPullImages"], &["PodSecurity", "Priority"])
+                .unwrap()
+                .plugins
+                .len(),
+            on - 1
+        );
+        let unknown = chain(&["Nonsense"], &[]).err().unwrap();
+        assert!(
+            unknown.starts_with("enable-admission-plugins plugin \"Nonsense\" is unknown"),
+            "{unknown}"
+        );
+        let both = chain(&["Priority"], &["Priority"]).err().unwrap();
+        assert_eq!(
+            both,
+            "Priority in enable-admission-plugins and disable-admission-plugins overlapped"
+        );
     }
 }

@@ -1,12 +1,15 @@
 //! Who may do what. The superusers' group may do anything, a node what its pods need, and everybody else what roles
 //! grant; the first that says yes decides.
 
+pub(crate) mod escalation;
+pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod rbac;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use coracle_api::selector::FieldSelector;
 use coracle_api::service::{Target, UserInfo};
 use coracle_api::status::{Of, Status};
 
@@ -30,6 +33,34 @@ pub(crate) struct ResourceAttributes {
     pub subresource: String,
     pub namespace: String,
     pub name: String,
+    /// Fields that the request's selector holds to one value.
+    pub fields: Vec<(String, String)>,
+}
+
+impl ResourceAttributes {
+    /// Whether the request is about objects with this value of the field alone.
+    pub fn pins(&self, field: &str, value: &str) -> bool {
+        self.fields.iter().any(|(f, v)| f == field && v == value)
+    }
+
+    /// Takes what a field selector pins.
+    pub fn select(&mut self, selector: &str) {
+        let Ok(selector) = FieldSelector::parse(selector) else {
+            return;
+        };
+        for requirement in selector.requirements().iter().filter(|r| !r.negated) {
+            self.fields
+                .push((requirement.field.to_string(), requirement.value.to_string()));
+        }
+    }
+
+    /// The name that a list or watch is confined to.
+    pub fn take_pinned_name(&mut self) {
+        let pinned = self.fields.iter().find(|(field, _)| field == "metadata.name");
+        if let Some((_, name)) = pinned.filter(|_| self.name.is_empty()) {
+            self.name = name.clone();
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +80,20 @@ pub(crate) struct Rule {
     pub paths: Vec<String>,
 }
 
+/// What a user may do, as far as it can be told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    pub rules: Vec<Rule>,
+    /// Why it is not all.
+    pub incomplete: Option<String>,
+}
+
 #[async_trait]
 pub(crate) trait Authorizer: Send + Sync {
     async fn authorize(&self, attributes: &Attributes) -> Result<Decision, Status>;
 
     /// What the user may do in a namespace.
-    async fn rules(&self, user: &UserInfo, namespace: &str) -> Result<Vec<Rule>, Status>;
+    async fn rules(&self, user: &UserInfo, namespace: &str) -> Result<Rules, Status>;
 }
 
 /// Asks one after the other.
@@ -73,10 +112,12 @@ impl Authorizer for Union {
         Ok(Decision::NoOpinion(reasons.join(", ")))
     }
 
-    async fn rules(&self, user: &UserInfo, namespace: &str) -> Result<Vec<Rule>, Status> {
-        let mut all = Vec::new();
+    async fn rules(&self, user: &UserInfo, namespace: &str) -> Result<Rules, Status> {
+        let mut all = Rules::default();
         for one in &self.0 {
-            all.extend(one.rules(user, namespace).await?);
+            let more = one.rules(user, namespace).await?;
+            all.rules.extend(more.rules);
+            all.incomplete = all.incomplete.or(more.incomplete);
         }
         Ok(all)
     }
@@ -96,12 +137,12 @@ impl Authorizer for Superusers {
         })
     }
 
-    async fn rules(&self, user: &UserInfo, _namespace: &str) -> Result<Vec<Rule>, Status> {
+    async fn rules(&self, user: &UserInfo, _namespace: &str) -> Result<Rules, Status> {
         if !user.groups.iter().any(|g| g == SUPERUSERS) {
-            return Ok(Vec::new());
+            return Ok(Rules::default());
         }
         let any = || vec!["*".to_owned()];
-        Ok(vec![
+        let rules = vec![
             Rule {
                 verbs: any(),
                 groups: any(),
@@ -113,7 +154,11 @@ impl Authorizer for Superusers {
                 paths: any(),
                 ..Rule::default()
             },
-        ])
+        ];
+        Ok(Rules {
+            rules,
+            incomplete: None,
+        })
     }
 }
 
@@ -131,6 +176,7 @@ pub(crate) fn resource_attributes(user: &UserInfo, verb: &str, target: &Target) 
             subresource: target.subresource.clone(),
             namespace: namespace.clone(),
             name: target.name.clone(),
+            fields: Vec::new(),
         }),
         path: String::new(),
     }

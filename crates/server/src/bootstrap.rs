@@ -2,6 +2,7 @@
 //! classes, and the `kubernetes` service with its endpoints. Made by the same road as everything else, so that it is
 //! validated and defaulted like everything else.
 
+mod reconcile;
 mod service;
 
 use std::sync::Arc;
@@ -100,9 +101,9 @@ pub(super) async fn ensure(core: &Arc<Core>, object: Value) -> Result<(), Status
     }
 }
 
-/// Adds missing rules to an existing role, unless its owner said not to.
+/// Gives an existing role or binding what it lacks, unless its owner said not to. What it has beyond that stays.
 async fn complete(core: &Arc<Core>, user: &UserInfo, wanted: Object) -> Result<(), Status> {
-    if wanted.get(&["rules"]).is_none() {
+    if wanted.annotation(policy::AUTOUPDATE).is_none() {
         return Ok(());
     }
     let table = core.registry.table();
@@ -113,27 +114,34 @@ async fn complete(core: &Arc<Core>, user: &UserInfo, wanted: Object) -> Result<(
     let Some(current) = crate::registry::read::load(core, row, &key).await? else {
         return Ok(());
     };
-    let mut role = current.object;
-    if role.annotation(policy::AUTOUPDATE) == Some("false") {
+    let found = current.object;
+    if found.annotation(policy::AUTOUPDATE) == Some("false") {
         return Ok(());
     }
-    let mut rules = role.array(&["rules"]).to_vec();
-    let before = rules.len();
-    rules.extend(
-        wanted
-            .array(&["rules"])
-            .iter()
-            .filter(|r| !role.array(&["rules"]).contains(r))
-            .cloned(),
-    );
-    if rules.len() == before {
+    if wanted.get(&["roleRef"]).is_some() && wanted.get(&["roleRef"]) != found.get(&["roleRef"]) {
+        // What a binding refers to cannot change: it is made again.
+        if let Some(delete) = removal(core, &found) {
+            core.serve(user, delete).await?;
+        }
+        return match request(core, wanted, false) {
+            Some(create) => core.serve(user, create).await.map(|_| ()),
+            None => Ok(()),
+        };
+    }
+    let completed = reconcile::completed(&found, &wanted);
+    if completed == found {
         return Ok(());
     }
-    role.set(&["rules"], rules);
-    match request(core, role, true) {
+    match request(core, completed, true) {
         Some(update) => core.serve(user, update).await.map(|_| ()),
         None => Ok(()),
     }
+}
+
+fn removal(core: &Arc<Core>, object: &Object) -> Option<Request> {
+    let mut request = request(core, object.clone(), true)?;
+    request.operation = Operation::Delete(coracle_api::service::DeleteOptions::default());
+    Some(request)
 }
 
 fn priority_classes() -> Vec<Value> {

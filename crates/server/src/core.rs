@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use coracle_api::openapi::OpenApi;
 use coracle_api::resource::Registry;
 use coracle_api::status::Status;
@@ -10,6 +11,7 @@ use coracle_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
+use crate::authn::token_file::TokenFile;
 use crate::authn::tokens::TokenIssuer;
 use crate::authz::Authorizer;
 use crate::cache::{Cache, store_failed};
@@ -29,11 +31,14 @@ pub(crate) struct Core {
     pub registry: Arc<Registry>,
     pub authorizer: Arc<dyn Authorizer>,
     pub admission: Chain,
+    /// The CA's certificate as PEM.
+    pub ca: String,
     pub tokens: TokenIssuer,
+    pub token_file: TokenFile,
     pub metrics: Metrics,
     pub network: Network,
     pub limits: InFlight,
-    pub nodes: NodeClient,
+    pub nodes: ArcSwap<NodeClient>,
     pub usages: Usages,
     pub discovery: Discovery,
     pub openapi: OpenApi,

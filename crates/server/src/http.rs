@@ -18,6 +18,7 @@ pub(crate) mod watch;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_api::service::UserInfo;
@@ -73,12 +74,25 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Incomin
         .cloned()
         .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
     let head_only = request.method() == Method::HEAD;
-    let labels = info.labels();
+    let labels = known_labels(&core, &info);
     let long = info.is_long_running();
     let path = info.path.clone();
-    let served = AssertUnwindSafe(serve(&core, peer, request, info, &labels))
-        .catch_unwind()
-        .await;
+    let limit = if long {
+        None
+    } else {
+        Some(timeout(request.uri(), core.limits.request_time))
+    };
+    let work = AssertUnwindSafe(serve(&core, peer, request, info, &labels)).catch_unwind();
+    let served = match limit {
+        None => work.await,
+        // A client that sends its body a byte at a time holds its place no longer than this.
+        Some(limit) => match core.clock.timeout(limit, work).await {
+            Ok(served) => served,
+            Err(_) => Ok(Err(Status::timeout(
+                "request did not complete within the allotted timeout",
+            ))),
+        },
+    };
     let mut answer = match served {
         Ok(Ok(answer)) => answer,
         Ok(Err(status)) => encode::status(&status),
@@ -104,6 +118,50 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Incomin
         return Response::from_parts(parts, empty());
     }
     answer
+}
+
+/// How long a request may take: what it asks for by `timeout`, but no longer than the server allows.
+fn timeout(uri: &http::Uri, most: Duration) -> Duration {
+    let query = Query::parse(uri.query().unwrap_or_default());
+    let asked = query.get("timeout").and_then(parse_duration);
+    asked.filter(|d| !d.is_zero()).map_or(most, |d| d.min(most))
+}
+
+/// Go's way to write a duration, of one unit.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let number: f64 = text.get(..unit)?.parse().ok()?;
+    let seconds = match text.get(unit..)? {
+        "ms" => number / 1000.0,
+        "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// How metrics name a request. What is not served is not told apart: anybody can make up names.
+fn known_labels(core: &Core, info: &RequestInfo) -> Labels {
+    const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let target = &info.target;
+    if target.resource.is_empty() {
+        let mut labels = info.labels();
+        if !METHODS.contains(&labels.verb.as_str()) {
+            labels.verb = "other".into();
+        }
+        return labels;
+    }
+    let table = core.registry.table();
+    let row = table.get(&target.group, &target.version, &target.resource);
+    let served = row.is_some_and(|row| target.subresource.is_empty() || row.subresource(&target.subresource).is_some());
+    if served {
+        return info.labels();
+    }
+    Labels {
+        verb: "other".into(),
+        ..Labels::default()
+    }
 }
 
 async fn serve(
@@ -143,7 +201,9 @@ async fn serve(
 
 /// Refuses what nothing allows.
 pub(crate) async fn authorize(core: &Arc<Core>, attributes: &Attributes) -> Result<(), Status> {
-    match core.authorizer.authorize(attributes).await? {
+    let decision = core.authorizer.authorize(attributes).await?;
+    core.metrics.authorized(matches!(decision, Decision::Allow(_)));
+    match decision {
         Decision::Allow(_) => Ok(()),
         Decision::NoOpinion(reason) => Err(authz::forbidden(attributes, &reason)),
     }
@@ -170,4 +230,26 @@ pub(crate) fn plain(code: u16, content_type: &'static str, bytes: impl Into<Byte
 /// A JSON answer.
 pub(crate) fn json(code: u16, value: &serde_json::Value) -> Answer {
     plain(code, JSON, serde_json::to_vec(value).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_takes_as_long_as_it_asks_for_up_to_a_limit() {
+        let most = Duration::from_secs(60);
+        for (uri, expected) in [
+            ("/api", 60_000),
+            ("/api?timeout=5s", 5_000),
+            ("/api?timeout=1500ms", 1_500),
+            ("/api?timeout=2m", 60_000),
+            ("/api?timeout=0s", 60_000),
+            ("/api?timeout=soon", 60_000),
+            ("/api?timeout=-1s", 60_000),
+        ] {
+            let uri: http::Uri = uri.parse().unwrap();
+            assert_eq!(timeout(&uri, most).as_millis(), expected, "{uri}");
+        }
+    }
 }

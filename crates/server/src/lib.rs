@@ -17,6 +17,7 @@ mod cache;
 mod core;
 mod custom;
 mod discovery;
+mod event_expiry;
 mod http;
 mod metrics;
 mod openapi;
@@ -29,6 +30,6 @@ mod subresource;
 mod usage;
 
 pub use http::health::Readiness;
-pub use options::{Cidr, Limits, Network, ServerOptions};
+pub use options::{AdmissionPlugins, Cidr, Limits, Network, ServerOptions};
 pub use pki::{Authority, Identity, Pair, PkiDir, PkiError, kubeconfig};
-pub use server::{ApiServer, RunningServer, StartError};
+pub use server::{ApiServer, KubeconfigSource, RunningServer, StartError};

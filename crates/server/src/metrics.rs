@@ -1,5 +1,7 @@
 //! What the server counts, by upstream's names. Each metric is a documented method.
 
+mod process;
+
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -34,6 +36,11 @@ struct Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct InFlight {
     request_kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,6 +82,9 @@ pub(crate) struct Metrics {
     panics: Counter,
     refused: Counter,
     objects: Family<Objects, Gauge>,
+    store_bytes: Gauge,
+    authentications: Family<Outcome, Counter>,
+    authorizations: Family<Outcome, Counter>,
 }
 
 fn histogram() -> Histogram {
@@ -95,6 +105,9 @@ impl Metrics {
         let panics = Counter::default();
         let refused = Counter::default();
         let objects = Family::default();
+        let store_bytes = Gauge::default();
+        let authentications = Family::default();
+        let authorizations = Family::default();
         // The client appends `_total` to counters itself.
         registry.register(
             "apiserver_request",
@@ -131,6 +144,22 @@ impl Metrics {
             "Objects in memory, by resource",
             objects.clone(),
         );
+        registry.register(
+            "apiserver_storage_size_bytes",
+            "What the store takes on the disk",
+            store_bytes.clone(),
+        );
+        registry.register(
+            "authentication_attempts",
+            "Requests, by whether their credentials were good",
+            authentications.clone(),
+        );
+        registry.register(
+            "authorization_attempts",
+            "Requests, by whether they were allowed",
+            authorizations.clone(),
+        );
+        registry.register_collector(Box::new(process::Process));
         Self {
             registry,
             requests,
@@ -140,7 +169,27 @@ impl Metrics {
             panics,
             refused,
             objects,
+            store_bytes,
+            authentications,
+            authorizations,
         }
+    }
+
+    /// The credentials of a request were looked at.
+    pub fn authenticated(&self, good: bool) {
+        let result = if good { "success" } else { "failure" };
+        self.authentications.get_or_create(&Outcome { result }).inc();
+    }
+
+    /// A request was allowed or not.
+    pub fn authorized(&self, allowed: bool) {
+        let result = if allowed { "allowed" } else { "denied" };
+        self.authorizations.get_or_create(&Outcome { result }).inc();
+    }
+
+    /// How large the store is.
+    pub fn set_store_bytes(&self, bytes: u64) {
+        self.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A request has been answered.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_clock::Clock;
 use coracle_store::Store;
@@ -27,6 +28,9 @@ pub struct ServerOptions {
     pub limits: Limits,
     /// Put the metrics of what else runs in this process into the registry that `/metrics` serves.
     pub metrics: Vec<fn(&mut Registry)>,
+    pub admission: AdmissionPlugins,
+    /// Tokens with their users, a line each: `token,user,uid,"group,group"`.
+    pub token_file: Option<PathBuf>,
 }
 
 impl ServerOptions {
@@ -41,8 +45,17 @@ impl ServerOptions {
             network: Network::default(),
             limits: Limits::default(),
             metrics: Vec::new(),
+            admission: AdmissionPlugins::default(),
+            token_file: None,
         }
     }
+}
+
+/// Admission plugins, by upstream's names, that are on or off against upstream's default set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdmissionPlugins {
+    pub enable: Vec<String>,
+    pub disable: Vec<String>,
 }
 
 /// Addresses and ports that services take.
@@ -136,6 +149,10 @@ pub struct Limits {
     pub waiting: usize,
     /// The largest body.
     pub body_bytes: usize,
+    /// How long a request may take, except watches and streams.
+    pub request_time: Duration,
+    /// How long a client may take for the TLS handshake and for the head of a request.
+    pub head_time: Duration,
 }
 
 impl Default for Limits {
@@ -145,6 +162,8 @@ impl Default for Limits {
             writes_in_flight: 400,
             waiting: 4_000,
             body_bytes: 3 << 20,
+            request_time: Duration::from_secs(60),
+            head_time: Duration::from_secs(30),
         }
     }
 }

@@ -3,14 +3,17 @@
 
 mod issue;
 mod kubeconfig;
+pub(crate) mod renewal;
+mod signing;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use coracle_clock::Clock;
+use coracle_clock::{Clock, Timestamp};
 
 pub use issue::{Authority, Identity, Pair, PkiError};
 pub use kubeconfig::kubeconfig;
+pub(crate) use signing::SigningKeys;
 
 use crate::authz::SUPERUSERS;
 use crate::options::ServerOptions;
@@ -22,8 +25,23 @@ pub(crate) struct Pki {
     /// Shown to nodes' agents.
     pub kubelet_client: Pair,
     pub admin: Pair,
-    /// PKCS #8, signs service account tokens.
-    pub token_key: Vec<u8>,
+    /// For service account tokens.
+    pub token_keys: SigningKeys,
+}
+
+impl Pki {
+    /// When the first of the certificates is due for renewal.
+    pub fn renewal_time(&self) -> Option<Timestamp> {
+        [
+            self.ca.certificate(),
+            &self.serving.certificate,
+            &self.kubelet_client.certificate,
+            &self.admin.certificate,
+        ]
+        .iter()
+        .filter_map(|pem| issue::renewal_time(pem))
+        .min()
+    }
 }
 
 /// The components that have a client certificate of their own, by file name: user and group.
@@ -58,13 +76,13 @@ pub(crate) fn prepare(options: &ServerOptions) -> Result<Pki, PkiError> {
     let (Some(admin), Some(kubelet_client)) = (pairs.next(), pairs.next()) else {
         return Err(PkiError::Missing);
     };
-    let token_key = issue::signing_key(dir, "sa")?;
+    let token_keys = SigningKeys::open(dir, clock)?;
     Ok(Pki {
         ca,
         serving,
         kubelet_client,
         admin,
-        token_key,
+        token_keys,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use coracle_api::openapi::OpenApi;
 use coracle_api::resource::Registry;
 use coracle_api::service::{Answer, Operation, Request, Response, Service, UserInfo, WatchStream};
@@ -10,11 +11,14 @@ use coracle_api::status::Status;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
+use crate::authn::token_file::TokenFile;
 use crate::authn::tokens::TokenIssuer;
+use crate::authz::node::NodeAuthorizer;
 use crate::authz::rbac::Rbac;
 use crate::authz::{self, Superusers, Union};
 use crate::cache::{Cache, Watcher};
@@ -27,10 +31,11 @@ use crate::http::listener;
 use crate::http::nonresource::GIT_VERSION;
 use crate::metrics::{Labels, Metrics};
 use crate::options::ServerOptions;
-use crate::pki::{self, Pki, PkiError};
+use crate::pki::renewal::{self, Current};
+use crate::pki::{self, PkiError};
 use crate::registry::{self, Output, read};
 use crate::usage::{self, Usages};
-use crate::{bootstrap, custom};
+use crate::{bootstrap, custom, event_expiry};
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +49,10 @@ pub enum StartError {
     Pki(#[from] PkiError),
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
+    #[error("{0}")]
+    Admission(String),
+    #[error("{0}")]
+    TokenFile(String),
     #[error("the store cannot be read")]
     Store(#[from] coracle_store::Error),
     #[error("the system's objects cannot be made: {0}")]
@@ -61,7 +70,8 @@ pub struct RunningServer {
     server: ApiServer,
     address: SocketAddr,
     advertised: SocketAddr,
-    pki: Pki,
+    ca: String,
+    current: Arc<Current>,
     listener: JoinHandle<()>,
 }
 
@@ -69,6 +79,7 @@ impl ApiServer {
     /// Makes certificates and system objects if need be, and listens. When it returns, requests are served.
     pub async fn start(options: ServerOptions) -> Result<RunningServer, StartError> {
         let bind = options.bind;
+        let admission = Chain::new(&options.admission).map_err(StartError::Admission)?;
         let listen = async {
             TcpListener::bind(bind)
                 .await
@@ -86,10 +97,15 @@ impl ApiServer {
             .map_err(|source| StartError::Bind { address: bind, source })?;
         let advertised = SocketAddr::new(advertised_ip(&options, address.ip()), address.port());
 
-        let tls = listener::tls_config(&pki).map_err(StartError::Tls)?;
         let nodes = NodeClient::new(&pki).map_err(StartError::Tls)?;
         let issuer = format!("https://kubernetes.default.svc.{}", options.network.cluster_domain);
-        let tokens = TokenIssuer::new(&pki.token_key, issuer).map_err(StartError::Tls)?;
+        let tokens = TokenIssuer::new(&pki.token_keys, issuer).map_err(StartError::Tls)?;
+        let token_file = match &options.token_file {
+            Some(path) => TokenFile::read(path).map_err(StartError::TokenFile)?,
+            None => TokenFile::default(),
+        };
+        let ca = pki.ca.certificate().to_owned();
+        let current = Current::new(pki).map_err(StartError::Tls)?;
 
         let shutdown = CancellationToken::new();
         let cache = Cache::start(options.store.clone(), options.clock, shutdown.clone()).await?;
@@ -97,37 +113,47 @@ impl ApiServer {
         usage::register(&registry);
         let authorizer = Union(vec![
             Arc::new(Superusers),
+            Arc::new(NodeAuthorizer::new(
+                cache.clone(),
+                options.store.clone(),
+                registry.clone(),
+            )),
             Arc::new(Rbac::new(cache.clone(), registry.clone())),
         ]);
         let core = Arc::new(Core {
             clock: options.clock,
-            store: options.store,
+            store: options.store.clone(),
             cache,
             registry,
             authorizer: Arc::new(authorizer),
-            admission: Chain::built_in(),
+            admission,
+            ca: ca.clone(),
             tokens,
+            token_file,
             metrics: Metrics::new(&options.metrics),
-            network: options.network,
+            network: options.network.clone(),
             limits: InFlight::new(options.limits),
-            nodes,
+            nodes: ArcSwap::from_pointee(nodes),
             usages: Usages::default(),
             discovery: Discovery::default(),
             openapi: OpenApi::new(GIT_VERSION),
             ready: Readiness::default(),
             shutdown,
         });
-        bootstrap::run(&core, advertised, pki.ca.certificate())
+        bootstrap::run(&core, advertised, &ca)
             .await
             .map_err(StartError::Bootstrap)?;
         custom::start(&core).await.map_err(StartError::Bootstrap)?;
-        let listener = tokio::spawn(listener::run(core.clone(), listener, tls));
+        let listener = tokio::spawn(listener::run(core.clone(), listener, current.clone()));
+        tokio::spawn(renewal::run(core.clone(), current.clone(), options));
+        event_expiry::start(&core).await?;
         tracing::info!(%address, "the API server listens");
         Ok(RunningServer {
             server: Self { core },
             address,
             advertised,
-            pki,
+            ca,
+            current,
             listener,
         })
     }
@@ -143,7 +169,17 @@ impl ApiServer {
     }
 
     async fn answer(&self, user: &UserInfo, request: Request) -> Result<Response, Status> {
-        let attributes = authz::resource_attributes(user, registry::verb(&request.operation), &request.target);
+        let mut attributes = authz::resource_attributes(user, registry::verb(&request.operation), &request.target);
+        if let Some(resource) = &mut attributes.resource {
+            match &request.operation {
+                Operation::List(options) | Operation::Watch(options) => {
+                    resource.select(&options.field_selector);
+                    resource.take_pinned_name();
+                }
+                Operation::DeleteCollection { list, .. } => resource.select(&list.field_selector),
+                _ => {}
+            }
+        }
         crate::http::authorize(&self.core, &attributes).await?;
         let watch_labels = matches!(request.operation, Operation::Watch(_)).then(|| Labels {
             verb: "WATCH".into(),
@@ -246,22 +282,31 @@ impl RunningServer {
 
     /// The cluster's CA certificate as PEM.
     pub fn ca(&self) -> &str {
-        self.pki.ca.certificate()
+        &self.ca
     }
 
     /// The CA's key as PEM, for the controller that signs certificates.
-    pub fn ca_key(&self) -> &str {
-        self.pki.ca.key()
+    pub fn ca_key(&self) -> String {
+        self.current.pki.load().ca.key().to_owned()
     }
 
     /// The key of service account tokens as PKCS #8, for the controller that fills token Secrets.
-    pub fn token_key(&self) -> &[u8] {
-        &self.pki.token_key
+    pub fn token_key(&self) -> Vec<u8> {
+        self.current.pki.load().token_keys.private.clone()
     }
 
     /// A kubeconfig for an administrator.
     pub fn admin_kubeconfig(&self) -> String {
-        pki::kubeconfig("coracle", &self.url(), self.ca(), "kubernetes-admin", &self.pki.admin)
+        self.kubeconfig_source().text()
+    }
+
+    /// The administrator's kubeconfig as certificates come and go.
+    pub fn kubeconfig_source(&self) -> KubeconfigSource {
+        KubeconfigSource {
+            url: self.url(),
+            renewals: self.current.renewed.subscribe(),
+            current: self.current.clone(),
+        }
     }
 
     /// Ends watches, lets requests finish, stops listening.
@@ -270,5 +315,31 @@ impl RunningServer {
         if let Err(error) = self.listener.await {
             tracing::error!(%error, "the listener ended badly");
         }
+    }
+}
+
+/// Makes the administrator's kubeconfig of the certificates that are in use.
+pub struct KubeconfigSource {
+    url: String,
+    current: Arc<Current>,
+    renewals: watch::Receiver<u64>,
+}
+
+impl KubeconfigSource {
+    pub fn text(&self) -> String {
+        let pki = self.current.pki.load();
+        pki::kubeconfig(
+            "coracle",
+            &self.url,
+            pki.ca.certificate(),
+            "kubernetes-admin",
+            &pki.admin,
+        )
+    }
+
+    /// Waits until certificates have been renewed; `None` when the server is gone.
+    pub async fn renewed(&mut self) -> Option<String> {
+        self.renewals.changed().await.ok()?;
+        Some(self.text())
     }
 }

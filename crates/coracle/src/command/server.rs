@@ -17,7 +17,7 @@ use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_node::{Agent, AgentOptions, Serving};
 use coracle_scheduler::{Scheduler, SchedulerConfiguration, SchedulerOptions};
-use coracle_server::{ApiServer, PkiDir, RunningServer, ServerOptions};
+use coracle_server::{AdmissionPlugins, ApiServer, KubeconfigSource, PkiDir, RunningServer, ServerOptions};
 use coracle_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -117,6 +117,11 @@ async fn serve(cluster: &Cluster, args: &ServingArgs, fake: Files, detached: boo
     Milestone::Api(server.url()).tell();
 
     let mut components = JoinSet::new();
+    components.spawn(keep_kubeconfig(
+        server.kubeconfig_source(),
+        cluster.admin_kubeconfig(),
+        shutdown.clone(),
+    ));
     start_snapshots(cluster, args, store, clock, &shutdown, &mut components)?;
     let shared = !args.store.store.is_empty();
     start_controllers(&server, shared, clock, &shutdown, &mut components)?;
@@ -148,6 +153,18 @@ async fn serve(cluster: &Cluster, args: &ServingArgs, fake: Files, detached: boo
     Ok(())
 }
 
+/// Writes the administrator's kubeconfig again whenever certificates have been renewed.
+async fn keep_kubeconfig(mut source: KubeconfigSource, path: PathBuf, shutdown: CancellationToken) {
+    while let Some(Some(text)) = shutdown.run_until_cancelled(source.renewed()).await {
+        if let Err(error) = write_private(&path, &text) {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "the renewed kubeconfig could not be written"
+            );
+        }
+    }
+}
+
 /// SIGTERM or SIGINT, whichever comes first.
 fn ended() -> anyhow::Result<tokio::sync::mpsc::Receiver<()>> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -173,6 +190,11 @@ async fn start_api(
     options.bind = SocketAddr::new(args.bind_address, args.port);
     options.metrics.push(coracle_informer::metrics::register);
     options.network.service_cidr = args.service_cidr.parse().map_err(anyhow::Error::msg)?;
+    options.admission = AdmissionPlugins {
+        enable: args.enable_admission_plugins.clone(),
+        disable: args.disable_admission_plugins.clone(),
+    };
+    options.token_file.clone_from(&args.token_auth_file);
     let server = ApiServer::start(options)
         .await
         .context("the API server does not start")?;

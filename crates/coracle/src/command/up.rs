@@ -103,6 +103,17 @@ fn spawn(args: &Up, cluster: &Cluster) -> anyhow::Result<(Child, mpsc::Receiver<
     if let Some(name) = &serving.node_name {
         command.arg("--node-name").arg(name);
     }
+    for (flag, names) in [
+        ("--enable-admission-plugins", &serving.enable_admission_plugins),
+        ("--disable-admission-plugins", &serving.disable_admission_plugins),
+    ] {
+        if !names.is_empty() {
+            command.arg(flag).arg(names.join(","));
+        }
+    }
+    if let Some(path) = &serving.token_auth_file {
+        command.arg("--token-auth-file").arg(path);
+    }
     let fake = &serving.fake;
     command.arg("--fake-nodes").arg(fake.fake_nodes.to_string());
     for (flag, path) in [

@@ -158,7 +158,9 @@ pub async fn its_log_is_served_to_the_api_server_and_to_nobody_else() {
     .await;
     node.until("talk", ended).await;
     let path = "/containerLogs/default/talk/c?tailLines=2";
-    let answer = get(&node, path, "kube-apiserver-kubelet-client", &["system:masters"]).await.unwrap();
+    let answer = get(&node, path, "kube-apiserver-kubelet-client", &["system:masters"])
+        .await
+        .unwrap();
     assert_eq!(answer, (200, "two\nthree\n".into()));
     assert_eq!(
         get(&node, path, "mallory", &["system:authenticated"]).await.unwrap().0,

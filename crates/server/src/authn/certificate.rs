@@ -2,6 +2,7 @@
 
 use coracle_api::service::UserInfo;
 use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// `None` if the certificate names nobody.
@@ -18,9 +19,16 @@ pub(crate) fn user(certificate: &CertificateDer<'_>) -> Option<UserInfo> {
         .map(str::to_owned)
         .collect();
     groups.push(super::AUTHENTICATED.into());
+    let digest = Sha256::digest(certificate.as_ref());
+    let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    let extra = [(
+        "authentication.kubernetes.io/credential-id".to_owned(),
+        vec![format!("X509SHA256={hex}")],
+    )];
     Some(UserInfo {
         name,
         groups,
+        extra: extra.into(),
         ..UserInfo::default()
     })
 }

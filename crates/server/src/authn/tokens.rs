@@ -1,26 +1,32 @@
-//! Service account tokens: JSON web tokens signed by this server (ES256), verified with its own key, and alive only as
-//! long as the service account and the object that they are bound to.
+//! Service account tokens: JSON web tokens signed by this server (ES256), verified with its own keys, and alive only as
+//! long as the service account and the object that they are bound to. Those in Secrets do not expire: they live as long
+//! as their Secret.
+
+mod claims;
+mod keys;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use arc_swap::ArcSwap;
+use coracle_api::object::Object;
 use coracle_api::service::UserInfo;
 use coracle_api::status::Status;
 use coracle_clock::Timestamp;
-use ring::rand::SystemRandom;
-use ring::signature::{self, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::core::Core;
+use crate::pki::SigningKeys;
+use claims::{Bearer, Claims, Reference};
+use keys::Keyring;
+
+/// What the agents of nodes ask for when nobody chose a life: clients of long ago read such a token once.
+const NOBODY_CHOSE: i64 = 3607;
+const YEAR: i64 = 365 * 86_400;
 
 /// Signs and verifies.
 pub(crate) struct TokenIssuer {
-    key: EcdsaKeyPair,
-    key_id: String,
+    keys: ArcSwap<Keyring>,
     issuer: String,
     audience: String,
 }
@@ -41,8 +47,8 @@ pub(crate) struct Bound {
     pub kind: String,
     pub name: String,
     pub uid: String,
-    /// Of a pod.
-    pub node: Option<String>,
+    /// Of a pod: its node's name and uid.
+    pub node: Option<(String, String)>,
 }
 
 /// A signed token.
@@ -73,63 +79,29 @@ pub(crate) enum TokenError {
     Invalid(String),
 }
 
-#[derive(Debug, Deserialize, Serialize)]
-struct Claims {
-    iss: String,
-    sub: String,
-    aud: OneOrMany,
-    exp: i64,
-    #[serde(default)]
-    nbf: i64,
-    #[serde(default)]
-    jti: String,
-    #[serde(rename = "kubernetes.io")]
-    kubernetes: Kubernetes,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct Kubernetes {
-    namespace: String,
-    serviceaccount: Reference,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pod: Option<Reference>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    secret: Option<Reference>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    node: Option<Reference>,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct Reference {
-    name: String,
-    uid: String,
-}
-
 impl TokenIssuer {
-    /// From a PKCS #8 P-256 key.
-    pub fn new(pkcs8: &[u8], issuer: String) -> Result<Self, String> {
-        let random = SystemRandom::new();
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &random)
-            .map_err(|e| format!("the service account signing key cannot be used: {e}"))?;
-        let key_id = BASE64.encode(Sha256::digest(key.public_key().as_ref()));
+    pub fn new(keys: &SigningKeys, issuer: String) -> Result<Self, String> {
         let audience = issuer.clone();
         Ok(Self {
-            key,
-            key_id,
+            keys: ArcSwap::from_pointee(Keyring::new(keys)?),
             issuer,
             audience,
         })
     }
 
+    /// From now on these sign and verify.
+    pub fn set_keys(&self, keys: &SigningKeys) -> Result<(), String> {
+        self.keys.store(Arc::new(Keyring::new(keys)?));
+        Ok(())
+    }
+
     pub fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// The audiences of this server itself.
+    pub fn audiences(&self) -> [String; 1] {
+        [self.audience.clone()]
     }
 
     pub fn issue(&self, grant: &Grant, now: Timestamp) -> Result<Issued, Status> {
@@ -138,9 +110,16 @@ impl TokenIssuer {
         } else {
             grant.audiences.clone()
         };
-        let expires = now
-            .checked_add(jiff::SignedDuration::from_secs(grant.seconds))
-            .map_err(|e| Status::bad_request(format!("expirationSeconds is too far away: {e}")))?;
+        let after = |seconds| {
+            now.checked_add(jiff::SignedDuration::from_secs(seconds))
+                .map_err(|e| Status::bad_request(format!("expirationSeconds is too far away: {e}")))
+        };
+        let expires = after(grant.seconds)?;
+        let own = audiences.contains(&self.audience);
+        let is_pods = grant.bound.as_ref().is_some_and(|b| b.kind == "Pod");
+        // A client that read its token once goes on for a year; those that read it again get what they asked for.
+        let extended = grant.seconds == NOBODY_CHOSE && own && is_pods;
+        let valid_until = if extended { after(YEAR)? } else { expires };
         let seconds = now.as_second();
         let mut kubernetes = json!({
             "namespace": grant.namespace,
@@ -148,74 +127,51 @@ impl TokenIssuer {
         });
         if let (Some(bound), Value::Object(claims)) = (&grant.bound, &mut kubernetes) {
             claims.insert(bound.kind.to_lowercase(), json!({"name": bound.name, "uid": bound.uid}));
-            if let Some(node) = &bound.node {
-                claims.insert("node".into(), json!({"name": node, "uid": ""}));
+            if let Some((node, uid)) = &bound.node {
+                claims.insert("node".into(), json!({"name": node, "uid": uid}));
+            }
+            if extended {
+                claims.insert("warnafter".into(), expires.as_second().into());
             }
         }
         let claims = json!({
             "iss": self.issuer,
             "sub": format!("system:serviceaccount:{}:{}", grant.namespace, grant.account),
             "aud": audiences,
-            "exp": expires.as_second(),
+            "exp": valid_until.as_second(),
             "iat": seconds,
             "nbf": seconds,
             "jti": uuid::Uuid::new_v4().to_string(),
             "kubernetes.io": kubernetes,
         });
-        let header = json!({"alg": "ES256", "kid": self.key_id});
-        let part = |v: &Value| BASE64.encode(v.to_string());
-        let signed = format!("{}.{}", part(&header), part(&claims));
-        let signature = self
-            .key
-            .sign(&SystemRandom::new(), signed.as_bytes())
-            .map_err(|_| Status::internal("the token could not be signed"))?;
         Ok(Issued {
-            token: format!("{signed}.{}", BASE64.encode(signature)),
+            token: self.keys.load().sign(&claims)?,
             audiences,
             expires,
         })
     }
 
-    /// Whether this cluster's key has signed the token, of whatever kind it is.
+    /// Whether one of this cluster's keys has signed the token, of whatever kind it is.
     fn check_signature(&self, token: &str) -> Result<(), TokenError> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, _) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        let decode = |part: &str| BASE64.decode(part).map_err(|_| TokenError::Malformed);
-        let header: Value = serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
-        if header.get("alg").and_then(Value::as_str) != Some("ES256") {
-            return Err(TokenError::Malformed);
-        }
-        signature::UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref())
-            .verify(signed.as_bytes(), &decode(signature)?)
-            .map_err(|_| TokenError::Signature)
+        self.keys.load().verify::<Value>(token).map(drop)
     }
 
-    fn verify(&self, token: &str, audiences: &[String], now: Timestamp) -> Result<(Claims, Vec<String>), TokenError> {
-        self.check_signature(token)?;
-        let claims = token.split('.').nth(1).unwrap_or_default();
-        let claims = BASE64.decode(claims).map_err(|_| TokenError::Malformed)?;
-        let claims: Claims = serde_json::from_slice(&claims).map_err(|_| TokenError::Malformed)?;
+    fn verify(&self, token: &str, audiences: &[String], now: Timestamp) -> Result<(Bearer, Vec<String>), TokenError> {
+        let claims: Claims = self.keys.load().verify(token)?;
+        let own = self.audiences();
+        let asked = if audiences.is_empty() { &own[..] } else { audiences };
         if claims.iss != self.issuer {
             return Err(TokenError::Malformed);
         }
         let seconds = now.as_second();
-        if seconds >= claims.exp {
+        if claims.exp.is_none_or(|exp| seconds >= exp) {
             return Err(TokenError::Expired);
         }
         if seconds + 60 < claims.nbf {
             return Err(TokenError::Early);
         }
-        let own = [self.audience.clone()];
-        let asked = if audiences.is_empty() { &own[..] } else { audiences };
-        let given = match &claims.aud {
-            OneOrMany::One(one) => std::slice::from_ref(one),
-            OneOrMany::Many(many) => many.as_slice(),
-        };
-        let common: Vec<String> = asked.iter().filter(|a| given.contains(a)).cloned().collect();
-        if common.is_empty() {
-            return Err(TokenError::Audience);
-        }
-        Ok((claims, common))
+        let common = common(asked, claims.aud.as_slice())?;
+        Ok((Bearer::bound(claims).ok_or(TokenError::Malformed)?, common))
     }
 
     /// `/.well-known/openid-configuration`.
@@ -231,25 +187,20 @@ impl TokenIssuer {
 
     /// `/openid/v1/jwks`.
     pub fn key_set(&self) -> Value {
-        // An uncompressed point: 4, x, y.
-        let point = self.key.public_key().as_ref();
-        let (x, y) = point
-            .get(1..)
-            .unwrap_or_default()
-            .split_at(32.min(point.len().saturating_sub(1)));
-        json!({"keys": [{
-            "use": "sig",
-            "kty": "EC",
-            "kid": self.key_id,
-            "crv": "P-256",
-            "alg": "ES256",
-            "x": BASE64.encode(x),
-            "y": BASE64.encode(y),
-        }]})
+        self.keys.load().key_set()
     }
 }
 
-/// The user that a token stands for, and those of the audiences asked for that it is for.
+/// Those of the audiences asked for that a token is for.
+pub(crate) fn common(asked: &[String], given: &[String]) -> Result<Vec<String>, TokenError> {
+    let common: Vec<String> = asked.iter().filter(|a| given.contains(a)).cloned().collect();
+    if common.is_empty() {
+        return Err(TokenError::Audience);
+    }
+    Ok(common)
+}
+
+/// The user that a service account's token stands for, and those of the audiences asked for that it is for.
 pub(crate) async fn authenticate(
     core: &Arc<Core>,
     token: &str,
@@ -264,37 +215,37 @@ pub(crate) async fn authenticate(
         let user = super::legacy::authenticate(core, token, &claims).await?;
         return Ok((user, vec![own]));
     }
-    let (claims, audiences) = core.tokens.verify(token, audiences, core.clock.now())?;
-    let kubernetes = &claims.kubernetes;
-    let namespace = kubernetes.namespace.as_str();
-    is_alive(core, "serviceaccounts", namespace, &kubernetes.serviceaccount).await?;
+    let (bearer, audiences) = core.tokens.verify(token, audiences, core.clock.now())?;
+    let namespace = bearer.namespace.as_str();
+    is_alive(core, "serviceaccounts", namespace, &bearer.account).await?;
     let mut extra = BTreeMap::new();
-    if let Some(pod) = &kubernetes.pod {
+    let mut tell = |key: &str, value: &str| {
+        extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]);
+    };
+    if let Some(pod) = &bearer.pod {
         is_alive(core, "pods", namespace, pod).await?;
-        extra.insert(
-            "authentication.kubernetes.io/pod-name".to_owned(),
-            vec![pod.name.clone()],
-        );
-        extra.insert("authentication.kubernetes.io/pod-uid".to_owned(), vec![pod.uid.clone()]);
+        tell("pod-name", &pod.name);
+        tell("pod-uid", &pod.uid);
     }
-    if let Some(node) = &kubernetes.node {
-        extra.insert(
-            "authentication.kubernetes.io/node-name".to_owned(),
-            vec![node.name.clone()],
-        );
+    if let Some(node) = &bearer.node {
+        // A token of a pod dies with the pod; one of a node with the node.
+        if bearer.pod.is_none() {
+            is_alive(core, "nodes", "", node).await?;
+        }
+        tell("node-name", &node.name);
+        if !node.uid.is_empty() {
+            tell("node-uid", &node.uid);
+        }
     }
-    if let Some(secret) = &kubernetes.secret {
+    if let Some(secret) = &bearer.secret {
         is_alive(core, "secrets", namespace, secret).await?;
     }
-    if !claims.jti.is_empty() {
-        extra.insert(
-            "authentication.kubernetes.io/credential-id".to_owned(),
-            vec![format!("JTI={}", claims.jti)],
-        );
+    if !bearer.id.is_empty() {
+        tell("credential-id", &format!("JTI={}", bearer.id));
     }
     let user = UserInfo {
-        name: format!("system:serviceaccount:{namespace}:{}", kubernetes.serviceaccount.name),
-        uid: kubernetes.serviceaccount.uid.clone(),
+        name: format!("system:serviceaccount:{namespace}:{}", bearer.account.name),
+        uid: bearer.account.uid.clone(),
         groups: vec![
             "system:serviceaccounts".into(),
             format!("system:serviceaccounts:{namespace}"),
@@ -323,9 +274,16 @@ async fn is_alive(core: &Arc<Core>, plural: &str, namespace: &str, what: &Refere
 mod tests {
     use super::*;
 
+    fn keys() -> SigningKeys {
+        let key = rcgen::KeyPair::generate().unwrap();
+        SigningKeys {
+            private: key.serialized_der().to_vec(),
+            public: vec![rcgen::PublicKeyData::subject_public_key_info(&key)],
+        }
+    }
+
     fn issuer() -> TokenIssuer {
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
-        TokenIssuer::new(pkcs8.as_ref(), "https://issuer".into()).unwrap()
+        TokenIssuer::new(&keys(), "https://issuer".into()).unwrap()
     }
 
     fn grant(seconds: i64) -> Grant {
@@ -344,8 +302,11 @@ mod tests {
         let tokens = issuer();
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let issued = tokens.issue(&grant(600), now).unwrap();
-        let (claims, audiences) = tokens.verify(&issued.token, &[], now).unwrap();
-        assert_eq!(claims.sub, "system:serviceaccount:default:a");
+        let (bearer, audiences) = tokens.verify(&issued.token, &[], now).unwrap();
+        assert_eq!(
+            (bearer.namespace.as_str(), bearer.account.name.as_str()),
+            ("default", "a")
+        );
         assert_eq!(audiences, ["https://issuer"]);
         let late = now.checked_add(jiff::SignedDuration::from_secs(600)).unwrap();
         assert!(matches!(

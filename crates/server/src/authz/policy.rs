@@ -433,69 +433,28 @@ fn for_components() -> Vec<Value> {
         rule(&["create"], "authentication.k8s.io", &["tokenreviews"]),
         rule(&["create"], "authorization.k8s.io", &["subjectaccessreviews"]),
     ]);
-    // All controllers act as one user here; together they read and change every kind, also ones that are added later.
+    // The manager watches for all its controllers; what they write, each writes as its own service account.
     let mut controllers = events();
     controllers.extend([
-        rule(ALL, "*", &["*"]),
-        rule(&["create"], "", &["serviceaccounts/token"]),
-        rule(&["approve", "attest", "sign"], "certificates.k8s.io", &["signers"]),
-        rule(&["bind", "escalate"], RBAC, &["clusterroles", "roles"]),
-        paths(&["*"]),
-    ]);
-    let mut node = events();
-    node.extend([
-        rule(&["create"], "authentication.k8s.io", &["tokenreviews"]),
-        rule(
-            &["create"],
-            "authorization.k8s.io",
-            &["localsubjectaccessreviews", "subjectaccessreviews"],
-        ),
-        rule(READ, "", &["services"]),
-        rule(&["create", "get", "list", "watch"], "", &["nodes"]),
-        rule(UPDATE, "", &["nodes", "nodes/status"]),
-        rule(READ, "", &["pods"]),
-        rule(&["create", "delete"], "", &["pods"]),
-        rule(UPDATE, "", &["pods/status"]),
-        rule(&["create"], "", &["pods/eviction"]),
-        rule(READ, "", &["configmaps", "secrets"]),
-        rule(&["get"], "", &["persistentvolumeclaims", "persistentvolumes"]),
-        rule(&["get"], "", &["endpoints"]),
-        rule(
-            &["create", "get", "list", "watch"],
-            "certificates.k8s.io",
-            &["certificatesigningrequests"],
-        ),
-        rule(
-            &["create", "delete", "get", "patch", "update"],
+        rule(&["create"], "coordination.k8s.io", &["leases"]),
+        named(
+            &["get", "update"],
             "coordination.k8s.io",
             &["leases"],
+            &["kube-controller-manager"],
         ),
-        rule(READ, "storage.k8s.io", &["csidrivers", "volumeattachments"]),
+        rule(&["create"], "", &["secrets", "serviceaccounts"]),
+        rule(&["delete"], "", &["secrets"]),
         rule(
-            &["create", "delete", "get", "patch", "update"],
-            "storage.k8s.io",
-            &["csinodes"],
+            &["get"],
+            "",
+            &["configmaps", "namespaces", "secrets", "serviceaccounts"],
         ),
+        rule(&["update"], "", &["secrets", "serviceaccounts"]),
+        rule(&["create"], "authentication.k8s.io", &["tokenreviews"]),
+        rule(&["create"], "authorization.k8s.io", &["subjectaccessreviews"]),
+        rule(&["list", "watch"], "*", ANY),
         rule(&["create"], "", &["serviceaccounts/token"]),
-        rule(READ, "node.k8s.io", &["runtimeclasses"]),
-        rule(READ, "", &["namespaces"]),
-        rule(READ, "discovery.k8s.io", &["endpointslices"]),
-        rule(READ, "networking.k8s.io", &["networkpolicies", "servicecidrs"]),
-        rule(&["get"], "resource.k8s.io", &["resourceclaims"]),
-        rule(
-            &[
-                "create",
-                "delete",
-                "deletecollection",
-                "get",
-                "list",
-                "patch",
-                "update",
-                "watch",
-            ],
-            "resource.k8s.io",
-            &["resourceslices"],
-        ),
     ]);
     // One user for all fake nodes of a process: what a node may do, for every node and the pods on them.
     let mut fake_node = events();
@@ -504,7 +463,11 @@ fn for_components() -> Vec<Value> {
         rule(UPDATE, "", &["nodes/status"]),
         rule(&["delete", "get", "list", "watch"], "", &["pods"]),
         rule(UPDATE, "", &["pods/status"]),
-        rule(&["create", "get", "patch", "update"], "coordination.k8s.io", &["leases"]),
+        rule(
+            &["create", "get", "patch", "update"],
+            "coordination.k8s.io",
+            &["leases"],
+        ),
     ]);
     let mut proxier = events();
     proxier.extend([
@@ -533,7 +496,7 @@ fn for_components() -> Vec<Value> {
     vec![
         cluster_role("system:kube-scheduler", scheduler),
         cluster_role("system:kube-controller-manager", controllers),
-        cluster_role("system:node", node),
+        cluster_role("system:node", node_rules()),
         cluster_role("system:node-proxier", proxier),
         cluster_role("system:coracle:fake-node", fake_node),
         cluster_role("system:kubelet-api-admin", kubelet_admin),
@@ -644,7 +607,8 @@ fn for_components() -> Vec<Value> {
             "system:kube-controller-manager",
             &[("User", "system:kube-controller-manager")],
         ),
-        bind("system:node", "system:node", &[("Group", "system:nodes")]),
+        // Agents are allowed this, and no more than their own pods need, by the node authorizer.
+        bind("system:node", "system:node", &[]),
         bind(
             "system:coracle:fake-node",
             "system:coracle:fake-node",
@@ -656,6 +620,66 @@ fn for_components() -> Vec<Value> {
             &[("User", "system:kube-proxy")],
         ),
     ]
+}
+
+/// What agents may do; where objects belong to pods, the node authorizer says which.
+pub(crate) fn node_rules() -> Vec<Value> {
+    let mut node = events();
+    node.extend([
+        rule(&["create"], "authentication.k8s.io", &["tokenreviews"]),
+        rule(
+            &["create"],
+            "authorization.k8s.io",
+            &["localsubjectaccessreviews", "subjectaccessreviews"],
+        ),
+        rule(READ, "", &["services"]),
+        rule(&["create", "get", "list", "watch"], "", &["nodes"]),
+        rule(UPDATE, "", &["nodes", "nodes/status"]),
+        rule(READ, "", &["pods"]),
+        rule(&["create", "delete"], "", &["pods"]),
+        rule(UPDATE, "", &["pods/status"]),
+        rule(&["create"], "", &["pods/eviction"]),
+        rule(READ, "", &["configmaps", "secrets"]),
+        rule(&["get"], "", &["persistentvolumeclaims", "persistentvolumes"]),
+        rule(&["get"], "", &["endpoints"]),
+        rule(
+            &["create", "get", "list", "watch"],
+            "certificates.k8s.io",
+            &["certificatesigningrequests"],
+        ),
+        rule(
+            &["create", "delete", "get", "patch", "update"],
+            "coordination.k8s.io",
+            &["leases"],
+        ),
+        rule(READ, "storage.k8s.io", &["csidrivers", "volumeattachments"]),
+        rule(
+            &["create", "delete", "get", "patch", "update"],
+            "storage.k8s.io",
+            &["csinodes"],
+        ),
+        rule(&["create"], "", &["serviceaccounts/token"]),
+        rule(READ, "node.k8s.io", &["runtimeclasses"]),
+        rule(READ, "", &["namespaces"]),
+        rule(READ, "discovery.k8s.io", &["endpointslices"]),
+        rule(READ, "networking.k8s.io", &["networkpolicies", "servicecidrs"]),
+        rule(&["get"], "resource.k8s.io", &["resourceclaims"]),
+        rule(
+            &[
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch",
+            ],
+            "resource.k8s.io",
+            &["resourceslices"],
+        ),
+    ]);
+    node
 }
 
 fn for_extensions() -> Vec<Value> {
@@ -723,13 +747,19 @@ fn in_namespaces() -> Vec<Value> {
             "system:controller:bootstrap-signer",
             vec![rule(READ, "", &["secrets"])],
         ),
+        role("kube-system", "system:controller:token-cleaner", {
+            let mut rules = events();
+            rules.push(rule(&["delete", "get", "list", "watch"], "", &["secrets"]));
+            rules
+        }),
         role(
             "kube-system",
-            "system:controller:token-cleaner",
-            vec![
-                rule(&["delete", "get", "list", "watch"], "", &["secrets"]),
-                rule(EVENTS, "", &["events"]),
-            ],
+            "system:controller:cloud-provider",
+            vec![rule(
+                &["create", "get", "list", "patch", "update", "watch"],
+                "",
+                &["configmaps"],
+            )],
         ),
         role(
             "kube-public",
@@ -771,6 +801,12 @@ fn in_namespaces() -> Vec<Value> {
             "system:controller:token-cleaner",
             "system:controller:token-cleaner",
             vec![account("token-cleaner")],
+        ),
+        bind_in(
+            "kube-system",
+            "system:controller:cloud-provider",
+            "system:controller:cloud-provider",
+            vec![account("cloud-provider")],
         ),
         bind_in(
             "kube-public",

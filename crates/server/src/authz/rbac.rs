@@ -12,7 +12,7 @@ use coracle_api::service::UserInfo;
 use coracle_api::status::Status;
 use serde_json::Value;
 
-use super::{Attributes, Authorizer, Decision, Rule};
+use super::{Attributes, Authorizer, Decision, Rule, Rules};
 use crate::cache::{Cache, Selection, Shard};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -126,7 +126,8 @@ fn strings(value: Option<&Value>) -> Vec<String> {
     list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn rule(value: &Value) -> Rule {
+/// From a role's rule.
+pub(crate) fn rule(value: &Value) -> Rule {
     Rule {
         verbs: strings(value.get("verbs")),
         groups: strings(value.get("apiGroups")),
@@ -165,7 +166,7 @@ fn any_or(list: &[String], wanted: &str) -> bool {
 }
 
 impl Rule {
-    fn allows(&self, attributes: &Attributes) -> bool {
+    pub(super) fn allows(&self, attributes: &Attributes) -> bool {
         if !any_or(&self.verbs, &attributes.verb) {
             return false;
         }
@@ -228,9 +229,9 @@ impl Authorizer for Rbac {
         Ok(Decision::NoOpinion(String::new()))
     }
 
-    async fn rules(&self, user: &UserInfo, namespace: &str) -> Result<Vec<Rule>, Status> {
+    async fn rules(&self, user: &UserInfo, namespace: &str) -> Result<Rules, Status> {
         let Some(compiled) = self.compiled().await? else {
-            return Ok(Vec::new());
+            return Ok(Rules::default());
         };
         let mut all: Vec<Rule> = Vec::new();
         for subject in subjects(user) {
@@ -244,7 +245,10 @@ impl Authorizer for Rbac {
                 }
             }
         }
-        Ok(all)
+        Ok(Rules {
+            rules: all,
+            incomplete: None,
+        })
     }
 }
 

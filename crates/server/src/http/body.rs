@@ -24,9 +24,9 @@ pub(crate) struct Decoded {
 pub(crate) async fn read(body: Incoming, most: usize) -> Result<Bytes, Status> {
     match Limited::new(body, most).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(format!(
-            "limit is {most}: the request body is too large"
-        ))),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Status::too_large(format!("Request entity too large: limit is {most}")))
+        }
         Err(error) => Err(Status::bad_request(format!(
             "the request body could not be read: {error}"
         ))),

@@ -72,7 +72,7 @@ async fn counted(core: &Arc<Core>, inbound: Inbound, guard: Box<dyn Send>) -> Re
         .get(header::UPGRADE)
         .cloned()
         .filter(|_| wants_upgrade(&headers));
-    let link = core.nodes.dial(core.clock, &destination).await?;
+    let link = core.nodes.load_full().dial(core.clock, &destination).await?;
     match upgrade {
         Some(protocol) => tunnel(core, link, destination, method, headers, protocol, request, guard).await,
         None => {
@@ -126,7 +126,8 @@ pub(crate) fn fetch<'a>(core: &'a Arc<Core>, node: &'a str, path: &'a str) -> Bo
         let destination = target::agent(core, node, path.to_owned())
             .await
             .map_err(|s| s.message)?;
-        let link = core.nodes.dial(core.clock, &destination).await.map_err(|s| s.message)?;
+        let nodes = core.nodes.load_full();
+        let link = nodes.dial(core.clock, &destination).await.map_err(|s| s.message)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(link)).await.map_err(|e| e.to_string())?;
         let _driver = AbortOnDrop(tokio::spawn(connection));
         let nothing: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();

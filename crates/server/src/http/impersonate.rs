@@ -53,6 +53,7 @@ pub(crate) async fn impersonated(
             subresource: subresource.into(),
             namespace: namespace.into(),
             name: name.into(),
+            fields: Vec::new(),
         }),
         path: String::new(),
     };

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use coracle_api::status::Status;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,6 +20,10 @@ pub(crate) struct InFlight {
     waiting: AtomicUsize,
     most_waiting: usize,
     pub body_bytes: usize,
+    /// How long a request may take that is no watch or stream.
+    pub request_time: Duration,
+    /// How long a client may take before its request has begun.
+    pub head_time: Duration,
 }
 
 /// A request's place; given back when it is dropped.
@@ -35,6 +40,8 @@ impl InFlight {
             waiting: AtomicUsize::new(0),
             most_waiting: limits.waiting,
             body_bytes: limits.body_bytes,
+            request_time: limits.request_time,
+            head_time: limits.head_time,
         }
     }
 
@@ -70,7 +77,7 @@ impl InFlight {
         if before >= self.most_waiting {
             core.metrics.refused();
             return Err(Status::too_many_requests(
-                "too many requests, please try again later",
+                "Too many requests, please try again later.",
                 1,
             ));
         }

@@ -18,12 +18,12 @@ use super::{Peer, handle};
 use crate::authn::certificate;
 use crate::core::Core;
 use crate::pki::Pki;
+use crate::pki::renewal::Current;
 
-/// How long a client may take for the TLS handshake, and for the head of a request.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEADERS: Duration = Duration::from_secs(30);
 const HEADER_BYTES: usize = 1 << 20;
 const STREAMS: u32 = 1000;
+/// How long requests may take to finish at shutdown.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The server's side of TLS: its certificate, and the CA that vouches for clients' ones.
 pub(crate) fn tls_config(pki: &Pki) -> Result<rustls::ServerConfig, String> {
@@ -53,8 +53,7 @@ pub(crate) fn tls_config(pki: &Pki) -> Result<rustls::ServerConfig, String> {
 }
 
 /// Accepts until shutdown, then waits for the connections.
-pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, tls: rustls::ServerConfig) {
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
+pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, current: Arc<Current>) {
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -63,7 +62,8 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, tls: rustls::Ser
         };
         match accepted {
             Ok((socket, peer)) => {
-                connections.spawn(connection(core.clone(), acceptor.clone(), socket, peer));
+                let acceptor = TlsAcceptor::from(current.tls.load_full());
+                connections.spawn(connection(core.clone(), acceptor, socket, peer));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: accepting again at once would spin.
@@ -73,12 +73,14 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, tls: rustls::Ser
         }
     }
     connections.close();
-    connections.wait().await;
+    if core.clock.timeout(GRACE, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "connections were cut off at shutdown");
+    }
 }
 
 async fn connection(core: Arc<Core>, acceptor: TlsAcceptor, socket: TcpStream, peer: SocketAddr) {
     let _ = socket.set_nodelay(true);
-    let stream = match core.clock.timeout(HANDSHAKE, acceptor.accept(socket)).await {
+    let stream = match core.clock.timeout(core.limits.head_time, acceptor.accept(socket)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "TLS handshake failed");
@@ -102,7 +104,7 @@ async fn connection(core: Arc<Core>, acceptor: TlsAcceptor, socket: TcpStream, p
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
+        .header_read_timeout(core.limits.head_time)
         .max_buf_size(HEADER_BYTES);
     builder
         .http2()

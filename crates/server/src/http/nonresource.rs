@@ -33,6 +33,9 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound) -> Result<Answer, 
             for (resource, count) in core.cache.sizes() {
                 core.metrics.set_objects(&resource, count);
             }
+            if let Ok(status) = core.store.status().await {
+                core.metrics.set_store_bytes(status.disk_bytes);
+            }
             Ok(plain(
                 200,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",

@@ -21,6 +21,8 @@ pub(crate) struct RequestInfo {
     pub rest: String,
     /// The name for authorization: also the one that a field selector pins.
     name: String,
+    /// Of requests about a collection.
+    field_selector: String,
 }
 
 /// Paths that need no credentials.
@@ -104,6 +106,10 @@ impl RequestInfo {
         if info.target.name.is_empty() && verb == "delete" {
             verb = "deletecollection";
         }
+        if matches!(verb, "list" | "watch" | "deletecollection") {
+            let query = Query::parse(uri.query().unwrap_or_default());
+            info.field_selector = query.get("fieldSelector").unwrap_or_default().to_owned();
+        }
         info.verb = verb.to_owned();
         info
     }
@@ -136,6 +142,7 @@ impl RequestInfo {
         let mut attributes = authz::resource_attributes(user, &self.verb, &self.target);
         if let Some(resource) = &mut attributes.resource {
             resource.name.clone_from(&self.name);
+            resource.select(&self.field_selector);
         }
         attributes
     }

@@ -235,6 +235,17 @@ fn set_life(params: &mut CertificateParams, now: Timestamp, days: i64) {
     params.not_after = at(now.as_second() + days * DAY);
 }
 
+/// When a third of its life is left: then it is renewed.
+pub(super) fn renewal_time(pem: &str) -> Option<Timestamp> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let (_, parsed) = X509Certificate::from_der(&der).ok()?;
+    let (from, to) = (
+        parsed.validity().not_before.timestamp(),
+        parsed.validity().not_after.timestamp(),
+    );
+    Timestamp::from_second(to - (to - from) / 3 + 1).ok()
+}
+
 /// Whether a third of its life is left, or it cannot be read.
 fn is_near_end(pem: &str, now: Timestamp) -> bool {
     let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
@@ -322,7 +333,7 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), PkiError> {
     })
 }
 
-fn read(path: &Path) -> Result<Option<String>, PkiError> {
+pub(super) fn read(path: &Path) -> Result<Option<String>, PkiError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -347,7 +358,7 @@ fn write_pair(dir: &Path, file: &str, pair: &Pair) -> Result<(), PkiError> {
     write(&dir.join(format!("{file}.crt")), pair.certificate.as_bytes(), 0o644)
 }
 
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
+pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
     let beside = path.with_extension("tmp");
     let failed = |source| PkiError::Io {
         action: "write",
@@ -364,25 +375,6 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
     file.write_all(bytes).map_err(failed)?;
     drop(file);
     fs::rename(&beside, path).map_err(failed)
-}
-
-/// A P-256 key as PKCS #8.
-pub(super) fn signing_key(dir: &Path, file: &str) -> Result<Vec<u8>, PkiError> {
-    let path = dir.join(format!("{file}.key"));
-    let unreadable = || PkiError::Unreadable { path: path.clone() };
-    let key = match read(&path)? {
-        Some(text) => KeyPair::from_pem(&text).map_err(|_| unreadable())?,
-        None => {
-            let key = KeyPair::generate().map_err(|source| PkiError::Make {
-                what: file.into(),
-                source,
-            })?;
-            write(&path, key.serialize_pem().as_bytes(), 0o600)?;
-            write(&path.with_extension("pub"), key.public_key_pem().as_bytes(), 0o644)?;
-            key
-        }
-    };
-    Ok(key.serialized_der().to_vec())
 }
 
 #[cfg(test)]

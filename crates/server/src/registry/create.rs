@@ -7,6 +7,7 @@ use coracle_api::status::Status;
 use super::update::{Commit, commit};
 use super::{Call, Output, body, check, codec, meta, ownership};
 use crate::admission::{Attributes, Operation};
+use crate::authz::escalation;
 
 /// How many names are tried for a `generateName` before the client is told to try again.
 const NAMES_TRIED: usize = 8;
@@ -53,10 +54,13 @@ pub(crate) async fn insert(
 ) -> Result<Output, Status> {
     let row = call.row.clone();
     row.strategy.set_defaults(&mut object);
-    let attributes = Attributes::new(call, Operation::Create, object.name(), None);
+    let attributes = Attributes::new(call, Operation::Create, object.name(), None).dry_run(options.dry_run);
     if call.core.admission.mutate(&attributes, &mut object).await? {
         row.strategy.set_defaults(&mut object);
     }
+    let warnings = attributes.into_warnings();
+    call.warnings.extend(warnings);
+    escalation::check(call, &object, None).await?;
     object.remove(&["metadata", "resourceVersion"]);
     meta::prepare_for_create(&row, &mut object, call.core.clock);
     if !applied {
@@ -67,8 +71,10 @@ pub(crate) async fn insert(
     for warning in row.strategy.warnings(&object, None) {
         call.warn(warning);
     }
-    let attributes = Attributes::new(call, Operation::Create, &name, None);
+    let attributes = Attributes::new(call, Operation::Create, &name, None).dry_run(options.dry_run);
     call.core.admission.validate(&attributes, Some(&object)).await?;
+    let warnings = attributes.into_warnings();
+    call.warnings.extend(warnings);
     let key = call.key(&name);
     match commit(call, &key, object, None, options.dry_run).await? {
         Commit::Done(object) => Ok(Output::Object { object, created: true }),

@@ -30,7 +30,7 @@ pub(crate) async fn delete_named(call: &Call<'_>, name: &str, options: &DeleteOp
             return Err(Status::not_found(call.of(), name));
         };
         check_preconditions(call, &current, options)?;
-        let attributes = Attributes::new(call, Operation::Delete, name, Some(&current.object));
+        let attributes = Attributes::new(call, Operation::Delete, name, Some(&current.object)).dry_run(options.dry_run);
         call.core.admission.validate(&attributes, None).await?;
         match step(&call.row, &current.object, options, call.core.clock.now()) {
             Step::Pending => {

@@ -12,6 +12,7 @@ use coracle_store::{Compare, Op, Txn, TxnResult};
 use super::read::{Current, load};
 use super::{Call, Output, body, check, codec, companion, create, meta, ownership, read};
 use crate::admission::{Attributes, Operation};
+use crate::authz::escalation;
 use crate::cache::store_failed;
 
 /// How often an update that named no version is tried again when somebody else was faster.
@@ -76,9 +77,14 @@ pub(crate) async fn revise(
     check_identity(call, &new, old)?;
     let subresource = call.target.subresource.clone();
 
-    let attributes = Attributes::new(call, Operation::Update, &name, Some(old));
+    let attributes = Attributes::new(call, Operation::Update, &name, Some(old)).dry_run(options.dry_run);
     if call.core.admission.mutate(&attributes, &mut new).await? {
         row.strategy.set_defaults(&mut new);
+    }
+    let warnings = attributes.into_warnings();
+    call.warnings.extend(warnings);
+    if subresource.is_empty() {
+        escalation::check(call, &new, Some(old)).await?;
     }
     match subresource.as_str() {
         "status" => meta::prepare_for_status_update(&row, &mut new, old),
@@ -97,8 +103,10 @@ pub(crate) async fn revise(
     for warning in row.strategy.warnings(&new, Some(old)) {
         call.warn(warning);
     }
-    let attributes = Attributes::new(call, Operation::Update, &name, Some(old));
+    let attributes = Attributes::new(call, Operation::Update, &name, Some(old)).dry_run(options.dry_run);
     call.core.admission.validate(&attributes, Some(&new)).await?;
+    let warnings = attributes.into_warnings();
+    call.warnings.extend(warnings);
 
     if meta::deletion_is_complete(&row, &new) {
         return remove(call, key, current, new, options.dry_run).await;

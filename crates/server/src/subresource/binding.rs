@@ -5,6 +5,7 @@ use coracle_api::service::WriteOptions;
 use coracle_api::status::Status;
 use serde_json::{Value, json};
 
+use crate::admission::{self, Attributes};
 use crate::registry::update::{Commit, commit};
 use crate::registry::{Call, Output, check, meta, read};
 
@@ -40,13 +41,19 @@ pub(crate) async fn bind(call: &mut Call<'_>, pod: &str, binding: &Object, dry_r
             "supported values: \"Node\", \"<empty>\"",
         ));
     }
+    let mut binding = binding.clone();
+    {
+        let attributes = Attributes::new(call, admission::Operation::Create, pod, None).dry_run(dry_run);
+        call.core.admission.mutate(&attributes, &mut binding).await?;
+        call.core.admission.validate(&attributes, Some(&binding)).await?;
+    }
     let key = call.key(pod);
     for _ in 0..TRIES {
         let row = call.row.clone();
         let Some(current) = read::load(call.core, &row, &key).await? else {
             return Err(Status::not_found(call.of(), pod));
         };
-        let bound = bound(call, &current.object, binding, &node)?;
+        let bound = bound(call, &current.object, &binding, &node)?;
         if let Commit::Done(_) = commit(call, &key, bound, Some(&current), dry_run).await? {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use coracle_api::status::{Cause, Details, Status};
 use serde_json::{Value, json};
 
 use super::binding::success;
+use crate::admission::{self, Attributes};
 use crate::cache::Selection;
 use crate::registry::update::{Commit, commit};
 use crate::registry::{Call, Output, delete, meta, read};
@@ -29,6 +30,10 @@ pub(super) async fn create(call: &mut Call<'_>, eviction: Object, options: &Writ
         .await?
         .ok_or_else(|| Status::not_found(call.of(), &name))?
         .object;
+    {
+        let attributes = Attributes::new(call, admission::Operation::Create, &name, Some(&pod)).dry_run(how.dry_run);
+        call.core.admission.validate(&attributes, Some(&eviction)).await?;
+    }
     let grant = if goes_freely(&pod) {
         Grant::Given
     } else {

@@ -68,6 +68,7 @@ async fn bind(call: &mut Call<'_>, object: &Object, options: &WriteOptions) -> R
     let mut target = call.target.clone();
     target.resource = "pods".into();
     target.name = object.name().to_owned();
+    target.subresource = "binding".into();
     let mut pods = Call {
         core: call.core,
         user: call.user,
@@ -124,7 +125,7 @@ async fn review_token(call: &Call<'_>, review: &mut Object) -> Result<(), Status
         ));
     }
     let audiences = strings(review.get(&["spec", "audiences"]));
-    let verified = crate::authn::tokens::authenticate(call.core, &token, &audiences).await;
+    let verified = crate::authn::authenticate_token(call.core, &token, &audiences).await;
     let status = match verified {
         Ok((user, audiences)) => json!({
             "authenticated": true,
@@ -162,6 +163,7 @@ async fn review_access(call: &Call<'_>, review: &mut Object, user: &UserInfo) ->
                 subresource: text("subresource"),
                 namespace: text("namespace"),
                 name: text("name"),
+                fields: pinned_fields(review),
             }),
             path: String::new(),
         }
@@ -185,15 +187,39 @@ async fn review_access(call: &Call<'_>, review: &mut Object, user: &UserInfo) ->
     Ok(())
 }
 
+/// What the selector that is asked about holds to one value each.
+fn pinned_fields(review: &Object) -> Vec<(String, String)> {
+    let selector = ["spec", "resourceAttributes", "fieldSelector"];
+    let mut raw = ResourceAttributes::default();
+    if let Some(text) = review
+        .get(&selector)
+        .and_then(|s| s.get("rawSelector"))
+        .and_then(Value::as_str)
+    {
+        raw.select(text);
+    }
+    let requirements = review
+        .get(&selector)
+        .and_then(|s| s.get("requirements"))
+        .and_then(Value::as_array);
+    for requirement in requirements.into_iter().flatten() {
+        let text = |field: &str| requirement.get(field).and_then(Value::as_str).unwrap_or_default();
+        if let ("In", [one]) = (text("operator"), strings(requirement.get("values")).as_slice()) {
+            raw.fields.push((text("key").to_owned(), one.clone()));
+        }
+    }
+    raw.fields
+}
+
 async fn review_rules(call: &Call<'_>, review: &mut Object) -> Result<(), Status> {
     let namespace = review.str(&["spec", "namespace"]).unwrap_or_default().to_owned();
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
     }
-    let rules = call.core.authorizer.rules(call.user, &namespace).await?;
+    let found = call.core.authorizer.rules(call.user, &namespace).await?;
     let mut resource_rules = Vec::new();
     let mut path_rules = Vec::new();
-    for rule in rules {
+    for rule in found.rules {
         if rule.paths.is_empty() {
             resource_rules.push(json!({
                 "verbs": rule.verbs,
@@ -205,9 +231,14 @@ async fn review_rules(call: &Call<'_>, review: &mut Object) -> Result<(), Status
             path_rules.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.paths}));
         }
     }
-    review.set(
-        &["status"],
-        json!({"incomplete": false, "resourceRules": resource_rules, "nonResourceRules": path_rules}),
-    );
+    let mut status = json!({
+        "incomplete": found.incomplete.is_some(),
+        "resourceRules": resource_rules,
+        "nonResourceRules": path_rules,
+    });
+    if let (Some(why), Some(status)) = (found.incomplete, status.as_object_mut()) {
+        status.insert("evaluationError".into(), why.into());
+    }
+    review.set(&["status"], status);
     Ok(())
 }

@@ -5,6 +5,7 @@ use coracle_api::service::WriteOptions;
 use coracle_api::status::{Of, Status};
 use serde_json::Value;
 
+use crate::admission::{self, Attributes};
 use crate::authn::tokens::{Bound, Grant};
 use crate::registry::{Call, Output, body, check, meta, read};
 
@@ -24,6 +25,10 @@ pub(super) async fn create(
     let row = call.row.clone();
     let account = read::load(call.core, &row, &call.key(&name)).await?;
     let account = account.ok_or_else(|| Status::not_found(call.of(), &name))?.object;
+    {
+        let attributes = Attributes::new(call, admission::Operation::Create, &name, Some(&account));
+        call.core.admission.validate(&attributes, Some(&request)).await?;
+    }
     let seconds = request.i64(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT);
     let shown = seconds.to_string();
     if seconds < SHORTEST {
@@ -97,7 +102,12 @@ async fn bound(call: &Call<'_>, reference: &Value) -> Result<Bound, Status> {
     let table = call.core.registry.table();
     let row = table.get("", "v1", plural).ok_or_else(Status::no_such_resource)?;
     let of = Of { group: "", plural };
-    let found = read::load(call.core, row, &row.key(&call.target.namespace, name)).await?;
+    let namespace = if row.is_namespaced() {
+        call.target.namespace.as_str()
+    } else {
+        ""
+    };
+    let found = read::load(call.core, row, &row.key(namespace, name)).await?;
     let object = found.ok_or_else(|| Status::not_found(of, name))?.object;
     if !uid.is_empty() && uid != object.uid() {
         let why = format!(
@@ -113,11 +123,25 @@ async fn bound(call: &Call<'_>, reference: &Value) -> Result<Bound, Status> {
         );
         return Err(Status::bad_request(why));
     }
-    let node = (kind == "Pod").then(|| object.str(&["spec", "nodeName"]).unwrap_or_default().to_owned());
+    let node = match object
+        .str(&["spec", "nodeName"])
+        .filter(|n| kind == "Pod" && !n.is_empty())
+    {
+        Some(node) => Some((node.to_owned(), node_uid(call, node).await?)),
+        None => None,
+    };
     Ok(Bound {
         kind: kind.into(),
         name: name.into(),
         uid: object.uid().into(),
-        node: node.filter(|n| !n.is_empty()),
+        node,
     })
+}
+
+/// Empty for a node that is not registered.
+async fn node_uid(call: &Call<'_>, node: &str) -> Result<String, Status> {
+    let table = call.core.registry.table();
+    let row = table.get("", "v1", "nodes").ok_or_else(Status::no_such_resource)?;
+    let found = read::load(call.core, row, &row.key("", node)).await?;
+    Ok(found.map(|f| f.object.uid().to_owned()).unwrap_or_default())
 }

@@ -112,11 +112,7 @@ fn take(seen: &mut Seen, event: WatchEvent, before: u64) -> u64 {
             (o, true)
         }
         WatchEvent::Modified(o) => {
-            assert!(
-                seen.contains_key(&*o.head().name),
-                "{} was never added",
-                o.head().name
-            );
+            assert!(seen.contains_key(&*o.head().name), "{} was never added", o.head().name);
             (o, true)
         }
         WatchEvent::Deleted(o) => (o, false),

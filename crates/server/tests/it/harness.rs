@@ -95,13 +95,43 @@ impl Cluster {
     }
 
     pub async fn with(store: Arc<dyn Store>) -> Self {
+        Self::start_with(store, |_| {}).await
+    }
+
+    /// With other options.
+    pub async fn start_with(store: Arc<dyn Store>, set: impl FnOnce(&mut ServerOptions)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Clock::system();
         let mut options = ServerOptions::new(store, dir.path().join("pki"));
         options.bind.set_port(0);
-        options.clock = clock;
+        set(&mut options);
+        let clock = options.clock;
         let server = ApiServer::start(options).await.unwrap();
         Self { server, dir, clock }
+    }
+
+    /// Where certificates and keys are.
+    pub fn pki(&self) -> std::path::PathBuf {
+        self.dir.path().join("pki")
+    }
+
+    /// The answer to a creation, with its warnings.
+    pub async fn create_as(
+        &self,
+        user: &UserInfo,
+        target: Target,
+        value: Value,
+    ) -> Result<(Object, Vec<String>), Status> {
+        let operation = Operation::Create {
+            object: object(value),
+            options: options(),
+        };
+        let response = self.server.service().call(user, Request { target, operation }).await?;
+        let made = match response.answer {
+            Answer::Object { object, .. } => object.to_object(),
+            Answer::Status(status) => object(serde_json::to_value(status).unwrap()),
+            _ => panic!("not an object"),
+        };
+        Ok((made, response.warnings))
     }
 
     pub async fn call_as(&self, user: &UserInfo, target: Target, operation: Operation) -> Result<Answer, Status> {
@@ -250,7 +280,30 @@ impl Cluster {
 
     /// A client with the administrator's certificate, or with none.
     pub async fn http(&self, with_certificate: bool) -> Http {
-        let pki = PkiDir::new(self.dir.path().join("pki"), self.clock);
+        self.http_at(&self.pki(), with_certificate).await
+    }
+
+    /// With the certificates in another directory.
+    pub async fn http_at(&self, pki: &std::path::Path, with_certificate: bool) -> Http {
+        let stream = self.tls_at(pki, with_certificate).await;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        Http { sender }
+    }
+
+    /// A connection to write anything to.
+    pub async fn tls(&self, with_certificate: bool) -> tokio_rustls::client::TlsStream<TcpStream> {
+        self.tls_at(&self.pki(), with_certificate).await
+    }
+
+    async fn tls_at(
+        &self,
+        pki: &std::path::Path,
+        with_certificate: bool,
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let pki = PkiDir::new(pki, self.clock);
         let mut roots = rustls::RootCertStore::empty();
         let ca = coracle_server::Pair {
             certificate: self.server.ca().into(),
@@ -278,15 +331,10 @@ impl Cluster {
         };
         let socket = TcpStream::connect(self.server.local_addr()).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let stream = TlsConnector::from(Arc::new(config))
+        TlsConnector::from(Arc::new(config))
             .connect(name, socket)
             .await
-            .unwrap();
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .unwrap();
-        tokio::spawn(connection);
-        Http { sender }
+            .unwrap()
     }
 }
 

@@ -3,10 +3,15 @@
 // Clippy's exception for tests does not reach what tests share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admission_defaults;
+mod admission_nodes;
+mod admission_pods;
 mod convergence;
 mod custom;
 mod harness;
 mod http;
+mod identity;
+mod operation;
 mod read;
 mod rights;
 mod special;

@@ -176,6 +176,23 @@ async fn the_components_have_the_rights_that_their_work_needs() {
         .call_as(&controllers, at("/apps/v1/deployments"), list())
         .await
         .unwrap();
+    let write = Operation::Create {
+        object: object(config_map("x")),
+        options: options(),
+    };
+    assert_eq!(
+        cluster
+            .call_as(&controllers, at("configmaps"), write)
+            .await
+            .err()
+            .unwrap()
+            .code,
+        403
+    );
     let node = user("system:node:n", &["system:nodes", "system:authenticated"]);
-    cluster.call_as(&node, at("/pods"), list()).await.unwrap();
+    let own = Operation::List(ListOptions {
+        field_selector: "spec.nodeName=n".into(),
+        ..ListOptions::default()
+    });
+    cluster.call_as(&node, at("/pods"), own).await.unwrap();
 }

@@ -1,0 +1,168 @@
+//! What an agent may do to pods: mirror the static ones of its node, report, evict and delete those that run there, and
+//! ask for their tokens.
+
+use coracle_api::object::Object;
+use coracle_api::status::{Of, Status};
+use serde_json::Value;
+
+use super::super::{Attributes, Operation};
+use crate::authz::node::references;
+
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const PODS: Of<'static> = Of {
+    group: "",
+    plural: "pods",
+};
+
+fn is_on(pod: &Object, node: &str) -> bool {
+    pod.str(&["spec", "nodeName"]) == Some(node)
+}
+
+/// Create and delete of a pod.
+pub(super) async fn pod(attributes: &Attributes<'_>, node: &str, object: Option<&Object>) -> Result<(), Status> {
+    match (attributes.operation, object, attributes.old) {
+        (Operation::Create, Some(pod), _) => mirror(attributes, node, pod).await,
+        (Operation::Delete, _, Some(old)) if !is_on(old, node) => Err(attributes.forbidden(format!(
+            "node {node:?} can only delete pods with spec.nodeName set to itself"
+        ))),
+        (Operation::Update, _, _) => Err(attributes.forbidden("unexpected operation \"UPDATE\"")),
+        _ => Ok(()),
+    }
+}
+
+async fn mirror(attributes: &Attributes<'_>, node: &str, pod: &Object) -> Result<(), Status> {
+    let refuse = |why: String| Err(attributes.forbidden(why));
+    if pod.annotation(MIRROR).is_none() {
+        return refuse(format!(
+            "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
+        ));
+    }
+    if !is_on(pod, node) {
+        return refuse(format!(
+            "node {node:?} can only create pods with spec.nodeName set to itself"
+        ));
+    }
+    match pod.array(&["metadata", "ownerReferences"]) {
+        [owner] => owned(attributes, node, owner).await?,
+        [] => {
+            return refuse(format!(
+                "node {node:?} can only create pods with an owner reference set to itself"
+            ));
+        }
+        _ => {
+            return refuse(format!(
+                "node {node:?} can only create pods with a single owner reference set to itself"
+            ));
+        }
+    }
+    if pod.str(&["spec", "serviceAccountName"]).is_some_and(|s| !s.is_empty()) {
+        return refuse(format!(
+            "node {node:?} can not create pods that reference a service account"
+        ));
+    }
+    let needs = references(pod);
+    for (what, some) in [
+        ("secrets", !needs.secrets.is_empty()),
+        ("configmaps", !needs.config_maps.is_empty()),
+        ("clustertrustbundles", needs.trust_bundles),
+        ("resourceclaims", !pod.array(&["spec", "resourceClaims"]).is_empty()),
+        ("persistentvolumeclaims", !needs.claims.is_empty()),
+    ] {
+        if some {
+            return refuse(format!("node {node:?} can not create pods that reference {what}"));
+        }
+    }
+    Ok(())
+}
+
+async fn owned(attributes: &Attributes<'_>, node: &str, owner: &Value) -> Result<(), Status> {
+    let refuse = |why: String| Err(attributes.forbidden(why));
+    let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default();
+    let flag = |field: &str| owner.get(field).and_then(Value::as_bool) == Some(true);
+    if (text("apiVersion"), text("kind"), text("name")) != ("v1", "Node", node) {
+        return refuse(format!(
+            "node {node:?} can only create pods with an owner reference set to itself"
+        ));
+    }
+    if !flag("controller") {
+        return refuse(format!(
+            "node {node:?} can only create pods with a controller owner reference set to itself"
+        ));
+    }
+    if flag("blockOwnerDeletion") {
+        return refuse(format!(
+            "node {node:?} must not set blockOwnerDeletion on an owner reference"
+        ));
+    }
+    let nodes = Of {
+        group: "",
+        plural: "nodes",
+    };
+    let found = attributes.find("", "v1", "nodes", "", node).await?;
+    let found = found.ok_or_else(|| Status::not_found(nodes, node))?;
+    if found.uid() != text("uid") {
+        return refuse(format!(
+            "node {node} UID mismatch: expected {} got {}",
+            text("uid"),
+            found.uid()
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn status(attributes: &Attributes<'_>, node: &str, object: Option<&Object>) -> Result<(), Status> {
+    let (Some(old), Some(new)) = (attributes.old, object) else {
+        return Ok(());
+    };
+    if !is_on(old, node) {
+        return Err(attributes.forbidden(format!(
+            "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+        )));
+    }
+    let labels = ["metadata", "labels"];
+    if old.get(&labels) != new.get(&labels) {
+        return Err(attributes.forbidden(format!("node {node:?} cannot update labels through pod status")));
+    }
+    let claims = ["status", "resourceClaimStatuses"];
+    if old.array(&claims) != new.array(&claims) {
+        return Err(attributes.forbidden(format!("node {node:?} cannot update resource claim statues")));
+    }
+    Ok(())
+}
+
+/// `old` is the pod to evict.
+pub(super) fn eviction(attributes: &Attributes<'_>, node: &str) -> Result<(), Status> {
+    match attributes.old {
+        Some(pod) if !is_on(pod, node) => Err(attributes.forbidden(format!(
+            "node {node} can only evict pods with spec.nodeName set to itself"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A token for an agent is bound to a pod of its node.
+pub(super) async fn token(attributes: &Attributes<'_>, node: &str, request: Option<&Object>) -> Result<(), Status> {
+    let Some(request) = request else { return Ok(()) };
+    let text = |field: &str| request.str(&["spec", "boundObjectRef", field]).unwrap_or_default();
+    if (text("apiVersion"), text("kind")) != ("v1", "Pod") || text("name").is_empty() {
+        return Err(attributes.forbidden("node requested token not bound to a pod"));
+    }
+    if text("uid").is_empty() {
+        return Err(attributes.forbidden("node requested token with a pod binding without a uid"));
+    }
+    let found = attributes
+        .find("", "v1", "pods", &attributes.target.namespace, text("name"))
+        .await?;
+    let pod = found.ok_or_else(|| Status::not_found(PODS, text("name")))?;
+    if pod.uid() != text("uid") {
+        return Err(attributes.forbidden(format!(
+            "the UID in the bound object reference ({}) does not match the UID in record. The object might have been \
+             deleted and then recreated",
+            text("uid")
+        )));
+    }
+    if !is_on(&pod, node) {
+        return Err(attributes.forbidden("node requested token bound to a pod scheduled on a different node"));
+    }
+    Ok(())
+}
