@@ -111,7 +111,7 @@ mod tests {
         // Upstream's own example.
         let content = "Hello from the other side. I must have called a thousand times.";
         assert_eq!(
-            detached_signature(content, "joshua", "my voice is my passport"),
+            detached_signature(content, "joshua", "my voice is my passcode"),
             "eyJhbGciOiJIUzI1NiIsImtpZCI6Impvc2h1YSJ9..VShe2taLd-YTrmWuRkcL_8QTNDHYxQIEBsAYYiIj1_8"
         );
     }
