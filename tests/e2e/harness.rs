@@ -117,11 +117,16 @@ impl Cluster {
     }
 
     pub fn start(flags: &[&str]) -> Self {
-        let cluster = Self {
-            dir: tempfile::tempdir().expect("no temporary directory"),
-        };
+        let cluster = Self::not_started();
         cluster.up(flags).expect_ok();
         cluster
+    }
+
+    /// Room for a cluster.
+    pub fn not_started() -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("no temporary directory"),
+        }
     }
 
     pub fn data_dir(&self) -> PathBuf {

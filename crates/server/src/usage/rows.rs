@@ -46,6 +46,7 @@ fn row(kind: &'static str, plural: &'static str, scope: Scope, schema: &Value) -
         kind: kind.into(),
         plural: plural.into(),
         singular: "".into(),
+        list_kind: format!("{kind}List").into(),
         short_names: Vec::new(),
         categories: Vec::new(),
         scope,
@@ -64,6 +65,7 @@ fn row(kind: &'static str, plural: &'static str, scope: Scope, schema: &Value) -
         has_generation: false,
         create_on_update: false,
         unconditional_update: false,
+        deprecation: None,
         custom: true,
         protobuf: false,
     }

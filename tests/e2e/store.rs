@@ -1,0 +1,172 @@
+//! Where objects are kept: snapshots of a running cluster, etcd instead of the data directory, and the way from one to
+//! the other. Needs Debian's `etcd-server` and `etcd-client`.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::harness::{Cluster, Kubectl};
+
+/// An etcd of one member.
+struct Etcd {
+    url: String,
+    process: Child,
+    _directory: TempDir,
+}
+
+impl Etcd {
+    fn start() -> Self {
+        let held: Vec<TcpListener> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let url = |l: &TcpListener| format!("http://{}", l.local_addr().unwrap());
+        let (client, peer) = (url(&held[0]), url(&held[1]));
+        drop(held);
+        let directory = tempfile::tempdir().unwrap();
+        let process = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(directory.path())
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("default={peer}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("etcd is not installed: apt-get install etcd-server");
+        let etcd = Self {
+            url: client,
+            process,
+            _directory: directory,
+        };
+        // etcdctl waits for its answer as long as it is told to.
+        etcd.ctl(&["--dial-timeout=30s", "--command-timeout=30s", "get", "ready"]);
+        etcd
+    }
+
+    fn ctl(&self, args: &[&str]) -> String {
+        let output = Command::new("etcdctl")
+            .args(["--endpoints", &self.url])
+            .args(args)
+            .env("ETCDCTL_API", "3")
+            .output()
+            .expect("etcdctl is not installed: apt-get install etcd-client");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_running_cluster_brings_back_what_was_deleted_since() {
+    let cluster = Cluster::without_node();
+    cluster.k(&["create", "configmap", "kept", "--from-literal=a=1"]);
+    let file = cluster.data_dir().join("before");
+    let file = file.to_str().unwrap();
+    let saved = cluster.coracle(&["snapshot", "save", file]).expect_ok();
+    assert!(saved.contains("keys at revision"), "{saved}");
+    cluster.k(&["delete", "configmap", "kept"]);
+    cluster.k(&["create", "configmap", "later"]);
+
+    let refused = cluster.coracle(&["snapshot", "restore", file]).expect_error();
+    assert!(refused.contains("coracle down"), "{refused}");
+    cluster.coracle(&["down"]).expect_ok();
+
+    // A snapshot cut short changes nothing.
+    let whole = std::fs::read(file).unwrap();
+    let cut = cluster.data_dir().join("cut");
+    std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    cluster
+        .coracle(&["snapshot", "restore", cut.to_str().unwrap()])
+        .expect_error();
+    cluster.up(&["--no-node"]).expect_ok();
+    cluster.k(&["get", "configmap", "later"]);
+    cluster.coracle(&["down"]).expect_ok();
+
+    cluster.coracle(&["snapshot", "verify", file]).expect_ok();
+    let restored = cluster.coracle(&["snapshot", "restore", file]).expect_ok();
+    assert!(restored.contains("what was there before is in"), "{restored}");
+    cluster.up(&["--no-node"]).expect_ok();
+    assert_eq!(cluster.field("configmap/kept", ".data.a"), "1");
+    cluster.kubectl(Kubectl::V37, &["get", "configmap", "later"]).expect_error();
+}
+
+#[test]
+fn a_cluster_on_etcd_is_a_cluster_and_moves_between_engines() {
+    let etcd = Etcd::start();
+    let cluster = Cluster::start(&["--no-node", "--store", &etcd.url]);
+    cluster.k(&["create", "deployment", "web", "--image=demo/web:v1", "--replicas=2"]);
+    cluster.wait_for("deployment/web", ".status.replicas", "2");
+    let keys = etcd.ctl(&["get", "/registry/deployments/default", "--prefix", "--keys-only"]);
+    assert_eq!(keys.trim(), "/registry/deployments/default/web");
+    cluster.coracle(&["down"]).expect_ok();
+
+    let dir = cluster.data_dir();
+    let dir = dir.to_str().unwrap();
+    cluster
+        .coracle(&["store", "copy", "--from", &etcd.url, "--to", dir])
+        .expect_ok();
+    cluster.up(&["--no-node"]).expect_ok();
+    assert_eq!(cluster.field("deployment/web", ".status.replicas"), "2");
+    cluster.k(&["scale", "deployment/web", "--replicas=3"]);
+    cluster.wait_for("deployment/web", ".status.replicas", "3");
+    cluster.coracle(&["down"]).expect_ok();
+
+    let full = cluster
+        .coracle(&["store", "copy", "--from", dir, "--to", &etcd.url])
+        .expect_error();
+    assert!(full.contains("has objects already"), "{full}");
+    let empty = Etcd::start();
+    cluster
+        .coracle(&["store", "copy", "--from", dir, "--to", &empty.url])
+        .expect_ok();
+    cluster.up(&["--no-node", "--store", &empty.url]).expect_ok();
+    cluster.wait_for("deployment/web", ".status.replicas", "3");
+}
+
+#[test]
+fn two_servers_share_an_etcd_and_one_may_be_killed() {
+    let etcd = Etcd::start();
+    let first = Cluster::start(&["--no-node", "--store", &etcd.url]);
+    let second = Cluster::not_started();
+    // Both trust the same certificates and tokens.
+    std::fs::create_dir_all(second.data_dir()).unwrap();
+    let copied = Command::new("cp")
+        .arg("-r")
+        .arg(first.data_dir().join("pki"))
+        .arg(second.data_dir())
+        .status();
+    assert!(copied.unwrap().success());
+    second.up(&["--no-node", "--store", &etcd.url]).expect_ok();
+
+    first.k(&["create", "configmap", "written-here"]);
+    second.k(&["get", "configmap", "written-here"]);
+    let leader = second.k(&[
+        "get",
+        "lease",
+        "-n",
+        "kube-system",
+        "kube-controller-manager",
+        "-o",
+        "jsonpath={.spec.holderIdentity}",
+    ]);
+    assert!(leader.ends_with(&format!("_{}", first.pid())), "{leader}");
+
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(first.pid()),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    second.k(&["create", "deployment", "web", "--image=demo/web:v1"]);
+    second.wait_for("deployment/web", ".status.replicas", "1");
+}
+
+#[test]
+fn an_etcd_that_is_not_there_is_named() {
+    let cluster = Cluster::not_started();
+    let said = cluster.up(&["--no-node", "--store", "http://127.0.0.1:1"]).expect_error();
+    assert!(said.contains("etcd at http://127.0.0.1:1"), "{said}");
+}
