@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use coracle_api::object::Object;
 use coracle_api::service::UserInfo;
 use coracle_api::status::Status;
 use coracle_clock::Timestamp;

@@ -46,6 +46,7 @@ fn row(kind: &'static str, plural: &'static str, scope: Scope, schema: &Value) -
         kind: kind.into(),
         plural: plural.into(),
         singular: "".into(),
+        list_kind: format!("{kind}List").into(),
         short_names: Vec::new(),
         categories: Vec::new(),
         scope,
@@ -65,6 +66,7 @@ fn row(kind: &'static str, plural: &'static str, scope: Scope, schema: &Value) -
         create_on_update: false,
         unconditional_update: false,
         custom: true,
+        deprecation: None,
         protobuf: false,
     }
 }
