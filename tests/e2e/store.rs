@@ -91,7 +91,9 @@ fn a_snapshot_of_a_running_cluster_brings_back_what_was_deleted_since() {
     assert!(restored.contains("what was there before is in"), "{restored}");
     cluster.up(&["--no-node"]).expect_ok();
     assert_eq!(cluster.field("configmap/kept", ".data.a"), "1");
-    cluster.kubectl(Kubectl::V37, &["get", "configmap", "later"]).expect_error();
+    cluster
+        .kubectl(Kubectl::V37, &["get", "configmap", "later"])
+        .expect_error();
 }
 
 #[test]
@@ -167,6 +169,8 @@ fn two_servers_share_an_etcd_and_one_may_be_killed() {
 #[test]
 fn an_etcd_that_is_not_there_is_named() {
     let cluster = Cluster::not_started();
-    let said = cluster.up(&["--no-node", "--store", "http://127.0.0.1:1"]).expect_error();
+    let said = cluster
+        .up(&["--no-node", "--store", "http://127.0.0.1:1"])
+        .expect_error();
     assert!(said.contains("etcd at http://127.0.0.1:1"), "{said}");
 }

@@ -148,7 +148,7 @@ impl TestCluster {
                     server.ca_key(),
                 ))),
                 service_account: Some(Arc::new(coracle_controllers::keys::TokenKey::from_pkcs8(
-                    server.token_key(),
+                    &server.token_key(),
                 )?)),
             };
             let cx = coracle_controllers::Context::new(client, clock, shutdown.clone(), server.ca()).with_keys(keys);

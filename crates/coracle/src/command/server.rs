@@ -290,7 +290,7 @@ fn start_controllers(
     let client = client(server, "system:kube-controller-manager", &[]).named("kube-controller-manager");
     let keys = Keys {
         cluster_signing: Some(Arc::new(SigningPair::new(server.ca(), server.ca_key()))),
-        service_account: Some(Arc::new(TokenKey::from_pkcs8(server.token_key())?)),
+        service_account: Some(Arc::new(TokenKey::from_pkcs8(&server.token_key())?)),
     };
     let (manager, ca) = (client.clone(), server.ca().to_owned());
     let work = move |led: CancellationToken| {
