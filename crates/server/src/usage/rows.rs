@@ -67,7 +67,6 @@ fn row(kind: &'static str, plural: &'static str, scope: Scope, schema: &Value) -
         unconditional_update: false,
         deprecation: None,
         custom: true,
-        deprecation: None,
         protobuf: false,
     }
 }
