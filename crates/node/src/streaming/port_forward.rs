@@ -207,7 +207,11 @@ async fn forward(target: Arc<Target>, port: u16, data: spdy::Stream, error: spdy
     let joined = async {
         let socket = connect(&target, port).await?;
         let (mut read, write) = socket.into_split();
-        let up = feed(data.received, write);
+        // A client that has sent all still waits for the answer; a server that has closed ends it all.
+        let up = async {
+            feed(data.received, write).await;
+            std::future::pending::<()>().await;
+        };
         let down = async {
             let mut piece = vec![0; PIECE];
             loop {
@@ -221,7 +225,8 @@ async fn forward(target: Arc<Target>, port: u16, data: spdy::Stream, error: spdy
         tokio::select! {
             // Nothing more is wanted of it.
             () = data.reset.cancelled() => Ok(()),
-            done = async { tokio::join!(up, down).1 } => done,
+            () = up => Ok(()),
+            done = down => done,
         }
     };
     let ended = async {
