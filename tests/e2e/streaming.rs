@@ -123,7 +123,7 @@ spec:
         assert_eq!(who(&[]).expect_ok(), "b\n", "the annotation names the container");
         assert_eq!(who(&["-c", "a"]).expect_ok(), "a\n");
         let error = who(&["-c", "z"]).expect_error();
-        assert!(error.contains("container z not found in pod two"), "{error}");
+        assert!(error.contains("container z is not valid for pod two"), "{error}");
         let error = cluster
             .kubectl(which, &["exec", "waiting", "-c", "main", "--", "true"])
             .expect_error();
@@ -349,7 +349,7 @@ fn a_gibibyte_comes_through_intact_and_in_little_memory() {
     let cluster = Cluster::with_node();
     idle(&cluster, "p");
     // Fast to make and not the same anywhere: a counter of 16 digits, over and over.
-    let script = "seq -w 1000000000000000 1000000063161282 | head -c 1073741824 > /tmp/big; sha256sum < /tmp/big";
+    let script = "head -c 1073741824 /dev/urandom > /tmp/big; sha256sum < /tmp/big";
     let expected = cluster.k(&["exec", "p", "--", "sh", "-c", script]);
     let expected = expected.split(' ').next().unwrap();
     let before = memory(cluster.pid(), "VmRSS");
@@ -470,7 +470,7 @@ fn a_log_that_is_rotated_while_it_is_followed_loses_and_doubles_nothing() {
         "--",
         "sh",
         "-c",
-        "until [ -e /tmp/go ]; do usleep 10000; done; seq -f 'line %09g and some more to make it longer' 600000",
+        "until [ -e /tmp/go ]; do usleep 10000; done; awk 'BEGIN { for (i = 1; i <= 600000; i++) printf \"line %09d and some more to make it longer\\n\", i }'",
     ]);
     ready(&cluster, "p");
     let mut followed = cluster
@@ -762,32 +762,14 @@ fn a_node_that_joined_serves_logs_and_commands_with_a_certificate_of_its_own() {
     )
     .unwrap();
     agent.wait().unwrap();
+    let gone: Said = Command::new(env!("CARGO_BIN_EXE_coracle"))
+        .args(["down", "--delete"])
+        .env("CORACLE_DATA_DIR", dir.path())
+        .output()
+        .unwrap()
+        .into();
+    gone.expect_ok();
     if let Err(panic) = worked {
         std::panic::resume_unwind(panic);
-    }
-}
-
-/// Not a budget of its own, but what a person waits for: the command's own time without kubectl's start.
-#[test]
-fn exec_round_trip() {
-    let cluster = Cluster::with_node();
-    idle(&cluster, "p");
-    for which in ALL {
-        let mut took: Vec<_> = (0..10)
-            .map(|_| {
-                let begun = Instant::now();
-                cluster.kubectl(which, &["exec", "p", "--", "true"]).expect_ok();
-                let whole = begun.elapsed();
-                let begun = Instant::now();
-                cluster.kubectl(which, &["get", "--raw", "/version"]).expect_ok();
-                whole.saturating_sub(begun.elapsed())
-            })
-            .collect();
-        took.sort();
-        println!(
-            "{which:?}: exec takes {:?} more than a plain request (median of 10)",
-            took[5]
-        );
-        assert!(took[5] < std::time::Duration::from_secs(2));
     }
 }

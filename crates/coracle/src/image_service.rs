@@ -52,7 +52,7 @@ pub fn serve(
     engine: Engine,
     shutdown: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
-    local_socket::serve(&socket(cluster), shutdown, move |request, tell: Tell<Reply>| {
+    local_socket::serve(socket(cluster), shutdown, move |request, tell: Tell<Reply>| {
         let engine = engine.clone();
         async move {
             let tell = move |text| drop(tell.try_send(Reply::Progress(text)));

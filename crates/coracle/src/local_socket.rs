@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use coracle_informer::CancellationToken;
@@ -21,7 +21,7 @@ pub type Tell<R> = mpsc::Sender<R>;
 
 /// Listens at `path`; the future works until `shutdown`. `perform` does what is asked and returns the last answer.
 pub fn serve<Q, R, F>(
-    path: &Path,
+    path: PathBuf,
     shutdown: CancellationToken,
     perform: impl Fn(Q, Tell<R>) -> F + Clone + Send + Sync + 'static,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static>
@@ -31,13 +31,13 @@ where
     F: Future<Output = R> + Send + 'static,
 {
     // The cluster is held: a socket that is there was left behind.
-    if let Err(error) = std::fs::remove_file(path)
+    if let Err(error) = std::fs::remove_file(&path)
         && error.kind() != std::io::ErrorKind::NotFound
     {
         return Err(error).with_context(|| format!("cannot replace {}", path.display()));
     }
-    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = UnixListener::bind(&path).with_context(|| format!("cannot listen at {}", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     Ok(async move {
         loop {
             let accepted = tokio::select! {

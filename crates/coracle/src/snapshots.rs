@@ -60,7 +60,7 @@ pub fn serve(
     clock: Clock,
     shutdown: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
-    local_socket::serve(&socket(cluster), shutdown, move |request: Request, _: Tell<Reply>| {
+    local_socket::serve(socket(cluster), shutdown, move |request: Request, _: Tell<Reply>| {
         let store = store.clone();
         async move {
             match snapshot::save(store.as_ref(), &request.file, clock).await {

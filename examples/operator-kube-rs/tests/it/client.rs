@@ -185,7 +185,8 @@ async fn a_pod_is_evicted_unless_a_budget_holds_it() {
             .is_none_or(|p| p.metadata.deletion_timestamp.is_some())
     );
     // kube-rs asks again and again when it is told 429, as the server's Retry-After says: so it does not come back.
-    let asked = pods.evict("held", &EvictParams::default());
+    let params = EvictParams::default();
+    let asked = pods.evict("held", &params);
     let answered = cluster.clock.timeout(Duration::from_secs(2), asked).await;
     if let Ok(answer) = answered {
         match answer.unwrap_err() {
