@@ -189,6 +189,7 @@ async fn start_api(
     options.clock = clock;
     options.bind = SocketAddr::new(args.bind_address, args.port);
     options.metrics.push(coracle_informer::metrics::register);
+    options.metrics.push(coracle_scheduler::metrics::register);
     options.network.service_cidr = args.service_cidr.parse().map_err(anyhow::Error::msg)?;
     options.admission = AdmissionPlugins {
         enable: args.enable_admission_plugins.clone(),

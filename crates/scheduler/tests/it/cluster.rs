@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_client::leader::{LeaderConfig, LeaderElector};
-use coracle_client::{Api, Client, Config, DeleteOptions, ListOptions, Patch, TypedWatchEvent};
+use coracle_client::{Api, Client, Config, DeleteOptions, ListOptions, Patch, TypedKind, WatchEvent};
 use coracle_clock::Clock;
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_scheduler::{Scheduler, SchedulerConfiguration, SchedulerOptions};
