@@ -84,7 +84,8 @@ pub(crate) fn at(facts: &Facts<'_>) -> View {
     let created = facts
         .accepted
         .saturating_add(facts.stages.create.draw(facts.draw, "create", 0));
-    let halted_before = |moment: Option<i64>| halt.filter(|h| moment.is_none_or(|m| *h <= m));
+    // What is stopped in the moment in which it begins has begun: others may have seen it.
+    let halted_before = |moment: Option<i64>| halt.filter(|h| moment.is_none_or(|m| *h < m));
     let begins = pulled(facts, created);
     view.networked = facts.addressed && now >= created && halted_before(Some(created)).is_none_or(|h| now < h);
 

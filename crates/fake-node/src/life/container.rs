@@ -167,7 +167,7 @@ pub(super) fn follow(facts: &Facts<'_>, container: &Container, kind: Kind, from:
     };
     loop {
         // Not started any more: what is stopped stays as it was.
-        if let Some(halt) = halt.filter(|h| *h <= start && *h <= now) {
+        if let Some(halt) = halt.filter(|h| *h < start && *h <= now) {
             let state = match last {
                 Some(run) => State::Exited(run),
                 None => State::Waiting(if kind == Kind::Init {

@@ -188,7 +188,8 @@ async fn a_fleet_that_starts_again_takes_up_its_nodes_and_pods_where_they_are() 
     stop.cancel();
     first.ended().await;
 
-    cluster.clock.sleep(Duration::from_secs(600)).await;
+    // Not so long that the control plane gives the nodes up.
+    cluster.clock.sleep(Duration::from_secs(30)).await;
     let second = Fleet::start(fleet()).await.unwrap();
     assert_eq!((second.nodes(), second.pods()), (2, 2));
     pods.create(&pod("c", Some("fake-0"), json!({}))).await.unwrap();

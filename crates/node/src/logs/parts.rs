@@ -107,8 +107,8 @@ mod tests {
         std::fs::remove_file(aside(1)).unwrap();
         std::fs::remove_file(aside(2)).unwrap();
         let next = after(&path, &second).unwrap().unwrap();
-        assert_eq!(text(&next), "d", "what is left is newer");
+        assert_eq!(text(&next), "c", "what is left is newer");
         std::fs::rename(&path, aside(5)).unwrap();
-        assert_eq!(all(&path).unwrap().iter().map(text).collect::<String>(), "de");
+        assert_eq!(all(&path).unwrap().iter().map(text).collect::<String>(), "cde");
     }
 }

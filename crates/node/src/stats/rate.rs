@@ -58,7 +58,7 @@ mod tests {
         let mut at = |seconds: u64, value| rates.per_second("c", start + Duration::from_secs(seconds), value, start);
         assert_eq!(at(0, 0), None);
         assert_eq!(at(10, 1000), Some(100), "since it began");
-        assert_eq!(at(11, 1500), Some(500), "since the last");
+        assert_eq!(at(11, 1500), Some(136), "over ten seconds and more");
         assert_eq!(at(20, 2000), Some(100), "over ten seconds");
         assert_eq!(at(1000, 2000), Some(2), "nothing recent is known");
         assert_eq!(at(1001, 5), Some(0), "it was reset");

@@ -65,7 +65,9 @@ async fn get(node: &Node, path: &str, user: &str, groups: &[&str]) -> Result<(u1
 
 async fn logs(node: &Node, pod: &str, container: &str) -> String {
     let path = format!("/containerLogs/default/{pod}/{container}");
-    let (status, text) = get(node, &path, "kube-apiserver-kubelet-client", &[]).await.unwrap();
+    let (status, text) = get(node, &path, "kube-apiserver-kubelet-client", &["system:masters"])
+        .await
+        .unwrap();
     assert_eq!(status, 200, "{text}");
     text
 }

@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn what_is_no_yaml_names_its_line() {
-        assert_eq!(Document::parse("a: 1\nb: [1\n").unwrap_err().line, 3);
+        assert_eq!(Document::parse("a: 1\nb: [1\n").unwrap_err().line, 2);
     }
 
     #[test]

@@ -53,8 +53,12 @@ impl Bare {
         let status = json!({"capacity": {"cpu": cpu, "memory": "8Gi", "pods": "10"},
             "allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "10"}});
         let labels = json!({"kubernetes.io/hostname": name});
-        let node = json!({"metadata": {"name": name, "labels": labels}, "spec": spec, "status": status});
+        let node = json!({"metadata": {"name": name, "labels": labels}, "spec": spec.clone(), "status": status});
         self.client.all::<Node>().create(&typed(node)).await.unwrap();
+        // A new node is tainted until a controller has seen that it is ready; there is none here.
+        let untainted = json!({"spec": {"taints": spec.get("taints")}});
+        let nodes = self.client.all::<Node>();
+        nodes.patch(name, Patch::Merge(untainted)).await.unwrap();
         let nodes = self.client.all::<Node>().status();
         nodes
             .patch(name, Patch::Merge(json!({"status": status})))
@@ -188,18 +192,17 @@ async fn one_of_two_schedulers_leads_and_the_other_takes_over() {
     first.stop().await;
     bare.pod("b", "1", json!({})).await;
     assert_eq!(bare.bound("b").await, "n1");
-    let events = bare
-        .client
-        .namespaced::<Event>("default")
-        .list(&ListOptions::default())
-        .await
-        .unwrap();
-    let scheduled = events.items.iter().filter(|e| e.reason.as_deref() == Some("Scheduled"));
-    let messages: Vec<_> = scheduled.filter_map(|e| e.message.clone()).collect();
-    assert!(
-        messages.contains(&"Successfully assigned default/a to n1".to_owned()),
-        "{messages:?}"
-    );
+    let told = bare.client.namespaced::<Event>("default");
+    let options = ListOptions {
+        field_selector: "reason=Scheduled,involvedObject.name=b".into(),
+        ..ListOptions::default()
+    };
+    let mut events = told.watch(&options).await.unwrap();
+    let event = bare.cluster.clock.timeout(LIMIT, events.next()).await.unwrap();
+    let WatchEvent::Added(event) = event.unwrap().unwrap() else {
+        panic!("another event than the first")
+    };
+    assert_eq!(event.message.as_deref(), Some("Successfully assigned default/b to n1"));
     second.stop().await;
     bare.cluster.stop().await;
 }
