@@ -192,7 +192,7 @@ mod tests {
             let toleration: Toleration = serde_json::from_value(toleration).unwrap();
             assert_eq!(tolerates(&toleration, &taint), matches, "{toleration:?}");
         }
-        assert!(untolerated(&[taint.clone()], &[], &["NoExecute"]).is_none());
+        assert!(untolerated(std::slice::from_ref(&taint), &[], &["NoExecute"]).is_none());
         assert!(untolerated(&[taint], &[], &["NoSchedule", "NoExecute"]).is_some());
     }
 }

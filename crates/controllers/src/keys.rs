@@ -59,7 +59,7 @@ pub enum KeyError {
 }
 
 enum Signer {
-    Ecdsa(EcdsaKeyPair),
+    Ecdsa(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -93,7 +93,7 @@ impl TokenKey {
     pub fn from_pkcs8(key: &[u8]) -> Result<Self, KeyError> {
         let random = SystemRandom::new();
         if let Ok(key) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key, &random) {
-            return Ok(Self::new(Signer::Ecdsa(key)));
+            return Ok(Self::new(Signer::Ecdsa(Box::new(key))));
         }
         let key = RsaKeyPair::from_pkcs8(key).map_err(|_| KeyError::Kind)?;
         Ok(Self::new(Signer::Rsa(Box::new(key))))

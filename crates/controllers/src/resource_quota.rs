@@ -115,11 +115,14 @@ fn pod_matters(old: &Pod, new: &Pod) -> bool {
     old.spec != new.spec || facts(old) != facts(new)
 }
 
+/// Whether the change from one to the other matters.
+type Matters<K> = fn(&K, &K) -> bool;
+
 /// The quotas of the object's namespace that its evaluator tracks, if the change matters to them.
 fn wake<K: Kind>(
     quotas: &Lister<ResourceQuota>,
     evaluator: Evaluator,
-) -> impl Fn(&Change<K>, fn(&K, &K) -> bool) -> Vec<Key> + Send + Sync + use<K> {
+) -> impl Fn(&Change<K>, Matters<K>) -> Vec<Key> + Send + Sync + use<K> {
     let quotas = quotas.clone();
     move |change, matters| {
         if change.old().is_some_and(|old| !matters(old, change.object())) {

@@ -93,7 +93,7 @@ async fn reconcile(cx: Arc<LocalVolumes>, key: ObjectKey<PersistentVolume>) -> R
     // Only what this node would have made: the object alone must not be able to name another directory.
     let own = cx.root.join(&*key.name);
     let local = volume.spec.as_ref().and_then(|s| s.local.as_ref());
-    let is_own = local.is_some_and(|l| own == PathBuf::from(&l.path));
+    let is_own = local.is_some_and(|l| own.as_os_str() == l.path.as_str());
     if plan == Plan::Remove && is_own {
         let removed = tokio::task::spawn_blocking(move || mounts::remove_tree(&own)).await?;
         if let Err(error) = removed {

@@ -127,8 +127,10 @@ impl SchedulerConfiguration {
         let mut fields = document.root().map()?;
         expect(&fields.require("apiVersion")?, "kubescheduler.config.k8s.io/v1")?;
         expect(&fields.require("kind")?, "KubeSchedulerConfiguration")?;
-        let mut out = Self::default();
-        out.percentage_of_nodes_to_score = percentage(fields.take("percentageOfNodesToScore").as_ref())?.unwrap_or(0);
+        let mut out = Self {
+            percentage_of_nodes_to_score: percentage(fields.take("percentageOfNodesToScore").as_ref())?.unwrap_or(0),
+            ..Self::default()
+        };
         if let Some(field) = fields.take("podInitialBackoffSeconds") {
             out.backoff.initial = seconds(&field)?;
         }

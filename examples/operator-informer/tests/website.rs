@@ -1,5 +1,8 @@
 //! The operator against a whole cluster.
 
+// Clippy's exception for tests does not reach what tests share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::time::Duration;
 
 use coracle_client::{Client, DeleteOptions, Patch};

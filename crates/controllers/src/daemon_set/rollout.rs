@@ -34,8 +34,11 @@ pub fn bounds(set: &DaemonSet, desired: usize) -> (usize, usize) {
     }
 }
 
-/// The new and the old pod of a node. `None` when it has several of one kind, which the next look mends.
-fn pair<'p>(pods: &'p [Arc<Pod>], hash: &str) -> Option<(Option<&'p Arc<Pod>>, Option<&'p Arc<Pod>>)> {
+/// The new and the old pod of a node.
+type Pair<'p> = (Option<&'p Arc<Pod>>, Option<&'p Arc<Pod>>);
+
+/// The pair of a node's pods. `None` when it has several of one kind, which the next look mends.
+fn pair<'p>(pods: &'p [Arc<Pod>], hash: &str) -> Option<Pair<'p>> {
     let (mut new, mut old) = (None, None);
     for pod in pods.iter().filter(|p| living(p)) {
         let place = if is_updated(pod, hash) { &mut new } else { &mut old };

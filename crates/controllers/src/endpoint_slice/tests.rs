@@ -252,7 +252,7 @@ fn pods_of_unknown_nodes_are_left_out_unless_all_are_published() {
     let stray = pod_with("p", 0, json!({"spec": {"nodeName": "gone"}}));
     for (publish, expected) in [(false, 0), (true, 1)] {
         let service = service(json!({"publishNotReadyAddresses": publish}));
-        let slices = apply(&[], &plan(&service, &[stray.clone()], &[], node));
+        let slices = apply(&[], &plan(&service, std::slice::from_ref(&stray), &[], node));
         assert_eq!(sizes(&slices).iter().sum::<usize>(), expected);
     }
 }

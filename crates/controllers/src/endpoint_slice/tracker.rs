@@ -19,9 +19,12 @@ enum Awaited {
     Deletion,
 }
 
+/// What is awaited of each slice, by its uid, and since when.
+type Slices = HashMap<String, (Awaited, Instant)>;
+
 /// By owner's key and slice's uid.
 pub struct Tracker {
-    awaited: Mutex<HashMap<String, HashMap<String, (Awaited, Instant)>>>,
+    awaited: Mutex<HashMap<String, Slices>>,
     clock: Clock,
 }
 

@@ -59,7 +59,7 @@ proptest! {
             };
             if violated(&victims) {
                 // Then no node can do without: even with all others of lower priority gone from it.
-                for node in 0..nodes.len() {
+                for (node, there_is) in nodes.iter().enumerate() {
                     let lower = |protected: bool| -> Vec<String> {
                         let there = model.placed.iter().filter(|(p, n)| *n == node && p.priority < pod.priority);
                         there.filter(|(p, _)| (p.app == 0) == protected).map(|(p, _)| p.name.clone()).collect()
@@ -70,7 +70,7 @@ proptest! {
                     prop_assert!(
                         !(helps && allowed == 0 && without(&lower(false)).fits(&pod, node)
                             && is_monotone(&pod)),
-                        "on {} the budget could have been kept", nodes[node].name
+                        "on {} the budget could have been kept", there_is.name
                     );
                 }
             }

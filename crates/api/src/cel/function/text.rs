@@ -271,14 +271,7 @@ fn double(n: f64) -> String {
     let scientific = format!("{n:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    // As many digits as there are make no difference when all of them are before the point.
-    let count = digits.trim_start_matches('-').replace('.', "").len() as i32;
-    let most = if count > 6 && count > exponent + 1 {
-        21.min(6)
-    } else {
-        6
-    };
-    if n != 0.0 && (exponent < -4 || exponent >= 21.min(most)) {
+    if n != 0.0 && !(-4..6).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{digits}e{sign}{:02}", exponent.abs());
     }

@@ -341,7 +341,7 @@ fn list_types(schema: &Value, path: &str, faults: &mut Faults<'_>) {
             let found = text(items, field);
             let is_list = field == "x-kubernetes-list-type";
             if found != wanted && !(is_list && found.is_empty()) {
-                let detail = format!("must be atomic as item of a list with x-kubernetes-list-type=set");
+                let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
                 match found {
                     "" => faults.required(&format!("{below}.{field}"), detail),
                     found => faults.invalid(&format!("{below}.{field}"), &found.into(), detail),

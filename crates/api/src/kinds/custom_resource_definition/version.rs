@@ -198,8 +198,8 @@ fn selectable(version: &Value, schema: Option<&Value>, path: &str, faults: &mut 
             faults.invalid(&at, &json_path.into(), format!("is an invalid path: {error}"));
             continue;
         }
-        let steps = json_path.trim_start_matches('.').split('.');
-        let found = steps.fold(Some(schema), |s, name| s?.get("properties")?.get(name));
+        let mut steps = json_path.trim_start_matches('.').split('.');
+        let found = steps.try_fold(schema, |s, name| s.get("properties")?.get(name));
         let kind = found
             .and_then(|s| s.get("type"))
             .and_then(Value::as_str)

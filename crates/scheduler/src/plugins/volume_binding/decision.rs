@@ -176,7 +176,7 @@ fn can_be_made(waiting: &Waiting, node: &NodeInfo, listers: &Listers) -> Result<
 /// Drivers that tell their capacity must have told of enough for this node.
 fn has_capacity(class: &StorageClass, size: i64, node: &NodeInfo, listers: &Listers) -> bool {
     let driver = listers.csi_drivers.find("", &class.provisioner);
-    if !driver.is_some_and(|d| d.spec.storage_capacity == Some(true)) {
+    if driver.is_none_or(|d| d.spec.storage_capacity != Some(true)) {
         return true;
     }
     listers.capacities.list().iter().any(|c| {
