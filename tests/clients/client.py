@@ -1,6 +1,7 @@
 """The official Python client against a server: typed and dynamic objects, watches, pages, patches, a custom resource and
 leader election. Needs KUBECONFIG; asserts what it sees and exits with 0 when all holds."""
 
+import os
 import threading
 import uuid
 
@@ -169,7 +170,7 @@ def candidate(name, done):
 
     lock = LeaseLock("election", NS, name)
     settings = electionconfig.Config(
-        lock, lease_duration=3, renew_deadline=2, retry_period=1, onstarted_leading=lead, onstopped_leading=None
+        lock, lease_duration=60, renew_deadline=40, retry_period=1, onstarted_leading=lead, onstopped_leading=None
     )
     threading.Thread(target=leaderelection.LeaderElection(settings).run, daemon=True).start()
 
@@ -184,4 +185,6 @@ assert not second.wait(2), "two leaders at once"
 
 ext.delete_custom_resource_definition(f"widgets.{group}")
 core.delete_namespace(NS)
-print("python client: all holds")
+print("python client: all holds", flush=True)
+# The candidates' threads would still be running while the interpreter ends.
+os._exit(0)
