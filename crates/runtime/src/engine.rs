@@ -197,6 +197,12 @@ const SANDBOX_RECORD: &str = "sandbox.json";
 const CONTAINER_RECORD: &str = "container.json";
 
 impl Engine {
+    /// Removes a control group that held pods, and those below it. None of them may have processes.
+    pub fn remove_cgroup(&self, group: &str) -> Result<()> {
+        let removed = self.inner.cgroups.remove(group);
+        removed.map_err(Error::io("remove the control group", group))
+    }
+
     /// Opens a directory and takes up whatever runs in it.
     pub async fn open(config: EngineConfig) -> Result<Self> {
         let lock = lock(&config).await?;

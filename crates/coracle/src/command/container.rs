@@ -73,6 +73,9 @@ pub fn remove_all(cluster: &Cluster) -> anyhow::Result<()> {
         for result in futures::future::join_all(removals).await {
             result.context("a pod cannot be removed")?;
         }
+        engine
+            .remove_cgroup(&cgroup_root(cluster))
+            .context("the cluster's control group cannot be removed")?;
         PodNetwork::teardown(&cluster.id(), &cluster.network_dir())
             .await
             .context("the pod network cannot be removed")
