@@ -1,7 +1,7 @@
 //! End to end: the real binary, real containers, real kubectl. Every test has a cluster of its own, in a temporary
 //! directory and on a free port.
 //!
-//! kubectl is looked for in `$CORACLE_CLIENTS/v33` and `v37` (`./test` fetches them). The tests need root.
+//! Clients are looked for in `$CORACLE_CLIENTS` (`v27` to `v37`, `python`, `js`; `./test` fetches them). The tests need root.
 
 #[cfg(test)]
 mod e2e {
