@@ -4,9 +4,10 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
@@ -159,7 +160,8 @@ impl Head {
     }
 }
 
-/// One revision of one object: its JSON bytes, shared by all who read it, and its typed form, decoded at most once.
+/// One revision of one object: its JSON bytes, shared by all who read it, and its typed form, decoded at most once while
+/// the revision is news ([`forget_typed`](Self::forget_typed)).
 ///
 /// The bytes do not contain `metadata.resourceVersion`: the store assigns the revision at commit, and every reader
 /// splices it in ([`write_json`](Self::write_json)).
@@ -169,7 +171,15 @@ pub struct StoredObject {
     splice: usize,
     revision: u64,
     head: Head,
-    typed: OnceLock<Arc<dyn Any + Send + Sync>>,
+    typed: Mutex<Typed>,
+}
+
+/// The typed form of a stored object, several times as large as its bytes.
+enum Typed {
+    Undecoded,
+    Decoded(Arc<dyn Any + Send + Sync>),
+    /// Whoever wants it decodes it for himself.
+    NotKept,
 }
 
 /// Bytes that do not hold an object with metadata.
@@ -221,7 +231,7 @@ impl StoredObject {
             splice,
             revision,
             head,
-            typed: OnceLock::new(),
+            typed: Mutex::new(Typed::Undecoded),
         })
     }
 
@@ -284,14 +294,25 @@ impl StoredObject {
     /// The typed form, decoded the first time and then shared. One revision is meant to be read as one type; another
     /// type is decoded without being kept.
     pub fn typed<K: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<Arc<K>, serde_json::Error> {
-        if let Some(kept) = self.typed.get()
-            && let Ok(kept) = kept.clone().downcast::<K>()
-        {
+        let kept = match &*self.typed.lock() {
+            Typed::Decoded(kept) => kept.clone().downcast::<K>().ok(),
+            Typed::Undecoded | Typed::NotKept => None,
+        };
+        if let Some(kept) = kept {
             return Ok(kept);
         }
         let decoded = Arc::new(serde_json::from_slice::<K>(&self.to_json())?);
-        let _ = self.typed.set(decoded.clone());
+        let mut typed = self.typed.lock();
+        if let Typed::Undecoded = *typed {
+            *typed = Typed::Decoded(decoded.clone());
+        }
         Ok(decoded)
+    }
+
+    /// Lets go of the typed form, now and for good: for a revision that is kept for its bytes alone. Those who have it
+    /// keep it.
+    pub fn forget_typed(&self) {
+        *self.typed.lock() = Typed::NotKept;
     }
 }
 
@@ -334,6 +355,10 @@ mod tests {
         let first = stored.typed::<k8s_openapi::api::core::v1::Pod>().unwrap();
         let second = stored.typed::<k8s_openapi::api::core::v1::Pod>().unwrap();
         assert!(Arc::ptr_eq(&first, &second));
+        stored.forget_typed();
+        let third = stored.typed::<k8s_openapi::api::core::v1::Pod>().unwrap();
+        assert!(!Arc::ptr_eq(&first, &third) && *first == *third);
+        assert_eq!(Arc::strong_count(&third), 1);
         assert_eq!(first.metadata.resource_version.as_deref(), Some("3"));
     }
 }

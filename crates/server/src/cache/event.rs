@@ -1,10 +1,11 @@
-//! One change of one cached object, encoded at most once for all who watch it.
+//! One change of one cached object, encoded at most once for all who watch it as it happens.
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use coracle_api::object::StoredObject;
 use coracle_api::service::WatchEvent;
+use parking_lot::RwLock;
 
 use super::{Item, Selection};
 
@@ -35,7 +36,14 @@ pub(crate) struct Event {
     pub previous: Option<Arc<Item>>,
     /// The previous state at this event's revision, for those to whom the object is gone.
     gone: OnceLock<Option<Arc<StoredObject>>>,
-    json: [OnceLock<Bytes>; 3],
+    encoded: RwLock<Encoded>,
+}
+
+/// An event's lines in a JSON watch.
+struct Encoded {
+    lines: [Option<Bytes>; 3],
+    /// Lines are no longer kept: few read the event that late.
+    settled: bool,
 }
 
 impl Event {
@@ -46,7 +54,10 @@ impl Event {
             current,
             previous,
             gone: OnceLock::new(),
-            json: Default::default(),
+            encoded: RwLock::new(Encoded {
+                lines: Default::default(),
+                settled: false,
+            }),
         }
     }
 
@@ -88,18 +99,40 @@ impl Event {
         }
     }
 
+    /// Lets go of all that is only kept because many read an event soon after it happened: its lines, and the typed forms
+    /// of what is past.
+    pub fn settle(&self) {
+        *self.encoded.write() = Encoded {
+            lines: Default::default(),
+            settled: true,
+        };
+        if let Some(previous) = &self.previous {
+            previous.object.forget_typed();
+        }
+        if let Some(Some(gone)) = self.gone.get() {
+            gone.forget_typed();
+        }
+    }
+
     /// The event as a line of a JSON watch, in the stored version.
     pub fn json(&self, kind: EventType) -> Option<Bytes> {
-        let cell = match kind {
-            EventType::Added => &self.json[0],
-            EventType::Modified => &self.json[1],
-            EventType::Deleted => &self.json[2],
+        let at = match kind {
+            EventType::Added => 0,
+            EventType::Modified => 1,
+            EventType::Deleted => 2,
         };
-        if let Some(bytes) = cell.get() {
-            return Some(bytes.clone());
+        let kept = self.encoded.read().lines.get(at).cloned().flatten();
+        if kept.is_some() {
+            return kept;
         }
-        let object = self.object(kind)?;
-        Some(cell.get_or_init(|| encode(kind.name(), &object)).clone())
+        let line = encode(kind.name(), self.object(kind)?.as_ref());
+        let mut encoded = self.encoded.write();
+        if !encoded.settled
+            && let Some(place) = encoded.lines.get_mut(at)
+        {
+            *place = Some(line.clone());
+        }
+        Some(line)
     }
 }
 

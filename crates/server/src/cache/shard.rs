@@ -17,6 +17,8 @@ use super::{Item, Selection};
 /// The window keeps events until one of these is met: a reader further behind is told to list again.
 const WINDOW_EVENTS: usize = 16_384;
 const WINDOW_BYTES: usize = 16 << 20;
+/// How many of them keep what was made of them for those who read as it happens.
+const FRESH_EVENTS: usize = 1_024;
 /// How many objects are read from the store at a time when a shard is loaded.
 const LOAD_PAGE: usize = 2_000;
 
@@ -308,6 +310,10 @@ impl Window {
     fn push(&mut self, event: Event) {
         self.bytes += event.weight();
         self.events.push_back(Arc::new(event));
+        let settled = self.events.len().checked_sub(FRESH_EVENTS + 1);
+        if let Some(event) = settled.and_then(|at| self.events.get(at)) {
+            event.settle();
+        }
         while self.events.len() > WINDOW_EVENTS || (self.bytes > WINDOW_BYTES && self.events.len() > 1) {
             let Some(gone) = self.events.pop_front() else { break };
             self.bytes -= gone.weight();
