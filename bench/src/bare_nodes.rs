@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use crate::load::{Endpoint, Events, Prepared};
 use crate::scratch::name;
-use crate::target::Server;
+use crate::server::Server;
 use crate::view;
 
 /// As often as a kubelet renews its lease.

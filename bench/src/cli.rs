@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::options::Options;
 use crate::row::{ROWS, Row};
-use crate::target::{Foreign, Kind, Limits, Target};
+use crate::server::{Foreign, Kind, Limits, Target};
 
 /// Measure a Kubernetes API server: this repository's, started afresh for every row, or any other by kubeconfig.
 #[derive(Debug, Parser)]

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use tokio::process::Command;
 
 use crate::row::Bench;
-use crate::target::{Server, Unavailable};
+use crate::server::{Server, Unavailable};
 
 const OWN: &str = "demo/bench:v1";
 /// The repository's own way to make one.

@@ -1,5 +1,5 @@
 //! `coracle-bench`: measures any Kubernetes API server that a kubeconfig reaches, or the `coracle` binary, which it starts
-//! itself. [`row`] has one named benchmark for every row of the budget table; [`target`] is what they run on; [`load`] sends
+//! itself. [`row`] has one named benchmark for every row of the budget table; [`server`] is what they run on; [`load`] sends
 //! requests without becoming the bottleneck itself; [`record`] is a run as a document, and [`report`] shows it.
 //!
 //! Every row is bounded in count and time, works in a namespace of its own and leaves nothing behind.
@@ -20,7 +20,7 @@ mod report;
 mod row;
 mod runner;
 mod scratch;
-mod target;
+mod server;
 mod view;
 mod workload;
 

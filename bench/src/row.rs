@@ -25,7 +25,7 @@ use futures::future::BoxFuture;
 use crate::budget::Budget;
 use crate::figure::Measured;
 use crate::options::Options;
-use crate::target::{Nodes, Server, Target};
+use crate::server::{Nodes, Server, Target};
 
 pub struct Row {
     pub name: &'static str,

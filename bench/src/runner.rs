@@ -11,7 +11,7 @@ use crate::machine::Machine;
 use crate::options::Options;
 use crate::record::{Outcome, Record, RowRecord, TargetRecord};
 use crate::row::{Bench, Row};
-use crate::target::{Kind, Target, Unavailable};
+use crate::server::{Kind, Target, Unavailable};
 
 pub struct Plan {
     pub rows: Vec<&'static Row>,

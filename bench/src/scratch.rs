@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use serde_json::{Value, json};
 
 use crate::load::Prepared;
-use crate::target::Server;
+use crate::server::Server;
 
 /// What a namespace with thousands of objects may take to vanish.
 const GONE_WITHIN: Duration = Duration::from_secs(600);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::load::{Endpoint, Events, Prepared};
 use crate::scratch::Scratch;
-use crate::target::Server;
+use crate::server::Server;
 use crate::view;
 
 /// What no workload takes longer than.

@@ -5,7 +5,7 @@ use crate::figure::Measured;
 use crate::load::Prepared;
 use crate::row::{Bench, Row};
 use crate::scratch::{Scratch, idle_pod, name};
-use crate::target::Nodes;
+use crate::server::Nodes;
 use crate::workload::count;
 
 pub const ROW: Row = Row {

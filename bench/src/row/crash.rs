@@ -13,7 +13,7 @@ use crate::figure::Measured;
 use crate::load::{Endpoint, Prepared};
 use crate::row::{Bench, Row};
 use crate::scratch::{Scratch, config_map, name};
-use crate::target::{Nodes, Server};
+use crate::server::{Nodes, Server};
 use crate::view;
 
 pub const ROW: Row = Row {

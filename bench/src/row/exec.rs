@@ -13,7 +13,7 @@ use crate::latency::Latencies;
 use crate::load::{Events, Prepared};
 use crate::row::{Bench, Row};
 use crate::scratch::Scratch;
-use crate::target::Nodes;
+use crate::server::Nodes;
 use crate::workload::{send, within};
 
 pub const ROW: Row = Row {

@@ -9,7 +9,7 @@ use crate::load::Prepared;
 use crate::process::Spent;
 use crate::row::{Bench, Row};
 use crate::scratch::{Scratch, config_map, idle_pod};
-use crate::target::{Nodes, Server, Unavailable};
+use crate::server::{Nodes, Server, Unavailable};
 use crate::workload::{count, deployment, deployments, rolled_out, send};
 
 pub const EMPTY: Row = Row {

@@ -12,7 +12,7 @@ use crate::latency::Latencies;
 use crate::load::{Connection, Prepared};
 use crate::row::{Bench, Row};
 use crate::scratch::{Scratch, idle_pod};
-use crate::target::Nodes;
+use crate::server::Nodes;
 use crate::workload::count;
 
 pub const ROW: Row = Row {

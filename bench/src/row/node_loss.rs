@@ -10,7 +10,7 @@ use crate::figure::Measured;
 use crate::load::{Events, Prepared};
 use crate::row::{Bench, Row};
 use crate::scratch::Scratch;
-use crate::target::Nodes;
+use crate::server::Nodes;
 use crate::view;
 use crate::workload::{count, deployment, deployments, send, within};
 

@@ -13,7 +13,7 @@ use crate::latency::Latencies;
 use crate::load::{Events, Prepared};
 use crate::row::{Bench, Row};
 use crate::scratch::{Scratch, name};
-use crate::target::{Nodes, Server};
+use crate::server::{Nodes, Server};
 use crate::view;
 use crate::workload::within;
 

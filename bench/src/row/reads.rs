@@ -6,7 +6,7 @@ use crate::figure::Measured;
 use crate::load::Prepared;
 use crate::row::{Bench, Row};
 use crate::scratch::{Scratch, config_map, idle_pod, name};
-use crate::target::Nodes;
+use crate::server::Nodes;
 
 pub const GET: Row = Row {
     name: "get",

@@ -6,7 +6,7 @@ use crate::load::Prepared;
 use crate::row::lists::list;
 use crate::row::{Bench, Row};
 use crate::scratch::{Scratch, config_map, idle_pod, name};
-use crate::target::Nodes;
+use crate::server::Nodes;
 use crate::workload::count;
 
 pub const ROW: Row = Row {

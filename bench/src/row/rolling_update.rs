@@ -7,7 +7,7 @@ use crate::figure::Measured;
 use crate::load::Prepared;
 use crate::row::{Bench, Row};
 use crate::scratch::Scratch;
-use crate::target::Nodes;
+use crate::server::Nodes;
 use crate::workload::{count, deployment, deployments, rolled_out, send};
 
 pub const ROW: Row = Row {

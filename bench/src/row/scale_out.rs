@@ -11,7 +11,7 @@ use crate::figure::Measured;
 use crate::load::{Events, Prepared};
 use crate::row::{Bench, Row};
 use crate::scratch::Scratch;
-use crate::target::{Kind, Limits, Nodes};
+use crate::server::{Kind, Limits, Nodes};
 use crate::view;
 use crate::workload::{count, deployment, deployments, send, within};
 

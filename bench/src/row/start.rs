@@ -4,7 +4,7 @@ use crate::budget::{Budget, at_most};
 use crate::figure::Measured;
 use crate::latency::Latencies;
 use crate::row::{Bench, Row};
-use crate::target::{Kind, Nodes, Server, Started};
+use crate::server::{Kind, Nodes, Server, Started};
 
 const API: &str = "start → API ready";
 const ALL: &str = "start → everything up";

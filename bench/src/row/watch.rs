@@ -18,7 +18,7 @@ use crate::latency::{Latencies, micros};
 use crate::load::{Endpoint, Prepared};
 use crate::row::{Bench, Row};
 use crate::scratch::Scratch;
-use crate::target::Nodes;
+use crate::server::Nodes;
 use crate::workload::count;
 
 pub const HUNDRED: Row = row(

@@ -7,7 +7,7 @@ use crate::figure::Measured;
 use crate::load::{Prepared, Workers};
 use crate::row::{Bench, Row};
 use crate::scratch::{Scratch, config_map, idle_pod, name};
-use crate::target::{Nodes, Server};
+use crate::server::{Nodes, Server};
 
 pub const CREATE: Row = Row {
     name: "create",
