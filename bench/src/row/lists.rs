@@ -61,18 +61,14 @@ async fn run(bench: &Bench) -> anyhow::Result<Measured> {
 /// Lists to the end; without a limit in one answer.
 pub async fn list(connection: &mut Connection, path: &str, limit: usize) -> anyhow::Result<Duration> {
     let started = Clock::system().instant();
-    let mut query = if limit == 0 {
-        String::new()
-    } else {
-        format!("?limit={limit}")
-    };
+    if limit == 0 {
+        connection.call(&Prepared::get(path)).await?;
+        return Ok(started.elapsed());
+    }
+    let mut query = format!("?limit={limit}");
     loop {
         let page = connection.read(&Prepared::get(format!("{path}{query}"))).await?;
-        let token = if limit == 0 {
-            String::new()
-        } else {
-            continue_token(&page)?
-        };
+        let token = continue_token(&page)?;
         if token.is_empty() {
             return Ok(started.elapsed());
         }

@@ -16,6 +16,7 @@ use crate::budget::{Budget, times};
 use crate::figure::Measured;
 use crate::latency::{Latencies, micros};
 use crate::load::{Endpoint, Prepared};
+use crate::report::number;
 use crate::row::{Bench, Row};
 use crate::scratch::Scratch;
 use crate::server::Nodes;
@@ -97,6 +98,7 @@ async fn run(bench: &Bench, watchers: usize) -> anyhow::Result<Measured> {
         due += pause;
         clock.sleep_until(due).await;
     }
+    let wrote = sent.start.elapsed().saturating_sub(Duration::from_micros(first(&sent)));
     let mut all = Vec::with_capacity(watchers * writes);
     let collected = clock.timeout(LATE, async {
         while let Some(seen) = tasks.join_next().await {
@@ -124,10 +126,23 @@ async fn run(bench: &Bench, watchers: usize) -> anyhow::Result<Measured> {
         let each = (after - before).max(0.0) * 1024.0 / watchers as f64;
         measured.cost(format!("{what}, memory each"), each, "KiB");
     }
+    let rate = writes as f64 / wrote.as_secs_f64().max(1e-9);
+    if rate < 0.9 * f64::from(bench.options.write_rate) {
+        measured.note(format!(
+            "the writer was answered too slowly for its rate: {} writes/s and not {}",
+            number(rate),
+            bench.options.write_rate
+        ));
+    }
     measured.load(&what, load);
     scratch.drop_from(&server, bench.target.is_own()).await?;
     server.close().await?;
     Ok(measured)
+}
+
+/// When the first write was sent.
+fn first(sent: &Sent) -> u64 {
+    sent.at.first().map_or(0, |at| at.load(Ordering::Acquire))
 }
 
 /// Opens all watches; each then gives the delays of its events.

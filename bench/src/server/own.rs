@@ -166,13 +166,26 @@ impl Own {
         Ok(())
     }
 
+    /// Stops the server, and deletes it with its containers.
     pub async fn close(mut self) -> anyhow::Result<()> {
-        self.stop().await?;
+        self.stop().await
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // Containers outlive their server, also one that is dropped because its row failed.
         if self.nodes == Nodes::Real {
-            // Containers outlive their server.
-            self.coracle(&["down", "--delete"]).await?;
+            let down = std::process::Command::new(&self.binary)
+                .args(["down", "--delete"])
+                .env("CORACLE_DATA_DIR", self.data())
+                .output();
+            match down {
+                Ok(output) if output.status.success() => {}
+                Ok(output) => eprintln!("coracle down: {}", String::from_utf8_lossy(&output.stderr).trim()),
+                Err(error) => eprintln!("coracle down: {error}"),
+            }
         }
-        Ok(())
     }
 }
 
