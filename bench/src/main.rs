@@ -29,6 +29,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Cli, Command, Measuring};
 use crate::record::{Outcome, Record};
@@ -81,10 +82,12 @@ fn measure(rows: Vec<&'static Row>, measuring: Measuring) -> anyhow::Result<bool
         options: measuring.options,
     };
     let record = runtime.block_on(async {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::select! {
             record = runner::run(plan, &data_root) => record.map(Some),
             // What was started ends with its handle.
-            _ = tokio::signal::ctrl_c() => Ok(None),
+            _ = term.recv() => Ok(None),
+            _ = int.recv() => Ok(None),
         }
     })?;
     let record = record.context("interrupted")?;

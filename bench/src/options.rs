@@ -28,6 +28,12 @@ pub struct Options {
     /// Pods of the Deployment that is scaled and updated
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub replicas: u32,
+    /// Nodes of the clusters that pods are scheduled on, one size after another
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1000, 5000], value_name = "NUMBERS")]
+    pub schedule_nodes: Vec<usize>,
+    /// Pods that are scheduled; of those that must be apart or evict others, no more than there are nodes
+    #[arg(long, default_value_t = 2000, value_name = "N")]
+    pub schedule_pods: usize,
     /// Jobs of one pod
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub jobs: u32,

@@ -108,6 +108,10 @@ fn first_number(text: &str) -> u64 {
     text.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
+pub fn alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
 /// The processes that run a program of one of these names.
 pub fn named(names: &[String]) -> Vec<u32> {
     let mut found = Vec::new();

@@ -16,6 +16,7 @@ mod reads;
 mod restart;
 mod rolling_update;
 mod scale_out;
+mod schedule;
 mod start;
 mod watch;
 mod writes;
@@ -49,6 +50,7 @@ pub static ROWS: &[&Row] = &[
     &watch::THOUSAND,
     &watch::TEN_THOUSAND,
     &scale_out::ROW,
+    &schedule::ROW,
     &rolling_update::ROW,
     &jobs::ROW,
     &node_loss::ROW,

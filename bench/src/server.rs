@@ -20,7 +20,7 @@ use self::fleet::Fleet;
 use self::own::Own;
 use crate::load::{Endpoint, Workers};
 use crate::meter::Meter;
-use crate::process::{Usage, named};
+use crate::process::{Usage, alive, named};
 
 /// A row that this target does not allow, and what would allow it.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +159,8 @@ impl Server {
             Running::Foreign(foreign) => {
                 let mut pids = foreign.pids.clone();
                 pids.extend(named(&foreign.processes));
+                // Started again, a server has other ids.
+                pids.retain(|pid| alive(*pid));
                 pids.sort_unstable();
                 pids.dedup();
                 pids
@@ -175,7 +177,7 @@ impl Server {
         let pids = self.pids();
         if pids.is_empty() {
             return Unavailable::because(
-                "needs the server's processes; say which with --process NAME or --pid (--peer-process, --peer-pid)",
+                "needs the server's processes; say which with --process NAME, or with --pid if it is never started again (--peer-process, --peer-pid)",
             );
         }
         Usage::of(&pids)

@@ -71,9 +71,7 @@ async fn start(server: &Server, scratch: &Scratch, pods: &[Value]) -> anyhow::Re
     let mut workers = server.workers(pods.len().min(16)).await?;
     let took = running(&mut events, pods.len());
     let creating = workers.send_all(pods.iter().map(|p| Prepared::post(&path, p)).collect());
-    let (took, created) = tokio::join!(within("pods to run", took), creating);
-    created?;
-    let took = took?;
+    let (took, _) = tokio::try_join!(within("pods to run", took), creating)?;
     let names = pods.iter().filter_map(|p| p["metadata"]["name"].as_str());
     let deletes = names.map(|n| Prepared::delete(format!("{path}/{n}?gracePeriodSeconds=0")));
     workers.send_all(deletes.collect()).await?;

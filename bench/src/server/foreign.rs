@@ -4,14 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use coracle_client::{Client, Config, ListOptions};
+use coracle_client::{Client, Config};
 use coracle_clock::Clock;
-use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use k8s_openapi::List;
+use k8s_openapi::api::core::v1::Node;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
 use super::{START_LIMIT, Started, Unavailable, is_ready};
+use crate::load::{Connection, Endpoint, Prepared};
+use crate::process::alive;
 
 /// How often the outside asks: the resolution of the figures.
 const STEP: Duration = Duration::from_millis(5);
@@ -50,7 +53,7 @@ impl Foreign {
         let clock = Clock::system();
         let started = clock.instant();
         let mut child = shell(command).spawn().context("cannot run the start command")?;
-        let (mut api, mut client) = (None, None);
+        let mut api = None;
         loop {
             if started.elapsed() > START_LIMIT {
                 bail!("not up within {START_LIMIT:?}");
@@ -60,15 +63,13 @@ impl Foreign {
             {
                 bail!("the start command failed: {status}");
             }
-            if client.is_none() {
-                client = self.connect().ok();
-            }
-            if let Some(client) = &client {
-                if api.is_none() && client.raw("/readyz", "*/*").await.is_ok() {
+            // A connection of one's own: the client's waits before it tries again.
+            if let Ok(mut connection) = self.connect().await {
+                if api.is_none() && connection.call(&Prepared::get("/readyz")).await.is_ok() {
                     api = Some(started.elapsed());
                 }
                 if let Some(api) = api
-                    && everything_up(client).await
+                    && everything_up(&mut connection).await
                 {
                     return Ok(Started {
                         api,
@@ -80,12 +81,13 @@ impl Foreign {
         }
     }
 
-    fn connect(&self) -> anyhow::Result<Client> {
+    async fn connect(&self) -> anyhow::Result<Connection> {
         let config = match &self.kubeconfig {
             Some(path) => Config::from_kubeconfig(path, None)?,
             None => Config::infer()?,
         };
-        Ok(Client::connect(config, Clock::system())?)
+        let client = Client::connect(config.clone(), Clock::system())?;
+        Endpoint::new(&config, &client, false).await?.connect().await
     }
 
     pub async fn stop(&self) -> anyhow::Result<()> {
@@ -108,8 +110,7 @@ impl Foreign {
         for pid in pids {
             kill(Pid::from_raw(i32::try_from(*pid)?), Signal::SIGKILL).context("cannot kill the server")?;
         }
-        let alive = |pid: &u32| std::path::Path::new("/proc").join(pid.to_string()).exists();
-        while pids.iter().any(alive) {
+        while pids.iter().any(|pid| alive(*pid)) {
             Clock::system().sleep(STEP).await;
         }
         Ok(())
@@ -123,14 +124,16 @@ fn shell(command: &str) -> Command {
 }
 
 /// A node if there is any, and else what needs the controllers: the default service account.
-async fn everything_up(client: &Client) -> bool {
-    match client.all::<Node>().list(&ListOptions::default()).await {
-        Ok(nodes) if !nodes.items.is_empty() => nodes.items.iter().all(|n| is_ready(n)),
-        Ok(_) => client
-            .namespaced::<ServiceAccount>("default")
-            .get("default")
-            .await
-            .is_ok(),
+async fn everything_up(connection: &mut Connection) -> bool {
+    let Ok(bytes) = connection.read(&Prepared::get("/api/v1/nodes")).await else {
+        return false;
+    };
+    match serde_json::from_slice::<List<Node>>(&bytes) {
+        Ok(nodes) if !nodes.items.is_empty() => nodes.items.iter().all(is_ready),
+        Ok(_) => {
+            let account = "/api/v1/namespaces/default/serviceaccounts/default";
+            connection.call(&Prepared::get(account)).await.is_ok()
+        }
         Err(_) => false,
     }
 }
