@@ -1,94 +1,103 @@
-//! From bound to Running, as a watcher sees it: one pod after another, then many at once.
+//! From bound to Running, as a watcher sees it: pods one after another, then many at once. The image is on the node.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use anyhow::Context;
-use coracle_client::{Client, DeleteOptions, ListOptions, WatchEvent};
 use coracle_clock::{Clock, Instant};
-use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::measure::{Latencies, Scratch};
-use crate::report::Report;
+use crate::budget::at_most;
+use crate::figure::Measured;
+use crate::image;
+use crate::latency::Latencies;
+use crate::load::{Events, Prepared};
+use crate::row::{Bench, Row};
+use crate::scratch::{Scratch, name};
+use crate::server::{Nodes, Server};
+use crate::view;
+use crate::workload::within;
 
-pub async fn run(client: &Client, image: &str, count: usize) -> anyhow::Result<Report> {
-    let scratch = Scratch::make(client).await?;
-    let mut report = Report::default();
+pub const ROW: Row = Row {
+    name: "pod-start",
+    about: "bound → Running with the image present: 100 pods one after another, and 20 at once",
+    budgets: &[
+        ("bound → Running, one at a time, p50", at_most(100.0).peer_had(1000.0)),
+        ("bound → Running, 20 at once, p99", at_most(1000.0)),
+    ],
+    run: |bench| Box::pin(run(bench)),
+};
+
+async fn run(bench: &Bench) -> anyhow::Result<Measured> {
+    let server = bench.serve(Nodes::Real).await?;
+    let image = image::ready(bench, &server).await?;
+    let scratch = Scratch::make(&server).await?;
+    let mut measured = Measured::default();
+    let (sequence, at_once) = (bench.options.pods, bench.options.pods.div_ceil(5));
+
+    // What is done once (directories, caches) is the first pod's.
+    start(&server, &scratch, &[pod("first", &image)]).await?;
+    let meter = server.meter()?;
     let mut one_by_one = Vec::new();
-    for n in 0..count {
-        one_by_one.extend(start(client, &scratch.name, image, &[format!("one-{n}")]).await?);
+    for n in 0..sequence {
+        one_by_one.extend(start(&server, &scratch, &[pod(&name("one", n), &image)]).await?);
     }
-    let latencies = Latencies::new(one_by_one);
-    report.add("bound to Running, one at a time, p50", latencies.percentile(50.0), "ms");
-    report.add("bound to Running, one at a time, p99", latencies.percentile(99.0), "ms");
-    let names: Vec<String> = (0..count).map(|n| format!("many-{n}")).collect();
-    let latencies = Latencies::new(start(client, &scratch.name, image, &names).await?);
-    report.add(
-        format!("bound to Running, {count} at once, p50"),
-        latencies.percentile(50.0),
-        "ms",
-    );
-    report.add(
-        format!("bound to Running, {count} at once, p99"),
-        latencies.percentile(99.0),
-        "ms",
-    );
-    scratch.drop_namespace().await?;
-    Ok(report)
+    measured.latencies("bound → Running, one at a time", &Latencies::new(one_by_one));
+    measured.load("pods one at a time", meter.stop()?.0);
+
+    let meter = server.meter()?;
+    let many: Vec<Value> = (0..at_once).map(|n| pod(&name("many", n), &image)).collect();
+    let took = start(&server, &scratch, &many).await?;
+    measured.latencies(&format!("bound → Running, {at_once} at once"), &Latencies::new(took));
+    measured.load("pods at once", meter.stop()?.0);
+    scratch.drop_from(&server, bench.target.is_own()).await?;
+    server.close().await?;
+    Ok(measured)
 }
 
-async fn start(
-    client: &Client,
-    namespace: &str,
-    image: &str,
-    names: &[String],
-) -> anyhow::Result<Vec<std::time::Duration>> {
+pub fn pod(name: &str, image: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "c", "image": image, "command": ["sleep", "100000"]}],
+        },
+    })
+}
+
+/// Creates pods, waits until all run, and deletes them. Says how long each took from being bound.
+async fn start(server: &Server, scratch: &Scratch, pods: &[Value]) -> anyhow::Result<Vec<Duration>> {
+    let path = scratch.path("pods");
+    let mut events = Events::open(server.endpoint()?, &path, "").await?;
+    let mut workers = server.workers(pods.len().min(16)).await?;
+    let took = running(&mut events, pods.len());
+    let creating = workers.send_all(pods.iter().map(|p| Prepared::post(&path, p)).collect());
+    let (took, _) = tokio::try_join!(within("pods to run", took), creating)?;
+    let names = pods.iter().filter_map(|p| p["metadata"]["name"].as_str());
+    let deletes = names.map(|n| Prepared::delete(format!("{path}/{n}?gracePeriodSeconds=0")));
+    workers.send_all(deletes.collect()).await?;
+    Ok(took)
+}
+
+/// Waits until so many pods run.
+pub async fn running(events: &mut Events, count: usize) -> anyhow::Result<Vec<Duration>> {
     let clock = Clock::system();
-    let pods = client.namespaced::<Pod>(namespace);
-    let list = pods.list(&ListOptions::default()).await?;
-    let options = ListOptions {
-        resource_version: list.revision.to_string(),
-        ..ListOptions::default()
-    };
-    let mut events = pods.watch(&options).await?;
-    for name in names {
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": name},
-            "spec": {
-                "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "c", "image": image, "command": ["sleep", "100000"]}],
-            },
-        }))?;
-        pods.create(&pod).await?;
-    }
     let mut bound: HashMap<String, Instant> = HashMap::new();
-    let mut took: HashMap<String, std::time::Duration> = HashMap::new();
-    while took.len() < names.len() {
-        let (WatchEvent::Added(pod) | WatchEvent::Modified(pod)) =
-            events.next().await.context("the watch ended early")??
-        else {
-            continue;
-        };
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        if !names.contains(&name) {
+    let mut took: HashMap<String, Duration> = HashMap::new();
+    while took.len() < count {
+        let pod = events.next::<view::Pod>().await?.object;
+        // Others are those that are being deleted.
+        if pod.metadata.deletion_timestamp.is_some() {
             continue;
         }
-        if pod.spec.as_ref().and_then(|s| s.node_name.as_ref()).is_some() {
+        let name = pod.metadata.name.clone();
+        if pod.is_bound() {
             bound.entry(name.clone()).or_insert_with(|| clock.instant());
         }
-        if pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running")
+        if pod.is_running()
             && let Some(since) = bound.get(&name)
         {
             took.entry(name).or_insert_with(|| since.elapsed());
         }
-    }
-    for name in names {
-        let now = DeleteOptions {
-            grace_period_seconds: Some(0),
-            ..DeleteOptions::default()
-        };
-        pods.delete(name, &now).await?;
     }
     Ok(took.into_values().collect())
 }

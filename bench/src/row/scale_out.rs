@@ -1,80 +1,116 @@
-//! A Deployment from none to many replicas: until all exist, and until all are bound. Needs nodes with room.
+//! A Deployment from none to many replicas and back. Pods are bound to nodes that are nothing but objects.
 
-use anyhow::Context;
-use coracle_client::{Client, ListOptions, Patch, WatchEvent};
+use std::collections::HashSet;
+
 use coracle_clock::Clock;
-use futures::StreamExt;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use crate::measure::Scratch;
-use crate::report::Report;
+use crate::bare_nodes::BareNodes;
+use crate::budget::times;
+use crate::figure::Measured;
+use crate::load::{Events, Prepared};
+use crate::row::{Bench, Row};
+use crate::scratch::Scratch;
+use crate::server::{Kind, Limits, Nodes};
+use crate::view;
+use crate::workload::{count, deployment, deployments, send, within};
 
-pub async fn run(client: &Client, replicas: i32) -> anyhow::Result<Report> {
-    let clock = Clock::system();
-    let scratch = Scratch::make(client).await?;
-    let deployments = client.namespaced::<Deployment>(&scratch.name);
-    let deployment: Deployment = serde_json::from_value(json!({
-        "metadata": {"name": "many"},
-        "spec": {
-            "replicas": 0,
-            "selector": {"matchLabels": {"app": "many"}},
-            "template": {
-                "metadata": {"labels": {"app": "many"}},
-                "spec": {"containers": [{"name": "c", "image": "demo/web:v1", "command": ["sleep", "100000"]}]},
-            },
-        },
-    }))?;
-    deployments.create(&deployment).await?;
-    let pods = client.namespaced::<Pod>(&scratch.name);
-    let list = pods.list(&ListOptions::default()).await?;
-    let options = ListOptions {
-        resource_version: list.revision.to_string(),
-        ..ListOptions::default()
-    };
-    let mut events = pods.watch(&options).await?;
+pub const ROW: Row = Row {
+    name: "scale-out",
+    about: "a Deployment 0 → 1,000 pods, all bound, and → 0, all gone",
+    budgets: &[
+        (
+            "Deployment 0 → 1,000, all bound (peer: client limits raised)",
+            times(5.0, 3.7),
+        ),
+        (
+            "Deployment 0 → 1,000, all bound (peer: default client limits)",
+            times(50.0, 49.5),
+        ),
+    ],
+    run: |bench| Box::pin(run(bench)),
+};
 
+async fn run(bench: &Bench) -> anyhow::Result<Measured> {
+    let server = bench.serve(Nodes::Any).await?;
+    let replicas = bench.options.replicas;
+    let wanted = replicas as usize;
+    let nodes = BareNodes::make(&server, wanted.div_ceil(100)).await?;
+    let scratch = Scratch::make(&server).await?;
+    let endpoint = server.endpoint()?;
+    let path = deployments(&scratch);
+    send(
+        endpoint,
+        &Prepared::post(&path, &deployment("many", 0, "v1", json!({}))),
+    )
+    .await?;
+    let mut events = Events::open(endpoint, &scratch.path("pods"), "").await?;
+    let mut measured = Measured::default();
+    let scale = |replicas: u32| Prepared::patch(format!("{path}/many"), &json!({"spec": {"replicas": replicas}}));
+    let (clock, all) = (Clock::system(), count(replicas));
+
+    let meter = server.meter()?;
     let started = clock.instant();
-    deployments
-        .patch("many", Patch::Merge(json!({"spec": {"replicas": replicas}})))
-        .await?;
-    let wanted = usize::try_from(replicas)?;
-    let (mut created, mut bound) = (0, std::collections::HashSet::new());
+    send(endpoint, &scale(replicas)).await?;
+    let (mut created, mut bound) = (HashSet::new(), HashSet::new());
     let mut all_created = None;
-    while bound.len() < wanted {
-        match events.next().await.context("the watch ended early")?? {
-            WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
-                let placed = pod.spec.as_ref().and_then(|s| s.node_name.as_ref()).is_some();
-                let first = pod.metadata.resource_version.is_some()
-                    && pod.status.as_ref().is_none_or(|s| s.conditions.is_none());
-                if first {
-                    created += 1;
-                    if created == wanted {
-                        all_created = Some(started.elapsed());
-                    }
-                }
-                if placed {
-                    bound.insert(pod.metadata.uid.clone());
-                }
+    let binding = within("pods to be bound", async {
+        while bound.len() < wanted {
+            let pod = events.next::<view::Pod>().await?.object;
+            if pod.is_bound() {
+                bound.insert(pod.metadata.name.clone());
             }
-            _ => {}
+            created.insert(pod.metadata.name);
+            if created.len() == wanted && all_created.is_none() {
+                all_created = Some(started.elapsed());
+            }
+        }
+        Ok(started.elapsed())
+    });
+    let took = binding.await?;
+    let (load, spent) = meter.stop()?;
+    if let Some(created) = all_created {
+        measured.cost(format!("Deployment 0 → {all}, all created"), created.as_secs_f64(), "s");
+    }
+    for (limits, name) in [
+        (Limits::Raised, "client limits raised"),
+        (Limits::Default, "default client limits"),
+    ] {
+        if allows(&bench.target.kind, limits) {
+            let figure = format!("Deployment 0 → {all}, all bound (peer: {name})");
+            measured.cost(figure, took.as_secs_f64(), "s");
         }
     }
-    let took = started.elapsed();
-    let mut report = Report::default();
-    if let Some(created) = all_created {
-        report.add(
-            format!("Deployment 0 to {replicas}, all created"),
-            created.as_secs_f64(),
-            "s",
-        );
+    if let Some(spent) = spent {
+        measured.cost(format!("Deployment 0 → {all}, server CPU"), spent.cpu_seconds, "s");
     }
-    report.add(
-        format!("Deployment 0 to {replicas}, all bound"),
-        took.as_secs_f64(),
-        "s",
-    );
-    scratch.drop_namespace().await?;
-    Ok(report)
+    measured.load("scale out", load);
+
+    let meter = server.meter()?;
+    let started = clock.instant();
+    send(endpoint, &scale(0)).await?;
+    let going = within("pods to be gone", async {
+        while !bound.is_empty() {
+            let event = events.next::<view::Pod>().await?;
+            if event.is_deletion() {
+                bound.remove(&event.object.metadata.name);
+            }
+        }
+        Ok(started.elapsed())
+    });
+    let took = going.await?;
+    measured.cost(format!("Deployment {all} → 0, all gone"), took.as_secs_f64(), "s");
+    measured.load("scale in", meter.stop()?.0);
+    scratch.drop_from(&server, bench.target.is_own()).await?;
+    nodes.delete(server.client()?).await?;
+    server.close().await?;
+    Ok(measured)
+}
+
+/// A server of our own has no client limits, and is compared with both.
+fn allows(kind: &Kind, limits: Limits) -> bool {
+    match kind {
+        Kind::Own => true,
+        Kind::Foreign(foreign) => foreign.limits == limits,
+    }
 }

@@ -1,69 +1,74 @@
-//! From starting a command until the API answers, and until a node is Ready.
+//! From starting the server until the API answers, and until all of it is up.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use crate::budget::{Budget, at_most};
+use crate::figure::Measured;
+use crate::latency::Latencies;
+use crate::row::{Bench, Row};
+use crate::server::{Kind, Nodes, Server, Started};
 
-use anyhow::{Context, bail};
-use coracle_client::ListOptions;
-use coracle_clock::Clock;
-use k8s_openapi::api::core::v1::{Namespace, Node};
+const API: &str = "start → API ready";
+const ALL: &str = "start → everything up";
+const AGAIN: &str = "second start → API ready";
+const BINARY: &str = "binary";
 
-use crate::report::Report;
+pub const ROW: Row = Row {
+    name: "start",
+    about: "starting on an empty directory: until /readyz answers, until the node is Ready (median of --starts)",
+    budgets: BUDGETS,
+    run: |bench| Box::pin(run(bench)),
+};
 
-const LIMIT: Duration = Duration::from_secs(120);
-/// How often the outside asks: the resolution of the figures.
-const STEP: Duration = Duration::from_millis(2);
+const BUDGETS: &[(&str, Budget)] = &[
+    (API, at_most(100.0).peer_had(3800.0)),
+    (ALL, at_most(400.0).peer_had(8800.0)),
+    (BINARY, at_most(40.0)),
+];
 
-pub async fn run(kubeconfig: Option<&PathBuf>, command: &[String], no_node: bool) -> anyhow::Result<Report> {
-    let clock = Clock::system();
-    let (program, arguments) = command.split_first().context("say which command starts the server")?;
-    let started = clock.instant();
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .spawn()
-        .with_context(|| format!("cannot run {program}"))?;
-    let mut api_ready = None;
-    loop {
-        if started.elapsed() > LIMIT {
-            bail!("not ready within {LIMIT:?}");
-        }
-        if let Some(status) = child.try_wait()?
-            && !status.success()
-        {
-            bail!("{program} failed: {status}");
-        }
-        if let Ok(client) = crate::connect(kubeconfig) {
-            if api_ready.is_none() && client.all::<Namespace>().get("default").await.is_ok() {
-                api_ready = Some(started.elapsed());
-                if no_node {
-                    break;
-                }
+async fn run(bench: &Bench) -> anyhow::Result<Measured> {
+    let mut measured = Measured::default();
+    let starts = bench.options.starts.max(1);
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    match &bench.target.kind {
+        Kind::Own => {
+            for _ in 0..starts {
+                let (nodes, note) = nodes_of_our_own();
+                note.into_iter().for_each(|n| measured.note(n));
+                let mut server = Server::not_started(&bench.target, nodes)?;
+                first.push(server.start().await?);
+                server.stop().await?;
+                second.push(server.start().await?);
+                server.close().await?;
             }
-            if api_ready.is_some()
-                && let Ok(nodes) = client.all::<Node>().list(&ListOptions::default()).await
-                && nodes.items.iter().any(|n| is_ready(n))
-            {
-                break;
+            if let Some(binary) = &bench.target.coracle {
+                measured.cost(BINARY, std::fs::metadata(binary)?.len() as f64 / 1e6, "MB");
             }
         }
-        clock.sleep(STEP).await;
+        Kind::Foreign(_) => {
+            let mut server = bench.serve(Nodes::Any).await?;
+            for _ in 0..starts {
+                server.stop().await?;
+                first.push(server.start().await?);
+            }
+            measured.note("started on the data that was there");
+            server.close().await?;
+        }
     }
-    let mut report = Report::default();
-    if let Some(api) = api_ready {
-        report.add("start to API ready", api.as_secs_f64() * 1000.0, "ms");
+    let median = |times: &[Started], of: fn(&Started) -> std::time::Duration| {
+        Latencies::new(times.iter().map(of)).percentile(50.0)
+    };
+    measured.cost(API, median(&first, |s| s.api), "ms");
+    measured.cost(ALL, median(&first, |s| s.all), "ms");
+    if !second.is_empty() {
+        measured.cost(AGAIN, median(&second, |s| s.api), "ms");
     }
-    if !no_node {
-        report.add("start to node Ready", started.elapsed().as_secs_f64() * 1000.0, "ms");
-    }
-    Ok(report)
+    Ok(measured)
 }
 
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|c| c.type_ == "Ready" && c.status == "True")
+/// A node that runs containers, where it may.
+pub fn nodes_of_our_own() -> (Nodes, Option<&'static str>) {
+    if nix::unistd::geteuid().is_root() {
+        (Nodes::Real, None)
+    } else {
+        (Nodes::Any, Some("without a node, which needs root"))
+    }
 }

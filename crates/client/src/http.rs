@@ -318,8 +318,25 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
+impl Config {
+    /// TLS as this configuration asks, for a connection of one's own beside the client's.
+    pub fn tls(&self) -> Result<rustls::ClientConfig, ConfigError> {
+        tls::client_config(self)
+    }
+}
+
 /// What has no in-process form: raw HTTP.
 impl Client {
+    /// The headers that say who we are, for a connection of one's own beside the client's.
+    pub async fn identity(&self) -> Result<HeaderMap, Error> {
+        let http = self.http("a connection of one's own")?;
+        let mut headers = http.headers.clone();
+        if let Some(token) = http.auth.header().await? {
+            headers.insert(AUTHORIZATION, token);
+        }
+        Ok(headers)
+    }
+
     /// Any GET; the body as it comes (`/healthz`, logs, `proxy` subresources). The path may have a query.
     pub async fn stream(&self, path: &str) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
         let http = self.http("streaming")?;

@@ -40,7 +40,8 @@ pub fn connector(config: &Config, only_http1: bool) -> Result<HttpsConnector<Htt
     })
 }
 
-fn client_config(config: &Config) -> Result<ClientConfig, ConfigError> {
+/// TLS as the configuration asks, before any protocol is chosen on it.
+pub fn client_config(config: &Config) -> Result<ClientConfig, ConfigError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
