@@ -5,6 +5,7 @@ mod embedded;
 pub(crate) mod expression;
 mod keyed;
 mod keyword;
+mod tree;
 mod typed;
 mod validator;
 
