@@ -1,6 +1,6 @@
 //! Runs a fuzz target over its seeds, and over inputs near them, without a fuzzer: what the crates' ordinary tests do.
 //! Included by each crate that has targets. The same inputs at every run; `CORACLE_FUZZ_ROUNDS` sets how many variants
-//! of each seed there are.
+//! of each seed there are, `CORACLE_FUZZ_TARGET` names the only target.
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,9 @@ impl Drop for Running<'_> {
 }
 
 pub(super) fn replay(name: &str, target: impl Fn(&[u8])) {
+    if std::env::var("CORACLE_FUZZ_TARGET").is_ok_and(|only| only != name) {
+        return;
+    }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../fuzz/seeds")
         .join(name);
