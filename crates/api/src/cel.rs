@@ -8,6 +8,7 @@
 
 mod ast;
 mod check;
+mod cost;
 mod eval;
 mod function;
 mod parse;
@@ -23,6 +24,7 @@ use std::fmt::Write as _;
 use regex::Regex;
 
 use ast::{Expr, Kind};
+pub use cost::{Bound, Within};
 pub use eval::Fault;
 pub use types::{ObjectType, Type};
 pub use value::{Key, List, Merge, Value};

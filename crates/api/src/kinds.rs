@@ -68,6 +68,7 @@ mod review;
 mod role;
 mod role_binding;
 mod runtime_class;
+pub mod scale;
 mod secret;
 mod service;
 mod service_account;

@@ -13,6 +13,8 @@
 
 pub mod cel;
 pub mod field;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod kinds;
 pub mod meta;
 pub mod names;

@@ -2,8 +2,8 @@
 //! [`wire`] form.
 
 mod tls;
-mod watch;
-mod wire;
+pub(crate) mod watch;
+pub(crate) mod wire;
 
 use std::time::Duration;
 

@@ -42,6 +42,8 @@ pub mod config;
 pub mod discovery;
 mod error;
 pub mod event;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod kind;
 pub mod leader;

@@ -29,6 +29,8 @@ pub mod endpoints;
 pub mod ephemeral_volume;
 pub mod expectations;
 pub mod finalizer;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod garbage_collector;
 pub mod history;
 pub mod horizontal_pod_autoscaler;

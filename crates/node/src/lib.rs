@@ -26,3 +26,5 @@ mod volume;
 pub use agent::{Agent, AgentOptions, Error};
 pub use pod::context::PodNetworking;
 pub use server::{Error as ServeError, Serving};
+#[cfg(any(test, fuzzing))]
+pub use streaming::fuzz;

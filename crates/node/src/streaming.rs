@@ -6,6 +6,8 @@
 
 mod channels;
 mod command;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod port_forward;
 mod spdy;
 mod upgrade;

@@ -16,6 +16,8 @@ mod cgroup;
 mod container;
 mod engine;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod id;
 mod image;
 mod oci;

@@ -181,61 +181,67 @@ pub(crate) trait Admission: Send + Sync {
 struct Plugin {
     name: &'static str,
     on: bool,
-    make: fn() -> Box<dyn Admission>,
+    make: fn(&AdmissionPlugins) -> Box<dyn Admission>,
 }
 
 /// What there is, in upstream's order, with upstream's default set (and NodeRestriction, which upstream's installers
 /// switch on).
 const PLUGINS: &[Plugin] = &[
-    plugin("NamespaceLifecycle", true, || {
+    plugin("NamespaceLifecycle", true, |_| {
         Box::new(namespace_lifecycle::NamespaceLifecycle)
     }),
-    plugin("LimitRanger", true, || Box::new(limit_ranger::LimitRanger)),
-    plugin("ServiceAccount", true, || Box::new(service_account::ServiceAccount)),
-    plugin("NodeRestriction", true, || Box::new(node_restriction::NodeRestriction)),
-    plugin("TaintNodesByCondition", true, || {
+    plugin("LimitRanger", true, |_| Box::new(limit_ranger::LimitRanger)),
+    plugin("ServiceAccount", true, |_| Box::new(service_account::ServiceAccount)),
+    plugin("NodeRestriction", true, |_| Box::new(node_restriction::NodeRestriction)),
+    plugin("TaintNodesByCondition", true, |_| {
         Box::new(taint_nodes::TaintNodesByCondition)
     }),
-    plugin("AlwaysPullImages", false, || {
+    plugin("AlwaysPullImages", false, |_| {
         Box::new(always_pull_images::AlwaysPullImages)
     }),
-    plugin("PodSecurity", true, || Box::new(pod_security::PodSecurity)),
-    plugin("Priority", true, || Box::new(priority::Priority)),
-    plugin("DefaultTolerationSeconds", true, || {
+    plugin("PodSecurity", true, |options| {
+        Box::new(pod_security::PodSecurity::new(&options.pod_security))
+    }),
+    plugin("Priority", true, |_| Box::new(priority::Priority)),
+    plugin("DefaultTolerationSeconds", true, |_| {
         Box::new(default_tolerations::DefaultTolerationSeconds)
     }),
-    plugin("ExtendedResourceToleration", false, || {
+    plugin("ExtendedResourceToleration", false, |_| {
         Box::new(extended_resources::ExtendedResourceToleration)
     }),
-    plugin("DefaultStorageClass", true, || {
+    plugin("DefaultStorageClass", true, |_| {
         Box::new(default_classes::DefaultStorageClass)
     }),
-    plugin("StorageObjectInUseProtection", true, || {
+    plugin("StorageObjectInUseProtection", true, |_| {
         Box::new(object_in_use::StorageObjectInUseProtection)
     }),
-    plugin("OwnerReferencesPermissionEnforcement", false, || {
+    plugin("OwnerReferencesPermissionEnforcement", false, |_| {
         Box::new(owner_references::OwnerReferences)
     }),
-    plugin("PersistentVolumeClaimResize", true, || {
+    plugin("PersistentVolumeClaimResize", true, |_| {
         Box::new(claim_resize::PersistentVolumeClaimResize)
     }),
-    plugin("RuntimeClass", true, || Box::new(runtime_class::RuntimeClass)),
-    plugin("CertificateApproval", true, || {
+    plugin("RuntimeClass", true, |_| Box::new(runtime_class::RuntimeClass)),
+    plugin("CertificateApproval", true, |_| {
         Box::new(certificates::CertificateApproval)
     }),
-    plugin("CertificateSigning", true, || {
+    plugin("CertificateSigning", true, |_| {
         Box::new(certificates::CertificateSigning)
     }),
-    plugin("CertificateSubjectRestriction", true, || {
+    plugin("CertificateSubjectRestriction", true, |_| {
         Box::new(certificates::CertificateSubjectRestriction)
     }),
-    plugin("DefaultIngressClass", true, || {
+    plugin("DefaultIngressClass", true, |_| {
         Box::new(default_classes::DefaultIngressClass)
     }),
-    plugin("PodTopologyLabels", true, || {
+    plugin("PodTopologyLabels", true, |_| {
         Box::new(topology_labels::PodTopologyLabels)
     }),
-    plugin("ResourceQuota", true, || Box::new(resource_quota::ResourceQuota::new())),
+    plugin(
+        "ResourceQuota",
+        true,
+        |_| Box::new(resource_quota::ResourceQuota::new()),
+    ),
 ];
 
 /// What is no choice: upstream has it outside of admission, or this server alone has it.
@@ -244,7 +250,7 @@ const ALWAYS: &[fn() -> Box<dyn Admission>] = &[
     || Box::new(local_volume::LocalVolume),
 ];
 
-const fn plugin(name: &'static str, on: bool, make: fn() -> Box<dyn Admission>) -> Plugin {
+const fn plugin(name: &'static str, on: bool, make: fn(&AdmissionPlugins) -> Box<dyn Admission>) -> Plugin {
     Plugin { name, on, make }
 }
 
@@ -287,9 +293,8 @@ impl Chain {
         let plugins = PLUGINS
             .iter()
             .filter(|p| (p.on || named(&options.enable, p)) && !named(&options.disable, p))
-            .map(|p| p.make)
-            .chain(ALWAYS.iter().copied())
-            .map(|make| make())
+            .map(|p| (p.make)(options))
+            .chain(ALWAYS.iter().map(|make| make()))
             .collect();
         Ok(Self { plugins })
     }
@@ -324,6 +329,7 @@ mod tests {
         Chain::new(&AdmissionPlugins {
             enable: owned(enable),
             disable: owned(disable),
+            ..AdmissionPlugins::default()
         })
     }
 

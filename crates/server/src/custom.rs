@@ -3,7 +3,7 @@
 
 mod columns;
 mod form;
-mod json_path;
+pub(crate) mod json_path;
 mod names;
 mod rows;
 mod strategy;

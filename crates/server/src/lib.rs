@@ -18,6 +18,8 @@ mod core;
 mod custom;
 mod discovery;
 mod event_expiry;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod metrics;
 mod openapi;
@@ -30,6 +32,9 @@ mod subresource;
 mod usage;
 
 pub use http::health::Readiness;
-pub use options::{AdmissionPlugins, Cidr, Limits, Network, ServerOptions};
+pub use options::{
+    AdmissionPlugins, Cidr, Limits, Network, PodSecurityConfiguration, PodSecurityDefaults, PodSecurityExemptions,
+    ServerOptions,
+};
 pub use pki::{Authority, Identity, Pair, PkiDir, PkiError, kubeconfig};
 pub use server::{ApiServer, KubeconfigSource, RunningServer, StartError};

@@ -1,13 +1,18 @@
 //! What an API server is started with.
 
+mod admission_file;
+mod pod_security;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_clock::Clock;
 use coracle_store::Store;
 use prometheus_client::registry::Registry;
+
+pub use pod_security::{PodSecurityConfiguration, PodSecurityDefaults, PodSecurityExemptions};
 
 /// See the module. `Default` is not implemented because there is no default store: start from
 /// [`ServerOptions::new`].
@@ -56,6 +61,15 @@ impl ServerOptions {
 pub struct AdmissionPlugins {
     pub enable: Vec<String>,
     pub disable: Vec<String>,
+    pub pod_security: PodSecurityConfiguration,
+}
+
+impl AdmissionPlugins {
+    /// Takes what plugins are told from a file in upstream's form (an AdmissionConfiguration).
+    pub fn configure(&mut self, path: &Path) -> Result<(), String> {
+        self.pod_security = admission_file::read(path)?;
+        Ok(())
+    }
 }
 
 /// Addresses and ports that services take.

@@ -202,8 +202,9 @@ fn check_scope(call: &Call<'_>, operation: &Operation) -> Result<(), Status> {
     if call.row.is_namespaced() && target.namespace.is_empty() {
         match operation {
             Operation::List(_) | Operation::Watch(_) => {}
-            // Some reviews are namespaced; everything kept needs its namespace.
-            _ => return Err(Status::bad_request("an empty namespace may not be set during creation")),
+            // Across namespaces there are lists and nothing else.
+            _ if target.name.is_empty() => return Err(method_not_allowed()),
+            _ => return Err(Status::no_such_resource()),
         }
     }
     // A collection is not put or patched, and nothing is posted to an object itself.

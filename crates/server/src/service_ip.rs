@@ -159,6 +159,15 @@ async fn allocate_ip(call: &Call<'_>, old: Option<&Object>, service: &mut Object
         // A field that an update leaves out stays, unless the service had no address because of its type.
         ip = old.map(set).unwrap_or_default();
     }
+    // Without a selector, whoever writes the endpoints chooses their families.
+    let open = ip == "None"
+        && service
+            .get(&["spec", "selector"])
+            .and_then(Value::as_object)
+            .is_none_or(|s| s.is_empty());
+    if !open {
+        served_families(call, old, service)?;
+    }
     let cidr = call.core.network.service_cidr;
     if ip.is_empty() {
         ip = free_ip(call).await?.to_string();
@@ -183,11 +192,42 @@ async fn allocate_ip(call: &Call<'_>, old: Option<&Object>, service: &mut Object
     }
     service.set(&["spec", "clusterIP"], ip.as_str());
     service.set(&["spec", "clusterIPs"], vec![Value::from(ip)]);
-    if service.get(&["spec", "ipFamilies"]).is_none() {
-        service.set(&["spec", "ipFamilies"], vec![Value::from("IPv4")]);
-    }
     if service.get(&["spec", "ipFamilyPolicy"]).is_none() {
-        service.set(&["spec", "ipFamilyPolicy"], "SingleStack");
+        let policy = if open { "RequireDualStack" } else { "SingleStack" };
+        service.set(&["spec", "ipFamilyPolicy"], policy);
+    }
+    if service.get(&["spec", "ipFamilies"]).is_none() {
+        let both = open && service.str(&["spec", "ipFamilyPolicy"]) != Some("SingleStack");
+        let families = if both { &["IPv4", "IPv6"][..] } else { &["IPv4"] };
+        let families: Vec<Value> = families.iter().map(|f| Value::from(*f)).collect();
+        service.set(&["spec", "ipFamilies"], families);
+    }
+    Ok(())
+}
+
+/// The cluster has IPv4 addresses only: a service that asks for others is refused, unless it had them before.
+fn served_families(call: &Call<'_>, old: Option<&Object>, service: &Object) -> Result<(), Status> {
+    let policy = service.str(&["spec", "ipFamilyPolicy"]);
+    let families = service.array(&["spec", "ipFamilies"]);
+    if old.is_some_and(|o| o.str(&["spec", "ipFamilyPolicy"]) == policy && o.array(&["spec", "ipFamilies"]) == families)
+    {
+        return Ok(());
+    }
+    if policy == Some("RequireDualStack") {
+        let detail = "this cluster is not configured for dual-stack services".to_owned();
+        return Err(invalid(
+            call,
+            service,
+            "spec.ipFamilyPolicy",
+            "\"RequireDualStack\"".into(),
+            detail,
+        ));
+    }
+    let mut numbered = families.iter().enumerate();
+    if let Some((i, family)) = numbered.find(|(_, family)| family.as_str() == Some("IPv6")) {
+        let path = format!("spec.ipFamilies[{i}]");
+        let detail = "not configured on this cluster".to_owned();
+        return Err(invalid(call, service, &path, family.to_string(), detail));
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What an expression is once it is read. Macros are steps of their own, so that each is checked and run directly.
 
 use super::function::Entry;
+use super::types::Type;
 use super::value::Value;
 
 /// One step, and where in the text it is.
@@ -10,6 +11,8 @@ pub(super) struct Expr {
     pub at: usize,
     /// How many steps are below each other here: what runs it recurses that deep.
     pub depth: usize,
+    /// What comes out, once it is checked. In a box: steps are handed from one reader to the next on the stack.
+    pub result: Option<Box<Type>>,
     pub kind: Kind,
 }
 
@@ -97,8 +100,13 @@ impl Expr {
         Self {
             at,
             depth: deepest + 1,
+            result: None,
             kind,
         }
+    }
+
+    pub fn of(&self) -> &Type {
+        self.result.as_deref().unwrap_or(&Type::Dyn)
     }
 }
 

@@ -99,6 +99,12 @@ impl Checker {
     }
 
     fn typed(&mut self, expr: &mut Expr) -> Type {
+        let found = self.step(expr);
+        expr.result = Some(Box::new(found.clone()));
+        found
+    }
+
+    fn step(&mut self, expr: &mut Expr) -> Type {
         let at = expr.at;
         match &mut expr.kind {
             Kind::Literal(value) => literal(value),

@@ -114,6 +114,8 @@ impl Strategy for CertificateSigningRequest {
         let request = spec.at("request");
         if request.is_empty() {
             errors.required(&request, "");
+        } else if !is_request(request.str()) {
+            errors.invalid(&request, "PEM block type must be CERTIFICATE REQUEST");
         }
         let usages = spec.at("usages");
         if usages.is_empty() {
@@ -169,6 +171,17 @@ impl Strategy for CertificateSigningRequest {
             state(object).into(),
         ]
     }
+}
+
+/// Whether a text in base64 is PEM whose first block is a certificate request.
+fn is_request(text: &str) -> bool {
+    use base64::Engine;
+    let Ok(pem) = base64::engine::general_purpose::STANDARD.decode(text) else {
+        return false;
+    };
+    let pem = String::from_utf8_lossy(&pem);
+    let block = pem.lines().find_map(|line| line.strip_prefix("-----BEGIN "));
+    block.is_some_and(|kind| kind.trim_end().strip_suffix("-----") == Some("CERTIFICATE REQUEST"))
 }
 
 /// A request is approved or denied, and neither is taken back.

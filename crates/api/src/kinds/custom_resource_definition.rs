@@ -1,5 +1,6 @@
 //! CustomResourceDefinition: a kind that is added at run time. What its rows are is the server's to make.
 
+mod budget;
 mod expressions;
 mod schema;
 mod spec;

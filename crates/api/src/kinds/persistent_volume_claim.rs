@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, str_of, str_or, text};
-use super::check::{immutable, named_if_set, not_empty, one_of_if_set, positive_quantity};
+use super::check::{immutable, named_if_set, not_empty, one_of_if_set};
 use super::fill::{at, fill, fill_empty, map_made};
 use super::persistent_volume::{access_modes, class_of};
 use super::row::namespaced;
@@ -84,7 +84,7 @@ impl Strategy for PersistentVolumeClaim {
             && now < before
             && capacity.key("storage").quantity().is_none_or(|have| now <= have)
         {
-            errors.forbidden(&requests.key("storage"), "field can not be less than status.capacity");
+            errors.forbidden(&requests.at("storage"), "field can not be less than status.capacity");
         }
         immutable(&spec.at("volumeMode"), &old_spec.at("volumeMode"), errors);
         let (class, old_class) = (
@@ -173,11 +173,14 @@ pub(super) fn validate_spec(spec: &Cursor<'_>, errors: &mut ErrorList) {
     access_modes_agree(&modes, errors);
     let resources = spec.at("resources");
     let requests = resources.at("requests");
-    let storage = requests.key("storage");
-    if !storage.is_set() {
-        errors.required(&storage, "");
-    } else {
-        positive_quantity(&storage, errors);
+    // Upstream leaves the requests out of the path.
+    let (storage, place) = (requests.key("storage"), resources.key("storage"));
+    match storage.value() {
+        None | Some(Value::Null) => errors.required(&place, ""),
+        Some(shown) if storage.quantity().is_none_or(|q| q.is_negative() || q.is_zero()) => {
+            errors.invalid_value(&place, shown, "must be greater than zero");
+        }
+        Some(_) => {}
     }
     named_if_set(&spec.at("storageClassName"), names::dns1123_subdomain, errors);
     one_of_if_set(&spec.at("volumeMode"), &["Block", "Filesystem"], errors);
@@ -275,15 +278,11 @@ mod tests {
                     json!("ReadWriteOncePod"),
                     "spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes",
                 ),
-                (
-                    "/spec/resources",
-                    json!({}),
-                    "spec.resources.requests[storage]: Required value",
-                ),
+                ("/spec/resources", json!({}), "spec.resources[storage]: Required value"),
                 (
                     "/spec/resources/requests/storage",
                     json!("0"),
-                    "spec.resources.requests[storage]: Invalid value: \"0\": must be greater than zero",
+                    "spec.resources[storage]: Invalid value: \"0\": must be greater than zero",
                 ),
                 (
                     "/spec/volumeMode",
@@ -320,7 +319,7 @@ mod tests {
         assert_eq!(updated(&row, bound.clone(), resized("2Gi")), [""; 0]);
         assert_eq!(
             updated(&row, bound.clone(), resized("1Mi")),
-            ["spec.resources.requests[storage]: Forbidden: field can not be less than status.capacity"]
+            ["spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"]
         );
     }
 }

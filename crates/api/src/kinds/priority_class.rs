@@ -50,7 +50,7 @@ impl Strategy for PriorityClass {
         if name.str().starts_with("system-") {
             let system = SYSTEM.iter().find(|(known, _)| *known == name.str());
             let why = match system {
-                None => Some("is not a known system priority class".to_owned()),
+                None => Some(format!("{} is not a known system priority class", name.str())),
                 Some((_, known)) if *known != value.int() => {
                     Some(format!("value of {} PriorityClass must be {known}", name.str()))
                 }
@@ -120,7 +120,7 @@ mod tests {
                     "/metadata/name",
                     json!("system-mine"),
                     "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use \
-                     only. error: is not a known system priority class",
+                     only. error: system-mine is not a known system priority class",
                 ),
                 (
                     "/preemptionPolicy",

@@ -94,12 +94,16 @@ pub(super) fn counts(status: &Cursor<'_>, all: &[&str], parts: &[&str], errors: 
     for field in parts {
         let count = status.at(field);
         if count.int() > replicas {
-            errors.invalid(&count, "cannot be greater than status.replicas");
+            errors.invalid_value(&count, &count.int().into(), "cannot be greater than status.replicas");
         }
     }
     let available = status.at("availableReplicas");
     if available.int() > status.at("readyReplicas").int() {
-        errors.invalid(&available, "cannot be greater than readyReplicas");
+        errors.invalid_value(
+            &available,
+            &available.int().into(),
+            "cannot be greater than readyReplicas",
+        );
     }
 }
 

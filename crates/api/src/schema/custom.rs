@@ -1,10 +1,12 @@
 //! A CustomResourceDefinition's schema as a [`SchemaSet`]: what decoding prunes, what defaulting fills in, how lists and
 //! maps merge. Validation keywords (patterns, bounds, rules) are [`Validator`]'s.
 
+pub(crate) mod bounds;
 mod embedded;
 pub(crate) mod expression;
 mod keyed;
 mod keyword;
+mod tree;
 mod typed;
 mod validator;
 

@@ -96,7 +96,7 @@ struct BookmarkMeta {
     annotations: Option<std::collections::BTreeMap<String, String>>,
 }
 
-fn decode(line: &[u8]) -> Result<WatchEvent, Status> {
+pub(crate) fn decode(line: &[u8]) -> Result<WatchEvent, Status> {
     let frame: Frame<'_> = serde_json::from_slice(line).map_err(|e| garbage(&e.to_string()))?;
     let text = frame.object.get();
     let object = || match from_text(text, None) {

@@ -194,7 +194,11 @@ async fn start_api(
     options.admission = AdmissionPlugins {
         enable: args.enable_admission_plugins.clone(),
         disable: args.disable_admission_plugins.clone(),
+        ..AdmissionPlugins::default()
     };
+    if let Some(path) = &args.admission_control_config_file {
+        options.admission.configure(path).map_err(anyhow::Error::msg)?;
+    }
     options.token_file.clone_from(&args.token_auth_file);
     let server = ApiServer::start(options)
         .await

@@ -111,8 +111,16 @@ fn spawn(args: &Up, cluster: &Cluster) -> anyhow::Result<(Child, mpsc::Receiver<
             command.arg(flag).arg(names.join(","));
         }
     }
-    if let Some(path) = &serving.token_auth_file {
-        command.arg("--token-auth-file").arg(path);
+    for (flag, path) in [
+        (
+            "--admission-control-config-file",
+            &serving.admission_control_config_file,
+        ),
+        ("--token-auth-file", &serving.token_auth_file),
+    ] {
+        if let Some(path) = path {
+            command.arg(flag).arg(std::path::absolute(path)?);
+        }
     }
     let fake = &serving.fake;
     command.arg("--fake-nodes").arg(fake.fake_nodes.to_string());

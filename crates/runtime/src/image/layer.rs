@@ -176,7 +176,7 @@ fn read_layer(source: &LayerSource, what: &str, consume: impl FnOnce(&mut dyn Re
     Ok(())
 }
 
-enum Decoder<R: Read> {
+pub(crate) enum Decoder<R: Read> {
     Plain(BufReader<R>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<R>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<R>>>),
@@ -203,7 +203,7 @@ impl<R: Read> Read for Decoder<R> {
 }
 
 /// Which compression the first bytes of a file tell of.
-fn decompress<R: Read>(stored: R) -> io::Result<Decoder<R>> {
+pub(crate) fn decompress<R: Read>(stored: R) -> io::Result<Decoder<R>> {
     use std::io::BufRead;
     let mut reader = BufReader::with_capacity(1 << 17, stored);
     let start = reader.fill_buf()?;

@@ -14,6 +14,7 @@ use coracle_api::status::Status;
 use serde_json::Value;
 
 use super::{Admission, Attributes, Operation};
+use crate::options::{PodSecurityConfiguration, PodSecurityExemptions};
 use check::{Pod, Violation};
 use policy::{Level, LevelVersion, Policy};
 
@@ -31,7 +32,19 @@ const HARMLESS: [&str; 8] = [
 /// Of a namespace whose level is raised, at most this many pods are looked at.
 const MOST_PODS: usize = 3000;
 
-pub(super) struct PodSecurity;
+pub(super) struct PodSecurity {
+    defaults: Policy,
+    exemptions: PodSecurityExemptions,
+}
+
+impl PodSecurity {
+    pub fn new(configuration: &PodSecurityConfiguration) -> Self {
+        Self {
+            defaults: policy::of_defaults(&configuration.defaults),
+            exemptions: configuration.exemptions.clone(),
+        }
+    }
+}
 
 #[async_trait]
 impl Admission for PodSecurity {
@@ -52,59 +65,105 @@ impl Admission for PodSecurity {
     async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>) -> Result<(), Status> {
         let Some(object) = object else { return Ok(()) };
         match attributes.row.plural.as_ref() {
-            "namespaces" => namespace(attributes, object).await,
-            "pods" => pod(attributes, object).await,
-            _ => workload(attributes, object).await,
+            "namespaces" => self.namespace(attributes, object).await,
+            "pods" => self.pod(attributes, object).await,
+            _ => self.workload(attributes, object).await,
         }
     }
 }
 
-/// The policy of the request's namespace.
-async fn policy_of(attributes: &Attributes<'_>) -> Result<Policy, Status> {
-    let name = &attributes.target.namespace;
-    let found = attributes.find("", "v1", "namespaces", "", name).await?;
-    let found = found.ok_or_else(|| Status::internal(format!("failed to lookup namespace {name}")))?;
-    Ok(policy::of_labels(&found).0)
-}
-
-async fn pod(attributes: &Attributes<'_>, pod: &Object) -> Result<(), Status> {
-    let policy = policy_of(attributes).await?;
-    if policy.is_privileged() || attributes.old.is_some_and(|old| !is_significant(pod, old)) {
-        return Ok(());
+impl PodSecurity {
+    fn spares_namespace(&self, name: &str) -> bool {
+        self.exemptions.namespaces.iter().any(|n| n == name)
     }
-    let view = Pod {
-        metadata: pod.0.get("metadata"),
-        spec: pod.0.get("spec"),
-    };
-    let found = evaluate(&policy.enforce, &view);
-    if !found.is_empty() {
-        let why = format!(
-            "violates PodSecurity \"{}\": {}",
-            policy.enforce,
-            check::details(&found)
-        );
-        return Err(attributes.forbidden(why));
-    }
-    judge(attributes, &policy, &view);
-    Ok(())
-}
 
-async fn workload(attributes: &Attributes<'_>, object: &Object) -> Result<(), Status> {
-    let template = if attributes.row.plural == "cronjobs" {
-        object.get(&["spec", "jobTemplate", "spec", "template"])
-    } else if attributes.row.plural == "podtemplates" {
-        object.get(&["template"])
-    } else {
-        object.get(&["spec", "template"])
-    };
-    let Some(template) = template else { return Ok(()) };
-    let policy = policy_of(attributes).await?;
-    let view = Pod {
-        metadata: template.get("metadata"),
-        spec: template.get("spec"),
-    };
-    judge(attributes, &policy, &view);
-    Ok(())
+    /// Whether nobody looks at what this request makes.
+    fn spares(&self, attributes: &Attributes<'_>) -> bool {
+        self.spares_namespace(&attributes.target.namespace) || self.exemptions.usernames.contains(&attributes.user.name)
+    }
+
+    fn spares_runtime(&self, pod: &Pod<'_>) -> bool {
+        let class = pod.at("/runtimeClassName").and_then(Value::as_str).unwrap_or_default();
+        self.exemptions.runtime_classes.iter().any(|c| c == class)
+    }
+
+    /// The policy of the request's namespace.
+    async fn policy_of(&self, attributes: &Attributes<'_>) -> Result<Policy, Status> {
+        let name = &attributes.target.namespace;
+        let found = attributes.find("", "v1", "namespaces", "", name).await?;
+        let found = found.ok_or_else(|| Status::internal(format!("failed to lookup namespace {name}")))?;
+        Ok(policy::of_labels(&found, &self.defaults).0)
+    }
+
+    async fn pod(&self, attributes: &Attributes<'_>, pod: &Object) -> Result<(), Status> {
+        if self.spares(attributes) {
+            return Ok(());
+        }
+        let policy = self.policy_of(attributes).await?;
+        if policy.is_privileged() || attributes.old.is_some_and(|old| !is_significant(pod, old)) {
+            return Ok(());
+        }
+        let view = Pod {
+            metadata: pod.0.get("metadata"),
+            spec: pod.0.get("spec"),
+        };
+        if self.spares_runtime(&view) {
+            return Ok(());
+        }
+        let found = evaluate(&policy.enforce, &view);
+        if !found.is_empty() {
+            let why = format!(
+                "violates PodSecurity \"{}\": {}",
+                policy.enforce,
+                check::details(&found)
+            );
+            return Err(attributes.forbidden(why));
+        }
+        judge(attributes, &policy, &view);
+        Ok(())
+    }
+
+    async fn workload(&self, attributes: &Attributes<'_>, object: &Object) -> Result<(), Status> {
+        if self.spares(attributes) {
+            return Ok(());
+        }
+        let template = if attributes.row.plural == "cronjobs" {
+            object.get(&["spec", "jobTemplate", "spec", "template"])
+        } else if attributes.row.plural == "podtemplates" {
+            object.get(&["template"])
+        } else {
+            object.get(&["spec", "template"])
+        };
+        let Some(template) = template else { return Ok(()) };
+        let policy = self.policy_of(attributes).await?;
+        let view = Pod {
+            metadata: template.get("metadata"),
+            spec: template.get("spec"),
+        };
+        if !self.spares_runtime(&view) {
+            judge(attributes, &policy, &view);
+        }
+        Ok(())
+    }
+
+    /// A namespace's labels must say something, and when its level is raised the pods that break the new one are named.
+    async fn namespace(&self, attributes: &Attributes<'_>, new: &Object) -> Result<(), Status> {
+        let (policy, faults) = policy::of_labels(new, &self.defaults);
+        let before = attributes.old.map(|old| policy::of_labels(old, &self.defaults));
+        if !faults.is_empty() && before.as_ref().is_none_or(|(_, old)| *old != faults) {
+            return Err(Status::invalid("", "Namespace", new.name(), &faults));
+        }
+        let Some((before, _)) = before else { return Ok(()) };
+        let (old, new_level) = (before.enforce, policy.enforce);
+        let relaxed = new_level.version == old.version && new_level.level <= old.level;
+        if new_level == old || new_level.level == Level::Privileged || relaxed || self.spares_namespace(new.name()) {
+            return Ok(());
+        }
+        for warning in existing(attributes, new.name(), &new_level).await? {
+            attributes.warn(warning);
+        }
+        Ok(())
+    }
 }
 
 /// Tells of violations that do not refuse.
@@ -186,25 +245,6 @@ fn is_significant(new: &Object, old: &Object) -> bool {
     shape(new) != shape(old)
 }
 
-/// A namespace's labels must say something, and when its level is raised the pods that break the new one are named.
-async fn namespace(attributes: &Attributes<'_>, new: &Object) -> Result<(), Status> {
-    let (policy, faults) = policy::of_labels(new);
-    let before = attributes.old.map(policy::of_labels);
-    if !faults.is_empty() && before.as_ref().is_none_or(|(_, old)| *old != faults) {
-        return Err(Status::invalid("", "Namespace", new.name(), &faults));
-    }
-    let Some((before, _)) = before else { return Ok(()) };
-    let (old, new_level) = (before.enforce, policy.enforce);
-    let relaxed = new_level.version == old.version && new_level.level <= old.level;
-    if new_level == old || new_level.level == Level::Privileged || relaxed {
-        return Ok(());
-    }
-    for warning in existing(attributes, new.name(), &new_level).await? {
-        attributes.warn(warning);
-    }
-    Ok(())
-}
-
 /// One line for each way in which pods that are there break the new level.
 async fn existing(attributes: &Attributes<'_>, namespace: &str, mode: &LevelVersion) -> Result<Vec<String>, Status> {
     let mut pods = attributes.list("", "v1", "pods", namespace).await?;
@@ -243,5 +283,7 @@ async fn existing(attributes: &Attributes<'_>, namespace: &str, mode: &LevelVers
     Ok(lines)
 }
 
+#[cfg(test)]
+mod standards;
 #[cfg(test)]
 mod tests;

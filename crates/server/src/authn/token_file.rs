@@ -17,7 +17,7 @@ impl TokenFile {
         Self::parse(&text).map_err(|(line, why)| format!("line {line} of the token file {}: {why}", path.display()))
     }
 
-    fn parse(text: &str) -> Result<Self, (usize, String)> {
+    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let mut all = HashMap::new();
         for (i, line) in text.lines().enumerate() {
             let line_number = i + 1;

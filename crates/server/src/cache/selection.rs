@@ -55,8 +55,7 @@ impl Selection {
     ) -> Result<Self, Status> {
         let mut selection = Self::all(row, namespace);
         if !label_selector.is_empty() {
-            selection.labels = LabelSelector::parse(label_selector)
-                .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?;
+            selection.labels = LabelSelector::parse(label_selector).map_err(|e| Status::bad_request(e.to_string()))?;
         }
         if !field_selector.is_empty() {
             let parsed = FieldSelector::parse(field_selector).map_err(|e| Status::bad_request(e.to_string()))?;

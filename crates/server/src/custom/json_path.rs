@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// A parsed path. What cannot be parsed finds nothing.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct JsonPath(Vec<Step>);
+pub(crate) struct JsonPath(Vec<Step>);
 
 #[derive(Debug, PartialEq)]
 enum Step {

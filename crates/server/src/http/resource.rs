@@ -73,6 +73,7 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
         },
         _ => return Err(registry::method_not_allowed()),
     };
+    let shown_subresource = target.subresource.clone();
     let reply = match core.serve(&user, Request { target, operation }).await {
         Ok(reply) => reply,
         // A watch that cannot begin says so as a watch does, so that clients list again.
@@ -81,8 +82,14 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
     };
     warnings.extend(reply.warnings);
     let accepts_gzip = !local && encode::accepts_gzip(&headers);
+    // A Scale is shown as itself, whatever it is the scale of.
+    let is_scale = row.subresource(&shown_subresource).is_some_and(|s| s.scale.is_some());
     let form = encode::Form {
-        row: &reply.row,
+        row: if is_scale {
+            coracle_api::kinds::scale::printed()
+        } else {
+            &reply.row
+        },
         format,
         table: table_options,
         now: core.clock.now(),

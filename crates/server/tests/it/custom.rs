@@ -201,8 +201,7 @@ async fn a_definition_with_a_mistake_is_refused_and_told_where() {
         "x-kubernetes-validations": [{"rule": "self.b > 0"}]});
     let refused = cluster.create(at(DEFINITIONS), with_spec(spec)).await.unwrap_err();
     assert_eq!(refused.code, 422);
-    let place =
-        "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Invalid value";
+    let place = "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Invalid value";
     assert!(refused.message.contains(place), "{}", refused.message);
     assert!(refused.message.contains("undefined field 'b'"), "{}", refused.message);
     let spec = json!({"type": "object", "properties": {"a": {"properties": {"b": {"type": "string"}}}}});

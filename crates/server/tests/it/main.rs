@@ -6,6 +6,7 @@
 mod admission_defaults;
 mod admission_nodes;
 mod admission_pods;
+mod admission_security;
 mod convergence;
 mod custom;
 mod harness;

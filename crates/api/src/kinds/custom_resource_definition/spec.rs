@@ -133,9 +133,11 @@ pub(super) fn names(at: &Cursor<'_>, errors: &mut ErrorList) {
 
 fn versions(spec: &Cursor<'_>, old: Option<&Cursor<'_>>, errors: &mut ErrorList) {
     let versions = spec.at("versions");
+    let all = versions.value().and_then(Value::as_array);
+    let shared = version::Shared::of(all.map_or(&[], Vec::as_slice));
     let mut seen = Vec::new();
     let mut stored = 0;
-    for at in versions.items() {
+    for (i, at) in versions.items().enumerate() {
         let name = at.at("name");
         stored += usize::from(at.at("storage").is_true());
         let faults = names::dns1035_label(name.str());
@@ -157,7 +159,7 @@ fn versions(spec: &Cursor<'_>, old: Option<&Cursor<'_>>, errors: &mut ErrorList)
         }
         let previous = old.and_then(|old| same_version(old, name.str()));
         if let Some(value) = at.value() {
-            version::validate(value, previous, &at.path(), &mut Faults { errors });
+            version::validate(value, i, &shared, previous, &at.path(), &mut Faults { errors });
         }
     }
     let shown = versions.value().cloned().unwrap_or_else(|| json!([]));

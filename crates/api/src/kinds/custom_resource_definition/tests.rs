@@ -101,17 +101,17 @@ fn each_mistake_of_the_spec_is_told_where_it_is() {
         (
             "/spec/versions/0/additionalPrinterColumns",
             json!([{"name": "A", "type": "thing", "jsonPath": ".a"}]),
-            "spec.versions[0].additionalPrinterColumns[0].type: Invalid value: \"thing\": must be one of boolean,date,integer,number,string",
+            "spec.additionalPrinterColumns[0].type: Invalid value: \"thing\": must be one of boolean,date,integer,number,string",
         ),
         (
             "/spec/versions/0/subresources",
             json!({"scale": {"specReplicasPath": ".status.x", "statusReplicasPath": ".status.replicas"}}),
-            "spec.versions[0].subresources.scale.specReplicasPath: Invalid value: \".status.x\": should be a json path under .spec",
+            "spec.subresources.scale.specReplicasPath: Invalid value: \".status.x\": should be a json path under .spec",
         ),
         (
             "/spec/versions/0/selectableFields",
             json!([{"jsonPath": ".spec.ports"}]),
-            "spec.versions[0].selectableFields[0].jsonPath: Invalid value: \".spec.ports\": must point to a field of type",
+            "spec.selectableFields[0].jsonPath: Invalid value: \".spec.ports\": must point to a field of type",
         ),
     ] {
         let found = errors(with(pointer, value));
@@ -128,7 +128,7 @@ fn a_schema_that_is_not_structural_is_refused() {
             schema,
         )
     };
-    let at = "spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[size]";
+    let at = "spec.validation.openAPIV3Schema.properties[spec].properties[size]";
     for (schema, expected) in [
         (
             json!({}),
@@ -154,7 +154,7 @@ fn a_schema_that_is_not_structural_is_refused() {
         ),
         (
             json!({"type": "integer", "default": "a"}),
-            "default: Invalid value: \"string\": spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[size].default in body must be of type integer",
+            "default: Invalid value: \"string\": spec.validation.openAPIV3Schema.properties[spec].properties[size].default in body must be of type integer",
         ),
         (
             json!({"type": "integer", "minimum": 1, "default": 0}),
@@ -202,7 +202,7 @@ fn rules_have_to_compile() {
             json!([rule]),
         )
     };
-    let at = "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]";
+    let at = "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]";
     for (given, expected) in [
         (json!({"rule": " "}), "rule: Required value: rule is not specified"),
         (
@@ -243,7 +243,9 @@ fn rules_have_to_compile() {
             "{given}: {found:?}"
         );
     }
-    let list = json!({"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}});
+    let list = json!({"type": "array", "maxItems": 9, "items": {
+        "type": "string", "maxLength": 9, "x-kubernetes-validations": [{"rule": "self == oldSelf"}],
+    }});
     let found = errors(with(
         "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/name",
         list,
@@ -267,4 +269,66 @@ fn what_is_stored_may_not_be_forgotten() {
     assert_eq!(errors.len(), 2, "{errors:?}");
     assert_eq!(errors[0], "spec.scope: Invalid value: \"Cluster\": field is immutable");
     assert!(errors[1].starts_with("status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1"));
+}
+
+#[test]
+fn rules_may_cost_so_much_and_no_more() {
+    let spec = |spec: Value| with("/spec/versions/0/schema/openAPIV3Schema/properties/spec", spec);
+    let at = "spec.validation.openAPIV3Schema";
+    let each = json!([{"rule": "self.all(x, x.contains('gpu'))"}]);
+    let unbounded = json!({"type": "object", "properties": {"tags": {
+        "type": "array", "items": {"type": "string"}, "x-kubernetes-validations": each,
+    }}});
+    let advice = "exceeds budget by factor of more than 100x (try simplifying the rule, or adding maxItems, maxProperties, \
+                  and maxLength where arrays, maps, and strings are declared)";
+    let rule = format!("{at}.properties[spec].properties[tags].x-kubernetes-validations[0].rule: Forbidden");
+    assert_eq!(
+        errors(spec(unbounded.clone())),
+        [
+            format!("{rule}: estimated rule cost {advice}"),
+            format!(
+                "{rule}: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+            ),
+            format!(
+                "{at}: Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema {advice}"
+            ),
+        ]
+    );
+    let mut bounded = unbounded.clone();
+    bounded["properties"]["tags"]["items"]["maxLength"] = 63.into();
+    bounded["properties"]["tags"]["maxItems"] = 333_333.into();
+    assert_eq!(errors(spec(bounded.clone())), Vec::<String>::new());
+    bounded["properties"]["tags"]["maxItems"] = 500_000.into();
+    let found = errors(spec(bounded));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("exceeds budget by factor of 1.5x"), "{found:?}");
+    // A rule is run for every element of the lists above it.
+    let nested = |most: i64| {
+        json!({"type": "array", "maxItems": most, "items": {
+            "type": "object",
+            "properties": {"a": {"type": "integer"}},
+            "x-kubernetes-validations": [{"rule": "self.a > 0"}],
+        }})
+    };
+    assert_eq!(errors(spec(nested(3_000_000))), Vec::<String>::new());
+    assert!(errors(spec(nested(4_000_000)))[0].contains("by factor of 1.200000x"));
+    // A message may not be built of what has no bound.
+    let message = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "x-kubernetes-validations": [
+        {"rule": "self.a > 0", "messageExpression": "'got ' + string(self.a)"},
+    ]});
+    assert!(
+        errors(spec(message))[0].contains("messageExpression: Forbidden: estimated messageExpression cost exceeds")
+    );
+    // What is stored stays, whatever it costs.
+    let stored = spec(unbounded);
+    let mut changed = stored.clone();
+    changed["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["description"] = "x".into();
+    let (changed, stored) = (defaulted(changed), defaulted(stored));
+    let mut errors = ErrorList::new();
+    CustomResourceDefinition.validate_update(&Cursor::root(&changed, None), &Cursor::root(&stored, None), &mut errors);
+    assert!(
+        !errors.as_slice().iter().any(|e| e.to_string().contains("cost")),
+        "{:?}",
+        errors.as_slice()
+    );
 }

@@ -20,30 +20,80 @@ const FORMATS: [&str; 9] = [
     "password",
 ];
 
-pub(super) fn validate(version: &Value, old: Option<&Value>, path: &str, faults: &mut Faults<'_>) {
-    let root = format!("{path}.schema.openAPIV3Schema");
+/// What may be said once for all versions: then that is where upstream looks for it.
+#[derive(Default)]
+pub(super) struct Shared {
+    schema: bool,
+    subresources: bool,
+    columns: bool,
+    selectable: bool,
+}
+
+impl Shared {
+    pub fn of(versions: &[Value]) -> Self {
+        let same = |field: &str| {
+            let of = |version: &Value| version.get(field).filter(|v| !v.is_null()).cloned();
+            let first = versions.first().and_then(of);
+            first.is_some() && versions.iter().all(|version| of(version) == first)
+        };
+        Self {
+            schema: same("schema"),
+            subresources: same("subresources"),
+            columns: same("additionalPrinterColumns"),
+            selectable: same("selectableFields"),
+        }
+    }
+}
+
+/// Version number `index`.
+pub(super) fn validate(
+    version: &Value,
+    index: usize,
+    shared: &Shared,
+    old: Option<&Value>,
+    path: &str,
+    faults: &mut Faults<'_>,
+) {
+    // What all versions share is looked at once, with the first.
+    let place = |is_shared: bool, above: &str, own: &str| match (is_shared, index) {
+        (true, 0) => Some(format!("spec.{above}")),
+        (true, _) => None,
+        (false, _) => Some(format!("{path}.{own}")),
+    };
     let found = version.pointer("/schema/openAPIV3Schema").filter(|s| s.is_object());
+    if let Some(root) = place(shared.schema, "validation", "schema") {
+        schema_of(version, found, old, &format!("{root}.openAPIV3Schema"), faults);
+    }
+    if let Some(at) = place(shared.subresources, "subresources", "subresources") {
+        scale(version, &at, faults);
+    }
+    if let Some(at) = place(shared.columns, "additionalPrinterColumns", "additionalPrinterColumns") {
+        columns(version, &at, faults);
+    }
+    if let Some(at) = place(shared.selectable, "selectableFields", "selectableFields") {
+        selectable(version, found, &at, faults);
+    }
+}
+
+fn schema_of(version: &Value, found: Option<&Value>, old: Option<&Value>, root: &str, faults: &mut Faults<'_>) {
     match found {
-        None => faults.required(&root, "schemas are required"),
+        None => faults.required(root, "schemas are required"),
         Some(found) => {
             // What is stored already is not checked again: rules may have become stricter.
             let before = old.and_then(|o| o.pointer("/schema/openAPIV3Schema"));
             if before != Some(found) {
                 let status = version.pointer("/subresources/status").is_some_and(|s| !s.is_null());
                 if status {
-                    root_with_status(found, &root, faults);
+                    root_with_status(found, root, faults);
                 }
                 let errors = faults.errors.len();
-                schema::validate(found, &root, faults);
+                schema::validate(found, root, faults);
                 if faults.errors.len() == errors {
-                    expressions::validate(found, before, &root, faults);
+                    expressions::validate(found, before, root, faults);
                 }
             }
         }
     }
-    scale(version, &format!("{path}.subresources"), faults);
-    columns(version, &format!("{path}.additionalPrinterColumns"), faults);
-    selectable(version, found, &format!("{path}.selectableFields"), faults);
 }
 
 /// Where status is written on its own, the root says nothing of the object as a whole but its fields.

@@ -1,78 +1,29 @@
 //! Objects within an object (`x-kubernetes-embedded-resource`) say what they are and have valid metadata.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
-use super::MOST_DEPTH;
 use super::expression::push_field;
+use super::flag;
+use super::tree::Tree;
 use crate::field::{Cursor, ErrorList, FieldError, show};
 use crate::names;
 
 /// Where such objects are.
-#[derive(Default)]
-pub(super) struct Places {
-    here: bool,
-    properties: BTreeMap<String, Places>,
-    values: Option<Box<Places>>,
-    items: Option<Box<Places>>,
-}
+pub(super) struct Places(Tree<()>);
 
 impl Places {
     /// The root is an object anyway.
     pub fn new(schema: &Value) -> Self {
-        let mut root = Self::at(schema, 0).unwrap_or_default();
-        root.here = false;
-        root
-    }
-
-    fn at(schema: &Value, depth: usize) -> Option<Self> {
-        if depth > MOST_DEPTH {
-            return None;
-        }
-        let below = |s: &Value| Self::at(s, depth + 1);
-        let schema_at = |key: &str| schema.get(key).filter(|v| v.is_object());
-        let found = Self {
-            here: schema.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true)),
-            properties: schema
-                .get("properties")
-                .and_then(Value::as_object)
-                .into_iter()
-                .flatten()
-                .filter_map(|(name, s)| Some((name.clone(), below(s)?)))
-                .collect(),
-            values: schema_at("additionalProperties").and_then(below).map(Box::new),
-            items: schema_at("items").and_then(below).map(Box::new),
-        };
-        let none = !found.here && found.properties.is_empty() && found.values.is_none() && found.items.is_none();
-        (!none).then_some(found)
+        let embedded = |schema: &Value| flag(schema, "x-kubernetes-embedded-resource").then_some(());
+        Self(Tree::new(schema, embedded).without_root())
     }
 
     pub fn validate(&self, value: &Value, path: &str, errors: &mut ErrorList) {
-        if self.here && value.is_object() {
-            resource(value, path, errors);
-        }
-        match value {
-            Value::Object(map) => {
-                for (name, value) in map {
-                    if let Some(below) = self.properties.get(name) {
-                        let mut path = path.to_owned();
-                        push_field(&mut path, name);
-                        below.validate(value, &path, errors);
-                    } else if let Some(below) = &self.values {
-                        below.validate(value, &format!("{path}[{name}]"), errors);
-                    }
-                }
+        self.0.visit(value, path, &mut |(), value, path| {
+            if value.is_object() {
+                resource(value, path, errors);
             }
-            Value::Array(items) => {
-                if let Some(below) = &self.items {
-                    for (i, item) in items.iter().enumerate() {
-                        below.validate(item, &format!("{path}[{i}]"), errors);
-                    }
-                }
-            }
-            _ => {}
-        }
+        });
     }
 }
 

@@ -1,71 +1,54 @@
 //! Lists that are sets or maps (`x-kubernetes-list-type`) have no element twice.
 
-use std::collections::BTreeMap;
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::MOST_DEPTH;
-use super::expression::push_field;
+use super::tree::Tree;
 use crate::field::{ErrorList, FieldError, FieldErrorKind, show};
 
 /// Where such lists are.
-#[derive(Default)]
-pub(super) struct Keyed {
-    list: Kind,
-    properties: BTreeMap<String, Keyed>,
-    values: Option<Box<Keyed>>,
-    items: Option<Box<Keyed>>,
-}
+pub(super) struct Keyed(Tree<Kind>);
 
-#[derive(Default)]
 enum Kind {
-    #[default]
-    Atomic,
     Set,
     /// The keys, with what stands for those that are absent.
     Map(Vec<(String, Option<Value>)>),
 }
 
-impl Keyed {
-    pub fn new(schema: &Value) -> Self {
-        Self::at(schema, 0).unwrap_or_default()
-    }
-
-    /// Nothing when there is no such list here or below.
-    fn at(schema: &Value, depth: usize) -> Option<Self> {
-        if depth > MOST_DEPTH {
-            return None;
-        }
-        let below = |s: &Value| Self::at(s, depth + 1);
-        let schema_at = |key: &str| schema.get(key).filter(|v| v.is_object());
-        let list = match schema.get("x-kubernetes-list-type").and_then(Value::as_str) {
-            Some("set") => Kind::Set,
+impl Kind {
+    fn of(schema: &Value) -> Option<Self> {
+        match schema.get("x-kubernetes-list-type").and_then(Value::as_str) {
+            Some("set") => Some(Self::Set),
             Some("map") => {
                 let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
                 let default = |key: &str| schema.pointer("/items/properties")?.get(key)?.get("default").cloned();
                 let keys = keys.into_iter().flatten().filter_map(Value::as_str);
-                Kind::Map(keys.map(|k| (k.to_owned(), default(k))).collect())
+                Some(Self::Map(keys.map(|k| (k.to_owned(), default(k))).collect()))
             }
-            _ => Kind::Atomic,
-        };
-        let found = Self {
-            list,
-            properties: schema
-                .get("properties")
-                .and_then(Value::as_object)
-                .into_iter()
-                .flatten()
-                .filter_map(|(name, s)| Some((name.clone(), below(s)?)))
-                .collect(),
-            values: schema_at("additionalProperties").and_then(below).map(Box::new),
-            items: schema_at("items").and_then(below).map(Box::new),
-        };
-        let none = matches!(found.list, Kind::Atomic)
-            && found.properties.is_empty()
-            && found.values.is_none()
-            && found.items.is_none();
-        (!none).then_some(found)
+            _ => None,
+        }
+    }
+
+    /// What no other element may have too; nothing for an element that is none.
+    fn identity(&self, item: &Value) -> Option<Value> {
+        match self {
+            Self::Set => Some(item.clone()),
+            Self::Map(keys) => {
+                let map = item.as_object()?;
+                let key = |(name, default): &(String, Option<Value>)| {
+                    let found = map.get(name).or(default.as_ref())?;
+                    Some((name.clone(), found.clone()))
+                };
+                Some(Value::Object(keys.iter().filter_map(key).collect::<Map<_, _>>()))
+            }
+        }
+    }
+}
+
+impl Keyed {
+    pub fn new(schema: &Value) -> Self {
+        Self(Tree::new(schema, Kind::of))
     }
 
     pub fn has_duplicates(&self, value: &Value) -> bool {
@@ -75,54 +58,20 @@ impl Keyed {
     }
 
     pub fn validate(&self, value: &Value, path: &str, errors: &mut ErrorList) {
-        match value {
-            Value::Array(items) => {
-                self.elements(items, path, errors);
-                if let Some(below) = &self.items {
-                    for (i, item) in items.iter().enumerate() {
-                        below.validate(item, &format!("{path}[{i}]"), errors);
-                    }
+        self.0.visit(value, path, &mut |kind, value, path| {
+            let mut seen = HashSet::new();
+            for (i, item) in value.as_array().into_iter().flatten().enumerate() {
+                let Some(identity) = kind.identity(item) else { continue };
+                if !seen.insert(identity.to_string()) {
+                    errors.push(FieldError {
+                        kind: FieldErrorKind::Duplicate,
+                        path: format!("{path}[{i}]"),
+                        value: show(&identity),
+                        detail: String::new(),
+                    });
                 }
             }
-            Value::Object(map) => {
-                for (name, value) in map {
-                    if let Some(below) = self.properties.get(name) {
-                        let mut path = path.to_owned();
-                        push_field(&mut path, name);
-                        below.validate(value, &path, errors);
-                    } else if let Some(below) = &self.values {
-                        below.validate(value, &format!("{path}[{name}]"), errors);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn elements(&self, items: &[Value], path: &str, errors: &mut ErrorList) {
-        let mut seen = HashSet::new();
-        for (i, item) in items.iter().enumerate() {
-            let identity = match &self.list {
-                Kind::Atomic => return,
-                Kind::Set => item.clone(),
-                Kind::Map(keys) => {
-                    let Value::Object(map) = item else { continue };
-                    let key = |(name, default): &(String, Option<Value>)| {
-                        let found = map.get(name).or(default.as_ref())?;
-                        Some((name.clone(), found.clone()))
-                    };
-                    Value::Object(keys.iter().filter_map(key).collect::<Map<_, _>>())
-                }
-            };
-            if !seen.insert(identity.to_string()) {
-                errors.push(FieldError {
-                    kind: FieldErrorKind::Duplicate,
-                    path: format!("{path}[{i}]"),
-                    value: show(&identity),
-                    detail: String::new(),
-                });
-            }
-        }
+        });
     }
 }
 

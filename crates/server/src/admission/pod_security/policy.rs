@@ -5,6 +5,8 @@ use std::fmt;
 use coracle_api::field::{FieldError, FieldErrorKind};
 use coracle_api::object::Object;
 
+use crate::options::PodSecurityDefaults;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     #[default]
@@ -74,15 +76,25 @@ fn version(text: &str) -> Option<Version> {
     minor.parse().ok().filter(|_| plain).map(Version)
 }
 
+/// What namespaces without labels have. The configuration has been checked.
+pub(super) fn of_defaults(defaults: &PodSecurityDefaults) -> Policy {
+    let read = |of: &str, at: &str| LevelVersion {
+        level: level(of).unwrap_or_default(),
+        version: version(at).unwrap_or(Version::LATEST),
+    };
+    Policy {
+        enforce: read(&defaults.enforce, &defaults.enforce_version),
+        audit: read(&defaults.audit, &defaults.audit_version),
+        warn: read(&defaults.warn, &defaults.warn_version),
+    }
+}
+
 /// The policy and what is wrong with the labels. What cannot be read enforces the most and warns of the least.
-pub(super) fn of_labels(namespace: &Object) -> (Policy, Vec<FieldError>) {
+pub(super) fn of_labels(namespace: &Object, defaults: &Policy) -> (Policy, Vec<FieldError>) {
     let mut faults = Vec::new();
-    let mut mode = |name: &str, otherwise: Level| {
+    let mut mode = |name: &str, unlabelled: LevelVersion, otherwise: Level| {
         let key = format!("pod-security.kubernetes.io/{name}");
-        let mut read = LevelVersion {
-            level: Level::Privileged,
-            version: Version::LATEST,
-        };
+        let mut read = unlabelled;
         let mut fault = |key: &str, value: &str, detail: &str| {
             faults.push(FieldError {
                 kind: FieldErrorKind::Invalid,
@@ -107,9 +119,9 @@ pub(super) fn of_labels(namespace: &Object) -> (Policy, Vec<FieldError>) {
         read
     };
     let policy = Policy {
-        enforce: mode("enforce", Level::Restricted),
-        audit: mode("audit", Level::Privileged),
-        warn: mode("warn", Level::Privileged),
+        enforce: mode("enforce", defaults.enforce, Level::Restricted),
+        audit: mode("audit", defaults.audit, Level::Privileged),
+        warn: mode("warn", defaults.warn, Level::Privileged),
     };
     (policy, faults)
 }
@@ -118,6 +130,10 @@ pub(super) fn of_labels(namespace: &Object) -> (Policy, Vec<FieldError>) {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    fn of_labels(namespace: &Object) -> (Policy, Vec<FieldError>) {
+        super::of_labels(namespace, &of_defaults(&PodSecurityDefaults::default()))
+    }
 
     fn namespace(labels: Value) -> Object {
         Object::from_value(json!({"metadata": {"name": "n", "labels": labels}})).unwrap()

@@ -1,0 +1,4 @@
+//! See `json_patch` in `crates/api/src/fuzz.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| coracle_api::fuzz::json_patch(bytes));
