@@ -2,8 +2,10 @@
 //! through one writer at a time (`writer.rs`), which plans a batch (`plan.rs`), makes it durable (`disk.rs`) and only
 //! then lets it be seen. History is a window, bounded by count, bytes and age (`aging.rs`).
 
+mod acknowledged;
 mod aging;
 mod disk;
+mod guard;
 mod load;
 mod lock;
 mod plan;
@@ -62,9 +64,6 @@ pub struct EmbeddedOptions {
     /// Memory for pages of the database file. Values are in memory already, so that it need hold little more than
     /// the pages of one commit.
     pub cache_bytes: usize,
-    /// Whether opening verifies every page of the file, free space and all, and not only every value. It reads the
-    /// file once more: about a millisecond for each megabyte. After a crash all is verified in any case.
-    pub check_on_open: bool,
 }
 
 impl Default for EmbeddedOptions {
@@ -73,7 +72,6 @@ impl Default for EmbeddedOptions {
             clock: Clock::system(),
             history: HistoryLimits::default(),
             cache_bytes: 4 << 20,
-            check_on_open: true,
         }
     }
 }

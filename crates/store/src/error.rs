@@ -49,8 +49,12 @@ pub enum Error {
         source: Arc<std::io::Error>,
     },
     /// No member of the etcd cluster answered, or the answer was that it cannot work now.
-    #[error("etcd at {endpoints} does not answer: {cause}; check that it runs, the addresses and the certificates")]
-    Unavailable { endpoints: String, cause: String },
+    #[error("etcd at {endpoints} does not answer: {cause}; {hint}")]
+    Unavailable {
+        endpoints: String,
+        cause: String,
+        hint: &'static str,
+    },
     /// The store was closed while the request waited, or before.
     #[error("the store is closed")]
     Closed,

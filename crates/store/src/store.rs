@@ -58,6 +58,7 @@ pub struct ListPage {
 
 /// A condition on a key's current state.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub enum Compare {
     Absent(String),
     Exists(String),
@@ -83,6 +84,7 @@ impl Compare {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub enum Op {
     Put { key: String, value: Bytes },
     Delete { key: String },
@@ -99,6 +101,7 @@ impl Op {
 /// All operations happen, in one revision, if all comparisons hold; otherwise none. No key may occur in two
 /// operations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Txn {
     pub compare: Vec<Compare>,
     pub ops: Vec<Op>,

@@ -1,6 +1,10 @@
 //! The suite of behaviours that every engine must show, and a model to compare one with. An engine runs the suite by
 //! `store_suite!(open)`, where `open` is an async function that gives an empty store and whatever must outlive it.
 
+pub mod clients;
+pub mod disk;
+pub mod history;
+pub mod linear;
 pub mod model;
 pub mod suite;
 

@@ -5,18 +5,22 @@
 //! A batch of commits is one redb transaction and one sync.
 
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_clock::Instant;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use redb::backends::FileBackend;
 use redb::{
     Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
 };
 
 use super::EmbeddedOptions;
+use super::acknowledged::Acknowledged;
+use super::guard::Guard;
 use super::load::{Loaded, Loader};
 use super::lock::DirectoryLock;
 use super::record;
@@ -40,6 +44,8 @@ type Rows = redb::ReadOnlyTable<(u64, u32), &'static [u8]>;
 #[derive(Debug)]
 pub(super) struct Disk {
     database: Database,
+    guard: Guard,
+    acknowledged: Acknowledged,
     path: PathBuf,
     _lock: DirectoryLock,
 }
@@ -58,12 +64,23 @@ impl Disk {
             Self::create(directory, options, lock, backend, |_| Ok(()))?
         };
         let path = disk.path.clone();
-        let loaded = contained(&path, || {
-            let loaded = disk.load(options.clock.instant())?;
-            disk.give_back_space(loaded.bytes)?;
-            Ok(loaded)
-        })?;
+        let loaded = contained(&path, || disk.load(options.clock.instant()))?;
+        disk.check_whole(loaded.state.revision)?;
+        // Everything is as it should be: from here on the file may change.
+        disk.guard.release().map_err(|error| Error::io("write", &path, error))?;
+        contained(&path, || disk.give_back_space(loaded.bytes))?;
         Ok((disk, loaded))
+    }
+
+    /// Refuses a database without a commit that was acknowledged.
+    fn check_whole(&self, newest: Revision) -> Result<(), Error> {
+        match self.acknowledged.read() {
+            Some(revision) if revision > newest => {
+                let what = format!("database (revision {revision} was acknowledged, and its newest is {newest})");
+                Err(Error::corrupt(what, self.path.display().to_string()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Shrinks a file that is much larger than the `bytes` it holds. While the store runs, free space is used again
@@ -134,6 +151,8 @@ impl Disk {
     ) -> Result<Self, Error> {
         let (path, making) = (directory.join(FILE), directory.join(MAKING));
         let io = |error| Error::io("create", &path, error);
+        let mut acknowledged = Acknowledged::of(directory);
+        acknowledged.reset()?;
         // Secrets lie in it: for the owner alone.
         let file = OpenOptions::new()
             .read(true)
@@ -144,15 +163,17 @@ impl Disk {
             .open(&making)
             .map_err(io)?;
         let create = || {
-            let backend = backend(file).map_err(|error| failure(&path, "create", error))?;
+            let guard = Guard::new(backend(file).map_err(|error| failure(&path, "create", error))?);
             let created = Builder::new()
                 .set_cache_size(options.cache_bytes)
-                .create_with_backend(backend);
-            created.map_err(|error| failure(&path, "create", error))
+                .create_with_backend(guard.clone());
+            Ok((guard, created.map_err(|error| failure(&path, "create", error))?))
         };
-        let database = contained(&path, create)?;
+        let (guard, database) = contained(&path, create)?;
         let mut disk = Self {
             database,
+            guard,
+            acknowledged,
             path: path.clone(),
             _lock: lock,
         };
@@ -179,16 +200,19 @@ impl Disk {
         }
         let open = || {
             let backend = backend(file).map_err(|error| failure(&path, "open", error))?;
+            let guard = Guard::holding(backend).map_err(io)?;
             let mut builder = Builder::new();
             let opened = builder
                 .set_cache_size(options.cache_bytes)
-                .set_check_integrity_on_open(options.check_on_open)
-                .create_with_backend(backend);
-            opened.map_err(|error| failure(&path, "open", error))
+                .set_check_integrity_on_open(true)
+                .create_with_backend(guard.clone());
+            Ok((guard, opened.map_err(|error| failure(&path, "open", error))?))
         };
-        let database = contained(&path, open)?;
+        let (guard, database) = contained(&path, open)?;
         Ok(Self {
             database,
+            guard,
+            acknowledged: Acknowledged::of(directory),
             path,
             _lock: lock,
         })
@@ -238,6 +262,22 @@ impl Disk {
         Ok((rows, compacted.unwrap_or(1)))
     }
 
+    /// After a failed write: what the kernel has cached of the file may never have reached the disk, and the kernel does
+    /// not try again. It drops that, so that whoever opens the file next reads what is really there.
+    fn distrust_cache(&self) {
+        let dropped = File::open(&self.path).and_then(|file| {
+            Ok(posix_fadvise(
+                file.as_raw_fd(),
+                0,
+                0,
+                PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+            )?)
+        });
+        if let Err(error) = dropped {
+            tracing::warn!(%error, "the cache of the store's file could not be dropped");
+        }
+    }
+
     /// Makes commits durable and removes rows, all or nothing. `compacted` is how far history is forgotten once the
     /// dead rows are gone.
     pub fn write(&mut self, commits: &[Commit], dead: &[RowId], compacted: Option<Revision>) -> Result<(), Error> {
@@ -249,7 +289,14 @@ impl Disk {
                 .enumerate()
                 .map(move |(index, event)| (row(index), event))
         });
-        self.transact(rows, dead, compacted)
+        let written = self.transact(rows, dead, compacted);
+        if written.is_err() {
+            self.distrust_cache();
+        }
+        match commits.last() {
+            Some(last) if written.is_ok() => self.acknowledged.note(last.revision),
+            _ => written,
+        }
     }
 
     fn transact<'a>(

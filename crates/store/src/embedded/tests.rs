@@ -1,9 +1,11 @@
 //! Tests of the embedded engine: the suite, with a disk and without, and what is its own.
 
+mod concurrent;
 mod crash;
 mod damage;
 mod failure;
 mod history;
+mod power;
 mod restart;
 
 use std::sync::Arc;

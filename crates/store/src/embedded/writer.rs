@@ -78,7 +78,8 @@ impl Core {
         queue.pending.drain(..count).collect()
     }
 
-    fn process(&self, writer: &mut Writer, batch: Vec<Request>) {
+    /// Has a batch of transactions share one sync, and answers them.
+    pub(super) fn process(&self, writer: &mut Writer, batch: Vec<Request>) {
         let txns = batch.iter().map(|request| &request.txn);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.transact(writer, txns)));
         let answers = outcome.unwrap_or_else(|_| {

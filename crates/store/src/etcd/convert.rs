@@ -83,12 +83,52 @@ pub(super) enum Failure {
     Final(Error),
 }
 
+/// An endpoint that does not answer, and what may help.
+pub(super) fn unavailable(endpoint: &str, cause: String) -> Error {
+    Error::Unavailable {
+        endpoints: endpoint.to_owned(),
+        hint: advice(&cause, endpoint.starts_with("https://")),
+        cause,
+    }
+}
+
+/// What to do about a connection that failed, by what TLS and the network say.
+fn advice(cause: &str, tls: bool) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| cause.contains(word));
+    if says(&[
+        "BadCertificate",
+        "CertificateRequired",
+        "AccessDenied",
+        "UnknownCA",
+        "fatal alert: Certificate",
+    ]) {
+        "it wants a certificate that its own authority signed for a client: give --store-cert and --store-key"
+    } else if says(&["UnknownIssuer", "BadSignature"]) {
+        "its certificate is not signed by the authority given: give the one of etcd's with --store-ca"
+    } else if says(&["NotValidForName", "not valid for name"]) {
+        "its certificate is not for this address: use an address that it names"
+    } else if says(&["Expired", "expired", "NotValidYet", "not valid yet"]) {
+        "its certificate is not valid at this time: renew it, or set the clock"
+    } else if says(&["Connection refused"]) {
+        "check that it runs and that the address is right"
+    } else if !tls
+        && says(&[
+            "connection closed",
+            "broken pipe",
+            "reset",
+            "frame",
+            "h2 protocol error",
+        ])
+    {
+        "if it speaks TLS the address has to begin with https"
+    } else {
+        "check that it runs, the addresses and the certificates"
+    }
+}
+
 /// `revision` errors carry zeros: etcd does not say which.
 pub(super) fn failure(error: etcd_client::Error, endpoint: &str) -> Failure {
-    let unavailable = |cause: String| Error::Unavailable {
-        endpoints: endpoint.to_owned(),
-        cause,
-    };
+    let unavailable = |cause: String| unavailable(endpoint, cause);
     let status = match error {
         etcd_client::Error::GRpcStatus(status) => status,
         other => return Failure::Unsent(unavailable(other.to_string())),

@@ -90,10 +90,10 @@ impl Members {
             let failure = match answer {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => convert::failure(error, &member.endpoint),
-                Err(_) => Failure::Unanswered(Error::Unavailable {
-                    endpoints: member.endpoint.clone(),
-                    cause: format!("no answer within {} s", self.timeout.as_secs()),
-                }),
+                Err(_) => {
+                    let cause = format!("no answer within {} s", self.timeout.as_secs());
+                    Failure::Unanswered(convert::unavailable(&member.endpoint, cause))
+                }
             };
             match failure {
                 Failure::Final(error) => return Err(error),
@@ -107,9 +107,10 @@ impl Members {
             self.pass_on(turn);
         }
         Err(match last {
-            Error::Unavailable { cause, .. } => Error::Unavailable {
+            Error::Unavailable { cause, hint, .. } => Error::Unavailable {
                 endpoints: self.endpoints(),
                 cause,
+                hint,
             },
             other => other,
         })
@@ -199,13 +200,23 @@ fn connect_options(endpoint: &str, options: &EtcdOptions) -> Result<ConnectOptio
     if endpoint.starts_with("http://") {
         return Ok(connect);
     }
+    let pem = |what: &[u8], flag: &str| {
+        let begins = what.windows(5).any(|window| window == b"-----");
+        let what = format!("etcd at {endpoint}: what {flag} names is not in PEM");
+        if begins { Ok(()) } else { Err(Error::Invalid { what }) }
+    };
     let Some(ca) = &options.ca else {
         return Err(Error::Invalid {
-            what: format!("{endpoint} needs the certificate of the authority that signed it"),
+            what: format!(
+                "etcd at {endpoint} needs the certificate of the authority that signed its own: give --store-ca"
+            ),
         });
     };
+    pem(ca, "--store-ca")?;
     let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca));
     if let Some((certificate, key)) = &options.identity {
+        pem(certificate, "--store-cert")?;
+        pem(key, "--store-key")?;
         tls = tls.identity(Identity::from_pem(certificate, key));
     }
     Ok(connect.with_tls(tls))

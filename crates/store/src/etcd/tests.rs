@@ -1,129 +1,18 @@
 //! The suite on a real etcd, and what only a cluster of three can show. They need Debian's `etcd-server`.
 #![allow(clippy::disallowed_methods)]
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+mod cluster;
+mod faults;
+mod partition;
+mod tls;
+
 use std::sync::Arc;
 use std::time::Duration;
-
-use tempfile::TempDir;
 
 use super::{Etcd, EtcdOptions};
 use crate::testing::{commit, store_suite};
 use crate::{Error, Store, Txn, TxnResult};
-
-/// etcd processes of one cluster; killed when dropped.
-struct Cluster {
-    members: Vec<Member>,
-    initial: String,
-    directory: TempDir,
-}
-
-struct Member {
-    name: String,
-    client: String,
-    peer: String,
-    process: Option<Child>,
-}
-
-/// Addresses that nobody uses, one for each name.
-fn free_addresses(count: usize) -> Vec<String> {
-    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter()
-        .map(|l| format!("http://{}", l.local_addr().unwrap()))
-        .collect()
-}
-
-impl Cluster {
-    fn of(count: usize) -> Self {
-        let addresses = free_addresses(2 * count);
-        let members: Vec<Member> = addresses
-            .chunks(2)
-            .enumerate()
-            .map(|(index, pair)| Member {
-                name: format!("m{index}"),
-                client: pair[0].clone(),
-                peer: pair[1].clone(),
-                process: None,
-            })
-            .collect();
-        let initial: Vec<String> = members.iter().map(|m| format!("{}={}", m.name, m.peer)).collect();
-        let mut cluster = Self {
-            members,
-            initial: initial.join(","),
-            directory: tempfile::tempdir().unwrap(),
-        };
-        (0..count).for_each(|index| cluster.start(index));
-        cluster
-    }
-
-    fn start(&mut self, index: usize) {
-        let member = &mut self.members[index];
-        let mut command = Command::new("etcd");
-        command
-            .args(["--name", &member.name, "--initial-cluster", &self.initial])
-            .arg("--data-dir")
-            .arg(self.directory.path().join(&member.name))
-            .args([
-                "--listen-client-urls",
-                &member.client,
-                "--advertise-client-urls",
-                &member.client,
-            ])
-            .args([
-                "--listen-peer-urls",
-                &member.peer,
-                "--initial-advertise-peer-urls",
-                &member.peer,
-            ])
-            .args([
-                "--heartbeat-interval",
-                "50",
-                "--election-timeout",
-                "500",
-                "--unsafe-no-fsync",
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let process = command
-            .spawn()
-            .expect("etcd is not installed: apt-get install etcd-server");
-        member.process = Some(process);
-    }
-
-    fn kill(&mut self, index: usize) {
-        if let Some(mut process) = self.members[index].process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-
-    fn options(&self) -> EtcdOptions {
-        EtcdOptions::new(self.members.iter().map(|m| m.client.clone()).collect())
-    }
-
-    /// A store, as soon as the cluster answers.
-    async fn connect(&self) -> Etcd {
-        let ready = async {
-            loop {
-                match Etcd::connect(self.options()).await {
-                    Ok(store) => return store,
-                    Err(Error::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), ready)
-            .await
-            .expect("etcd did not start")
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        (0..self.members.len()).for_each(|index| self.kill(index));
-    }
-}
+use cluster::{Cluster, free_ports};
 
 async fn open() -> (Arc<dyn Store>, Cluster) {
     let cluster = Cluster::of(1);
@@ -201,7 +90,7 @@ async fn without_a_quorum_nothing_is_acknowledged_and_the_error_names_the_member
     assert!(matches!(error, Error::Unavailable { .. }), "{error}");
     let error = store.get("/k", None).await.unwrap_err().to_string();
     for member in &cluster.members {
-        assert!(error.contains(&member.client), "{error}");
+        assert!(error.contains(&member.client_url), "{error}");
     }
     cluster.start(0);
     commit_at_last(&store, "/k", "3").await;
@@ -209,9 +98,7 @@ async fn without_a_quorum_nothing_is_acknowledged_and_the_error_names_the_member
 
 #[tokio::test]
 async fn an_etcd_that_is_not_there_is_named_with_what_to_check() {
-    let [nobody] = &free_addresses(1)[..] else {
-        unreachable!()
-    };
+    let nobody = &format!("http://127.0.0.1:{}", free_ports(1)[0]);
     let error = Etcd::connect(EtcdOptions::new(vec![nobody.clone()]))
         .await
         .err()
@@ -226,6 +113,7 @@ async fn an_etcd_that_is_not_there_is_named_with_what_to_check() {
         .err()
         .unwrap();
     assert!(matches!(tls, Error::Invalid { .. }), "{tls}");
+    assert!(tls.to_string().contains("--store-ca"), "{tls}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

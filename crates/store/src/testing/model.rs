@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use crate::{Compare, Error, EventKind, ListOptions, Op, Revision, Store, Txn, TxnResult};
 
 /// Value, create revision, mod revision, version.
-type Entry = (Bytes, Revision, Revision, u64);
-type Snapshot = BTreeMap<String, Entry>;
+pub type Entry = (Bytes, Revision, Revision, u64);
+pub type Snapshot = BTreeMap<String, Entry>;
 
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -60,6 +60,7 @@ pub fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+#[derive(Clone)]
 pub struct Model {
     /// The state at each revision from 1.
     history: Vec<Snapshot>,
@@ -76,20 +77,39 @@ impl Default for Model {
 }
 
 impl Model {
-    fn revision(&self) -> Revision {
+    pub fn revision(&self) -> Revision {
         self.history.len() as u64
     }
 
-    fn at(&self, revision: Revision) -> &Snapshot {
+    pub fn at(&self, revision: Revision) -> &Snapshot {
         &self.history[revision as usize - 1]
     }
 
-    fn current(&self) -> &Snapshot {
+    pub fn current(&self) -> &Snapshot {
         self.at(self.revision())
     }
 
+    /// Takes back everything after a revision.
+    pub fn roll_back(&mut self, revision: Revision) {
+        self.history.truncate(revision as usize);
+    }
+
+    /// What a revision changed under a prefix: each key, and what it held after.
+    pub fn changes(&self, revision: Revision, prefix: &str) -> Vec<(String, Option<Entry>)> {
+        let (before, after) = (self.at(revision - 1), self.at(revision));
+        let keys = before
+            .keys()
+            .chain(after.keys().filter(|key| !before.contains_key(*key)));
+        let mut changed: Vec<_> = keys
+            .filter(|key| key.starts_with(prefix) && before.get(*key) != after.get(*key))
+            .map(|key| (key.clone(), after.get(key).cloned()))
+            .collect();
+        changed.sort();
+        changed
+    }
+
     /// The index of the comparison that fails, or what each operation replaced, or nothing if it is invalid.
-    fn txn(&mut self, txn: &Txn) -> Option<Result<Vec<Option<Entry>>, usize>> {
+    pub fn txn(&mut self, txn: &Txn) -> Option<Result<Vec<Option<Entry>>, usize>> {
         let mut keys: Vec<_> = txn.ops.iter().map(Op::key).collect();
         keys.sort_unstable();
         keys.dedup();

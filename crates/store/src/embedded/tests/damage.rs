@@ -29,32 +29,57 @@ fn flip(file: &Path, at: u64, mask: u8) {
     file.write_all_at(&[byte[0] ^ mask], at).unwrap();
 }
 
+/// Flips bytes all over a store's file and opens it: it is refused and left as it is, or has all that is expected.
+async fn survives_flips(directory: &Path, expected: &[(String, String)]) {
+    let file = directory.join("store.redb");
+    let good = std::fs::read(&file).unwrap();
+    let acknowledged = std::fs::read(directory.join("acknowledged")).unwrap();
+    let mut found = 0;
+    // A step that hits every part of pages and records alike.
+    for at in (0..good.len()).step_by(4099).chain(0..320) {
+        std::fs::write(&file, &good).unwrap();
+        std::fs::write(directory.join("acknowledged"), &acknowledged).unwrap();
+        flip(&file, at as u64, 0x10);
+        match Embedded::open(directory, EmbeddedOptions::default()).await {
+            Ok(store) => assert_eq!(contents(&store, "", None).await, expected, "byte {at}"),
+            Err(Error::Corrupt { place, .. }) => {
+                assert!(place.contains("store.redb"));
+                flip(&file, at as u64, 0x10);
+                assert!(std::fs::read(&file).unwrap() == good, "byte {at}: it was changed");
+                found += 1;
+            }
+            Err(error) => panic!("byte {at}: {error}"),
+        }
+    }
+    assert!(found > 10, "{found}");
+}
+
 #[tokio::test]
 async fn a_flipped_byte_anywhere_is_an_error_or_of_no_effect() {
     let directory = tempfile::tempdir().unwrap();
-    let (file, expected) = filled(directory.path()).await;
-    let good = std::fs::read(&file).unwrap();
-    for check_on_open in [true, false] {
-        let mut found = 0;
-        // A step that hits every part of pages and records alike.
-        for at in (0..good.len()).step_by(4099).chain(0..320) {
-            std::fs::write(&file, &good).unwrap();
-            flip(&file, at as u64, 0x10);
-            let options = EmbeddedOptions {
-                check_on_open,
-                ..Default::default()
-            };
-            match Embedded::open(directory.path(), options).await {
-                Ok(store) => assert_eq!(contents(&store, "", None).await, expected, "byte {at}"),
-                Err(Error::Corrupt { place, .. }) => {
-                    assert!(place.contains("store.redb"));
-                    found += 1;
-                }
-                Err(error) => panic!("byte {at}: {error}"),
-            }
-        }
-        assert!(found > 10, "{found}");
+    let (_, expected) = filled(directory.path()).await;
+    survives_flips(directory.path(), &expected).await;
+}
+
+#[tokio::test]
+async fn a_flipped_byte_after_a_crash_takes_no_acknowledged_write_away() {
+    let (directory, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Embedded::open(directory.path(), EmbeddedOptions::default())
+        .await
+        .unwrap();
+    for n in 0..40 {
+        commit(
+            &store,
+            Txn::put(format!("/a/{n:02}"), format!("{SECRET} {n}").repeat(20)),
+        )
+        .await;
     }
+    // What a killed process leaves behind.
+    for name in ["store.redb", "acknowledged"] {
+        std::fs::copy(directory.path().join(name), crashed.path().join(name)).unwrap();
+    }
+    let expected = contents(&store, "", None).await;
+    survives_flips(crashed.path(), &expected).await;
 }
 
 #[tokio::test]
@@ -107,9 +132,11 @@ async fn a_later_format_is_refused_by_name() {
         .unwrap();
     txn.commit().unwrap();
     drop(database);
+    let before = std::fs::read(&file).unwrap();
     let Err(error) = Embedded::open(directory.path(), EmbeddedOptions::default()).await else {
         panic!("opened")
     };
+    assert!(std::fs::read(&file).unwrap() == before, "it is left as it was");
     assert!(
         matches!(
             error,
