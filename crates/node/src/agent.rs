@@ -145,6 +145,7 @@ impl Agent {
             },
             memory_capacity: i64::try_from(machine.memory_bytes).unwrap_or(i64::MAX),
             node: RwLock::new(Arc::new(facts)),
+            users: Default::default(),
         });
         let volume_client = client.clone();
         let volumes = local_volumes::directory(&options.data_dir);

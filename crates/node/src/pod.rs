@@ -10,6 +10,7 @@ mod expansion;
 pub(crate) mod files;
 mod handler;
 mod image;
+mod kernel_support;
 mod plan;
 mod probe;
 pub(crate) mod resources;
@@ -19,6 +20,7 @@ mod security;
 pub(crate) mod start;
 pub(crate) mod status;
 mod termination;
+pub(crate) mod users;
 pub(crate) mod worker;
 
 pub(crate) use status::container_id;

@@ -1,7 +1,8 @@
 //! Which pods this node has: one worker for each, fed from the informer of the node's pods and from the runtime's events.
 //! What the runtime has and the API does not is removed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::pod::worker::{Inbox, Leftovers, Worker, clean};
 
 /// After a worker's panic, before it is started again.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
+/// Between attempts at removing what a deleted pod left.
+const ORPHAN_RETRY: Duration = Duration::from_secs(10);
 
 /// The workers of a node. Cheap to clone.
 #[derive(Clone)]
@@ -38,6 +41,11 @@ impl Pods {
     /// Reads what runs already.
     pub(crate) async fn new(cx: Arc<Context>, shutdown: CancellationToken) -> Self {
         let leftovers = leftovers(&cx).await;
+        let live = leftovers.values().flat_map(|l| &l.sandboxes);
+        let live = live.map(|sandbox| sandbox.id.to_string()).collect();
+        if let Err(error) = cx.network.keep_only(&live).await {
+            tracing::warn!(error, "addresses that an earlier agent left were not taken back");
+        }
         Self {
             cx,
             workers: Arc::default(),
@@ -141,21 +149,25 @@ impl Pods {
     /// Pods that were deleted while nobody looked.
     fn remove_orphans(&self) {
         let orphans: Vec<_> = self.leftovers.lock().drain().collect();
-        let mut uids: Vec<String> = orphans.into_iter().map(|(uid, _)| uid).collect();
-        let dirs = std::fs::read_dir(self.cx.data_dir.join("pods"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        uids.extend(dirs.filter_map(|d| d.file_name().into_string().ok()));
-        uids.sort();
-        uids.dedup();
+        let mut found: BTreeMap<String, Option<PathBuf>> = orphans.into_iter().map(|(uid, _)| (uid, None)).collect();
+        for name in names(&self.cx.data_dir.join("pods")) {
+            found.entry(name).or_default();
+        }
+        let logs = self.cx.data_dir.join("logs");
+        for name in names(&logs) {
+            // `<namespace>_<name>_<uid>`
+            if let Some((_, uid)) = name.rsplit_once('_') {
+                found.insert(uid.to_owned(), Some(logs.join(&name)));
+            }
+        }
         let known = self.workers.lock();
-        for uid in uids.into_iter().filter(|uid| !known.contains_key(uid)) {
+        for (uid, logs) in found.into_iter().filter(|(uid, _)| !known.contains_key(uid)) {
             tracing::info!(uid, "removing what a deleted pod left");
             let cx = self.cx.clone();
             self.spawn(async move {
-                if let Err(error) = clean(&cx, &uid, None).await {
-                    tracing::warn!(uid, error, "what a deleted pod left was not removed");
+                while let Err(error) = clean(&cx, &uid, logs.clone()).await {
+                    tracing::warn!(uid, error, "what a deleted pod left was not removed; it is tried again");
+                    cx.clock.sleep(ORPHAN_RETRY).await;
                 }
             });
         }
@@ -165,6 +177,11 @@ impl Pods {
     pub(crate) fn len(&self) -> usize {
         self.workers.lock().len()
     }
+}
+
+fn names(directory: &Path) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
 async fn leftovers(cx: &Context) -> HashMap<String, Leftovers> {

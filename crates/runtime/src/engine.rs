@@ -123,6 +123,8 @@ struct SandboxEntry {
     client: ShimClient,
     /// One change at a time.
     change: tokio::sync::Mutex<()>,
+    /// Shared by those who make containers in it, and taken by the one who removes it.
+    creating: tokio::sync::RwLock<()>,
 }
 
 /// `sandbox.json`
@@ -356,6 +358,14 @@ fn apply_record(status: &mut ContainerStatus, record: &Record, state: ContainerS
     status.oom_killed = record.oom_killed;
     status.reason.clone_from(&record.reason);
     status.message.clone_from(&record.message);
+}
+
+/// Lets what makes something come to its end even if nobody waits for it any more: half of it would be known to no one.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Failed(format!("a worker failed: {error}"))),
+    }
 }
 
 /// Runs what waits for the disk or the kernel where it may.

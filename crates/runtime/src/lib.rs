@@ -40,5 +40,5 @@ pub use pod_runtime::{
     Archive, AttachConfig, AttachControl, AttachStreams, DiskUsage, Event, EventKind, ExecConfig, ExecControl,
     ExecOutput, ExecStreams, PodRuntime, Reader, Stats, Writer,
 };
-pub use sandbox::{Sandbox, SandboxConfig, SandboxState, SandboxStatus};
+pub use sandbox::{Sandbox, SandboxConfig, SandboxState, SandboxStatus, UserNamespace};
 pub use shim::{LOG_FILES, LOG_SIZE, shim_main};

@@ -5,6 +5,7 @@
 
 mod executor;
 mod propagation;
+mod users;
 
 use std::error::Error as StdError;
 use std::ffi::OsString;
@@ -155,6 +156,10 @@ impl Arguments {
         let container = self.load()?;
         let spec = Spec::load(container.bundle().join("config.json"))?;
         let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
+        let users = match &self.process {
+            Some(process) => users::Users::take(&spec, process)?,
+            None => None,
+        };
         // libcontainer leaves a socket beside the state for every exec. Given a copy of the state in a directory of
         // its own, it leaves it where it can be removed, probe after probe.
         let root = self.root.join(format!(".exec-{}", std::process::id()));
@@ -166,7 +171,7 @@ impl Arguments {
         )
         .map_err(Failure::from)
         .and_then(|_| {
-            let builder = self.builder(&root, PodExecutor::for_exec(seccomp))?;
+            let builder = self.builder(&root, PodExecutor::for_exec(seccomp, users))?;
             builder
                 .as_tenant()
                 .with_detach(true)

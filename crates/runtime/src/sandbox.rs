@@ -36,8 +36,17 @@ pub struct SandboxConfig {
     pub sysctls: BTreeMap<String, String>,
     /// Relative log paths of the pod's containers start here.
     pub log_directory: PathBuf,
+    /// The pod's processes have users of their own: what is root in it is nobody on the host.
+    pub user_namespace: Option<UserNamespace>,
     /// Size of the pod's shared memory (`/dev/shm`) in bytes; 64 MiB when absent.
     pub shm_size: Option<u64>,
+}
+
+/// Which of the host's user and group ids stand for 0, 1, 2... in the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserNamespace {
+    pub host_id: u32,
+    pub length: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

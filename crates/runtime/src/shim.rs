@@ -16,7 +16,7 @@ pub use log::{LOG_FILES, LOG_SIZE};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,8 @@ pub fn shim_main(arguments: impl IntoIterator<Item = OsString>) -> ! {
 
 fn detached(directory: &Path) -> i32 {
     sys::close_from(3);
+    // The standard input is the lock that tells of this start; a copy keeps it to the end.
+    let starting = io::stdin().as_fd().try_clone_to_owned();
     let result = start(directory);
     let hello = match &result {
         Ok((identity, _)) => Hello::Ready(identity.clone()),
@@ -62,6 +64,7 @@ fn detached(directory: &Path) -> i32 {
     if told.is_err() || silence(1).is_err() {
         return 1;
     }
+    drop(starting);
     match server.run() {
         Ok(()) => 0,
         Err(error) => {
@@ -94,18 +97,21 @@ fn start(directory: &Path) -> io::Result<(ShimIdentity, server::Server)> {
         start_time: sys::start_time(pid).unwrap_or(0),
         boot_id: sys::boot_id(),
         pause_pid: None,
+        holder_pid: None,
     };
     // From here on whoever comes to clean up knows whom to kill.
     sys::write_atomic(&directory.join(IDENTITY), &serde_json::to_vec(&identity)?)?;
     let signals = server::block_signals()?;
     let cgroups = crate::cgroup::Cgroups::detect()?;
-    identity.pause_pid = namespaces::make(&setup, &cgroups)?;
-    if identity.pause_pid.is_some() {
+    let keepers = namespaces::make(&setup, &cgroups)?;
+    (identity.pause_pid, identity.holder_pid) = (keepers.pause, keepers.holder);
+    if keepers.pause.or(keepers.holder).is_some() {
         sys::write_atomic(&directory.join(IDENTITY), &serde_json::to_vec(&identity)?)?;
     }
     let listener = listen(directory)?;
-    let pause = identity.pause_pid;
-    Ok((identity, server::Server::new(setup, cgroups, listener, signals, pause)))
+    // Its end is the namespaces' end, and the pod's.
+    let keeper = identity.holder_pid.or(identity.pause_pid);
+    Ok((identity, server::Server::new(setup, cgroups, listener, signals, keeper)))
 }
 
 /// Binds the socket by its short name: a whole path may be longer than a socket's address.

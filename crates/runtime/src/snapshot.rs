@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -10,18 +10,30 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::sandbox::UserNamespace;
+
 /// Mounts `layers` (lowest first, in `layers_directory`) at `container/rootfs`, writable in `container/upper`.
 ///
 /// The names of many layers must fit into one page, so they are given relative to their directory; only a thread of
 /// its own may change the working directory.
-pub(crate) fn mount_rootfs(layers_directory: &Path, layers: &[String], container: &Path) -> io::Result<()> {
+///
+/// In a pod with users of its own the files of the layers belong to the pod's users, by a mapped view of the layers.
+pub(crate) fn mount_rootfs(
+    layers_directory: &Path,
+    layers: &[String],
+    container: &Path,
+    users: Option<&IdMap>,
+) -> io::Result<()> {
     for (name, mode) in [("upper", 0o755), ("work", 0o700), ("rootfs", 0o755)] {
         let directory = container.join(name);
         fs::create_dir_all(&directory)?;
         fs::set_permissions(&directory, fs::Permissions::from_mode(mode))?;
     }
     let target = container.join("rootfs");
+    let upper = container.join("upper");
+    let root = users.map_or(0, |users| users.root);
     if layers.is_empty() {
+        std::os::unix::fs::chown(&upper, Some(root), Some(root))?;
         // An image of nothing: the container's own directory is all there is.
         return Ok(mount(
             Some(&container.join("upper")),
@@ -33,11 +45,14 @@ pub(crate) fn mount_rootfs(layers_directory: &Path, layers: &[String], container
     }
     let top = fs::metadata(layers_directory.join(&layers[layers.len() - 1]))?;
     // The merged root shows the attributes of the upper directory, which should be the image's.
-    fs::set_permissions(container.join("upper"), top.permissions())?;
-    {
-        use std::os::unix::fs::MetadataExt;
-        std::os::unix::fs::chown(container.join("upper"), Some(top.uid()), Some(top.gid()))?;
+    fs::set_permissions(&upper, top.permissions())?;
+    std::os::unix::fs::chown(&upper, Some(root + top.uid()), Some(root + top.gid()))?;
+    let mapped = container.join("layers");
+    if let Some(users) = users {
+        fs::create_dir_all(&mapped)?;
+        users.mount(layers_directory, &mapped)?;
     }
+    let layers_directory = if users.is_some() { &mapped } else { layers_directory };
     let lower: Vec<&str> = layers.iter().rev().map(String::as_str).collect();
     let options = format!(
         "lowerdir={},upperdir={},workdir={}{}",
@@ -46,7 +61,7 @@ pub(crate) fn mount_rootfs(layers_directory: &Path, layers: &[String], container
         container.join("work").display(),
         stable_options()
     );
-    std::thread::scope(|scope| {
+    let result = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_FS)?;
             nix::unistd::chdir(layers_directory)?;
@@ -62,14 +77,48 @@ pub(crate) fn mount_rootfs(layers_directory: &Path, layers: &[String], container
             Ok(result) => Ok(result?),
             Err(_) => Err(io::Error::other("the mounting thread panicked")),
         }
-    })
+    });
+    // The overlay keeps what it was given.
+    if users.is_some() {
+        unmount(&mapped)?;
+        fs::remove_dir(&mapped)?;
+    }
+    result
+}
+
+/// The users of a pod that has its own, as its user namespace maps them.
+pub(crate) struct IdMap {
+    namespace: fs::File,
+    /// The host's id that is the pod's root.
+    pub(crate) root: u32,
+}
+
+impl IdMap {
+    /// By the process that holds the namespace.
+    pub(crate) fn of(holder: i32, users: &UserNamespace) -> io::Result<Self> {
+        Ok(Self {
+            namespace: fs::File::open(format!("/proc/{holder}/ns/user"))?,
+            root: users.host_id,
+        })
+    }
+
+    /// Mounts `source` at `target` so that ids in its files are the pod's. What is mounted below `source` comes along as
+    /// it is.
+    pub(crate) fn mount(&self, source: &Path, target: &Path) -> io::Result<()> {
+        crate::sys::mount_mapped(source, target, &self.namespace).map_err(|error| match error.raw_os_error() {
+            Some(nix::libc::EINVAL) => io::Error::other(
+                "the file system cannot map users (idmapped mounts), which a pod with users of its own needs",
+            ),
+            _ => error,
+        })
+    }
 }
 
 /// Mounts the memory that a pod's containers share at `/dev/shm`.
-pub(crate) fn mount_shm(target: &Path, size: u64) -> io::Result<()> {
+pub(crate) fn mount_shm(target: &Path, size: u64, owner: u32) -> io::Result<()> {
     fs::create_dir_all(target)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let options = format!("mode=1777,size={size}");
+    let options = format!("mode=1777,size={size},uid={owner},gid={owner}");
     Ok(mount(
         Some("shm"),
         target,

@@ -40,8 +40,8 @@ pub(crate) const CAP_MKNOD: u64 = 1 << 27;
 pub(crate) struct Input<'a> {
     pub(crate) config: &'a ContainerConfig,
     pub(crate) sandbox: &'a SandboxConfig,
-    /// The shim, whose namespaces the container joins.
-    pub(crate) shim_pid: i32,
+    /// The process whose namespaces the container joins.
+    pub(crate) namespaces_pid: i32,
     /// The first process of the pod's PID namespace, where it has one.
     pub(crate) pause_pid: Option<i32>,
     pub(crate) shm: &'a Path,
@@ -129,12 +129,15 @@ fn namespaces(input: &Input<'_>) -> Vec<Value> {
     let mut join = |kind: &str, file: &str, pid: i32| {
         list.push(json!({ "type": kind, "path": format!("/proc/{pid}/ns/{file}") }));
     };
+    if sandbox.user_namespace.is_some() {
+        join("user", "user", input.namespaces_pid);
+    }
     if !sandbox.host_network {
-        join("network", "net", input.shim_pid);
-        join("uts", "uts", input.shim_pid);
+        join("network", "net", input.namespaces_pid);
+        join("uts", "uts", input.namespaces_pid);
     }
     if !sandbox.host_ipc {
-        join("ipc", "ipc", input.shim_pid);
+        join("ipc", "ipc", input.namespaces_pid);
     }
     match input.pause_pid {
         Some(pause) => join("pid", "pid", pause),

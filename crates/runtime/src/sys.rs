@@ -175,6 +175,49 @@ pub(crate) fn read_only_program(path: &CStr) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
+/// Mounts `source`, with what is mounted below it, at `target`; ids in its own files are those of the user `namespace`.
+pub(crate) fn mount_mapped(source: &Path, target: &Path, namespace: &impl AsFd) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    const OPEN_TREE_CLONE: libc::c_uint = 1;
+    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+    const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+    let source = std::ffi::CString::new(source.as_os_str().as_bytes())?;
+    let target = std::ffi::CString::new(target.as_os_str().as_bytes())?;
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint | libc::AT_RECURSIVE as libc::c_uint;
+    // SAFETY: `source` is NUL-terminated; a non-negative result is a new descriptor that nobody else owns.
+    let tree = unsafe {
+        let fd = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) as libc::c_int;
+        check(fd)?;
+        OwnedFd::from_raw_fd(fd)
+    };
+    // struct mount_attr: attributes to set, to clear, propagation, user namespace.
+    let attributes = [MOUNT_ATTR_IDMAP, 0, 0, namespace.as_fd().as_raw_fd() as u64];
+    // SAFETY: the empty path is NUL-terminated and the kernel reads as many bytes as it is told are there.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    check(result as libc::c_int)?;
+    // SAFETY: both paths are NUL-terminated, both descriptors are open for the call or stand for the working directory.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    check(result as libc::c_int)
+}
+
 /// When a process started, in clock ticks since boot: with its number, who it is.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -1,5 +1,6 @@
 //! What every pod worker of the node shares, and where a pod's files are.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use parking_lot::RwLock;
 
 use super::downward::NodeFacts;
 use super::files::Dns;
+use super::users::Users;
 use crate::objects::{EventType, Objects};
 
 /// The pod network as the workers see it. `id` names a sandbox.
@@ -20,6 +22,8 @@ pub trait PodNetworking: Send + Sync + 'static {
     async fn attach(&self, id: &str, netns: &Path) -> Result<Vec<String>, String>;
     /// Takes them back. Idempotent.
     async fn detach(&self, id: &str) -> Result<(), String>;
+    /// Takes back what belongs to none of these sandboxes: what an agent's sudden end left.
+    async fn keep_only(&self, live: &HashSet<String>) -> Result<(), String>;
 }
 
 #[async_trait]
@@ -31,6 +35,10 @@ impl PodNetworking for coracle_network::PodNetwork {
 
     async fn detach(&self, id: &str) -> Result<(), String> {
         self.detach(id).await.map_err(|e| e.to_string())
+    }
+
+    async fn keep_only(&self, live: &HashSet<String>) -> Result<(), String> {
+        self.reconcile(live).await.map_err(|e| e.to_string())
     }
 }
 
@@ -47,6 +55,7 @@ pub(crate) struct Context {
     /// Bytes.
     pub(crate) memory_capacity: i64,
     pub(crate) node: RwLock<Arc<NodeFacts>>,
+    pub(crate) users: Users,
 }
 
 impl Context {

@@ -404,6 +404,10 @@ impl PodNetworking for NoNetwork {
     async fn detach(&self, _: &str) -> std::result::Result<(), String> {
         Ok(())
     }
+
+    async fn keep_only(&self, _: &std::collections::HashSet<String>) -> std::result::Result<(), String> {
+        Ok(())
+    }
 }
 
 /// The API: what was written, and what is there to be read.

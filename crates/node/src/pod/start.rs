@@ -19,6 +19,7 @@ use super::expansion::{expand, expand_strict};
 use super::plan::{HASH_ANNOTATION, container_hash};
 use super::security::{self, ImageUser};
 use super::termination::run_hook;
+use super::users::Reserved;
 use super::{files, image, resources};
 use crate::objects::EventType;
 use crate::volume;
@@ -85,6 +86,10 @@ pub(crate) async fn sandbox(
     let spec = pod.spec.clone().unwrap_or_default();
     let (hostname, _) = files::hostname(pod, &cx.hostname, &cx.dns.domain)?;
     let sysctls = spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten());
+    let users = match spec.host_users {
+        Some(false) => Some(cx.users.reserve(cx.runtime.as_ref(), uid(pod)).await?),
+        _ => None,
+    };
     let config = SandboxConfig {
         id: Some(id.clone()),
         pod_uid: uid(pod).to_owned(),
@@ -103,6 +108,7 @@ pub(crate) async fn sandbox(
         sysctls: sysctls.map(|s| (s.name.clone(), s.value.clone())).collect(),
         log_directory: cx.log_dir(pod),
         shm_size: None,
+        user_namespace: users.as_ref().map(Reserved::namespace),
     };
     std::fs::create_dir_all(&config.log_directory)
         .map_err(|e| format!("create {}: {e}", config.log_directory.display()))?;

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::context::Context;
+use super::kernel_support;
 use super::plan::{self, Busy, Memory, SandboxView, Situation};
 use super::probe::{ProbeKind, Verdict};
 use super::start::{SandboxUp, StartFailure};
@@ -162,6 +163,10 @@ pub(crate) struct Worker {
     ops: JoinSet<Done>,
     /// Cancels the start that is under way.
     starting: Option<AbortHandle>,
+    /// Cancel what makes volumes or brings them up to date.
+    making_volumes: Vec<AbortHandle>,
+    /// Shared by what makes volumes and sandboxes; the end waits for it, so that nothing is made after it.
+    making: Arc<tokio::sync::RwLock<()>>,
     probes: BTreeMap<(ContainerId, ProbeKind), AbortHandle>,
     prober: JoinSet<()>,
     verdicts: (mpsc::Sender<Verdict>, mpsc::Receiver<Verdict>),
@@ -205,6 +210,8 @@ impl Worker {
             busy: Busy::default(),
             ops: JoinSet::new(),
             starting: None,
+            making_volumes: Vec::new(),
+            making: Arc::default(),
             probes: BTreeMap::new(),
             prober: JoinSet::new(),
             verdicts: mpsc::channel(16),
@@ -264,6 +271,7 @@ impl Worker {
                 }
             }
         }
+        self.refuse();
         let now = self.cx.clock.now();
         let mut wake = self.retry_at.filter(|at| *at > now);
         match &self.stage {
@@ -286,6 +294,17 @@ impl Worker {
             Stage::Cleaning | Stage::Removing | Stage::Done => {}
         }
         wake
+    }
+
+    /// Ends a pod that asks for what this node's kernel cannot give, before anything of it is started.
+    fn refuse(&mut self) {
+        if !matches!(self.stage, Stage::Live) || self.sandbox.is_some() || self.ended.is_some() {
+            return;
+        }
+        self.ended = kernel_support::refusal(&self.pod, &[], kernel_support::AppArmor::detect);
+        if self.ended.is_some() {
+            self.end();
+        }
     }
 
     fn situation(&self) -> Situation<'_> {

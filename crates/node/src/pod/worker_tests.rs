@@ -40,6 +40,7 @@ impl Bench {
             },
             memory_capacity: 1 << 30,
             node: RwLock::default(),
+            users: Default::default(),
         });
         let pod = serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "ns", "uid": "uid", "generation": 1}, "spec": spec}));

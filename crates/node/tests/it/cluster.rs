@@ -224,7 +224,7 @@ impl Node {
 }
 
 /// What every namespace has: the default service account and the authority's certificate.
-async fn furnish(client: &Client) {
+pub async fn furnish(client: &Client) {
     let account = json!({"metadata": {"name": "default", "namespace": "default"}});
     client
         .namespaced::<ServiceAccount>("default")
@@ -293,7 +293,7 @@ pub fn identity(name: &str, groups: &[&str]) -> Identity {
 }
 
 /// An image archive with the host's static busybox.
-fn busybox() -> Vec<u8> {
+pub fn busybox() -> Vec<u8> {
     let mut layer = tar::Builder::new(Vec::new());
     let mut entry = |kind, mode, name: &str, link: Option<&str>, bytes: &[u8]| {
         let mut header = tar::Header::new_gnu();

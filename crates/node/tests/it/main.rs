@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod cluster;
+mod leaks;
 mod pods;
 
 use std::future::Future;
@@ -14,22 +15,25 @@ use std::time::Instant;
 type Case = (&'static str, Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>);
 
 macro_rules! cases {
-    ($($name:ident),* $(,)?) => { vec![$((stringify!($name), Box::new(|| Box::pin(pods::$name())))),*] };
+    ($($module:ident::$name:ident),* $(,)?) => { vec![$((stringify!($name), Box::new(|| Box::pin($module::$name())))),*] };
 }
 
 fn main() {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "shim") {
-        coracle_runtime::shim_main(arguments);
+    match arguments.next().as_ref().and_then(|first| first.to_str()) {
+        Some("shim") => coracle_runtime::shim_main(arguments),
+        Some("agent") => leaks::agent_main(arguments),
+        _ => {}
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let cases: Vec<Case> = cases![
-        a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_behind,
-        its_log_is_served_to_the_api_server_and_to_nobody_else,
-        volumes_follow_their_config_map_in_a_running_pod,
-        an_agent_that_is_replaced_disturbs_no_container,
-        a_claims_data_outlives_its_pods_and_goes_with_the_claim,
-        jobs_succeed_and_crashes_are_counted,
+        pods::a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_behind,
+        pods::its_log_is_served_to_the_api_server_and_to_nobody_else,
+        pods::volumes_follow_their_config_map_in_a_running_pod,
+        pods::an_agent_that_is_replaced_disturbs_no_container,
+        pods::a_claims_data_outlives_its_pods_and_goes_with_the_claim,
+        pods::jobs_succeed_and_crashes_are_counted,
+        leaks::nothing_is_left_of_pods_whose_agent_and_shims_are_killed_at_random_points,
     ];
     if std::env::args().any(|a| a == "--list") {
         return cases.iter().for_each(|(name, _)| println!("{name}: test"));
@@ -37,11 +41,7 @@ fn main() {
     if !nix::unistd::geteuid().is_root() {
         return eprintln!("skipped: needs root");
     }
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    log();
     for (name, case) in cases
         .into_iter()
         .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|w| name.contains(w)))
@@ -54,4 +54,12 @@ fn main() {
         runtime.block_on(async { case().await });
         println!("test {name} ... ok ({:?})", started.elapsed());
     }
+}
+
+/// As `RUST_LOG` says.
+fn log() {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
 }

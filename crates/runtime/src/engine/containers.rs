@@ -20,7 +20,7 @@ use crate::image::unpack::open_in_root;
 use crate::pod_runtime::EventKind;
 use crate::sandbox::SandboxState;
 use crate::shim::protocol::{RECORD, Record, RecordState, Request, StartRequest};
-use crate::snapshot;
+use crate::snapshot::{self, IdMap};
 use crate::spec::{self, user};
 
 /// A process that SIGKILL does not end within this waits for something that does not come back.
@@ -29,6 +29,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(30);
 impl Engine {
     pub(super) async fn new_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId> {
         let pod = self.inner.sandbox(sandbox)?;
+        let _creating = pod.creating.read().await;
         if *pod.state.borrow() != SandboxState::Ready {
             return Err(Error::SandboxNotReady(sandbox.to_string()));
         }
@@ -242,11 +243,32 @@ impl Inner {
         let directory = self.container_directory(id);
         std::fs::create_dir(&directory).map_err(Error::io("create", &directory))?;
         let rootfs = directory.join("rootfs");
-        snapshot::mount_rootfs(&self.images.layers_directory(), &image.layers, &directory)
-            .map_err(Error::io("mount root file system at", &rootfs))?;
+        let shim = pod
+            .shim
+            .lock()
+            .clone()
+            .ok_or_else(|| Error::SandboxNotReady(pod.id.to_string()))?;
+        let users = match &pod.record.config.user_namespace {
+            Some(users) => {
+                let map = IdMap::of(shim.namespaces_pid(), users);
+                Some(map.map_err(Error::io("find the user namespace of", pod.id.as_str()))?)
+            }
+            None => None,
+        };
+        snapshot::mount_rootfs(
+            &self.images.layers_directory(),
+            &image.layers,
+            &directory,
+            users.as_ref(),
+        )
+        .map_err(Error::io("mount root file system at", &rootfs))?;
         let identity = user::resolve(&config.security, &image.config.user, &user::Database::read(&rootfs)?)?;
-        for mount in &mut config.mounts {
+        for (index, mount) in config.mounts.iter_mut().enumerate() {
             prepare_source(mount)?;
+            if let Some(users) = &users {
+                let target = directory.join("volumes").join(index.to_string());
+                map_volume(users, mount, target)?;
+            }
         }
         let working_dir = config.working_dir.clone().filter(|dir| !dir.is_empty());
         let working_dir = working_dir.unwrap_or_else(|| image.config.working_dir.clone());
@@ -262,14 +284,9 @@ impl Inner {
             .map(String::as_str)
             .chain([working_dir.as_str()])
         {
-            make_inside(&rootfs, path)?;
+            make_inside(&rootfs, path, users.as_ref().map_or(0, |users| users.root))?;
         }
 
-        let shim = pod
-            .shim
-            .lock()
-            .clone()
-            .ok_or_else(|| Error::SandboxNotReady(pod.id.to_string()))?;
         let sandbox = &pod.record.config;
         let shm = if sandbox.host_ipc {
             PathBuf::from("/dev/shm")
@@ -280,7 +297,7 @@ impl Inner {
         let specification = spec::build(&spec::Input {
             config: &config,
             sandbox,
-            shim_pid: shim.pid,
+            namespaces_pid: shim.namespaces_pid(),
             pause_pid: shim.pause_pid,
             shm: &shm,
             identity: &identity,
@@ -359,8 +376,24 @@ fn prepare_source(mount: &mut Mount) -> Result<()> {
     )))
 }
 
+/// Gives a pod with users of its own a view of a volume in which the files' owners are its users.
+fn map_volume(users: &IdMap, mount: &mut Mount, target: PathBuf) -> Result<()> {
+    let made = if mount.host_path.is_dir() {
+        std::fs::create_dir_all(&target)
+    } else {
+        let parent = target.parent().unwrap_or(&target);
+        std::fs::create_dir_all(parent).and_then(|()| std::fs::File::create(&target).map(drop))
+    };
+    made.map_err(Error::io("create", &target))?;
+    users
+        .mount(&mount.host_path, &target)
+        .map_err(Error::io("map the users of", &mount.host_path))?;
+    mount.host_path = target;
+    Ok(())
+}
+
 /// Makes a directory inside a root file system, wherever its links point inside it.
-fn make_inside(rootfs: &Path, path: &str) -> Result<()> {
+fn make_inside(rootfs: &Path, path: &str, owner: u32) -> Result<()> {
     let failed = |error: std::io::Error| Error::io("create in the image", path)(error);
     let mut here = std::fs::File::open(rootfs).map_err(failed)?.into();
     let root = std::fs::File::open(rootfs).map_err(failed)?.into();
@@ -377,7 +410,12 @@ fn make_inside(rootfs: &Path, path: &str) -> Result<()> {
                 let parent: &std::os::fd::OwnedFd = &here;
                 use std::os::fd::AsRawFd;
                 nix::sys::stat::mkdirat(Some(parent.as_raw_fd()), part, mode).map_err(|e| failed(e.into()))?;
-                open_in_root(&root, &so_far, flags).map_err(failed)?
+                let made = open_in_root(&root, &so_far, flags).map_err(failed)?;
+                if owner != 0 {
+                    let path = format!("/proc/self/fd/{}", made.as_raw_fd());
+                    std::os::unix::fs::chown(path, Some(owner), Some(owner)).map_err(failed)?;
+                }
+                made
             }
             result => result.map_err(failed)?,
         };

@@ -1,7 +1,9 @@
 //! Taking up what an earlier agent has left: live shims are joined again, the rest is settled or cleared away.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -16,11 +18,15 @@ use crate::container::ContainerState;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, SandboxId};
 use crate::sandbox::SandboxState;
-use crate::shim::protocol::{IDENTITY, RECORD, Record, RecordState, SETUP, Setup, ShimIdentity};
+use crate::shim::protocol::{IDENTITY, RECORD, Record, RecordState, SETUP, STARTING, Setup, ShimIdentity};
 use crate::snapshot;
+
+/// Starting a shim takes milliseconds; what takes this long does not end.
+const START_LIMIT: Duration = Duration::from_secs(10);
 
 impl Engine {
     pub(super) async fn recover(&self) -> Result<()> {
+        self.await_starts().await?;
         let inner = self.inner.clone();
         blocking(move || inner.load()).await?;
         let sandboxes: Vec<Arc<SandboxEntry>> = self.inner.state.lock().sandboxes.values().cloned().collect();
@@ -35,6 +41,27 @@ impl Engine {
             self.inner.sandbox_ended(&sandbox).await;
         }
         self.collect_layers().await;
+        Ok(())
+    }
+
+    /// A shim may still be starting that an agent called which is gone: it ends by itself when it finds nobody to tell,
+    /// but what it makes until then must not be made after it was cleared away.
+    async fn await_starts(&self) -> Result<()> {
+        let clock = self.inner.config.clock;
+        let deadline = clock.instant() + START_LIMIT;
+        let root = self.inner.config.root.join("sandboxes");
+        for name in directories(&root)? {
+            let Ok(lock) = File::open(root.join(&name).join(STARTING)) else {
+                continue;
+            };
+            while lock.try_lock().is_err() {
+                if clock.instant() > deadline {
+                    tracing::warn!(sandbox = name, "an earlier agent's shim neither starts nor fails");
+                    break;
+                }
+                clock.sleep(Duration::from_millis(5)).await;
+            }
+        }
         Ok(())
     }
 }
@@ -63,6 +90,7 @@ impl Inner {
                 }),
                 shim: Mutex::new(shim),
                 change: tokio::sync::Mutex::default(),
+                creating: tokio::sync::RwLock::default(),
             };
             self.state.lock().sandboxes.insert(id, Arc::new(entry));
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use super::{CONTAINER_RECORD, Engine, Inner, blocking, write_json};
+use super::{CONTAINER_RECORD, Engine, Inner, blocking, to_the_end, write_json};
 use crate::container::{ContainerConfig, ContainerStatus, Resources};
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, ImageId, SandboxId};
@@ -21,15 +21,18 @@ use crate::shim::protocol::Request;
 #[async_trait]
 impl PodRuntime for Engine {
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
-        self.start_sandbox(config).await
+        let engine = self.clone();
+        to_the_end(async move { engine.start_sandbox(config).await }).await
     }
 
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
-        self.stop(id).await
+        let (engine, id) = (self.clone(), id.clone());
+        to_the_end(async move { engine.stop(&id).await }).await
     }
 
     async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
-        self.remove(id).await
+        let (engine, id) = (self.clone(), id.clone());
+        to_the_end(async move { engine.remove(&id).await }).await
     }
 
     async fn sandboxes(&self) -> Vec<SandboxStatus> {
@@ -37,11 +40,13 @@ impl PodRuntime for Engine {
     }
 
     async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId> {
-        self.new_container(sandbox, config).await
+        let (engine, sandbox) = (self.clone(), sandbox.clone());
+        to_the_end(async move { engine.new_container(&sandbox, config).await }).await
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<()> {
-        self.start(id).await
+        let (engine, id) = (self.clone(), id.clone());
+        to_the_end(async move { engine.start(&id).await }).await
     }
 
     async fn stop_container(&self, id: &ContainerId, signal: Option<i32>, grace: Duration) -> Result<()> {
@@ -53,7 +58,8 @@ impl PodRuntime for Engine {
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<()> {
-        self.delete_container(id).await
+        let (engine, id) = (self.clone(), id.clone());
+        to_the_end(async move { engine.delete_container(&id).await }).await
     }
 
     async fn containers(&self) -> Vec<ContainerStatus> {

@@ -1,5 +1,6 @@
 //! Starting, watching, stopping and removing pods' shims.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
@@ -18,7 +19,9 @@ use crate::error::{Error, Result};
 use crate::id::{self, SandboxId};
 use crate::pod_runtime::EventKind;
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxState, SandboxStatus};
-use crate::shim::protocol::{Hello, IDENTITY, Record, RecordState, Reply, Request, SETUP, Setup, ShimIdentity};
+use crate::shim::protocol::{
+    Hello, IDENTITY, Record, RecordState, Reply, Request, SETUP, STARTING, Setup, ShimIdentity,
+};
 use crate::{snapshot, sys};
 
 const DEFAULT_SHM: u64 = 64 << 20;
@@ -42,6 +45,10 @@ impl Engine {
             }
             parent => format!("/{parent}"),
         };
+        if config.user_namespace.is_some() && (config.host_network || config.host_pid || config.host_ipc) {
+            let reason = "a pod with users of its own cannot share the host's network, processes or IPC";
+            return Err(Error::InvalidConfig(reason.to_owned()));
+        }
         let record = SandboxRecord {
             infra_cgroup: format!("{parent}/{id}"),
             cgroup: parent,
@@ -71,6 +78,7 @@ impl Engine {
             state: watch::Sender::new(SandboxState::Ready),
             shim: Mutex::new(Some(shim.clone())),
             change: tokio::sync::Mutex::default(),
+            creating: tokio::sync::RwLock::default(),
         });
         self.inner.state.lock().sandboxes.insert(id.clone(), entry.clone());
         self.inner.emit(EventKind::SandboxReady, &id, None);
@@ -82,7 +90,7 @@ impl Engine {
         Ok(Sandbox {
             id,
             pid: shim.pid,
-            netns: netns(shim.pid),
+            netns: netns(shim.namespaces_pid()),
         })
     }
 
@@ -142,6 +150,8 @@ impl Engine {
             return Ok(());
         };
         self.stop(id).await?;
+        // None can begin any more; those under way are waited for.
+        drop(entry.creating.write().await);
         for container in self.inner.containers_of(id) {
             self.delete_container(&container.id).await?;
         }
@@ -168,14 +178,14 @@ impl Engine {
         sandboxes
             .iter()
             .map(|entry| {
-                let pid = entry.shim.lock().as_ref().map(|shim| shim.pid);
+                let shim = entry.shim.lock().clone();
                 SandboxStatus {
                     id: entry.id.clone(),
                     config: entry.record.config.clone(),
                     state: *entry.state.borrow(),
                     created_at: entry.record.created_at,
-                    pid,
-                    netns: pid.map(netns),
+                    netns: shim.as_ref().map(|shim| netns(shim.namespaces_pid())),
+                    pid: shim.map(|shim| shim.pid),
                 }
             })
             .collect()
@@ -195,7 +205,9 @@ impl Inner {
             .map_err(Error::io("limit cgroup", &record.cgroup))?;
         if !config.host_ipc {
             let shm = directory.join("shm");
-            snapshot::mount_shm(&shm, config.shm_size.unwrap_or(DEFAULT_SHM)).map_err(Error::io("mount", &shm))?;
+            let owner = config.user_namespace.map_or(0, |users| users.host_id);
+            let size = config.shm_size.unwrap_or(DEFAULT_SHM);
+            snapshot::mount_shm(&shm, size, owner).map_err(Error::io("mount", &shm))?;
         }
         let setup = Setup {
             hostname: config.hostname.clone(),
@@ -203,6 +215,7 @@ impl Inner {
             host_ipc: config.host_ipc,
             share_pids: config.share_process_namespace && !config.host_pid,
             sysctls: config.sysctls.clone(),
+            user_namespace: config.user_namespace,
             cgroup: record.infra_cgroup.clone(),
             oci_root: directory.join("oci"),
             oci_runtime: self.config.oci_runtime.clone(),
@@ -215,6 +228,12 @@ impl Inner {
     fn spawn_shim(&self, directory: &Path) -> Result<ShimIdentity> {
         let program = &self.config.shim;
         let failed = Error::io("start the pod's shim by", &program.path);
+        // Held by the shim until it is ready or has failed, so that an agent which comes after this one's sudden end
+        // does not clear away what a late shim is still making.
+        let lock = directory.join(STARTING);
+        let starting = File::options().write(true).create(true).truncate(false).open(&lock);
+        let starting = starting.map_err(Error::io("create", &lock))?;
+        starting.lock().map_err(Error::io("lock", &lock))?;
         let path = match &self.program {
             Some(fd) => format!("/proc/self/fd/{}", fd.as_raw_fd()).into(),
             None => program.path.clone(),
@@ -225,7 +244,7 @@ impl Inner {
             .arg(directory)
             .env_clear()
             .env("PATH", crate::image::config::DEFAULT_PATH)
-            .stdin(Stdio::null())
+            .stdin(starting)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -294,6 +313,10 @@ impl Inner {
         let containers = self.containers_of(&entry.id);
         let (inner, ending) = (self.clone(), entry.clone());
         let ended = blocking(move || {
+            // First what may still be making containers: OCI runtimes, which are in the shim's own group.
+            if let Err(error) = inner.cgroups.kill(&ending.record.infra_cgroup, None) {
+                tracing::warn!(sandbox = %ending.id, %error, "cannot kill what is left of the pod");
+            }
             let mut records = Vec::new();
             for container in containers {
                 if container.status.borrow().state == ContainerState::Exited {
@@ -302,9 +325,6 @@ impl Inner {
                 if let Some(record) = inner.settle(&container) {
                     records.push((container, record));
                 }
-            }
-            if let Err(error) = inner.cgroups.kill(&ending.record.infra_cgroup, None) {
-                tracing::warn!(sandbox = %ending.id, %error, "cannot kill what is left of the pod");
             }
             let _ = snapshot::unmount(&ending.directory.join("shm"));
             Ok(records)

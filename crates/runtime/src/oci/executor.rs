@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::errno::Errno;
@@ -13,6 +14,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{AccessFlags, access, execve};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
+use super::users::Users;
 use crate::sys;
 
 /// How every reason starts that names the program, in runc's words.
@@ -24,6 +26,8 @@ pub(super) struct PodExecutor {
     die_with_parent: bool,
     /// For processes that join a container: libcontainer filters only the first.
     seccomp: Option<LinuxSeccomp>,
+    /// Likewise the user namespace.
+    users: Option<Rc<Users>>,
 }
 
 impl PodExecutor {
@@ -34,9 +38,10 @@ impl PodExecutor {
         }
     }
 
-    pub(super) fn for_exec(seccomp: Option<LinuxSeccomp>) -> Self {
+    pub(super) fn for_exec(seccomp: Option<LinuxSeccomp>, users: Option<Users>) -> Self {
         Self {
             seccomp,
+            users: users.map(Rc::new),
             ..Self::default()
         }
     }
@@ -73,6 +78,11 @@ impl Executor for PodExecutor {
         if self.die_with_parent {
             // By now the parent is the shim: what created this process had to end before it could be started.
             let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        }
+        if let Some(users) = &self.users {
+            users
+                .enter()
+                .map_err(|error| failed(format!("become the container's user: {error}")))?;
         }
         if let Some(seccomp) = &self.seccomp {
             // Capabilities are gone by now, and without them a filter needs this promise.

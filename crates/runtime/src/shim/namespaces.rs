@@ -1,5 +1,8 @@
 //! Makes the pod's namespaces around the calling process, and sets what is set in them.
 
+mod users;
+
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -13,11 +16,35 @@ use super::protocol::Setup;
 use crate::cgroup::Cgroups;
 use crate::sys;
 
-/// Returns the first process of the pod's PID namespace, if it has one of its own.
-pub(super) fn make(setup: &Setup, cgroups: &Cgroups) -> io::Result<Option<i32>> {
+/// Processes that keep namespaces which the shim itself is not in.
+#[derive(Default)]
+pub(super) struct Keepers {
+    /// The first process of the pod's PID namespace, if it has one of its own.
+    pub(super) pause: Option<i32>,
+    /// With users of its own, the pod has all namespaces by this process, for they must belong to its user namespace.
+    pub(super) holder: Option<i32>,
+}
+
+pub(super) fn make(setup: &Setup, cgroups: &Cgroups) -> io::Result<Keepers> {
     cgroups
         .join_infra(&setup.cgroup)
         .map_err(context("join the pod's cgroup"))?;
+    if let Some(users) = &setup.user_namespace {
+        return users::hold(setup, users).map_err(context("make the pod's user namespace"));
+    }
+    unshare_and_furnish(setup)?;
+    if !setup.share_pids {
+        return Ok(Keepers::default());
+    }
+    let pause = start_pause().map_err(context("make the PID namespace"))?;
+    Ok(Keepers {
+        pause: Some(pause),
+        holder: None,
+    })
+}
+
+/// Moves the calling process into new namespaces of the pod, and sets what is set in them.
+fn unshare_and_furnish(setup: &Setup) -> io::Result<()> {
     let mut flags = CloneFlags::empty();
     if !setup.host_network {
         flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
@@ -38,29 +65,29 @@ pub(super) fn make(setup: &Setup, cgroups: &Cgroups) -> io::Result<Option<i32>> 
         let path = sysctl_path(name)?;
         fs::write(path, value).map_err(context(&format!("set sysctl {name}")))?;
     }
-    if !setup.share_pids {
-        return Ok(None);
-    }
-    start_pause().map(Some).map_err(context("make the PID namespace"))
+    Ok(())
 }
 
 /// A process that is the first of a new PID namespace, and only that: it waits for nothing and reaps its orphans.
 fn start_pause() -> io::Result<i32> {
     let own = File::open("/proc/self/ns/pid")?;
     unshare(CloneFlags::CLONE_NEWPID)?;
-    let pid = sys::fork(|| {
-        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-        let _ = prctl::set_name(c"coracle-pause");
-        sys::close_from(0);
-        sys::reset_signals();
-        sys::ignore_children();
-        loop {
-            pause();
-        }
-    })?;
+    let pid = sys::fork(|| idle(c"coracle-pause"))?;
     // Later children belong where this process does.
     setns(own.as_fd(), CloneFlags::CLONE_NEWPID)?;
     Ok(pid.as_raw())
+}
+
+/// Keeps a namespace for as long as its parent lives.
+fn idle(name: &CStr) -> ! {
+    let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+    let _ = prctl::set_name(name);
+    sys::close_from(0);
+    sys::reset_signals();
+    sys::ignore_children();
+    loop {
+        pause();
+    }
 }
 
 /// `net.ipv4.ip_forward`, or `net/ipv4/ip_forward` where a name itself holds dots.

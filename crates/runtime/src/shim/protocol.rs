@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::UserNamespace;
+
 /// No message comes near this.
 const FRAME_LIMIT: usize = 8 << 20;
 
@@ -122,10 +124,24 @@ pub(crate) struct ShimIdentity {
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
     pub(crate) boot_id: String,
+    /// The first process of the pod's PID namespace, where it has one.
     pub(crate) pause_pid: Option<i32>,
+    /// Who holds the pod's namespaces where it has a user namespace, which the shim itself must not be in.
+    #[serde(default)]
+    pub(crate) holder_pid: Option<i32>,
+}
+
+impl ShimIdentity {
+    /// The process whose network, IPC and UTS namespaces are the pod's.
+    pub(crate) fn namespaces_pid(&self) -> i32 {
+        self.holder_pid.unwrap_or(self.pid)
+    }
 }
 
 pub(crate) const IDENTITY: &str = "shim.json";
+
+/// Locked by whoever starts a shim until it is ready or has failed, whatever becomes of the agent meanwhile.
+pub(crate) const STARTING: &str = "shim.lock";
 
 /// What a shim is told by `setup.json` in its directory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -135,6 +151,8 @@ pub(crate) struct Setup {
     pub(crate) host_ipc: bool,
     pub(crate) share_pids: bool,
     pub(crate) sysctls: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) user_namespace: Option<UserNamespace>,
     /// The group that the shim puts itself into.
     pub(crate) cgroup: String,
     /// Where the OCI runtime keeps its state.

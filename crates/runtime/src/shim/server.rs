@@ -41,7 +41,8 @@ pub(super) struct Server {
     commands: HashMap<i32, u64>,
     /// Ends of processes that no finished job has told of yet.
     early: HashMap<i32, Ended>,
-    pause: Option<i32>,
+    /// The process that keeps namespaces of the pod which this one is not in.
+    keeper: Option<i32>,
     /// Ending; with those to tell when it is done.
     stopping: Option<Vec<u64>>,
 }
@@ -88,7 +89,7 @@ impl Server {
         cgroups: Cgroups,
         listener: UnixListener,
         signals: SignalFd,
-        pause: Option<i32>,
+        keeper: Option<i32>,
     ) -> Self {
         Self {
             setup,
@@ -101,7 +102,7 @@ impl Server {
             jobs: HashMap::new(),
             commands: HashMap::new(),
             early: HashMap::new(),
-            pause,
+            keeper,
             stopping: None,
         }
     }
@@ -298,9 +299,9 @@ impl Server {
         {
             return self.container_ended(&name, ended);
         }
-        if self.pause == Some(pid) {
-            // The PID namespace is gone, and with it everything in it.
-            self.pause = None;
+        if self.keeper == Some(pid) {
+            // Namespaces of the pod are gone, and with them what lived in them.
+            self.keeper = None;
             return self.shut_down(None);
         }
         self.early.insert(pid, ended);

@@ -16,3 +16,4 @@ mod node;
 mod recovery;
 mod registry;
 mod resources;
+mod user_namespace;

@@ -60,7 +60,10 @@ impl Worker {
         let (sender, deadline) = watch::channel(self.cx.clock.instant() + self.grace());
         self.stage = Stage::Ending { deadline: sender };
         let uid = self.uid().to_owned();
-        let sandbox = self.sandbox.as_ref().map(|s| s.id.clone());
+        for making in self.making_volumes.drain(..) {
+            making.abort();
+        }
+        let making = self.making.clone();
         let (cx, pod) = (self.cx.clone(), self.pod.clone());
         let pod_ip = self.pod_ips.first().cloned().unwrap_or_default();
         let specs: Vec<_> = self.all_specs();
@@ -78,13 +81,9 @@ impl Worker {
             });
             let victims = victims.collect();
             termination::kill_pod(cx.clone(), pod, victims, pod_ip, deadline).await;
-            let mut result = Ok(());
-            if let Some(sandbox) = sandbox {
-                result = cx.runtime.stop_sandbox(&sandbox).await.map_err(|e| e.chain());
-                if result.is_ok() {
-                    result = cx.network.detach(sandbox.as_str()).await;
-                }
-            }
+            // What is still being made appears first, and is taken down with the rest.
+            drop(making.write().await);
+            let mut result = stop_sandboxes(&cx, &uid).await;
             if result.is_ok() {
                 result = remove_volumes(&cx, &uid).await;
             }
@@ -131,17 +130,10 @@ impl Worker {
     pub(super) fn absorb_end(&mut self, result: Result<(), String>) {
         if let Err(error) = result {
             tracing::warn!(pod = self.key(), error, "a pod was not stopped cleanly");
-            let cx = self.cx.clone();
-            let sandbox = self.sandbox.as_ref().map(|s| s.id.clone());
+            let (cx, uid) = (self.cx.clone(), self.uid().to_owned());
             self.ops.spawn(async move {
                 cx.clock.sleep(Duration::from_secs(5)).await;
-                let Some(sandbox) = sandbox else {
-                    return Done::Ended(Ok(()));
-                };
-                if let Err(error) = cx.runtime.stop_sandbox(&sandbox).await {
-                    return Done::Ended(Err(error.chain()));
-                }
-                Done::Ended(cx.network.detach(sandbox.as_str()).await)
+                Done::Ended(stop_sandboxes(&cx, &uid).await)
             });
             return;
         }
@@ -216,6 +208,17 @@ impl Worker {
     }
 }
 
+/// Stops every sandbox that the pod has had, and takes back its addresses.
+async fn stop_sandboxes(cx: &Context, uid: &str) -> Result<(), String> {
+    for sandbox in cx.runtime.sandboxes().await {
+        if crate::pod::start::uid_of(&sandbox.id) == uid {
+            cx.runtime.stop_sandbox(&sandbox.id).await.map_err(|e| e.chain())?;
+            cx.network.detach(sandbox.id.as_str()).await?;
+        }
+    }
+    Ok(())
+}
+
 /// An ended pod keeps its logs and last words, not its volumes.
 async fn remove_volumes(cx: &Context, uid: &str) -> Result<(), String> {
     let dir = cx.pod_dir(uid);
@@ -231,10 +234,11 @@ async fn remove_volumes(cx: &Context, uid: &str) -> Result<(), String> {
 /// Removes everything of a pod from this node: sandboxes with their containers and cgroups, addresses, volumes, files,
 /// logs. Idempotent.
 pub(crate) async fn clean(cx: &Context, uid: &str, logs: Option<std::path::PathBuf>) -> Result<(), String> {
+    // Addresses go before the sandboxes that tell whose they are.
+    stop_sandboxes(cx, uid).await?;
     for sandbox in cx.runtime.sandboxes().await {
         if crate::pod::start::uid_of(&sandbox.id) == uid {
             cx.runtime.remove_sandbox(&sandbox.id).await.map_err(|e| e.chain())?;
-            cx.network.detach(sandbox.id.as_str()).await?;
         }
     }
     let dir = cx.pod_dir(uid);

@@ -51,8 +51,20 @@ impl Worker {
     fn set_up_volumes(&mut self) {
         self.busy.volumes = true;
         let (cx, pod, tokens) = (self.cx.clone(), self.pod.clone(), self.tokens.clone());
-        self.ops
-            .spawn(async move { Done::Volumes(volumes(&cx, &pod, &tokens).await) });
+        self.make_volumes(async move { Done::Volumes(volumes(&cx, &pod, &tokens).await) });
+    }
+
+    fn make_volumes(&mut self, work: impl Future<Output = Done> + Send + 'static) {
+        // Fails only when the end has begun, and then nothing is made any more.
+        let Ok(making) = self.making.clone().try_read_owned() else {
+            return;
+        };
+        let task = self.ops.spawn(async move {
+            let _making = making;
+            work.await
+        });
+        self.making_volumes.retain(|task| !task.is_finished());
+        self.making_volumes.push(task);
     }
 
     /// Brings volumes up to date when what they show has changed or a token is old.
@@ -69,12 +81,14 @@ impl Worker {
         self.refresh_volumes = false;
         self.refreshing = true;
         let (cx, pod, tokens) = (self.cx.clone(), self.pod.clone(), self.tokens.clone());
-        self.ops
-            .spawn(async move { Done::Refreshed(volumes(&cx, &pod, &tokens).await.map(drop)) });
+        self.make_volumes(async move { Done::Refreshed(volumes(&cx, &pod, &tokens).await.map(drop)) });
         None
     }
 
     fn create_sandbox(&mut self, attempt: u32) {
+        let Ok(making) = self.making.clone().try_read_owned() else {
+            return;
+        };
         self.busy.sandbox = true;
         let old = self.sandbox.as_ref().map(|s| s.id.clone());
         let (cx, pod) = (self.cx.clone(), self.pod.clone());
@@ -91,6 +105,7 @@ impl Worker {
             // Found running, but nobody had been told its address.
             let host = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
             self.ops.spawn(async move {
+                let _making = making;
                 let ips = start::networked(&cx, &id, host, &netns).await;
                 Done::Sandbox(ips.map(|pod_ips| start::SandboxUp { id, attempt, pod_ips }))
             });
@@ -100,8 +115,10 @@ impl Worker {
             let text = "Pod sandbox changed, it will be killed and re-created.";
             cx.event(&pod, EventType::Normal, "SandboxChanged", text);
         }
-        self.ops
-            .spawn(async move { Done::Sandbox(start::sandbox(&cx, &pod, old, attempt).await) });
+        self.ops.spawn(async move {
+            let _making = making;
+            Done::Sandbox(start::sandbox(&cx, &pod, old, attempt).await)
+        });
     }
 
     fn start(&mut self, name: &str, attempt: u32) {
