@@ -207,6 +207,10 @@ impl Collector {
             return Ok(Action::Done);
         }
         let fresh = Node::new(node.identity.resource.clone(), &latest);
+        // It was let go of since the graph last heard of it.
+        if fresh.owners.is_empty() {
+            return Ok(Action::Done);
+        }
         let mut owners = self.graph.lock().owners_of(&fresh);
         let mut dangling = Vec::new();
         for reference in std::mem::take(&mut owners.unknown) {
