@@ -4,12 +4,17 @@
 //! reads the system; a virtual one starts at a chosen instant and moves with tokio's paused test clock, so that a test
 //! of a day of CronJobs ends in milliseconds. Nothing else in the workspace may call `SystemTime::now`,
 //! `Instant::now`, `Timestamp::now` or `tokio::time::sleep` (clippy's `disallowed_methods` says so).
+//!
+//! Beside it is [`Random`], from which names and uids are drawn: seeded, a whole cluster does the same thing twice.
 #![allow(clippy::disallowed_methods)]
+
+mod random;
 
 use std::future::Future;
 use std::time::Duration;
 
 pub use jiff::Timestamp;
+pub use random::Random;
 pub use tokio::time::Instant;
 pub use tokio::time::error::Elapsed;
 

@@ -152,7 +152,8 @@ impl DaemonSets {
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(Action::Done);
         }
-        let may_act = self.control.is_settled(&key.to_string());
+        let cached = || self.pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
+        let may_act = self.control.is_settled(&*set, &key.to_string(), cached).await?;
         let claiming = Claiming {
             client: &self.client,
             owner: &*set,

@@ -1,11 +1,20 @@
 //! Expectations: what a controller has asked of the API but not yet seen come back through its informer. Until all of
 //! it is seen (or five minutes pass), the cache is stale for that key and the controller must not create or delete.
+//!
+//! An answer that is lost leaves open whether its write was done. Then the API itself is asked what there is, and what the
+//! cache does not show yet is expected.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_client::{Client, ListOptions, TypedKind};
 use coracle_clock::{Clock, Instant};
+use coracle_informer::Error;
+use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
+
+use crate::owner::controller_of;
 
 const TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -14,6 +23,16 @@ struct Pending {
     /// Uids whose deletion has been asked for.
     deletions: HashSet<String>,
     since: Instant,
+    /// Whether something asked for was done is unknown.
+    doubtful: bool,
+}
+
+/// Whether a write that failed like this may have been done all the same.
+pub fn is_uncertain(error: &coracle_client::Error) -> bool {
+    match error {
+        coracle_client::Error::Transport { .. } | coracle_client::Error::Timeout { .. } => true,
+        other => other.status().is_some_and(|s| s.code == 504),
+    }
 }
 
 /// Pending creations and deletions per key.
@@ -45,6 +64,7 @@ impl Expectations {
             creations,
             deletions: deletions.into_iter().collect(),
             since: self.clock.instant(),
+            doubtful: false,
         };
         self.pending.lock().insert(key.to_owned(), pending);
     }
@@ -63,14 +83,79 @@ impl Expectations {
         }
     }
 
+    /// The answer to something asked for is lost: [`settle`](Self::settle) finds out what became of it.
+    pub fn doubt(&self, key: &str) {
+        if let Some(pending) = self.pending.lock().get_mut(key) {
+            pending.doubtful = true;
+        }
+    }
+
+    /// [`satisfied`](Self::satisfied), after all doubt is removed. `cached` are the owner's pods as the cache has them.
+    pub async fn settle<O: TypedKind>(
+        &self,
+        client: &Client,
+        owner: &O,
+        key: &str,
+        cached: impl Fn() -> Vec<Arc<Pod>>,
+    ) -> Result<bool, Error> {
+        if self.pending.lock().get(key).is_some_and(|p| p.doubtful) {
+            let meta = owner.meta();
+            let api = client.namespaced::<Pod>(meta.namespace.as_deref().unwrap_or_default());
+            let all = api.list(&ListOptions::default()).await?.items;
+            let (creations, deletions) = unseen(&all, meta.uid.as_deref().unwrap_or_default(), &cached());
+            self.expect(key, creations, deletions);
+        }
+        Ok(self.satisfied(key))
+    }
+
     pub fn forget(&self, key: &str) {
         self.pending.lock().remove(key);
     }
 }
 
+/// Of the pods that an owner has: how many the cache does not show, and which it still shows that are gone or going.
+fn unseen(all: &[Arc<Pod>], owner: &str, cached: &[Arc<Pod>]) -> (usize, Vec<String>) {
+    let owned = |p: &&Arc<Pod>| controller_of(&p.metadata).is_some_and(|o| o.uid == owner);
+    let uid = |p: &Pod| p.metadata.uid.clone().unwrap_or_default();
+    let known: HashSet<String> = cached.iter().map(|p| uid(p)).collect();
+    let created = all.iter().filter(owned).filter(|p| !known.contains(&uid(p))).count();
+    let stays = |p: &&Arc<Pod>| p.metadata.deletion_timestamp.is_none();
+    let staying: HashSet<String> = all.iter().filter(owned).filter(stays).map(|p| uid(p)).collect();
+    let gone = cached.iter().filter(stays).map(|p| uid(p));
+    (created, gone.filter(|uid| !staying.contains(uid)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn after_a_lost_answer_what_the_cache_does_not_show_yet_is_expected() {
+        let pod = |uid: &str, owner: &str, deleted: Option<&str>| -> Arc<Pod> {
+            let owner =
+                json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true});
+            let meta = json!({"name": uid, "uid": uid, "ownerReferences": [owner], "deletionTimestamp": deleted});
+            Arc::new(serde_json::from_value(json!({"metadata": meta})).unwrap())
+        };
+        let going = Some("2026-01-01T00:00:00Z");
+        let all = [
+            pod("kept", "us", None),
+            pod("new", "us", None),
+            pod("going", "us", going),
+            pod("strange", "others", None),
+        ];
+        let cached = [
+            pod("kept", "us", None),
+            pod("going", "us", None),
+            pod("gone", "us", None),
+            pod("seen to go", "us", going),
+        ];
+        assert_eq!(
+            unseen(&all, "us", &cached),
+            (1, vec!["going".to_owned(), "gone".to_owned()])
+        );
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_key_is_blocked_until_all_it_asked_for_is_seen() {

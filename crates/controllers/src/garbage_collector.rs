@@ -4,7 +4,7 @@
 
 pub mod graph;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_client::discovery::Discovered;
@@ -82,7 +82,7 @@ struct Resources {
     queue: WorkQueue<String>,
     graph: Arc<Mutex<Graph>>,
     /// By (group, kind): in which version each is followed.
-    known: Mutex<HashMap<(String, String), Arc<ApiResource>>>,
+    known: Mutex<BTreeMap<(String, String), Arc<ApiResource>>>,
 }
 
 fn collectable(found: &Discovered) -> bool {
@@ -95,7 +95,7 @@ impl Resources {
     /// Follows what is served now and was not before, and lets go of what is served no longer.
     async fn refresh(&self) -> Result<(), coracle_client::Error> {
         let found = self.client.discover().await?;
-        let mut served: HashMap<(String, String), Arc<ApiResource>> = HashMap::new();
+        let mut served: BTreeMap<(String, String), Arc<ApiResource>> = BTreeMap::new();
         for discovered in found.iter().filter(|d| collectable(d)) {
             let r = &discovered.resource;
             served.insert((r.group.to_string(), r.kind.to_string()), Arc::new(r.clone()));
@@ -207,6 +207,10 @@ impl Collector {
             return Ok(Action::Done);
         }
         let fresh = Node::new(node.identity.resource.clone(), &latest);
+        // It was let go of since the graph last heard of it.
+        if fresh.owners.is_empty() {
+            return Ok(Action::Done);
+        }
         let mut owners = self.graph.lock().owners_of(&fresh);
         let mut dangling = Vec::new();
         for reference in std::mem::take(&mut owners.unknown) {

@@ -27,7 +27,7 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 
 use crate::Context;
-use crate::expectations::Expectations;
+use crate::expectations::{Expectations, is_uncertain};
 use crate::owner::controller_of;
 use plan::{Plan, plan};
 use pod::NewPod;
@@ -127,7 +127,8 @@ impl Jobs {
             return Err(Error::terminal("the selector cannot be used; mend spec.selector"));
         };
         let name = key.to_string();
-        let may_act = self.expectations.satisfied(&name);
+        let cached = || self.pods.controlled_by(job.metadata.uid.as_deref().unwrap_or_default());
+        let may_act = self.expectations.settle(&self.client, &*job, &name, cached).await?;
         let owned = self.claim(&job, &selector).await?;
         let plan = plan(&job, &owned, may_act, self.clock.now());
         self.execute(&job, &key, plan).await
@@ -216,6 +217,9 @@ impl Jobs {
                         self.events.event(job, EventType::Normal, "SuccessfulCreate", message);
                     }
                     Err(error) => {
+                        if is_uncertain(&error) {
+                            self.expectations.doubt(key);
+                        }
                         self.expectations.creation_observed(key);
                         failure = Some(error);
                     }
@@ -267,6 +271,9 @@ impl Jobs {
                     self.events.event(job, EventType::Normal, "SuccessfulDelete", message);
                 }
                 Err(error) => {
+                    if is_uncertain(&error) {
+                        self.expectations.doubt(key);
+                    }
                     self.expectations.deletion_observed(key, &uid_of(pod));
                     if !error.is_not_found() && !error.is_conflict() {
                         let message = format!("Error deleting: {error}");

@@ -10,7 +10,7 @@ use coracle_informer::{Change, Error};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::expectations::Expectations;
+use crate::expectations::{Expectations, is_uncertain};
 use crate::owner::controller_of;
 
 /// Cheap to clone.
@@ -38,9 +38,14 @@ impl PodControl {
         }
     }
 
-    /// Whether the cache has everything that was done for this key.
-    pub fn is_settled(&self, key: &str) -> bool {
-        self.expectations.satisfied(key)
+    /// Whether the cache has everything that was done for this key. `cached` are the owner's pods in it.
+    pub async fn is_settled<O: TypedKind>(
+        &self,
+        owner: &O,
+        key: &str,
+        cached: impl Fn() -> Vec<Arc<Pod>>,
+    ) -> Result<bool, Error> {
+        self.expectations.settle(&self.client, owner, key, cached).await
     }
 
     /// The owner is gone.
@@ -100,6 +105,9 @@ impl PodControl {
                         self.events.event(owner, EventType::Normal, "SuccessfulCreate", message);
                     }
                     Err(error) => {
+                        if is_uncertain(&error) {
+                            self.expectations.doubt(key);
+                        }
                         self.expectations.creation_observed(key);
                         failure = Some(error);
                     }
@@ -144,6 +152,9 @@ impl PodControl {
                     self.events.event(owner, EventType::Normal, "SuccessfulDelete", message);
                 }
                 Err(error) => {
+                    if is_uncertain(&error) {
+                        self.expectations.doubt(key);
+                    }
                     self.expectations.deletion_observed(key, &uid_of(pod));
                     // Gone already, or another pod of this name by now.
                     if !error.is_not_found() && !error.is_conflict() {

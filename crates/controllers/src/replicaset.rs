@@ -125,7 +125,8 @@ impl<K: Replicating> Replicas<K> {
             return Err(Error::terminal("the selector cannot be used; mend spec.selector"));
         };
         let name = key.to_string();
-        let may_act = self.control.is_settled(&name);
+        let cached = || self.pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
+        let may_act = self.control.is_settled(&*owner, &name, cached).await?;
         let claiming = Claiming {
             client: &self.client,
             owner: &*owner,

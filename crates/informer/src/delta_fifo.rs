@@ -7,10 +7,11 @@
 //! Memory is bounded by the number of objects: updates of one incarnation of an object (one uid) become the last of them,
 //! and of several whole incarnations that come and go unseen, only the newest are kept.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use coracle_client::{Kind, ObjectKey};
+use indexmap::{IndexMap, IndexSet};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -58,7 +59,7 @@ pub struct DeltaFifo<K> {
 }
 
 struct State<K> {
-    items: HashMap<ObjectKey<K>, Vec<Delta<K>>>,
+    items: IndexMap<ObjectKey<K>, Vec<Delta<K>>>,
     /// Every key of `items` once.
     queue: VecDeque<ObjectKey<K>>,
     pushed: u64,
@@ -72,7 +73,7 @@ impl<K: Kind> DeltaFifo<K> {
     pub fn new(indexer: Arc<Indexer<K>>) -> Self {
         Self {
             state: Mutex::new(State {
-                items: HashMap::new(),
+                items: IndexMap::new(),
                 queue: VecDeque::new(),
                 pushed: 0,
                 popped: 0,
@@ -116,7 +117,7 @@ impl<K: Kind> DeltaFifo<K> {
         let mut state = self.state.lock();
         let listed: HashSet<&ObjectKey<K>> = list.iter().map(|(key, _)| key).collect();
         let pending = state.items.keys().cloned();
-        let vanished: HashSet<ObjectKey<K>> = pending
+        let vanished: IndexSet<ObjectKey<K>> = pending
             .chain(self.indexer.keys())
             .filter(|key| !listed.contains(key))
             .collect();
@@ -164,7 +165,7 @@ impl<K: Kind> DeltaFifo<K> {
         let mut state = self.state.lock();
         let key = state.queue.pop_front()?;
         state.popped += 1;
-        let deltas = state.items.remove(&key).unwrap_or_default();
+        let deltas = state.items.swap_remove(&key).unwrap_or_default();
         let mut changes = Vec::with_capacity(deltas.len());
         for delta in deltas {
             self.apply(&key, delta, &mut changes);

@@ -1,12 +1,12 @@
 //! One informer per kind and process: whoever asks second gets the first one's.
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use coracle_client::{ApiResource, Client, Kind, TypedKind};
 use coracle_clock::Clock;
 use futures::future::BoxFuture;
+use indexmap::IndexMap;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +27,7 @@ pub struct InformerFactory {
     client: Client,
     clock: Clock,
     shutdown: CancellationToken,
-    informers: Arc<Mutex<HashMap<Sought, Kept>>>,
+    informers: Arc<Mutex<IndexMap<Sought, Kept>>>,
 }
 
 /// What is followed, and as which type.

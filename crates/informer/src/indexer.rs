@@ -1,11 +1,12 @@
 //! The cache: every object of a kind by key, and by whatever else is asked for often. It holds what it is given; keeping
 //! it in step with the server is the informer's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
 use coracle_client::{Kind, ObjectKey};
+use indexmap::{IndexMap, IndexSet};
 use parking_lot::RwLock;
 
 /// The index that every indexer has: by namespace.
@@ -15,20 +16,21 @@ pub const CONTROLLER: &str = "controller";
 
 type IndexFunction<K> = Arc<dyn Fn(&K) -> Vec<String> + Send + Sync>;
 
-/// Objects of one kind, indexed; safe to share. Readers get `Arc`s and never block each other for long.
+/// Objects of one kind, indexed; safe to share. Readers get `Arc`s and never block each other for long. Lists are in no
+/// useful order, but in one that only the history of the cache decides: the same events give the same lists.
 pub struct Indexer<K> {
     state: RwLock<State<K>>,
 }
 
 struct State<K> {
-    objects: HashMap<ObjectKey<K>, Arc<K>>,
+    objects: IndexMap<ObjectKey<K>, Arc<K>>,
     indices: Vec<Index<K>>,
 }
 
 struct Index<K> {
     name: &'static str,
     function: IndexFunction<K>,
-    entries: HashMap<Box<str>, HashSet<ObjectKey<K>>>,
+    entries: HashMap<Box<str>, IndexSet<ObjectKey<K>>>,
 }
 
 /// The uid of the owner that manages the object: an index function, to be added as [`CONTROLLER`].
@@ -49,7 +51,7 @@ impl<K> Index<K> {
                     keys.insert(key.clone());
                 }
                 None => {
-                    self.entries.insert(value.into(), HashSet::from([key.clone()]));
+                    self.entries.insert(value.into(), IndexSet::from([key.clone()]));
                 }
             }
         }
@@ -58,7 +60,7 @@ impl<K> Index<K> {
     fn remove(&mut self, key: &ObjectKey<K>, object: &K) {
         for value in (self.function)(object) {
             if let Some(keys) = self.entries.get_mut(value.as_str()) {
-                keys.remove(key);
+                keys.swap_remove(key);
                 if keys.is_empty() {
                     self.entries.remove(value.as_str());
                 }
@@ -78,7 +80,7 @@ impl<K: Kind> Indexer<K> {
     pub fn new() -> Self {
         let indexer = Self {
             state: RwLock::new(State {
-                objects: HashMap::new(),
+                objects: IndexMap::new(),
                 indices: Vec::new(),
             }),
         };
@@ -126,7 +128,7 @@ impl<K: Kind> Indexer<K> {
     pub fn remove(&self, key: &ObjectKey<K>) -> Option<Arc<K>> {
         let mut state = self.state.write();
         let State { objects, indices } = &mut *state;
-        let old = objects.remove(key)?;
+        let old = objects.swap_remove(key)?;
         for index in indices.iter_mut() {
             index.remove(key, &old);
         }
@@ -145,7 +147,7 @@ impl<K: Kind> Indexer<K> {
         self.len() == 0
     }
 
-    /// Everything, in no order.
+    /// Everything.
     pub fn list(&self) -> Vec<Arc<K>> {
         self.state.read().objects.values().cloned().collect()
     }
@@ -154,7 +156,7 @@ impl<K: Kind> Indexer<K> {
         self.state.read().objects.keys().cloned().collect()
     }
 
-    /// The objects that the index has under `value`, in no order.
+    /// The objects that the index has under `value`.
     pub fn by_index(&self, name: &str, value: &str) -> Vec<Arc<K>> {
         let state = self.state.read();
         let Some(index) = state.indices.iter().find(|i| i.name == name) else {

@@ -65,7 +65,7 @@ impl<K: Kind> Reflector<K> {
 
     async fn run_forever(&self) {
         let resource = self.api.resource().to_string();
-        let mut backoff = Backoff::new(self.clock, FIRST_PAUSE, LONGEST_PAUSE);
+        let mut backoff = Backoff::new(self.clock, &resource, FIRST_PAUSE, LONGEST_PAUSE);
         let mut progress = Progress {
             revision: None,
             // In process a list costs nothing, and needs no stream.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use coracle_client::{Api, Kind};
 use coracle_clock::Clock;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::delta_fifo::DeltaFifo;
@@ -101,7 +100,8 @@ struct Shared<K> {
     fifo: Arc<DeltaFifo<K>>,
     /// Held while changes are told, so that a handler that comes late misses none and hears none twice.
     handlers: Mutex<Handlers<K>>,
-    synced: watch::Sender<bool>,
+    /// Cancelled once the first list has been told: those who wait for it go on in the order they came.
+    synced: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -124,7 +124,7 @@ impl<K: Kind> SharedInformer<K> {
                 next: 0,
                 all: Vec::new(),
             }),
-            synced: watch::Sender::new(false),
+            synced: CancellationToken::new(),
             stop: shutdown.child_token(),
         });
         let reflector = Reflector::new(api, &options.label_selector, &options.field_selector, fifo, clock);
@@ -173,15 +173,14 @@ impl<K: Kind> SharedInformer<K> {
 
     /// Whether the cache holds the first list and every handler has been told of it.
     pub fn has_synced(&self) -> bool {
-        *self.shared.synced.borrow()
+        self.shared.synced.is_cancelled()
     }
 
     /// Waits for [`has_synced`](Self::has_synced), or for the informer to be stopped.
     pub async fn synced(&self) {
-        let mut synced = self.shared.synced.subscribe();
         tokio::select! {
-            // The sender lives as long as `self`.
-            _ = synced.wait_for(|s| *s) => {}
+            biased;
+            () = self.shared.synced.cancelled() => {}
             () = self.shared.stop.cancelled() => {}
         }
     }
@@ -217,8 +216,8 @@ impl<K: Kind> Shared<K> {
                 self.call(handler, change);
             }
         }
-        if self.fifo.has_synced() && !*self.synced.borrow() {
-            self.synced.send_replace(true);
+        if !self.synced.is_cancelled() && self.fifo.has_synced() {
+            self.synced.cancel();
         }
         changes.is_some()
     }

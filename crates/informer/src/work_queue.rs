@@ -250,6 +250,7 @@ impl<T: Item> Inner<T> {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.clock.sleep_until(next) => {}
                 () = self.sooner.notified() => {}
             }

@@ -4,7 +4,7 @@
 //! There is one [`Snapshot`], and it is never copied. While a cycle looks at it, changes wait in a list; otherwise they are
 //! made at once. So event handlers never wait for a cycle, and a cycle sees the cluster of one moment.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
@@ -48,7 +48,7 @@ struct State {
 struct View {
     snapshot: Snapshot,
     /// By node, then by uid.
-    stranded: HashMap<Arc<str>, HashMap<String, PodInfo>>,
+    stranded: HashMap<Arc<str>, BTreeMap<String, PodInfo>>,
 }
 
 /// See the [module](self).
@@ -191,7 +191,7 @@ impl View {
                     .stranded
                     .remove(name.as_str())
                     .into_iter()
-                    .flat_map(HashMap::into_values)
+                    .flat_map(BTreeMap::into_values)
                 {
                     self.snapshot.add_pod(&name, pod);
                 }

@@ -303,6 +303,7 @@ impl SchedulingQueue {
                 None => self.changed.notified().await,
                 Some(at) => {
                     tokio::select! {
+                        biased;
                         () = self.changed.notified() => {}
                         () = self.clock.sleep_until(at) => {}
                     }

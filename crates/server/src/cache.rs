@@ -12,6 +12,7 @@ pub(crate) mod watcher;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use coracle_api::resource::Resource;
@@ -19,7 +20,7 @@ use coracle_api::status::Status;
 use coracle_clock::{Clock, Instant};
 use coracle_store::{Error, Event as StoreEvent, Revision, Store};
 use parking_lot::RwLock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use event::Delivery;
@@ -40,7 +41,10 @@ pub(crate) struct Cache {
     store: Arc<dyn Store>,
     clock: Clock,
     shards: RwLock<HashMap<Box<str>, Arc<Shard>>>,
-    applied: watch::Sender<Revision>,
+    applied: AtomicU64,
+    /// Told when `applied` has grown. Those who wait go on in the order they came, so that a run can be had again
+    /// (receivers of a `tokio::sync::watch` are woken in an order of chance).
+    advanced: Notify,
     wanted: Notify,
     shutdown: CancellationToken,
     started: Instant,
@@ -55,7 +59,8 @@ impl Cache {
             store,
             clock,
             shards: RwLock::default(),
-            applied: watch::Sender::new(revision),
+            applied: AtomicU64::new(revision),
+            advanced: Notify::new(),
             wanted: Notify::new(),
             shutdown,
             started: clock.instant(),
@@ -80,12 +85,13 @@ impl Cache {
 
     /// Every event up to this revision is in the shards.
     pub fn revision(&self) -> Revision {
-        *self.applied.borrow()
+        self.applied.load(Ordering::Acquire)
     }
 
     async fn follow(self: Arc<Self>, mut feed: coracle_store::Watch) {
         loop {
             let next = tokio::select! {
+                biased;
                 () = self.shutdown.cancelled() => return,
                 () = self.wanted.notified() => {
                     feed.request_progress();
@@ -96,8 +102,9 @@ impl Cache {
             match next {
                 Ok(batch) => {
                     self.apply(&batch.events);
-                    self.applied
-                        .send_if_modified(|r| std::mem::replace(r, batch.revision.max(*r)) < batch.revision);
+                    if self.applied.fetch_max(batch.revision, Ordering::AcqRel) < batch.revision {
+                        self.advanced.notify_waiters();
+                    }
                 }
                 Err(Error::Closed) => {
                     tracing::debug!("the store closed its watch");
@@ -125,10 +132,12 @@ impl Cache {
             {
                 // A shard that was loaded meanwhile may have missed events between the two feeds.
                 self.forget();
-                self.applied.send_replace(revision);
+                self.applied.store(revision, Ordering::Release);
+                self.advanced.notify_waiters();
                 return Some(feed);
             }
             tokio::select! {
+                biased;
                 () = self.shutdown.cancelled() => return None,
                 () = self.clock.sleep(pause) => pause = (pause * 2).min(Duration::from_secs(5)),
             }
@@ -208,22 +217,28 @@ impl Cache {
         if self.revision() >= revision {
             return Ok(());
         }
-        let (mut applied, mut later) = (self.applied.subscribe(), self.applied.subscribe());
         // A store whose newest revisions are outside of our prefix sends no event for them, only progress.
-        let quick = self
-            .clock
-            .timeout(Duration::from_millis(50), applied.wait_for(|r| *r >= revision));
-        let quick = matches!(quick.await, Ok(Ok(_)));
-        if quick {
+        let quick = self.clock.timeout(Duration::from_millis(50), self.reached(revision));
+        if quick.await.is_ok() {
             return Ok(());
         }
         self.wanted.notify_one();
-        let reached = self.clock.timeout(FRESH_WITHIN, later.wait_for(|r| *r >= revision));
-        let reached = matches!(reached.await, Ok(Ok(_)));
-        if reached {
+        let reached = self.clock.timeout(FRESH_WITHIN, self.reached(revision));
+        if reached.await.is_ok() {
             return Ok(());
         }
         Err(too_large_revision(revision, self.revision()))
+    }
+
+    async fn reached(&self, revision: Revision) {
+        loop {
+            let mut advanced = std::pin::pin!(self.advanced.notified());
+            advanced.as_mut().enable();
+            if self.revision() >= revision {
+                return;
+            }
+            advanced.await;
+        }
     }
 
     /// Waits until the shards show all that has been committed by now.

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use coracle_api::openapi::OpenApi;
 use coracle_api::resource::Registry;
 use coracle_api::status::Status;
-use coracle_clock::Clock;
+use coracle_clock::{Clock, Random};
 use coracle_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ use crate::usage::Usages;
 /// See the module.
 pub(crate) struct Core {
     pub clock: Clock,
+    pub random: Random,
     pub store: Arc<dyn Store>,
     pub cache: Arc<Cache>,
     pub registry: Arc<Registry>,

@@ -104,6 +104,7 @@ impl Follower {
                 Err(error) => tracing::warn!(%error, "custom resource definitions cannot be watched"),
             }
             tokio::select! {
+                biased;
                 () = self.core.shutdown.cancelled() => return None,
                 () = self.core.clock.sleep(Duration::from_secs(1)) => {}
             }
@@ -322,8 +323,9 @@ async fn delete_all(core: &Arc<Core>, user: &UserInfo, row: &Arc<Resource>, shar
             }
         }
         tokio::select! {
-            () = &mut changed => {}
+            biased;
             () = core.shutdown.cancelled() => return Ok(()),
+            () = &mut changed => {}
         }
     }
 }

@@ -90,6 +90,7 @@ impl Expiry {
             let due = self.queue.front().map(|w| w.expires);
             let clock = self.core.clock;
             tokio::select! {
+                biased;
                 () = self.core.shutdown.cancelled() => return,
                 next = watch.next() => match next {
                     Ok(batch) => self.take(&batch.events),
@@ -122,6 +123,7 @@ impl Expiry {
                 return Some(watch);
             }
             tokio::select! {
+                biased;
                 () = self.core.shutdown.cancelled() => return None,
                 () = self.core.clock.sleep(AT_ONCE) => {}
             }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_clock::Clock;
+use coracle_clock::{Clock, Random};
 use coracle_store::Store;
 use prometheus_client::registry::Registry;
 
@@ -20,10 +20,15 @@ pub use pod_security::{PodSecurityConfiguration, PodSecurityDefaults, PodSecurit
 pub struct ServerOptions {
     pub store: Arc<dyn Store>,
     pub clock: Clock,
+    /// What uids and generated names are drawn from.
+    pub random: Random,
     /// Where certificates and keys are kept, made when they are missing and renewed when they near their end.
     pub pki_dir: PathBuf,
     /// Where to listen; port 0 takes a free one.
     pub bind: SocketAddr,
+    /// Whether it listens at all: without, it serves the clients of its process alone, and `bind` is only what it is
+    /// said to be reached at.
+    pub listens: bool,
     /// The address that others reach this server at, for kubeconfigs and the `kubernetes` endpoints; by default the
     /// one it listens on, or 127.0.0.1 when it listens on all.
     pub advertise: Option<IpAddr>,
@@ -43,8 +48,10 @@ impl ServerOptions {
         Self {
             store,
             clock: Clock::system(),
+            random: Random::system(),
             pki_dir: pki_dir.into(),
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)),
+            listens: true,
             advertise: None,
             extra_names: Vec::new(),
             network: Network::default(),

@@ -65,14 +65,14 @@ pub struct ApiServer {
     core: Arc<Core>,
 }
 
-/// A server that listens.
+/// A server that serves.
 pub struct RunningServer {
     server: ApiServer,
     address: SocketAddr,
     advertised: SocketAddr,
     ca: String,
     current: Arc<Current>,
-    listener: JoinHandle<()>,
+    listener: Option<JoinHandle<()>>,
 }
 
 impl ApiServer {
@@ -81,8 +81,12 @@ impl ApiServer {
         let bind = options.bind;
         let admission = Chain::new(&options.admission).map_err(StartError::Admission)?;
         let listen = async {
-            TcpListener::bind(bind)
-                .await
+            if !options.listens {
+                return Ok(None);
+            }
+            let bound = TcpListener::bind(bind).await;
+            bound
+                .map(Some)
                 .map_err(|source| StartError::Bind { address: bind, source })
         };
         let certificates = {
@@ -92,9 +96,12 @@ impl ApiServer {
         let (listener, certificates) = tokio::join!(listen, certificates);
         let listener = listener?;
         let pki = certificates.map_err(|e| StartError::Tls(e.to_string()))??;
-        let address = listener
-            .local_addr()
-            .map_err(|source| StartError::Bind { address: bind, source })?;
+        let address = match &listener {
+            Some(listener) => listener
+                .local_addr()
+                .map_err(|source| StartError::Bind { address: bind, source })?,
+            None => bind,
+        };
         let advertised = SocketAddr::new(advertised_ip(&options, address.ip()), address.port());
 
         let nodes = NodeClient::new(&pki).map_err(StartError::Tls)?;
@@ -122,6 +129,7 @@ impl ApiServer {
         ]);
         let core = Arc::new(Core {
             clock: options.clock,
+            random: options.random.clone(),
             store: options.store.clone(),
             cache,
             registry,
@@ -143,10 +151,10 @@ impl ApiServer {
             .await
             .map_err(StartError::Bootstrap)?;
         custom::start(&core).await.map_err(StartError::Bootstrap)?;
-        let listener = tokio::spawn(listener::run(core.clone(), listener, current.clone()));
+        let listener = listener.map(|l| tokio::spawn(listener::run(core.clone(), l, current.clone())));
         tokio::spawn(renewal::run(core.clone(), current.clone(), options));
         event_expiry::start(&core).await?;
-        tracing::info!(%address, "the API server listens");
+        tracing::info!(%address, listens = listener.is_some(), "the API server is ready");
         Ok(RunningServer {
             server: Self { core },
             address,
@@ -311,7 +319,9 @@ impl RunningServer {
     /// Ends watches, lets requests finish, stops listening.
     pub async fn shutdown(self) {
         self.server.core.shutdown.cancel();
-        if let Err(error) = self.listener.await {
+        if let Some(listener) = self.listener
+            && let Err(error) = listener.await
+        {
             tracing::error!(%error, "the listener ended badly");
         }
     }

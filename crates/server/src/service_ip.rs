@@ -10,7 +10,6 @@ use coracle_api::object::Object;
 use coracle_api::resource::Resource;
 use coracle_api::status::Status;
 use coracle_store::{Compare, ListOptions, Op};
-use rand::Rng;
 use serde_json::{Value, json};
 
 use crate::cache::store_failed;
@@ -131,7 +130,7 @@ fn ip_object(
         &["spec", "parentRef"],
         json!({"group": "", "resource": "services", "namespace": service.0, "name": service.1}),
     );
-    meta::prepare_for_create(row, &mut object, call.core.clock);
+    meta::prepare_for_create(call.core, row, &mut object);
     serde_json::to_vec(&object).map_err(|e| Status::internal(e.to_string()))
 }
 
@@ -248,7 +247,7 @@ async fn free_ip(call: &Call<'_>) -> Result<Ipv4Addr, Status> {
     let last = cidr.len() - 2;
     let reserved = (last / 16).clamp(16, 256).min(last / 2);
     for _ in 0..GUESSES {
-        let offset = rand::rng().random_range(reserved.max(2)..=last);
+        let offset = call.core.random.between(reserved.max(2), last);
         if let Some(ip) = cidr.nth(offset).filter(|ip| is_free(*ip)) {
             return Ok(ip);
         }
@@ -364,8 +363,10 @@ fn free_port(call: &Call<'_>, protocol: &str, taken: &BTreeSet<(String, u16)>) -
     let (first, last) = call.core.network.node_ports;
     let is_free = |port: &u16| !taken.contains(&(protocol.to_owned(), *port));
     for _ in 0..GUESSES {
-        let port = rand::rng().random_range(first..=last);
-        if is_free(&port) {
+        let port = call.core.random.between(first.into(), last.into());
+        if let Ok(port) = u16::try_from(port)
+            && is_free(&port)
+        {
             return Ok(port);
         }
     }

@@ -1,7 +1,7 @@
 //! Which slices a service needs, made of those that it has with as few writes as possible: an endpoint stays where it
 //! is, slices that change anyway are filled first, and slices that are to go are used again. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
@@ -187,7 +187,7 @@ fn plan_family(
     ratios: &Ratios,
 ) -> Plan {
     let mut plan = Plan::default();
-    let mut groups: HashMap<PortKey, Vec<Arc<EndpointSlice>>> = HashMap::new();
+    let mut groups: BTreeMap<PortKey, Vec<Arc<EndpointSlice>>> = BTreeMap::new();
     for slice in &existing {
         if is_owned_by(slice, &service.metadata) {
             let key = port_key(slice.ports.as_deref().unwrap_or_default());

@@ -1,6 +1,6 @@
 //! The slices that say what an Endpoints object says: one for each set of ports and family of addresses. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ pub fn plan(endpoints: &Endpoints, slices: &[Arc<EndpointSlice>]) -> Mirror {
             group.insert(identity(&endpoint), endpoint);
         }
     }
-    let mut existing: HashMap<(PortKey, String), Vec<Arc<EndpointSlice>>> = HashMap::new();
+    let mut existing: BTreeMap<(PortKey, String), Vec<Arc<EndpointSlice>>> = BTreeMap::new();
     for slice in slices {
         let key = port_key(slice.ports.as_deref().unwrap_or_default());
         existing

@@ -160,7 +160,9 @@ impl Graph {
             owner.kind == kind && of == group
         };
         let naming = self.nodes.iter().filter(|(_, node)| node.owners.iter().any(names));
-        naming.map(|(uid, _)| uid.clone()).collect()
+        let mut naming: Vec<String> = naming.map(|(uid, _)| uid.clone()).collect();
+        naming.sort();
+        naming
     }
 
     /// An object is known no longer. Returns the uids to look at: its dependents, and owners that waited for it.
@@ -178,11 +180,10 @@ impl Graph {
 
     /// All objects of a resource that is no longer served.
     pub fn of_resource(&self, resource: &ApiResource) -> Vec<String> {
-        self.nodes
-            .values()
-            .filter(|n| *n.identity.resource == *resource)
-            .map(|n| n.identity.uid.clone())
-            .collect()
+        let of = self.nodes.values().filter(|n| *n.identity.resource == *resource);
+        let mut uids: Vec<String> = of.map(|n| n.identity.uid.clone()).collect();
+        uids.sort();
+        uids
     }
 
     fn unlink(&mut self, owner: &str, uid: &str) {

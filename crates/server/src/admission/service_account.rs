@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use coracle_api::object::Object;
 use coracle_api::status::Status;
+use coracle_clock::Random;
 use serde_json::{Value, json};
 
 use super::{Admission, Attributes, Operation};
@@ -42,7 +43,7 @@ impl Admission for ServiceAccount {
             .or_else(|| account.bool(&["automountServiceAccountToken"]))
             .unwrap_or(true);
         if automount {
-            mount_token(pod);
+            mount_token(pod, &attributes.core.random);
         }
         if pod.array(&["spec", "imagePullSecrets"]).is_empty() {
             let secrets = account.array(&["imagePullSecrets"]);
@@ -84,7 +85,7 @@ async fn account(attributes: &Attributes<'_>, name: &str) -> Result<Object, Stat
         .object)
 }
 
-fn mount_token(pod: &mut Object) {
+fn mount_token(pod: &mut Object, random: &Random) {
     let existing = pod
         .array(&["spec", "volumes"])
         .iter()
@@ -93,7 +94,7 @@ fn mount_token(pod: &mut Object) {
         .map(str::to_owned);
     let volume = existing
         .clone()
-        .unwrap_or_else(|| meta::generate_name("kube-api-access-"));
+        .unwrap_or_else(|| meta::generate_name("kube-api-access-", random));
     let mount = json!({"name": volume, "readOnly": true, "mountPath": MOUNT_PATH});
     let mut mounted = false;
     for list in ["initContainers", "containers"] {

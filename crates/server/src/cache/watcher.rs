@@ -137,11 +137,12 @@ impl Watcher {
             let clock = cache.clock();
             let wake = self.bookmarks.map_or(self.deadline, |at| at.min(self.deadline));
             tokio::select! {
-                () = &mut changed => {}
+                biased;
                 () = cache.shutdown().cancelled() => {
                     self.ended = true;
                     return None;
                 }
+                () = &mut changed => {}
                 () = clock.sleep_until(wake) => {
                     if clock.instant() >= self.deadline {
                         self.ended = true;

@@ -30,7 +30,7 @@ pub(crate) async fn create(call: &mut Call<'_>, mut object: Object, options: &Wr
     let mut tried = 1;
     loop {
         let mut named = object.clone();
-        named.set(&["metadata", "name"], meta::generate_name(&prefix));
+        named.set(&["metadata", "name"], meta::generate_name(&prefix, &call.core.random));
         match insert(call, named, options, false).await {
             Err(status) if status.is_already_exists() && tried < NAMES_TRIED => tried += 1,
             Err(status) if status.is_already_exists() => {
@@ -62,7 +62,7 @@ pub(crate) async fn insert(
     call.warnings.extend(warnings);
     escalation::check(call, &object, None).await?;
     object.remove(&["metadata", "resourceVersion"]);
-    meta::prepare_for_create(&row, &mut object, call.core.clock);
+    meta::prepare_for_create(call.core, &row, &mut object);
     if !applied {
         ownership::track(call, None, &mut object, options);
     }

@@ -2,8 +2,9 @@
 
 use coracle_api::object::Object;
 use coracle_api::resource::Resource;
-use coracle_clock::{Clock, Timestamp};
-use rand::Rng;
+use coracle_clock::{Random, Timestamp};
+
+use crate::core::Core;
 
 /// Fields of metadata that only the server writes.
 const DELETION_TIMESTAMP: [&str; 2] = ["metadata", "deletionTimestamp"];
@@ -16,12 +17,13 @@ pub(crate) fn time_text(time: Timestamp) -> String {
 }
 
 /// Prepares a new object: what a client may not choose is wiped, what the server chooses is set.
-pub(crate) fn prepare_for_create(row: &Resource, object: &mut Object, clock: Clock) {
+pub(crate) fn prepare_for_create(core: &Core, row: &Resource, object: &mut Object) {
     object.remove(&DELETION_TIMESTAMP);
     object.remove(&DELETION_GRACE);
     object.remove(&["metadata", "selfLink"]);
-    object.set(&["metadata", "uid"], uuid::Uuid::new_v4().to_string());
-    object.set(&["metadata", "creationTimestamp"], time_text(clock.now()));
+    let uid = uuid::Builder::from_random_bytes(core.random.bytes()).into_uuid();
+    object.set(&["metadata", "uid"], uid.to_string());
+    object.set(&["metadata", "creationTimestamp"], time_text(core.clock.now()));
     if row.has_generation {
         object.set(&GENERATION, 1);
     } else {
@@ -40,7 +42,7 @@ fn keeps_status_on_create(row: &Resource) -> bool {
 }
 
 /// A name from a prefix, as upstream makes them: five characters that cannot form words.
-pub(crate) fn generate_name(prefix: &str) -> String {
+pub(crate) fn generate_name(prefix: &str, random: &Random) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     const LONGEST_PREFIX: usize = 63 - 5;
     let end = prefix
@@ -49,9 +51,8 @@ pub(crate) fn generate_name(prefix: &str) -> String {
         .take_while(|e| *e <= LONGEST_PREFIX)
         .last();
     let mut name = prefix[..end.unwrap_or(0)].to_owned();
-    let mut random = rand::rng();
-    for _ in 0..5 {
-        let at = random.random_range(0..ALPHABET.len());
+    for byte in random.bytes().chunks_exact(2).take(5) {
+        let at = byte.iter().fold(0, |sum, b| sum * 256 + usize::from(*b)) % ALPHABET.len();
         name.push(char::from(ALPHABET.get(at).copied().unwrap_or(b'x')));
     }
     name
@@ -195,9 +196,10 @@ mod tests {
 
     #[test]
     fn generated_names_fit_in_a_label_and_end_in_five_characters() {
-        let name = generate_name("web-");
+        let random = Random::system();
+        let name = generate_name("web-", &random);
         assert_eq!(name.len(), 9);
         assert!(name.starts_with("web-"));
-        assert_eq!(generate_name(&"a".repeat(80)).len(), 63);
+        assert_eq!(generate_name(&"a".repeat(80), &random).len(), 63);
     }
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use coracle_api::service::{ListOptions, VersionMatch};
 use coracle_api::status::Status;
-use rand::Rng;
 
 use super::list::parse_version;
 use super::{Call, check};
@@ -70,7 +69,7 @@ pub(crate) async fn watch(call: &mut Call<'_>, options: &ListOptions) -> Result<
     };
     let timeout = match options.timeout_seconds {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(86_400 * 365)),
-        _ => SHORTEST.mul_f64(1.0 + rand::rng().random::<f64>()),
+        _ => SHORTEST.mul_f64(1.0 + call.core.random.fraction()),
     };
     Watcher::open(cache, shard, selection, start, options.allow_watch_bookmarks, timeout)
 }

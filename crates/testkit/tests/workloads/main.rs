@@ -4,6 +4,7 @@
 mod collection;
 mod daemon_set;
 mod job;
+mod late;
 mod metrics;
 mod namespace;
 mod replicas;

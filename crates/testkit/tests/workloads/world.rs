@@ -209,3 +209,7 @@ pub fn label<'p>(pod: &'p Pod, key: &str) -> &'p str {
         .and_then(|l| l.get(key))
         .map_or("", String::as_str)
 }
+
+pub fn from<K: serde::de::DeserializeOwned>(object: Value) -> K {
+    serde_json::from_value(object).unwrap()
+}

@@ -1,0 +1,142 @@
+//! Controllers whose view is late: what they believe was true once, and must not be acted upon if it is true no longer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_api::resource::Registry;
+use coracle_api::service::{Answer, Operation, Request, Response, Service, UserInfo};
+use coracle_api::status::Status;
+use coracle_client::{Client, DeleteOptions, Error, Patch};
+use coracle_clock::Clock;
+use coracle_controllers::Context;
+use coracle_informer::CancellationToken;
+use coracle_testkit::{Options, TestCluster};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::world::from;
+
+/// Passes all requests on, but no event of watches of one resource while they are held; and loses the answers to creations
+/// of pods meanwhile.
+struct Late {
+    client: Client,
+    resource: &'static str,
+    held: watch::Receiver<bool>,
+}
+
+impl Service for Late {
+    fn call<'a>(&'a self, _: &'a UserInfo, request: Request) -> BoxFuture<'a, Result<Response, Status>> {
+        async move {
+            let about = request.target.resource == self.resource;
+            let creates = matches!(request.operation, Operation::Create { .. });
+            let answer = self.client.request(request).await;
+            let mut response = answer.map_err(|e| match e {
+                Error::Api(status) => status,
+                other => Status::internal(other.to_string()),
+            })?;
+            if about && creates && *self.held.borrow() {
+                return Err(Status::timeout("the answer was lost"));
+            }
+            if let Answer::Watch(stream) = response.answer {
+                let held = self.held.clone();
+                let late = stream.then(move |event| {
+                    let mut held = held.clone();
+                    async move {
+                        if about {
+                            held.wait_for(|held| !held).await.unwrap();
+                        }
+                        event
+                    }
+                });
+                response.answer = Answer::Watch(late.boxed());
+            }
+            Ok(response)
+        }
+        .boxed()
+    }
+}
+
+/// A cluster where one controller runs, late in what it hears of a resource whenever it is held.
+async fn cluster(resource: &'static str, controllers: &'static [&str]) -> (TestCluster, watch::Sender<bool>) {
+    let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
+    let options = Options {
+        clock,
+        controllers: false,
+        scheduler: false,
+        ..Options::default()
+    };
+    let cluster = TestCluster::with(options).await.unwrap();
+    let (hold, held) = watch::channel(false);
+    let late = Late {
+        client: cluster.client.clone(),
+        resource,
+        held,
+    };
+    let client = Client::in_process(Arc::new(late), Arc::new(Registry::built_in()), UserInfo::default());
+    let cx = Context::new(client, clock, CancellationToken::new(), "");
+    tokio::spawn(coracle_controllers::run(cx, |name| controllers.contains(&name)));
+    clock.sleep(Duration::from_secs(1)).await;
+    (cluster, hold)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_let_go_of_is_not_collected_however_late_the_collector_hears_of_it() {
+    let (cluster, hold) = cluster("secrets", &["garbage-collector-controller"]).await;
+    let maps = cluster.client.namespaced::<ConfigMap>("default");
+    let secrets = cluster.client.namespaced::<Secret>("default");
+    let owner = maps
+        .create(&from(json!({"metadata": {"name": "owner"}})))
+        .await
+        .unwrap();
+    let owned = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid}]);
+    for name in ["kept", "held"] {
+        let secret = json!({"metadata": {"name": name, "ownerReferences": owned}});
+        secrets.create(&from(secret)).await.unwrap();
+    }
+    cluster.clock.sleep(Duration::from_secs(1)).await;
+    hold.send_replace(true);
+    let free = Patch::Merge(json!({"metadata": {"ownerReferences": null}}));
+    secrets.patch("kept", free).await.unwrap();
+    maps.delete("owner", &DeleteOptions::default()).await.unwrap();
+    cluster.clock.sleep(Duration::from_secs(5)).await;
+    assert!(secrets.find("held").await.unwrap().is_none(), "nobody holds it");
+    assert!(
+        secrets.find("kept").await.unwrap().is_some(),
+        "it has no owner to outlive"
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_creation_was_done_but_not_answered_is_not_made_again() {
+    let (cluster, hold) = cluster("pods", &["replicaset-controller"]).await;
+    let accounts = cluster.client.namespaced::<ServiceAccount>("default");
+    accounts
+        .create(&from(json!({"metadata": {"name": "default"}})))
+        .await
+        .unwrap();
+    hold.send_replace(true);
+    let set = json!({
+        "metadata": {"name": "web"},
+        "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": {
+            "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]},
+        }},
+    });
+    let sets = cluster.client.namespaced::<ReplicaSet>("default");
+    sets.create(&from(set)).await.unwrap();
+    cluster.clock.sleep(Duration::from_secs(30)).await;
+    let pods = cluster.client.namespaced::<Pod>("default");
+    assert_eq!(
+        pods.list(&Default::default()).await.unwrap().items.len(),
+        1,
+        "its answer is awaited"
+    );
+    hold.send_replace(false);
+    cluster.clock.sleep(Duration::from_secs(30)).await;
+    assert_eq!(pods.list(&Default::default()).await.unwrap().items.len(), 3);
+    cluster.stop().await;
+}
