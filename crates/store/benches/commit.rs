@@ -73,6 +73,6 @@ fn get(bencher: Bencher<'_, '_>) {
     let runtime = Runtime::new().unwrap();
     let store = runtime.block_on(async { Arc::new(Embedded::in_memory()) });
     runtime.block_on(put(&store, 1));
-    bencher.bench_local(|| runtime.block_on(store.get(&key(7))).unwrap());
+    bencher.bench_local(|| runtime.block_on(store.get(&key(7), None)).unwrap());
     runtime.block_on(store.close());
 }
