@@ -10,8 +10,9 @@ mod expansion;
 pub(crate) mod files;
 mod handler;
 mod image;
-mod plan;
+pub(crate) mod plan;
 mod probe;
+mod resize;
 pub(crate) mod resources;
 #[cfg(test)]
 pub(crate) mod scripted;

@@ -11,7 +11,10 @@ use parking_lot::RwLock;
 
 use super::downward::NodeFacts;
 use super::files::Dns;
+use crate::allocation::Allocations;
+use crate::node_state::NodeState;
 use crate::objects::{EventType, Objects};
+use crate::settings::Settings;
 
 /// The pod network as the workers see it. `id` names a sandbox.
 #[async_trait]
@@ -47,6 +50,9 @@ pub(crate) struct Context {
     /// Bytes.
     pub(crate) memory_capacity: i64,
     pub(crate) node: RwLock<Arc<NodeFacts>>,
+    pub(crate) settings: Settings,
+    pub(crate) allocations: Allocations,
+    pub(crate) state: NodeState,
 }
 
 impl Context {
@@ -75,7 +81,7 @@ impl Context {
     }
 
     pub(crate) fn event(&self, pod: &Pod, kind: EventType, reason: &'static str, message: impl Into<String>) {
-        self.objects.event(pod, None, kind, reason, message.into());
+        self.objects.event(pod, None, kind, reason.into(), message.into());
     }
 
     /// An event about one container of the pod.
@@ -102,7 +108,7 @@ impl Context {
             pod,
             Some(format!("spec.{field}{{{container}}}")),
             kind,
-            reason,
+            reason.into(),
             message.into(),
         );
     }
