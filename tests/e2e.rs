@@ -13,6 +13,7 @@ mod e2e {
     pub mod harness;
     pub mod kubectl;
     pub mod lifecycle;
+    pub mod node;
     pub mod store;
     pub mod streaming;
     pub mod takeover;

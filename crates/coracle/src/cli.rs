@@ -106,6 +106,8 @@ pub struct Serving {
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub snapshot_keep: usize,
     #[command(flatten)]
+    pub node: NodeFlags,
+    #[command(flatten)]
     pub fake: FakeNodes,
     /// Profiles and plugins of the scheduler: a KubeSchedulerConfiguration
     #[arg(long, value_name = "FILE")]
@@ -249,9 +251,22 @@ pub struct Agent {
     /// An OCI runtime to create containers with instead of the built-in one: runc, crun
     #[arg(long, value_name = "PATH")]
     pub oci_runtime: Option<PathBuf>,
+    #[command(flatten)]
+    pub node: NodeFlags,
     /// What to log
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,
+}
+
+/// How a node looks after itself.
+#[derive(Clone, Debug, Default, Args)]
+pub struct NodeFlags {
+    /// Eviction, image garbage collection, node shutdown and more: a KubeletConfiguration (see docs/node.md)
+    #[arg(long, value_name = "FILE")]
+    pub kubelet_config: Option<PathBuf>,
+    /// Run the pods whose manifests are in this directory, with or without an API server
+    #[arg(long, value_name = "DIR")]
+    pub pod_manifest_path: Option<PathBuf>,
 }
 
 /// Nodes on which pods run without containers.

@@ -12,6 +12,7 @@ pub mod fake_node;
 pub mod get;
 pub mod image;
 pub mod logs;
+pub mod node;
 pub mod progress;
 pub mod rollout;
 pub mod server;

@@ -11,18 +11,25 @@ use coracle_clock::Clock;
 use coracle_informer::{CancellationToken, InformerFactory, InformerOptions};
 use coracle_runtime::PodRuntime;
 use k8s_openapi::api::core::v1::{Pod, Service, Taint};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
+use crate::allocation::{Allocations, Capacity};
 use crate::client_objects::ClientObjects;
-use crate::local_volumes;
+use crate::eviction::Evictor;
+use crate::image_gc::ImageCollector;
 use crate::machine::{Machine, own_address};
 use crate::node_object::{self, Registration};
+use crate::node_state::NodeState;
+use crate::patience::Patient;
 use crate::pod::context::{Context, PodNetworking};
 use crate::pod::downward::NodeFacts;
 use crate::pod::files::Dns;
 use crate::pods::Pods;
 use crate::registration::Registrar;
 use crate::server::{self, Api, Serving};
+use crate::settings::Settings;
+use crate::stats::Sampler;
+use crate::{local_volumes, mirror, node_shutdown, static_pods};
 
 /// What an agent is started with.
 pub struct AgentOptions {
@@ -47,7 +54,7 @@ pub struct AgentOptions {
     pub cluster_domain: String,
     /// The cgroup that holds all pods; clusters on one machine have different ones.
     pub cgroup_root: String,
-    pub max_pods: u32,
+    pub settings: Settings,
     /// The agent's own API; absent, it has none.
     pub serving: Option<Serving>,
     pub shutdown: CancellationToken,
@@ -68,6 +75,8 @@ pub enum Error {
         #[source]
         source: Box<ClientError>,
     },
+    #[error("node {name} was stopped before it could be registered")]
+    Stopped { name: String },
     #[error("serve the node's API")]
     Serve(#[source] server::Error),
 }
@@ -80,7 +89,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Registers the node, takes up its pods and serves its API. Returns when the node is Ready.
+    /// Takes up what runs here and the static pods, registers the node (as soon as the API server can be reached), takes
+    /// up its pods and serves its API. Returns when the node is Ready.
     pub async fn start(options: AgentOptions) -> Result<Self, Error> {
         for part in ["pods", "logs", "seccomp"] {
             let path = options.data_dir.join(part);
@@ -111,7 +121,7 @@ impl Agent {
             addresses: vec![node_ip.clone()],
             pod_cidr: options.pod_cidr,
             port: address.map_or(10250, |a| a.port()),
-            pods: options.max_pods,
+            pods: options.settings.max_pods,
             volumes: local_volumes::directory(&options.data_dir)
                 .to_string_lossy()
                 .into_owned(),
@@ -130,8 +140,12 @@ impl Agent {
         });
         let events = EventRecorder::start(&client, "kubelet", Some(&name), clock, shutdown.clone());
         let objects = ClientObjects::new(client.clone(), events.clone(), services.lister(), clock, &shutdown);
+        let limit = options.settings.runtime_request_timeout;
+        let patient = Patient::new(options.runtime, clock, limit);
+        let health = patient.health();
+        let runtime: Arc<dyn PodRuntime> = Arc::new(patient);
         let cx = Arc::new(Context {
-            runtime: options.runtime.clone(),
+            runtime: runtime.clone(),
             network: options.network,
             objects: Arc::new(objects),
             clock,
@@ -144,27 +158,45 @@ impl Agent {
                 host_resolv_conf: host_resolv_conf(),
             },
             memory_capacity: i64::try_from(machine.memory_bytes).unwrap_or(i64::MAX),
+            allocations: Allocations::new(Capacity::of(&facts.allocatable)),
             node: RwLock::new(Arc::new(facts)),
             users: Default::default(),
+            settings: options.settings,
+            state: NodeState::default(),
         });
+        // What runs already, and static pods, do not wait for an API server.
+        let pods = Pods::new(cx.clone(), shutdown.clone()).await;
+        pods.listen_to_runtime();
+        if let Some(path) = &cx.settings.static_pods {
+            let mut source = static_pods::Source::new(path, &name);
+            pods.set_static(source.read());
+            let follow = source.follow(pods.clone(), clock);
+            tokio::spawn(shutdown.clone().run_until_cancelled_owned(follow));
+        }
         let volume_client = client.clone();
         let volumes = local_volumes::directory(&options.data_dir);
         let registrar = Registrar {
             client: client.clone(),
             clock,
-            runtime: options.runtime,
+            runtime: runtime.clone(),
             registration,
             machine,
-            data_dir: options.data_dir,
+            cx: cx.clone(),
+            health,
+            images: Mutex::default(),
         };
-        let node = registrar.register().await.map_err(|source| Error::Register {
+        let registered = tokio::select! {
+            registered = registrar.register_when_reached() => registered,
+            () = shutdown.cancelled() => return Err(Error::Stopped { name }),
+        };
+        let node = registered.map_err(|source| Error::Register {
             name: name.clone(),
             source: Box::new(source),
         })?;
         let labels = node.metadata.labels.as_ref();
         tokio::spawn(local_volumes::run(
             volume_client,
-            events,
+            events.clone(),
             informers,
             labels
                 .and_then(|l| l.get("kubernetes.io/hostname"))
@@ -174,8 +206,18 @@ impl Agent {
             clock,
             shutdown.clone(),
         ));
+        let sampler = Arc::new(Sampler::new(cx.clone()));
+        let evictor = Evictor {
+            pods: pods.clone(),
+            sampler: sampler.clone(),
+            images: ImageCollector::new(runtime, clock, cx.settings.images),
+            events,
+            node: node.clone(),
+        };
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(evictor.run()));
+        let keep = mirror::keep(pods.clone(), cx.state.uid.subscribe());
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(keep));
         tokio::spawn(registrar.keep(node, shutdown.clone()));
-        let pods = Pods::new(cx.clone(), shutdown.clone()).await;
         let follower = pods.clone();
         let followed = own_pods.clone();
         let stop = shutdown.clone();
@@ -185,7 +227,7 @@ impl Agent {
             follower.follow(&followed).await;
         }));
         if let Some(listener) = listener {
-            tokio::spawn(listener.serve(Api::new(cx, own_pods.lister(), client, shutdown)));
+            tokio::spawn(listener.serve(Api::new(cx, sampler, own_pods.lister(), client, shutdown)));
         }
         Ok(Self { name, address, pods })
     }
@@ -197,6 +239,11 @@ impl Agent {
     /// Where the agent's API listens.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The machine goes down: ends the pods as the settings say. Returns when they have ended, or their time is over.
+    pub async fn end_pods_for_shutdown(&self) {
+        node_shutdown::end_pods(&self.pods).await;
     }
 
     /// How many pods the agent takes care of now.

@@ -1,6 +1,7 @@
 //! [`Objects`] over a [`Client`]. Config maps and secrets that pods of this node refer to are followed one by one, each
 //! by one watch however many pods use it, so that a change is seen at once and nothing else is read.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::objects::{ApiError, EventType, Objects};
-use crate::pod::worker::OWN_CONDITIONS;
+use crate::pod::worker::{REMOVABLE, is_own};
 
 type Wake = Arc<dyn Fn() + Send + Sync>;
 
@@ -165,9 +166,19 @@ fn name(pod: &Pod) -> &str {
 pub(crate) fn status_patch(pod: &Pod, status: &PodStatus) -> Result<Value, serde_json::Error> {
     let mut own = status.clone();
     if let Some(conditions) = &mut own.conditions {
-        conditions.retain(|c| OWN_CONDITIONS.contains(&c.type_.as_str()));
+        conditions.retain(is_own);
     }
     let mut value = serde_json::to_value(&own)?;
+    // Only a pod that was resized (or changed in another way) can have had these.
+    if pod.metadata.generation.is_some_and(|g| g > 1)
+        && let Some(conditions) = value.get_mut("conditions").and_then(Value::as_array_mut)
+    {
+        for kind in REMOVABLE {
+            if !conditions.iter().any(|c| c["type"] == kind) {
+                conditions.push(json!({"type": kind, "$patch": "delete"}));
+            }
+        }
+    }
     if let Some(map) = value.as_object_mut() {
         // Lists that a strategic patch would merge are replaced.
         for list in ["podIPs", "hostIPs"] {
@@ -300,6 +311,14 @@ impl Objects for ClientObjects {
         }
     }
 
+    async fn create(&self, mirror: &Pod) -> Result<(), ApiError> {
+        match self.client.namespaced::<Pod>(namespace(mirror)).create(mirror).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_already_exists() => Ok(()),
+            Err(error) => Err(api_error(error)),
+        }
+    }
+
     async fn remove(&self, pod: &Pod) -> Result<(), ApiError> {
         let options = DeleteOptions {
             grace_period_seconds: Some(0),
@@ -321,14 +340,14 @@ impl Objects for ClientObjects {
         }
     }
 
-    fn event(&self, pod: &Pod, path: Option<String>, kind: EventType, reason: &'static str, message: String) {
+    fn event(&self, pod: &Pod, path: Option<String>, kind: EventType, reason: Cow<'static, str>, message: String) {
         let mut about = event::reference(pod);
         about.field_path = path;
         let kind = match kind {
             EventType::Normal => event::EventType::Normal,
             EventType::Warning => event::EventType::Warning,
         };
-        self.events.event_on(about, kind, reason, message);
+        self.events.event_on(about, kind, &reason, message);
     }
 }
 

@@ -9,16 +9,25 @@
 //! Start reading at `agent`, then `pod/worker` and the pure `pod/plan` and `pod/status`.
 
 mod agent;
+mod allocation;
 mod client_objects;
+mod eviction;
+mod image_gc;
 mod local_volumes;
 mod logs;
 mod machine;
+mod mirror;
 mod node_object;
+mod node_shutdown;
+mod node_state;
 pub mod objects;
+mod patience;
 mod pod;
 mod pods;
 mod registration;
 mod server;
+mod settings;
+mod static_pods;
 mod stats;
 mod streaming;
 mod volume;
@@ -28,3 +37,4 @@ pub use pod::context::PodNetworking;
 pub use server::{Error as ServeError, Serving};
 #[cfg(any(test, fuzzing))]
 pub use streaming::fuzz;
+pub use settings::{Settings, SettingsError, ShutdownGroup};

@@ -120,7 +120,6 @@ fn hugepages() -> BTreeMap<String, u64> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Memory {
     pub(crate) total: u64,
-    pub(crate) available: u64,
     pub(crate) swap_total: u64,
 }
 
@@ -139,7 +138,6 @@ impl Memory {
         };
         Self {
             total: field("MemTotal"),
-            available: field("MemAvailable"),
             swap_total: field("SwapTotal"),
         }
     }
@@ -210,7 +208,7 @@ mod tests {
     #[test]
     fn files_of_the_system_are_parsed() {
         let memory = Memory::parse("MemTotal:       100 kB\nMemAvailable:    50 kB\nSwapTotal:       0 kB");
-        assert_eq!((memory.total, memory.available), (102_400, 51_200));
+        assert_eq!((memory.total, memory.swap_total), (102_400, 0));
         assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Some Linux 1\"\n"), "Some Linux 1");
     }
 }

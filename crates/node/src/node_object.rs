@@ -1,10 +1,13 @@
 //! The Node object and its status as they follow from the machine. Pure.
 
+use std::collections::BTreeSet;
+
 use coracle_clock::Timestamp;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use crate::machine::{Disk, Machine, Memory};
+use crate::eviction::threshold::Pressure;
+use crate::machine::Machine;
 use crate::pod::amount::Amounts;
 
 /// The version of Kubernetes that the node speaks.
@@ -72,32 +75,12 @@ pub(crate) fn allocatable(registration: &Registration, machine: &Machine) -> Amo
     machine.capacity(registration.pods)
 }
 
-/// How the machine is doing.
-#[derive(Clone, Copy, Debug, Default)]
+/// How the node is doing.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Health {
-    pub(crate) memory: Memory,
-    pub(crate) disk: Disk,
-    /// How many process ids there may be, and how many there are.
-    pub(crate) pids: (u64, u64),
-}
-
-/// Thresholds below which a node is under pressure: upstream's hard eviction defaults.
-const LEAST_MEMORY: u64 = 100 << 20;
-
-impl Health {
-    fn memory_pressure(&self) -> bool {
-        self.memory.total > 0 && self.memory.available < LEAST_MEMORY
-    }
-
-    fn disk_pressure(&self) -> bool {
-        let tenth = |part: u64, whole: u64| whole > 0 && part.saturating_mul(10) < whole;
-        let twentieth = |part: u64, whole: u64| whole > 0 && part.saturating_mul(20) < whole;
-        tenth(self.disk.available, self.disk.total) || twentieth(self.disk.inodes_free, self.disk.inodes)
-    }
-
-    fn pid_pressure(&self) -> bool {
-        self.pids.1.saturating_mul(10) > self.pids.0.saturating_mul(9)
-    }
+    pub(crate) pressures: BTreeSet<Pressure>,
+    /// Why it is not ready, if it is not.
+    pub(crate) trouble: Option<String>,
 }
 
 /// The status. Conditions keep the time of their last change from `before`.
@@ -147,10 +130,12 @@ pub(crate) fn status(
 }
 
 fn conditions(health: &Health, before: Option<&api::NodeStatus>, now: Timestamp) -> Vec<api::NodeCondition> {
+    let under = |pressure| health.pressures.contains(&pressure);
+    let trouble = health.trouble.as_deref().unwrap_or_default();
     let wanted = [
         (
             "MemoryPressure",
-            health.memory_pressure(),
+            under(Pressure::Memory),
             ["KubeletHasSufficientMemory", "KubeletHasInsufficientMemory"],
             [
                 "kubelet has sufficient memory available",
@@ -159,13 +144,13 @@ fn conditions(health: &Health, before: Option<&api::NodeStatus>, now: Timestamp)
         ),
         (
             "DiskPressure",
-            health.disk_pressure(),
+            under(Pressure::Disk),
             ["KubeletHasNoDiskPressure", "KubeletHasDiskPressure"],
             ["kubelet has no disk pressure", "kubelet has disk pressure"],
         ),
         (
             "PIDPressure",
-            health.pid_pressure(),
+            under(Pressure::Pid),
             ["KubeletHasSufficientPID", "KubeletHasInsufficientPID"],
             [
                 "kubelet has sufficient PID available",
@@ -174,9 +159,9 @@ fn conditions(health: &Health, before: Option<&api::NodeStatus>, now: Timestamp)
         ),
         (
             "Ready",
-            true,
+            health.trouble.is_none(),
             ["KubeletNotReady", "KubeletReady"],
-            ["", "kubelet is posting ready status"],
+            [trouble, "kubelet is posting ready status"],
         ),
     ];
     let wanted = wanted.into_iter().map(|(kind, holds, reasons, messages)| {
@@ -250,11 +235,7 @@ mod tests {
         assert_eq!(ready.last_transition_time, Some(Time(at("2026-01-01T00:00:00Z"))));
         assert_eq!(ready.last_heartbeat_time, Some(Time(at("2026-01-01T00:05:00Z"))));
         let low = Health {
-            memory: Memory {
-                total: 1 << 30,
-                available: 1 << 20,
-                swap_total: 0,
-            },
+            pressures: [Pressure::Memory].into(),
             ..health
         };
         let third = status(
@@ -270,6 +251,24 @@ mod tests {
         assert_eq!(
             (pressure.status.as_str(), pressure.reason.as_deref()),
             ("True", Some("KubeletHasInsufficientMemory"))
+        );
+        let hung = Health {
+            trouble: Some("container runtime is down".into()),
+            ..Health::default()
+        };
+        let fourth = status(
+            &registration,
+            &machine,
+            &hung,
+            vec![],
+            Some(&third),
+            at("2026-01-01T00:07:00Z"),
+        );
+        let conditions = fourth.conditions.unwrap();
+        let ready = conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+        assert_eq!(
+            (ready.status.as_str(), ready.message.as_deref()),
+            ("False", Some("container runtime is down"))
         );
     }
 }

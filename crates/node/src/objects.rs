@@ -1,6 +1,7 @@
 //! What the agent reads and writes of the API for its pods: the seam between a pod's worker and the client. It caches
 //! nothing itself.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -40,8 +41,10 @@ pub trait Objects: Send + Sync + 'static {
     fn unfollow(&self, pod: &Pod);
     /// Writes the agent's part of the pod's status. The pod tells which one, by name and uid.
     async fn write_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), ApiError>;
+    /// Creates a mirror pod. That it is there already is no failure: what it is will be seen.
+    async fn create(&self, mirror: &Pod) -> Result<(), ApiError>;
     /// Removes the pod whose end this agent has seen through.
     async fn remove(&self, pod: &Pod) -> Result<(), ApiError>;
     /// Tells what happened to the pod, or to the part of it at `path` (`spec.containers{name}`).
-    fn event(&self, pod: &Pod, path: Option<String>, kind: EventType, reason: &'static str, message: String);
+    fn event(&self, pod: &Pod, path: Option<String>, kind: EventType, reason: Cow<'static, str>, message: String);
 }

@@ -11,8 +11,9 @@ pub(crate) mod files;
 mod handler;
 mod image;
 mod kernel_support;
-mod plan;
+pub(crate) mod plan;
 mod probe;
+mod resize;
 pub(crate) mod resources;
 #[cfg(test)]
 pub(crate) mod scripted;

@@ -1,5 +1,5 @@
-//! Which pods this node has: one worker for each, fed from the informer of the node's pods and from the runtime's events.
-//! What the runtime has and the API does not is removed.
+//! Which pods this node has: one worker for each, fed from the informer of the node's pods, from the manifests of static
+//! ones and from the runtime's events. What the runtime has and nobody asks for is removed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -11,16 +11,20 @@ use coracle_runtime::{Event, EventKind};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::mirror::{self, FullName, full_name};
 use crate::pod::context::Context;
 use crate::pod::start::uid_of;
-use crate::pod::worker::{Inbox, Leftovers, Worker, clean};
+use crate::pod::worker::{Inbox, Leftovers, Stop, Worker, clean};
 
 /// After a worker's panic, before it is started again.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 /// Between attempts at removing what a deleted pod left.
 const ORPHAN_RETRY: Duration = Duration::from_secs(10);
+/// How long the API server may take to hear of the last ends.
+const TELLING: Duration = Duration::from_secs(5);
 
 /// The workers of a node. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +32,9 @@ pub(crate) struct Pods {
     cx: Arc<Context>,
     workers: Arc<Mutex<HashMap<String, Handle>>>,
     leftovers: Arc<Mutex<HashMap<String, Leftovers>>>,
+    statics: Arc<Mutex<Statics>>,
+    /// Counts changes of static pods and of mirrors.
+    mirrors: watch::Sender<u64>,
     /// Ends the workers where they are; pods run on.
     shutdown: CancellationToken,
 }
@@ -35,6 +42,36 @@ pub(crate) struct Pods {
 struct Handle {
     inbox: Arc<Inbox>,
     pod: Arc<Pod>,
+}
+
+/// Static pods as they are asked for, and as the API shows them.
+#[derive(Default)]
+struct Statics {
+    wanted: BTreeMap<FullName, Arc<Pod>>,
+    mirrors: BTreeMap<FullName, Arc<Pod>>,
+}
+
+/// A pod that has not ended.
+#[derive(Clone)]
+pub(crate) struct ActivePod {
+    pub(crate) pod: Arc<Pod>,
+    inbox: Arc<Inbox>,
+}
+
+impl ActivePod {
+    pub(crate) fn uid(&self) -> &str {
+        self.pod.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Ends it for the node's sake.
+    pub(crate) fn stop(&self, stop: Stop) {
+        self.inbox.stop(stop);
+    }
+
+    /// Returns when nothing of it runs any more.
+    pub(crate) async fn ended(&self) {
+        self.inbox.ended().await;
+    }
 }
 
 impl Pods {
@@ -50,21 +87,127 @@ impl Pods {
             cx,
             workers: Arc::default(),
             leftovers: Arc::new(Mutex::new(leftovers)),
+            statics: Arc::default(),
+            mirrors: watch::Sender::new(0),
             shutdown,
         }
     }
 
+    pub(crate) fn context(&self) -> Arc<Context> {
+        self.cx.clone()
+    }
+
+    /// The pods that have not ended, in no order.
+    pub(crate) fn active(&self) -> Vec<ActivePod> {
+        let workers = self.workers.lock();
+        let all = workers.values().filter(|h| !h.inbox.has_ended());
+        all.map(|h| ActivePod {
+            pod: h.pod.clone(),
+            inbox: h.inbox.clone(),
+        })
+        .collect()
+    }
+
+    /// Asks every pod that has ended for what it need not keep of the disk.
+    pub(crate) fn reclaim(&self) {
+        let workers = self.workers.lock();
+        workers
+            .values()
+            .filter(|h| h.inbox.has_ended())
+            .for_each(|h| h.inbox.reclaim());
+    }
+
     /// Takes up every pod that the informer knows and will know, then removes what belongs to none.
     pub(crate) async fn follow(&self, informer: &SharedInformer<Pod>) {
-        let events = self.cx.runtime.events();
-        self.spawn(self.clone().listen(events));
         let pods = self.clone();
         informer.add_handler(move |change| match change {
+            Change::Deleted { object, .. } if mirror::is_mirror(object) => pods.mirror(object, None),
             Change::Deleted { object, .. } => pods.gone(object),
+            other if mirror::is_mirror(other.object()) => {
+                let mirror = other.object().clone();
+                pods.mirror(&mirror, Some(mirror.clone()));
+            }
             other => pods.take(other.object().clone()),
         });
         informer.synced().await;
         self.remove_orphans();
+    }
+
+    /// Listens to the runtime.
+    pub(crate) fn listen_to_runtime(&self) {
+        let events = self.cx.runtime.events();
+        self.spawn(self.clone().listen(events));
+    }
+
+    /// These are the static pods now.
+    pub(crate) fn set_static(&self, pods: Vec<Arc<Pod>>) {
+        self.statics.lock().wanted = pods.into_iter().map(|p| (full_name(&p), p)).collect();
+        self.settle_static();
+    }
+
+    /// Starts the static pods that should run, once those they replace have ended, and ends those that should not.
+    fn settle_static(&self) {
+        let wanted = self.statics.lock().wanted.clone();
+        let running: Vec<Arc<Pod>> = {
+            let workers = self.workers.lock();
+            let all = workers.values().map(|h| h.pod.clone());
+            all.filter(|pod| mirror::is_static(pod)).collect()
+        };
+        for pod in &running {
+            let stays = wanted.get(&full_name(pod));
+            if stays.is_none_or(|w| w.metadata.uid != pod.metadata.uid) {
+                self.gone(pod);
+            }
+        }
+        for (name, pod) in wanted {
+            let replaces = |other: &Arc<Pod>| full_name(other) == name && other.metadata.uid != pod.metadata.uid;
+            if !running.iter().any(replaces) {
+                let known = self.statics.lock().mirrors.get(&name).cloned();
+                self.take(pod.clone());
+                if let Some(mirror) = known {
+                    self.show(&mirror, Some(mirror.clone()));
+                }
+            }
+        }
+        self.mirrors.send_modify(|n| *n += 1);
+    }
+
+    /// The API shows a static pod like this now; or no more.
+    fn mirror(&self, known: &Pod, now: Option<Arc<Pod>>) {
+        let name = full_name(known);
+        {
+            let mirrors = &mut self.statics.lock().mirrors;
+            match &now {
+                Some(mirror) => drop(mirrors.insert(name, mirror.clone())),
+                // Another of its name may be there already.
+                None if mirrors.get(&name).is_some_and(|m| m.metadata.uid == known.metadata.uid) => {
+                    mirrors.remove(&name);
+                }
+                None => {}
+            }
+        }
+        self.show(known, now);
+        self.mirrors.send_modify(|n| *n += 1);
+    }
+
+    fn show(&self, known: &Pod, now: Option<Arc<Pod>>) {
+        if let Some(handle) = self.workers.lock().get(mirror::runtime_uid(known)) {
+            handle.inbox.mirror(now);
+        }
+    }
+
+    /// The static pods that the API should show, and the mirrors that it has. One that is ending is shown to its end.
+    pub(crate) fn mirrors(&self) -> (Vec<Arc<Pod>>, BTreeMap<FullName, Arc<Pod>>) {
+        let running: Vec<Arc<Pod>> = {
+            let workers = self.workers.lock();
+            let all = workers.values().map(|h| h.pod.clone());
+            all.filter(|pod| mirror::is_static(pod)).collect()
+        };
+        (running, self.statics.lock().mirrors.clone())
+    }
+
+    pub(crate) fn mirror_changes(&self) -> watch::Receiver<u64> {
+        self.mirrors.subscribe()
     }
 
     fn take(&self, pod: Arc<Pod>) {
@@ -118,6 +261,9 @@ impl Pods {
         let handle = self.workers.lock().remove(&uid);
         if let Some(handle) = handle {
             self.cx.objects.unfollow(&handle.pod);
+            if mirror::is_static(&handle.pod) {
+                self.settle_static();
+            }
         }
     }
 
@@ -173,6 +319,19 @@ impl Pods {
         }
     }
 
+    /// Returns when the API knows of every pod that has ended; it is not waited for long.
+    pub(crate) async fn told(&self) {
+        let ended: Vec<_> = {
+            let workers = self.workers.lock();
+            let all = workers.values().filter(|h| h.inbox.has_ended());
+            all.map(|h| h.inbox.clone()).collect()
+        };
+        let all = futures::future::join_all(ended.iter().map(|inbox| inbox.told()));
+        if self.cx.clock.timeout(TELLING, all).await.is_err() {
+            tracing::warn!("the API server was not told of every pod's end");
+        }
+    }
+
     /// How many pods have a worker.
     pub(crate) fn len(&self) -> usize {
         self.workers.lock().len()
@@ -202,3 +361,7 @@ async fn leftovers(cx: &Context) -> HashMap<String, Leftovers> {
     }
     found
 }
+
+#[cfg(test)]
+#[path = "pods_tests.rs"]
+mod tests;

@@ -7,14 +7,18 @@ use std::time::Duration;
 use coracle_client::{Client, Error, Patch};
 use coracle_clock::{Clock, Instant};
 use coracle_informer::CancellationToken;
-use coracle_runtime::PodRuntime;
+use coracle_runtime::{ImageInfo, PodRuntime};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
-use crate::machine::{Disk, Machine, Memory, pids};
+use crate::machine::Machine;
 use crate::node_object::{self, Health, Registration};
+use crate::patience::RuntimeHealth;
+use crate::pod::context::Context;
 
 const CHECK: Duration = Duration::from_secs(10);
 const REPORT: Duration = Duration::from_secs(300);
@@ -22,6 +26,11 @@ const LEASE_SECONDS: i32 = 40;
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// As upstream: a node tells at most of this many images.
 const MOST_IMAGES: usize = 50;
+/// How long the runtime may take to list them.
+const IMAGES: Duration = Duration::from_secs(5);
+/// Between attempts to reach an API server that cannot be reached.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// Keeps the node's object and lease.
 pub(crate) struct Registrar {
@@ -30,10 +39,39 @@ pub(crate) struct Registrar {
     pub(crate) runtime: Arc<dyn PodRuntime>,
     pub(crate) registration: Registration,
     pub(crate) machine: Machine,
-    pub(crate) data_dir: std::path::PathBuf,
+    pub(crate) cx: Arc<Context>,
+    pub(crate) health: Arc<RuntimeHealth>,
+    pub(crate) images: Mutex<Images>,
+}
+
+/// The images that were there last, and the question that is still open: a runtime that hangs does not keep the node from
+/// telling so, and is not asked again.
+#[derive(Default)]
+pub(crate) struct Images {
+    known: Vec<ContainerImage>,
+    asked: Option<JoinHandle<Vec<Arc<ImageInfo>>>>,
 }
 
 impl Registrar {
+    /// Registers the node as soon as the API server can be reached.
+    pub(crate) async fn register_when_reached(&self) -> Result<Arc<Node>, Error> {
+        let mut retry = FIRST_RETRY;
+        loop {
+            match self.register().await {
+                Err(error @ (Error::Transport { .. } | Error::Timeout { .. })) => {
+                    tracing::warn!(
+                        node = self.registration.name,
+                        error = &error as &dyn std::error::Error,
+                        "the node is not registered; it is tried again"
+                    );
+                    self.clock.sleep(retry).await;
+                    retry = (retry * 2).min(LONGEST_RETRY);
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// Creates the node, or takes up the one of its name, and says that it is ready.
     pub(crate) async fn register(&self) -> Result<Arc<Node>, Error> {
         let nodes = self.client.all::<Node>();
@@ -61,23 +99,12 @@ impl Registrar {
     }
 
     async fn status(&self, before: Option<&NodeStatus>) -> NodeStatus {
+        let state = &self.cx.state;
         let health = Health {
-            memory: Memory::read(),
-            disk: Disk::read(&self.data_dir),
-            pids: pids(),
+            pressures: state.pressures.borrow().clone(),
+            trouble: self.trouble(),
         };
-        let mut images: Vec<_> = self
-            .runtime
-            .images()
-            .await
-            .iter()
-            .map(|image| ContainerImage {
-                names: Some(image.repo_digests.iter().chain(&image.repo_tags).cloned().collect()),
-                size_bytes: i64::try_from(image.size).ok(),
-            })
-            .collect();
-        images.sort_by_key(|image| (std::cmp::Reverse(image.size_bytes), image.names.clone()));
-        images.truncate(MOST_IMAGES);
+        let images = self.images().await;
         node_object::status(
             &self.registration,
             &self.machine,
@@ -86,6 +113,33 @@ impl Registrar {
             before,
             self.clock.now(),
         )
+    }
+
+    /// Why the node is not ready, in upstream's words where it has them.
+    fn trouble(&self) -> Option<String> {
+        if *self.cx.state.shutting_down.borrow() {
+            return Some("node is shutting down".into());
+        }
+        let limit = self.cx.settings.runtime_request_timeout;
+        let call = self.health.hung(self.clock.instant(), limit)?;
+        Some(format!(
+            "container runtime is down: {call} was not answered within {}s",
+            limit.as_secs()
+        ))
+    }
+
+    /// The node's images, the largest first.
+    async fn images(&self) -> Vec<ContainerImage> {
+        let asked = self.images.lock().asked.take();
+        let mut asked = asked.unwrap_or_else(|| {
+            let runtime = self.runtime.clone();
+            tokio::spawn(async move { runtime.images().await })
+        });
+        match self.clock.timeout(IMAGES, &mut asked).await {
+            Err(_) => self.images.lock().asked = Some(asked),
+            Ok(images) => self.images.lock().known = shown(&images.unwrap_or_default()),
+        }
+        self.images.lock().known.clone()
     }
 
     async fn write(&self, status: &NodeStatus) -> Result<Arc<Node>, Error> {
@@ -103,10 +157,20 @@ impl Registrar {
     /// Keeps both up to date until `shutdown`.
     pub(crate) async fn keep(self, node: Arc<Node>, shutdown: CancellationToken) {
         let mut known = node;
+        let state = &self.cx.state;
+        let (mut pressures, mut shutting_down) = (state.pressures.subscribe(), state.shutting_down.subscribe());
         let mut lease: Option<Arc<Lease>> = None;
         let mut reported = self.clock.instant();
         let mut next: Instant = self.clock.instant();
         loop {
+            let uid = known.metadata.uid.clone().unwrap_or_default();
+            state.uid.send_if_modified(|told| {
+                let changed = *told != uid;
+                told.clone_from(&uid);
+                changed
+            });
+            pressures.mark_unchanged();
+            shutting_down.mark_unchanged();
             match self.renew(lease.take(), &known).await {
                 Ok(renewed) => lease = Some(renewed),
                 Err(error) => tracing::warn!(node = self.registration.name, %error, "the node's lease was not renewed"),
@@ -136,6 +200,9 @@ impl Registrar {
             next = (next + pause).max(self.clock.instant());
             tokio::select! {
                 () = self.clock.sleep_until(next) => {}
+                // A change of these is told at once.
+                _ = pressures.changed() => {}
+                _ = shutting_down.changed() => {}
                 () = shutdown.cancelled() => return,
             }
         }
@@ -175,6 +242,18 @@ impl Registrar {
             leases.create(&lease).await
         }
     }
+}
+
+/// Images as a Node tells of them: the largest ones.
+fn shown(images: &[Arc<ImageInfo>]) -> Vec<ContainerImage> {
+    let all = images.iter().map(|image| ContainerImage {
+        names: Some(image.repo_digests.iter().chain(&image.repo_tags).cloned().collect()),
+        size_bytes: i64::try_from(image.size).ok(),
+    });
+    let mut all: Vec<_> = all.collect();
+    all.sort_by_key(|image| (std::cmp::Reverse(image.size_bytes), image.names.clone()));
+    all.truncate(MOST_IMAGES);
+    all
 }
 
 fn is_ready(status: &NodeStatus) -> bool {

@@ -101,16 +101,22 @@ pub(crate) async fn bind(serving: &Serving) -> Result<Listener, Error> {
 pub(crate) struct Api {
     pub(crate) cx: Arc<Context>,
     pub(crate) pods: Lister<Pod>,
-    pub(crate) stats: Sampler,
+    pub(crate) stats: Arc<Sampler>,
     pub(crate) shutdown: CancellationToken,
     access: Access,
 }
 
 impl Api {
-    pub(crate) fn new(cx: Arc<Context>, pods: Lister<Pod>, client: Client, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(
+        cx: Arc<Context>,
+        stats: Arc<Sampler>,
+        pods: Lister<Pod>,
+        client: Client,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self {
             access: Access::new(client, cx.clock, cx.node().name.clone()),
-            stats: Sampler::new(cx.clone()),
+            stats,
             cx,
             pods,
             shutdown,

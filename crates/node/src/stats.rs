@@ -13,7 +13,8 @@ use http::{Response, StatusCode};
 
 use crate::server::{Api, Body, Query, text};
 
-pub(crate) use sample::Sampler;
+pub(crate) use machine::MachineUsage;
+pub(crate) use sample::{ContainerUsage, PodUsage, Sampler};
 
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 

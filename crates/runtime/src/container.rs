@@ -32,6 +32,8 @@ pub struct ContainerConfig {
     pub stdin_once: bool,
     /// Where to log, in the CRI's format. Relative paths start at the sandbox's log directory; empty means no log.
     pub log_path: PathBuf,
+    /// A running container of the pod whose processes this one sees: it joins that one's PID namespace.
+    pub pid_target: Option<ContainerId>,
     /// Overrides the image's stop signal (`SIGQUIT`, `QUIT` or `3`).
     pub stop_signal: Option<String>,
     pub labels: BTreeMap<String, String>,

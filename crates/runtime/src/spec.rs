@@ -44,6 +44,8 @@ pub(crate) struct Input<'a> {
     pub(crate) namespaces_pid: i32,
     /// The first process of the pod's PID namespace, where it has one.
     pub(crate) pause_pid: Option<i32>,
+    /// The first process of the container whose PID namespace this one joins.
+    pub(crate) target_pid: Option<i32>,
     pub(crate) shm: &'a Path,
     pub(crate) identity: &'a Identity,
     pub(crate) command: &'a [String],
@@ -139,8 +141,8 @@ fn namespaces(input: &Input<'_>) -> Vec<Value> {
     if !sandbox.host_ipc {
         join("ipc", "ipc", input.namespaces_pid);
     }
-    match input.pause_pid {
-        Some(pause) => join("pid", "pid", pause),
+    match input.pause_pid.or(input.target_pid) {
+        Some(first) => join("pid", "pid", first),
         None if sandbox.host_pid => {}
         None => list.push(json!({ "type": "pid" })),
     }

@@ -7,16 +7,16 @@ use coracle_client::{Client, Config};
 use coracle_clock::Clock;
 use coracle_informer::CancellationToken;
 use coracle_node::{Agent, AgentOptions, Serving};
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::container;
 use super::server::{node_name, start_log};
+use super::{container, node};
 use crate::cluster::Cluster;
 use crate::{cli, image_service, preflight};
 
 pub fn run(args: cli::Agent) -> anyhow::Result<()> {
     start_log(&args.log)?;
     preflight::node()?;
+    let settings = node::settings(&args.node)?;
     let cluster = Cluster::at(&args.place)?;
     cluster.create()?;
     let _held = cluster.hold()?;
@@ -24,6 +24,7 @@ pub fn run(args: cli::Agent) -> anyhow::Result<()> {
     runtime.block_on(async {
         let clock = Clock::system();
         let shutdown = CancellationToken::new();
+        let mut ended = node::end()?;
         let config = Config::from_kubeconfig(&args.kubeconfig, None)?;
         let client_ca = config.certificate_authority.clone().context(
             "the kubeconfig names no certificate authority, by which the agent's own API would know the API server; \
@@ -52,16 +53,21 @@ pub fn run(args: cli::Agent) -> anyhow::Result<()> {
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
             cgroup_root: container::cgroup_root(&cluster),
-            max_pods: 110,
+            settings,
             serving: Some(serving),
             shutdown: shutdown.clone(),
         });
-        let agent = agent.await.context("the node does not start")?;
+        let agent = tokio::select! {
+            agent = agent => agent.context("the node does not start")?,
+            // The API server may never have been reached.
+            _ = ended.recv() => {
+                shutdown.cancel();
+                return Ok(());
+            }
+        };
         tracing::info!(node = agent.node_name(), "the node is ready");
-        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+        if let Some(end) = ended.recv().await {
+            node::leave(&agent, end).await;
         }
         shutdown.cancel();
         Ok(())

@@ -15,16 +15,16 @@ use coracle_client::leader::{LeaderConfig, LeaderElector};
 use coracle_clock::Clock;
 use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
-use coracle_node::{Agent, AgentOptions, Serving};
+use coracle_node::{Agent, AgentOptions, Serving, Settings};
 use coracle_scheduler::{Scheduler, SchedulerConfiguration, SchedulerOptions};
 use coracle_server::{AdmissionPlugins, ApiServer, KubeconfigSource, PkiDir, RunningServer, ServerOptions};
 use coracle_store::Store;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::component::{self, identity};
 use super::container::{self, NodeParts};
 use super::fake_node::{self, Files};
+use super::node;
 use crate::cli::{Server, Serving as ServingArgs};
 use crate::cluster::{self, Cluster};
 use crate::{image_service, preflight, snapshots, store};
@@ -83,10 +83,11 @@ pub fn run(args: Server) -> anyhow::Result<()> {
     let fake = Files::read(&args.serving.fake)?;
     cluster.create()?;
     let held = cluster.hold()?;
-    // A mistake in it should be told before anything runs.
+    // A mistake in these should be told before anything runs.
+    let settings = node::settings(&args.serving.node)?;
     component::scheduler_configuration(args.serving.scheduler_config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(&cluster, &args.serving, fake, args.detached));
+    let result = runtime.block_on(serve(&cluster, &args.serving, settings, fake, args.detached));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     drop(held);
     result
@@ -105,10 +106,17 @@ pub fn start_log(filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(cluster: &Cluster, args: &ServingArgs, fake: Files, detached: bool) -> anyhow::Result<()> {
+async fn serve(
+    cluster: &Cluster,
+    args: &ServingArgs,
+    settings: Settings,
+    fake: Files,
+    detached: bool,
+) -> anyhow::Result<()> {
     let clock = Clock::system();
     let shutdown = CancellationToken::new();
-    let mut ended = ended()?;
+    let mut ended = node::end()?;
+    let mut agent = None;
 
     // The node's engine and network open while the API server starts; neither needs the other yet.
     let (server, node) = tokio::join!(start_api(cluster, args, clock), prepare_node(cluster, args));
@@ -130,8 +138,9 @@ async fn serve(cluster: &Cluster, args: &ServingArgs, fake: Files, detached: boo
     if let Some(node) = node {
         let socket = image_service::serve(cluster, node.engine.clone(), shutdown.clone())?;
         components.spawn(socket);
-        let agent = start_node(cluster, args, &server, node, clock, &shutdown).await?;
-        Milestone::Node(agent.node_name().to_owned()).tell();
+        let started = start_node(cluster, args, settings, &server, node, clock, &shutdown).await?;
+        Milestone::Node(started.node_name().to_owned()).tell();
+        agent = Some(started);
     }
     if args.fake.fake_nodes > 0 {
         let client = client(&server, fake_node::USER, &[]).named("fake-node");
@@ -145,7 +154,9 @@ async fn serve(cluster: &Cluster, args: &ServingArgs, fake: Files, detached: boo
         cluster::close_stdout().context("cannot let go of standard output")?;
     }
 
-    ended.recv().await;
+    if let (Some(end), Some(agent)) = (ended.recv().await, &agent) {
+        node::leave(agent, end).await;
+    }
     tracing::info!("shutting down");
     shutdown.cancel();
     while components.join_next().await.is_some() {}
@@ -163,20 +174,6 @@ async fn keep_kubeconfig(mut source: KubeconfigSource, path: PathBuf, shutdown: 
             );
         }
     }
-}
-
-/// SIGTERM or SIGINT, whichever comes first.
-fn ended() -> anyhow::Result<tokio::sync::mpsc::Receiver<()>> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        let _ = sender.send(()).await;
-    });
-    Ok(receiver)
 }
 
 async fn start_api(
@@ -339,6 +336,7 @@ fn start_scheduler(
 async fn start_node(
     cluster: &Cluster,
     args: &ServingArgs,
+    settings: Settings,
     server: &RunningServer,
     parts: NodeParts,
     clock: Clock,
@@ -380,7 +378,7 @@ async fn start_node(
         cluster_dns: Vec::new(),
         cluster_domain: "cluster.local".into(),
         cgroup_root: container::cgroup_root(cluster),
-        max_pods: 110,
+        settings,
         serving: Some(serving),
         shutdown: shutdown.clone(),
     });

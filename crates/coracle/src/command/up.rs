@@ -25,6 +25,7 @@ pub fn run(args: &Up) -> anyhow::Result<()> {
         );
     }
     super::component::scheduler_configuration(args.serving.scheduler_config.as_deref())?;
+    super::node::settings(&args.serving.node)?;
     if !args.serving.no_node {
         preflight::node()?;
     }
@@ -135,6 +136,7 @@ fn spawn(args: &Up, cluster: &Cluster) -> anyhow::Result<(Child, mpsc::Receiver<
     if let Some(path) = &serving.oci_runtime {
         command.arg("--oci-runtime").arg(path);
     }
+    command.args(super::node::arguments(&serving.node)?);
     if let Some(path) = &serving.scheduler_config {
         // The server runs in another directory.
         command

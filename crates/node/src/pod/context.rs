@@ -13,7 +13,10 @@ use parking_lot::RwLock;
 use super::downward::NodeFacts;
 use super::files::Dns;
 use super::users::Users;
+use crate::allocation::Allocations;
+use crate::node_state::NodeState;
 use crate::objects::{EventType, Objects};
+use crate::settings::Settings;
 
 /// The pod network as the workers see it. `id` names a sandbox.
 #[async_trait]
@@ -56,6 +59,9 @@ pub(crate) struct Context {
     pub(crate) memory_capacity: i64,
     pub(crate) node: RwLock<Arc<NodeFacts>>,
     pub(crate) users: Users,
+    pub(crate) settings: Settings,
+    pub(crate) allocations: Allocations,
+    pub(crate) state: NodeState,
 }
 
 impl Context {
@@ -84,7 +90,7 @@ impl Context {
     }
 
     pub(crate) fn event(&self, pod: &Pod, kind: EventType, reason: &'static str, message: impl Into<String>) {
-        self.objects.event(pod, None, kind, reason, message.into());
+        self.objects.event(pod, None, kind, reason.into(), message.into());
     }
 
     /// An event about one container of the pod.
@@ -111,7 +117,7 @@ impl Context {
             pod,
             Some(format!("spec.{field}{{{container}}}")),
             kind,
-            reason,
+            reason.into(),
             message.into(),
         );
     }

@@ -8,9 +8,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use coracle_clock::Clock;
 use coracle_runtime::{ContainerId, Error as RuntimeError, PodRuntime};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, GRPCAction, HTTPGetAction, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -142,7 +144,10 @@ impl Target {
         let service = action.service.clone().unwrap_or_default();
         match self
             .clock
-            .timeout(limit, check_health(&self.pod_ip, port, &service))
+            .timeout(
+                limit,
+                check_health(&self.pod_ip, port, &service, action.mode.as_deref() == Some("TLS")),
+            )
             .await
         {
             Ok(Ok(1)) => Outcome::Success,
@@ -244,15 +249,34 @@ where
         })
 }
 
-async fn check_health(host: &str, port: u16, service: &str) -> Result<u8, String> {
-    let stream = TcpStream::connect((host, port))
-        .await
-        .map_err(|e| dial(host, port, &e))?;
+async fn http2<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, TokioIo::new(stream))
+    let (sender, connection) = hyper::client::conn::http2::handshake(executor, TokioIo::new(stream))
         .await
         .map_err(|e| format!("failed to connect service: {e}"))?;
     tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn check_health(host: &str, port: u16, service: &str, tls: bool) -> Result<u8, String> {
+    let stream = TcpStream::connect((host, port))
+        .await
+        .map_err(|e| dial(host, port, &e))?;
+    let mut sender = if tls {
+        let mut config = trusting()?.as_ref().clone();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        let stream = connecting
+            .await
+            .map_err(|e| format!("failed to connect service: {e}"))?;
+        http2(stream).await?
+    } else {
+        http2(stream).await?
+    };
     let length = u8::try_from(service.len()).map_err(|_| "the service's name is too long".to_owned())?;
     // HealthCheckRequest { service = 1 }, in a length-prefixed frame.
     let mut message = BytesMut::new();
@@ -346,3 +370,7 @@ impl ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+#[path = "handler_tests.rs"]
+mod tests;

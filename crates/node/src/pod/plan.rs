@@ -24,8 +24,27 @@ pub(crate) struct Memory {
     pub(crate) started: Option<ContainerId>,
     /// The readiness probe of the instance has succeeded.
     pub(crate) ready: Option<ContainerId>,
-    /// The instance must be killed, with the message of the Killing event.
-    pub(crate) condemned: Option<(ContainerId, String)>,
+    /// The instance must be killed.
+    pub(crate) condemned: Option<Condemned>,
+}
+
+/// An instance that must be killed, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Condemned {
+    pub(crate) id: ContainerId,
+    pub(crate) by: Cause,
+    /// Of the Killing event.
+    pub(crate) message: String,
+    /// Another takes its place, whatever its exit code and the policy say.
+    pub(crate) comes_back: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    StartupProbe,
+    LivenessProbe,
+    Definition,
+    Resize,
 }
 
 /// A pod's sandbox as the plan needs it.
@@ -45,12 +64,16 @@ pub(crate) struct Busy {
     pub(crate) sandbox: bool,
     pub(crate) starting: Option<String>,
     pub(crate) killing: BTreeSet<ContainerId>,
+    /// The runtime is asked whether the sandbox lives: nothing starts until it has answered.
+    pub(crate) asking: bool,
 }
 
 /// Everything that a decision is made from.
 pub(crate) struct Situation<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) now: Timestamp,
+    /// When the agent took the pod up.
+    pub(crate) start_time: Timestamp,
     /// Volumes are ready; or, until then, when to try again.
     pub(crate) volumes: Result<(), Option<Timestamp>>,
     pub(crate) sandbox: Option<&'a SandboxView>,
@@ -74,9 +97,8 @@ pub(crate) enum Action {
         attempt: u32,
     },
     Kill {
-        id: ContainerId,
         container: String,
-        message: String,
+        condemned: Condemned,
     },
     Remove {
         id: ContainerId,
@@ -142,6 +164,18 @@ pub(crate) fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool
     }
 }
 
+/// Whether a container whose newest instance has ended runs again.
+pub(crate) fn returns(pod: &Pod, container: &Container, ended: &ContainerStatus, memory: Option<&Memory>) -> bool {
+    let condemned = memory.and_then(|m| m.condemned.as_ref()).filter(|c| c.id == ended.id);
+    condemned.is_some_and(|c| c.comes_back) || restarts(pod, container, ended.exit_code.unwrap_or(-1))
+}
+
+/// Whether a container that a probe has condemned runs again: unless it is never to be restarted.
+pub(crate) fn survives_condemnation(pod: &Pod, container: &Container) -> bool {
+    let of_pod = || pod.spec.as_ref()?.restart_policy.as_deref();
+    container.restart_policy.as_deref().or_else(of_pod) != Some("Never")
+}
+
 /// A hash of what makes a running container another one when it changes: its name and image.
 pub(crate) fn container_hash(container: &Container) -> String {
     let image = container.image.as_deref().unwrap_or_default();
@@ -170,7 +204,7 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Plan {
     let mut planner = Planner {
         s: situation,
         plan: Plan::default(),
-        may_start: situation.busy.starting.is_none(),
+        may_start: situation.busy.starting.is_none() && !situation.busy.asking,
     };
     if let Some(spec) = &situation.pod.spec {
         planner.pod(spec);
@@ -220,7 +254,7 @@ impl Planner<'_> {
         }
         for ephemeral in spec.ephemeral_containers.iter().flatten() {
             if self.latest(&ephemeral.name).is_none() {
-                self.start(&ephemeral.name, 0);
+                self.run_or_wait(&ephemeral.name);
             }
         }
         if !self.init(spec) {
@@ -236,8 +270,8 @@ impl Planner<'_> {
     }
 
     fn deadline(&self, spec: &PodSpec) -> Option<Timestamp> {
-        let start = self.s.pod.status.as_ref()?.start_time.as_ref()?.0;
-        start
+        self.s
+            .start_time
             .checked_add(jiff::SignedDuration::from_secs(spec.active_deadline_seconds?))
             .ok()
     }
@@ -246,18 +280,19 @@ impl Planner<'_> {
     fn failed_init(&self, spec: &PodSpec) -> bool {
         init_containers(spec).filter(|c| !is_sidecar(c)).any(|c| {
             let ended = self.latest(&c.name).filter(|i| i.state == ContainerState::Exited);
-            ended.is_some_and(|i| {
-                let code = i.exit_code.unwrap_or(-1);
-                code != 0 && !restarts(self.s.pod, c, code)
-            })
+            ended.is_some_and(|i| i.exit_code != Some(0) && !self.returns(c, i))
         })
+    }
+
+    fn returns(&self, container: &Container, ended: &ContainerStatus) -> bool {
+        returns(self.s.pod, container, ended, self.s.memory.get(&container.name))
     }
 
     /// Every main container has ended and stays so.
     fn all_done(&self, spec: &PodSpec) -> bool {
         spec.containers.iter().all(|c| {
             let ended = self.latest(&c.name).filter(|i| i.state == ContainerState::Exited);
-            ended.is_some_and(|i| !restarts(self.s.pod, c, i.exit_code.unwrap_or(-1)))
+            ended.is_some_and(|i| !self.returns(c, i))
         })
     }
 
@@ -292,7 +327,7 @@ impl Planner<'_> {
                 Some(i) if i.state == ContainerState::Exited && i.exit_code == Some(0) => {}
                 Some(i) if i.state == ContainerState::Running => return false,
                 _ => {
-                    self.run_or_wait(container);
+                    self.run_or_wait(&container.name);
                     return false;
                 }
             }
@@ -303,14 +338,14 @@ impl Planner<'_> {
     /// Keeps a container or sidecar running as its policy says.
     fn keep(&mut self, container: &Container) {
         let Some(instance) = self.latest(&container.name).cloned() else {
-            return self.run_or_wait(container);
+            return self.run_or_wait(&container.name);
         };
         match instance.state {
             ContainerState::Running => self.condemn(container, &instance),
-            ContainerState::Created => self.run_or_wait(container),
+            ContainerState::Created => self.run_or_wait(&container.name),
             ContainerState::Exited => {
-                if restarts(self.s.pod, container, instance.exit_code.unwrap_or(-1)) {
-                    self.run_or_wait(container);
+                if self.returns(container, &instance) {
+                    self.run_or_wait(&container.name);
                 }
             }
         }
@@ -322,39 +357,41 @@ impl Planner<'_> {
         }
         let condemned = self.s.memory.get(&container.name).and_then(|m| m.condemned.as_ref());
         let hash = instance.annotations.get(HASH_ANNOTATION);
-        let message = match condemned {
-            Some((id, message)) if *id == instance.id => message.clone(),
-            _ if hash.is_some_and(|h| *h != container_hash(container)) => {
-                format!("Container {} definition changed, will be restarted", container.name)
-            }
+        let condemned = match condemned {
+            Some(condemned) if condemned.id == instance.id => condemned.clone(),
+            _ if hash.is_some_and(|h| *h != container_hash(container)) => Condemned {
+                id: instance.id.clone(),
+                by: Cause::Definition,
+                message: format!("Container {} definition changed, will be restarted", container.name),
+                comes_back: true,
+            },
             _ => return,
         };
         self.plan.actions.push(Action::Kill {
-            id: instance.id.clone(),
             container: container.name.clone(),
-            message,
+            condemned,
         });
     }
 
     /// Starts the container unless a back-off forbids it; then wakes at its end.
-    fn run_or_wait(&mut self, container: &Container) {
-        let memory = self.s.memory.get(&container.name);
+    fn run_or_wait(&mut self, name: &str) {
+        let memory = self.s.memory.get(name);
         if let Some(at) = memory.and_then(|m| m.retry_at).filter(|at| *at > self.s.now) {
             return self.plan.wake_at(at);
         }
-        let instance = self.latest(&container.name);
+        let instance = self.latest(name);
         let attempt = match instance {
             Some(i) => i.attempt + 1,
-            None => self.s.lost.get(&container.name).map_or(0, |count| count + 1),
+            None => self.s.lost.get(name).map_or(0, |count| count + 1),
         };
         let ended = instance.filter(|i| i.state == ContainerState::Exited);
         let since = ended.map(|i| i.finished_at.unwrap_or(i.created_at));
         let ready_at = since.and_then(|since| memory?.restarts.ready_at(since));
         if let Some(at) = ready_at.filter(|at| *at > self.s.now) {
-            self.plan.backing_off.insert(container.name.clone());
+            self.plan.backing_off.insert(name.to_owned());
             return self.plan.wake_at(at);
         }
-        self.start(&container.name, attempt);
+        self.start(name, attempt);
     }
 
     fn start(&mut self, name: &str, attempt: u32) {

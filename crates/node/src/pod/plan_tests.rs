@@ -61,6 +61,7 @@ struct World {
     memory: BTreeMap<String, Memory>,
     busy: Busy,
     volumes: Result<(), Option<Timestamp>>,
+    start_time: Timestamp,
 }
 
 impl World {
@@ -77,6 +78,7 @@ impl World {
             memory: BTreeMap::new(),
             busy: Busy::default(),
             volumes: Ok(()),
+            start_time: at("2026-01-01T00:00:00Z"),
         }
     }
 
@@ -89,6 +91,7 @@ impl World {
         plan(&Situation {
             pod: &self.pod,
             now: at(NOW),
+            start_time: self.start_time,
             volumes: self.volumes,
             sandbox: self.sandbox.as_ref(),
             instances: &self.instances,
@@ -253,15 +256,24 @@ fn a_sidecar_must_have_started_before_the_next_and_is_kept_running() {
 fn a_condemned_or_changed_container_is_killed_once() {
     let mut world = World::new(json!({"containers": [{"name": "a", "image": "new"}]})).with([running("a")]);
     assert_eq!(world.plan(), Plan::default());
-    world.memory.entry("a".into()).or_default().condemned = Some(("a-0".into(), "why".into()));
-    let kill = |message: &str| {
+    world.memory.entry("a".into()).or_default().condemned = Some(Condemned {
+        id: "a-0".into(),
+        by: Cause::LivenessProbe,
+        message: "why".into(),
+        comes_back: false,
+    });
+    let kill = |by, message: &str, comes_back| {
         vec![Action::Kill {
-            id: "a-0".into(),
             container: "a".into(),
-            message: message.into(),
+            condemned: Condemned {
+                id: "a-0".into(),
+                by,
+                message: message.into(),
+                comes_back,
+            },
         }]
     };
-    assert_eq!(world.plan().actions, kill("why"));
+    assert_eq!(world.plan().actions, kill(Cause::LivenessProbe, "why", false));
     world.busy.killing.insert("a-0".into());
     assert_eq!(world.plan().actions, []);
     world.busy.killing.clear();
@@ -270,18 +282,71 @@ fn a_condemned_or_changed_container_is_killed_once() {
     a.annotations.insert(HASH_ANNOTATION.into(), "another".into());
     assert_eq!(
         world.plan().actions,
-        kill("Container a definition changed, will be restarted")
+        kill(
+            Cause::Definition,
+            "Container a definition changed, will be restarted",
+            true
+        )
     );
+}
+
+#[test]
+fn a_container_that_a_probe_killed_comes_back_though_it_ended_well() {
+    let spec = json!({"restartPolicy": "OnFailure", "containers": [{"name": "a"}]});
+    let mut world = World::new(spec).with([exited("a", 0, 0, NOW)]);
+    assert!(world.plan().finished);
+    world.memory.entry("a".into()).or_default().condemned = Some(Condemned {
+        id: "a-0".into(),
+        by: Cause::LivenessProbe,
+        message: String::new(),
+        comes_back: true,
+    });
+    assert_eq!(world.plan().actions, start("a", 1));
+}
+
+#[test]
+fn a_debug_container_is_started_once_and_waits_out_a_failed_pull() {
+    let spec = json!({"containers": [{"name": "a"}], "ephemeralContainers": [{"name": "e", "image": "none"}]});
+    let mut world = World::new(spec).with([running("a")]);
+    assert_eq!(world.plan().actions, start("e", 0));
+    world.memory.entry("e".into()).or_default().retry_at = Some(at("2026-01-01T01:00:10Z"));
+    let plan = world.plan();
+    assert_eq!((plan.actions.len(), plan.wake), (0, Some(at("2026-01-01T01:00:10Z"))));
+    let world = world.with([exited("e", 0, 1, NOW)]);
+    assert_eq!(world.plan().actions, [], "it does not come back");
+}
+
+#[test]
+fn a_rule_of_a_container_decides_by_its_exit_code_before_its_own_policy_and_the_pod_s() {
+    for (container, code, again) in [
+        (json!({"restartPolicy": "Always"}), 0, true),
+        (json!({"restartPolicy": "OnFailure"}), 0, false),
+        (json!({"restartPolicy": "OnFailure"}), 1, true),
+        (json!({}), 1, false),
+        (rule("Never", "In", &[42]), 42, true),
+        (rule("Never", "In", &[42]), 41, false),
+        (rule("Never", "NotIn", &[42]), 42, false),
+        (rule("Never", "NotIn", &[42]), 41, true),
+        (rule("OnFailure", "In", &[0]), 0, true),
+    ] {
+        let container: Container = serde_json::from_value(container).unwrap();
+        let pod = World::new(json!({"restartPolicy": "Never", "containers": []})).pod;
+        assert_eq!(restarts(&pod, &container, code), again, "{container:?} {code}");
+    }
+}
+
+fn rule(policy: &str, operator: &str, values: &[i32]) -> Value {
+    json!({"restartPolicy": policy, "restartPolicyRules": [
+        {"action": "Restart", "exitCodes": {"operator": operator, "values": values}}]})
 }
 
 #[test]
 fn the_active_deadline_ends_a_pod() {
     let mut world =
         World::new(json!({"activeDeadlineSeconds": 60, "containers": [{"name": "a"}]})).with([running("a")]);
-    let started = |text: &str| serde_json::from_value(json!({"startTime": text})).unwrap();
-    world.pod.status = Some(started("2026-01-01T00:59:30Z"));
+    world.start_time = at("2026-01-01T00:59:30Z");
     assert_eq!(world.plan().wake, Some(at("2026-01-01T01:00:30Z")));
-    world.pod.status = Some(started("2026-01-01T00:58:00Z"));
+    world.start_time = at("2026-01-01T00:58:00Z");
     assert!(world.plan().finished);
 }
 

@@ -133,8 +133,8 @@ fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: i64) -> i32 
     }
 }
 
-/// The pod's own cgroup: what its containers may use together.
-pub(crate) fn of_pod(pod: &Pod) -> Resources {
+/// The pod's own cgroup: what its containers may use together, and how many processes they may have (-1: any number).
+pub(crate) fn of_pod(pod: &Pod, pids_limit: i64) -> Resources {
     let Some(spec) = &pod.spec else {
         return Resources::default();
     };
@@ -151,8 +151,34 @@ pub(crate) fn of_pod(pod: &Pod) -> Resources {
         cpu_quota: Some(cpu_limit.map_or(-1, quota)),
         cpu_period: Some(PERIOD.unsigned_abs()),
         memory_limit,
+        pids_limit: (pids_limit > 0).then_some(pids_limit),
         ..Resources::default()
     }
+}
+
+/// What the whole pod asks for of a resource that is counted whole: memory in bytes, storage in bytes.
+pub(crate) fn requested(pod: &Pod, name: &str) -> i64 {
+    let spec = pod.spec.as_ref();
+    spec.and_then(|s| total(s, |r, l| whole_of(r, name).or_else(|| whole_of(l, name))))
+        .unwrap_or(0)
+}
+
+/// What the whole pod asks for of CPUs, in thousandths.
+pub(crate) fn requested_milli_cpu(pod: &Pod) -> i64 {
+    let spec = pod.spec.as_ref();
+    spec.and_then(|s| total(s, |r, l| milli_of(r, "cpu").or_else(|| milli_of(l, "cpu"))))
+        .unwrap_or(0)
+}
+
+/// What those containers that have a limit are limited to together, of a resource that is counted whole.
+pub(crate) fn limited(pod: &Pod, name: &str) -> Option<i64> {
+    let spec = pod.spec.as_ref()?;
+    let each = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let has = |c: &Container| whole_of(c.resources.as_ref().and_then(|r| r.limits.as_ref()), name).is_some();
+    each.into_iter()
+        .any(has)
+        .then(|| total(spec, |_, l| whole_of(l, name)))
+        .flatten()
 }
 
 fn is_sidecar(container: &Container) -> bool {
@@ -265,12 +291,15 @@ mod tests {
         let limited = json!({"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}});
         let free = json!({"name": "b"});
         let both = pod(json!({"containers": [limited, free]}));
-        assert_eq!((of_pod(&both).cpu_quota, of_pod(&both).memory_limit), (Some(-1), None));
+        assert_eq!(
+            (of_pod(&both, -1).cpu_quota, of_pod(&both, -1).memory_limit),
+            (Some(-1), None)
+        );
         let sidecar =
             json!({"name": "s", "restartPolicy": "Always", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}});
         let init = json!({"name": "i", "resources": {"limits": {"cpu": "4", "memory": "1Gi"}}});
         let all = pod(json!({"containers": [limited], "initContainers": [sidecar, init]}));
-        assert_eq!(of_pod(&all).cpu_quota, Some(500_000));
-        assert_eq!(of_pod(&all).memory_limit, Some(2 << 30));
+        assert_eq!(of_pod(&all, -1).cpu_quota, Some(500_000));
+        assert_eq!(of_pod(&all, -1).memory_limit, Some(2 << 30));
     }
 }

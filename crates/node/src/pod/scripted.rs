@@ -1,20 +1,21 @@
-//! A runtime, a network and an API in memory, for tests of the worker in virtual time. Containers do what a script says.
+//! A runtime in memory, for tests of pods in virtual time: containers do what a script says. The API and the network beside
+//! it are in [`api`].
+
+mod api;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_clock::{Clock, Timestamp};
 use coracle_runtime::*;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{broadcast, watch};
 
-use super::context::PodNetworking;
-use crate::objects::{ApiError, EventType, Objects};
+pub(crate) use api::{Written, context};
 
 /// How a run of a container ends: after how long, and with which code.
 pub(crate) type Run = (Duration, i32);
@@ -24,6 +25,7 @@ pub(crate) struct Scripted {
     start: Timestamp,
     events: broadcast::Sender<Event>,
     changed: watch::Sender<u64>,
+    hung: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
@@ -35,15 +37,20 @@ struct State {
     log: Vec<String>,
     runs: HashMap<String, VecDeque<Run>>,
     stubborn: Vec<String>,
+    ends_well: Vec<String>,
     execs: HashMap<String, VecDeque<i32>>,
-    images: Vec<String>,
+    /// By name; and whether it came from a registry, and how large it is.
+    images: BTreeMap<String, (bool, u64)>,
     pulls: VecDeque<bool>,
+    working_sets: HashMap<String, u64>,
+    /// Resources that pods' groups were given, in turn.
+    pod_limits: Vec<Resources>,
 }
 
 impl Scripted {
     pub(crate) fn new(clock: Clock) -> Arc<Self> {
         let state = State {
-            images: vec!["image:1".into()],
+            images: [("image:1".to_owned(), (false, 7))].into(),
             ..State::default()
         };
         Arc::new(Self {
@@ -51,6 +58,7 @@ impl Scripted {
             start: clock.now(),
             events: broadcast::channel(1024).0,
             changed: watch::channel(0).0,
+            hung: watch::channel(false).0,
             state: Mutex::new(state),
         })
     }
@@ -65,6 +73,11 @@ impl Scripted {
         self.state.lock().stubborn.push(name.into());
     }
 
+    /// The container ends with code 0 when it is told to.
+    pub(crate) fn ends_well(&self, name: &str) {
+        self.state.lock().ends_well.push(name.into());
+    }
+
     /// Exit codes of the command in turn; the last one stays.
     pub(crate) fn execs(&self, command: &str, codes: impl IntoIterator<Item = i32>) {
         self.state
@@ -76,6 +89,68 @@ impl Scripted {
     /// What the next pulls come to.
     pub(crate) fn pulls(&self, results: impl IntoIterator<Item = bool>) {
         self.state.lock().pulls.extend(results);
+    }
+
+    /// An image that is there.
+    pub(crate) fn image(&self, name: &str, size: u64, pulled: bool) {
+        self.state.lock().images.insert(name.into(), (pulled, size));
+    }
+
+    /// A container that is made of the image, and has ended.
+    pub(crate) fn uses(&self, image: &str) {
+        let id = ContainerId::new(format!("of-{image}"));
+        let mut status = self.blank(&id, &SandboxId::new("other-0"), image);
+        status.state = ContainerState::Exited;
+        self.state.lock().containers.insert(id, status);
+    }
+
+    /// Calls are not answered until it is taken back.
+    pub(crate) fn hang(&self, hung: bool) {
+        self.hung.send_replace(hung);
+    }
+
+    async fn answer(&self) {
+        let _ = self.hung.subscribe().wait_for(|hung| !hung).await;
+    }
+
+    /// How much memory the container uses.
+    pub(crate) fn working_set(&self, name: &str, bytes: u64) {
+        self.state.lock().working_sets.insert(name.into(), bytes);
+    }
+
+    /// The resources that pods' groups were given since it was asked last.
+    pub(crate) fn take_pod_limits(&self) -> Vec<Resources> {
+        std::mem::take(&mut self.state.lock().pod_limits)
+    }
+
+    fn blank(&self, id: &ContainerId, sandbox: &SandboxId, image: &str) -> ContainerStatus {
+        ContainerStatus {
+            id: id.clone(),
+            sandbox: sandbox.clone(),
+            name: String::new(),
+            attempt: 0,
+            state: ContainerState::Created,
+            pid: None,
+            exit_code: None,
+            signal: None,
+            oom_killed: false,
+            created_at: self.clock.now(),
+            started_at: None,
+            finished_at: None,
+            image: image.to_owned(),
+            image_id: ImageId::new(image),
+            log_path: None,
+            reason: None,
+            message: None,
+            stop_signal: 15,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            user: 0,
+            group: 0,
+            supplemental_groups: vec![],
+            mounts: vec![],
+            resources: Resources::default(),
+        }
     }
 
     /// What was called, with the second it was called at; taken.
@@ -177,6 +252,7 @@ impl PodRuntime for Shared {
     }
 
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.0.answer().await;
         self.0.log("stop_sandbox");
         self.0
             .state
@@ -197,39 +273,26 @@ impl PodRuntime for Shared {
     }
 
     async fn sandboxes(&self) -> Vec<SandboxStatus> {
+        self.0.answer().await;
         self.0.all().0
     }
 
     async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId> {
+        self.0.answer().await;
+        if let Some(target) = &config.pid_target {
+            self.0.log(format!("create {} beside {target}", config.name));
+        }
         let mut state = self.0.state.lock();
         state.next += 1;
         let id = ContainerId::new(format!("{}-{}", config.name, state.next));
         let status = ContainerStatus {
-            id: id.clone(),
-            sandbox: sandbox.clone(),
             name: config.name,
             attempt: config.attempt,
-            state: ContainerState::Created,
-            pid: None,
-            exit_code: None,
-            signal: None,
-            oom_killed: false,
-            created_at: self.0.clock.now(),
-            started_at: None,
-            finished_at: None,
-            image: config.image.clone(),
-            image_id: ImageId::new(config.image),
-            log_path: None,
-            reason: None,
-            message: None,
-            stop_signal: 15,
             labels: config.labels,
             annotations: config.annotations,
-            user: 0,
-            group: 0,
-            supplemental_groups: vec![],
             mounts: config.mounts,
             resources: config.resources,
+            ..self.0.blank(&id, sandbox, &config.image)
         };
         state.containers.insert(id.clone(), status);
         Ok(id)
@@ -260,8 +323,12 @@ impl PodRuntime for Shared {
     async fn stop_container(&self, id: &ContainerId, _: Option<i32>, grace: Duration) -> Result<()> {
         let Ok(c) = self.0.get(id) else { return Ok(()) };
         self.0.log(format!("TERM {}", c.name));
-        if !self.0.state.lock().stubborn.contains(&c.name) {
-            self.0.finish(id, 143);
+        let (stubborn, well) = {
+            let state = self.0.state.lock();
+            (state.stubborn.contains(&c.name), state.ends_well.contains(&c.name))
+        };
+        if !stubborn {
+            self.0.finish(id, if well { 0 } else { 143 });
         }
         if self.0.clock.timeout(grace, self.wait_container(id)).await.is_err() {
             self.0.log(format!("KILL {}", c.name));
@@ -336,8 +403,13 @@ impl PodRuntime for Shared {
         no()
     }
 
-    async fn container_stats(&self, _: &ContainerId) -> Result<Stats> {
-        no()
+    async fn container_stats(&self, id: &ContainerId) -> Result<Stats> {
+        let name = self.0.get(id)?.name;
+        let bytes = self.0.state.lock().working_sets.get(&name).copied().unwrap_or(0);
+        Ok(Stats {
+            memory_working_set: bytes,
+            ..Stats::default()
+        })
     }
 
     async fn sandbox_stats(&self, _: &SandboxId) -> Result<Stats> {
@@ -348,12 +420,22 @@ impl PodRuntime for Shared {
         no()
     }
 
-    async fn update_resources(&self, _: &ContainerId, _: Resources) -> Result<()> {
-        no()
+    async fn update_resources(&self, id: &ContainerId, new: Resources) -> Result<()> {
+        let mut state = self.0.state.lock();
+        let container = state.containers.get_mut(id).unwrap();
+        let name = container.name.clone();
+        let has = &mut container.resources;
+        has.cpu_shares = new.cpu_shares.or(has.cpu_shares);
+        has.cpu_quota = new.cpu_quota.or(has.cpu_quota);
+        has.memory_limit = new.memory_limit.or(has.memory_limit);
+        drop(state);
+        self.0.log(format!("update {name}"));
+        Ok(())
     }
 
-    async fn update_sandbox_resources(&self, _: &SandboxId, _: Resources) -> Result<()> {
-        no()
+    async fn update_sandbox_resources(&self, _: &SandboxId, new: Resources) -> Result<()> {
+        self.0.state.lock().pod_limits.push(new);
+        Ok(())
     }
 
     async fn pull_image(&self, reference: &str, _: Option<Auth>, _: ProgressSink) -> Result<ImageId> {
@@ -362,7 +444,7 @@ impl PodRuntime for Shared {
         match state.pulls.pop_front() {
             Some(false) => Err(Error::Failed("the registry is on fire".into())),
             _ => {
-                state.images.push(reference.into());
+                state.images.insert(reference.into(), (true, 7));
                 Ok(ImageId::new(reference))
             }
         }
@@ -373,95 +455,29 @@ impl PodRuntime for Shared {
     }
 
     async fn images(&self) -> Vec<Arc<ImageInfo>> {
-        vec![]
+        let names: Vec<String> = self.0.state.lock().images.keys().cloned().collect();
+        let mut images = Vec::new();
+        for name in names {
+            images.extend(self.image(&name).await);
+        }
+        images
     }
 
     async fn image(&self, reference: &str) -> Option<Arc<ImageInfo>> {
-        let state = self.0.state.lock();
-        let found = state.images.iter().find(|i| *i == reference)?;
-        let info =
-            json!({"id": found, "repo_tags": [found], "repo_digests": [], "size": 7, "config": {}, "layers": []});
+        let (pulled, size) = *self.0.state.lock().images.get(reference)?;
+        let digests: Vec<String> = pulled.then(|| format!("{reference}@sha256:0")).into_iter().collect();
+        let info = json!({"id": reference, "repo_tags": [reference], "repo_digests": digests, "size": size,
+            "config": {}, "layers": []});
         Some(Arc::new(serde_json::from_value(info).unwrap()))
     }
 
-    async fn remove_image(&self, _: &str) -> Result<()> {
-        no()
+    async fn remove_image(&self, reference: &str) -> Result<()> {
+        self.0.log(format!("remove_image {reference}"));
+        self.0.state.lock().images.remove(reference);
+        Ok(())
     }
 
     fn image_filesystem(&self) -> PathBuf {
         "/".into()
-    }
-}
-
-pub(crate) struct NoNetwork;
-
-#[async_trait]
-impl PodNetworking for NoNetwork {
-    async fn attach(&self, _: &str, _: &Path) -> std::result::Result<Vec<String>, String> {
-        Ok(vec!["10.0.0.9".into()])
-    }
-
-    async fn detach(&self, _: &str) -> std::result::Result<(), String> {
-        Ok(())
-    }
-
-    async fn keep_only(&self, _: &std::collections::HashSet<String>) -> std::result::Result<(), String> {
-        Ok(())
-    }
-}
-
-/// The API: what was written, and what is there to be read.
-#[derive(Default)]
-pub(crate) struct Written {
-    pub(crate) config_maps: Mutex<BTreeMap<String, Arc<ConfigMap>>>,
-    pub(crate) claims: Mutex<BTreeMap<String, Arc<PersistentVolumeClaim>>>,
-    pub(crate) persistent_volumes: Mutex<BTreeMap<String, Arc<PersistentVolume>>>,
-    pub(crate) statuses: watch::Sender<Vec<PodStatus>>,
-    pub(crate) removed: watch::Sender<bool>,
-    pub(crate) events: Mutex<Vec<String>>,
-}
-
-#[async_trait]
-impl Objects for Written {
-    async fn config_map(&self, _: &str, name: &str) -> std::result::Result<Option<Arc<ConfigMap>>, ApiError> {
-        Ok(self.config_maps.lock().get(name).cloned())
-    }
-
-    async fn secret(&self, _: &str, _: &str) -> std::result::Result<Option<Arc<Secret>>, ApiError> {
-        Ok(None)
-    }
-
-    async fn claim(&self, _: &str, name: &str) -> std::result::Result<Option<Arc<PersistentVolumeClaim>>, ApiError> {
-        Ok(self.claims.lock().get(name).cloned())
-    }
-
-    async fn persistent_volume(&self, name: &str) -> std::result::Result<Option<Arc<PersistentVolume>>, ApiError> {
-        Ok(self.persistent_volumes.lock().get(name).cloned())
-    }
-
-    async fn token(&self, _: &Pod, _: &str, _: i64) -> std::result::Result<(String, Timestamp), ApiError> {
-        Err(ApiError::Failed("not scripted".into()))
-    }
-
-    fn services(&self, _: &str) -> Vec<Arc<Service>> {
-        vec![]
-    }
-
-    fn follow(&self, _: &Pod, _: Arc<dyn Fn() + Send + Sync>) {}
-
-    fn unfollow(&self, _: &Pod) {}
-
-    async fn write_status(&self, _: &Pod, status: &PodStatus) -> std::result::Result<(), ApiError> {
-        self.statuses.send_modify(|all| all.push(status.clone()));
-        Ok(())
-    }
-
-    async fn remove(&self, _: &Pod) -> std::result::Result<(), ApiError> {
-        self.removed.send_replace(true);
-        Ok(())
-    }
-
-    fn event(&self, _: &Pod, _: Option<String>, kind: EventType, reason: &'static str, message: String) {
-        self.events.lock().push(format!("{kind:?} {reason} {message}"));
     }
 }

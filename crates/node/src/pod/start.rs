@@ -17,6 +17,7 @@ use super::context::Context;
 use super::env::{self, Environment, Sources};
 use super::expansion::{expand, expand_strict};
 use super::plan::{HASH_ANNOTATION, container_hash};
+use super::resize::Granted;
 use super::security::{self, ImageUser};
 use super::termination::run_hook;
 use super::users::Reserved;
@@ -104,7 +105,7 @@ pub(crate) async fn sandbox(
         host_ipc: spec.host_ipc == Some(true),
         share_process_namespace: spec.share_process_namespace == Some(true),
         cgroup_parent: resources::cgroup_path(&cx.cgroup_root, pod),
-        resources: resources::of_pod(pod),
+        resources: resources::of_pod(pod, cx.settings.pod_pids_limit),
         sysctls: sysctls.map(|s| (s.name.clone(), s.value.clone())).collect(),
         log_directory: cx.log_dir(pod),
         shm_size: None,
@@ -124,6 +125,7 @@ pub(crate) async fn sandbox(
         }
     };
     write_files(cx, pod, &pod_ips)?;
+    Granted::of(pod).write(&cx.pod_dir(uid(pod)))?;
     Ok(SandboxUp { id, attempt, pod_ips })
 }
 
@@ -186,6 +188,14 @@ fn failure(reason: &'static str) -> impl FnOnce(String) -> StartFailure {
     }
 }
 
+/// A container that a debugging one looks at.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    /// None: it does not run.
+    pub(crate) id: Option<ContainerId>,
+}
+
 /// What a start needs besides the spec.
 pub(crate) struct Start {
     pub(crate) pod: Arc<Pod>,
@@ -194,6 +204,8 @@ pub(crate) struct Start {
     pub(crate) sandbox: SandboxId,
     pub(crate) pod_ips: Vec<String>,
     pub(crate) volumes: BTreeMap<String, PathBuf>,
+    /// The container whose processes this one is to see.
+    pub(crate) target: Option<Target>,
     /// Told the instance's id as soon as it has one.
     pub(crate) created: mpsc::Sender<ContainerId>,
 }
@@ -207,6 +219,7 @@ pub(crate) async fn container(cx: &Arc<Context>, start: Start) -> Result<Contain
         sandbox,
         pod_ips,
         volumes,
+        target,
         created,
     } = start;
     let event = |kind, reason, message: String| cx.container_event(&pod, &container.name, kind, reason, message);
@@ -215,12 +228,25 @@ pub(crate) async fn container(cx: &Arc<Context>, start: Start) -> Result<Contain
         message: f.message,
         image: true,
     })?;
-    let config = config(cx, &pod, &container, attempt, &image, &pod_ips, &volumes)
-        .await
-        .map_err(|message| {
-            event(EventType::Warning, "Failed", format!("Error: {message}"));
-            failure("CreateContainerConfigError")(message)
-        })?;
+    let target = match target {
+        Some(Target { name, id: None }) => Err(format!("unable to find target container {name:?}")),
+        Some(Target { id, .. }) => Ok(id),
+        None => Ok(None),
+    };
+    let config = match target {
+        Ok(target) => {
+            let made = config(cx, &pod, &container, attempt, &image, &pod_ips, &volumes).await;
+            made.map(|config| ContainerConfig {
+                pid_target: target,
+                ..config
+            })
+        }
+        Err(error) => Err(error),
+    };
+    let config = config.map_err(|message| {
+        event(EventType::Warning, "Failed", format!("Error: {message}"));
+        failure("CreateContainerConfigError")(message)
+    })?;
     let id = cx.runtime.create_container(&sandbox, config).await.map_err(|error| {
         let message = error.chain();
         event(EventType::Warning, "Failed", format!("Error: {message}"));
@@ -364,6 +390,7 @@ async fn config(
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         log_path: format!("{}/{attempt}.log", container.name).into(),
+        pid_target: None,
         stop_signal: container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()),
         labels: labels(pod, Some(&container.name)),
         annotations: annotations.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),

@@ -7,8 +7,10 @@ use coracle_runtime::{ContainerId, ContainerState as State, ContainerStatus as I
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::plan::{Memory, SandboxView, init_containers, is_sidecar, restarts};
+use super::plan::{Memory, SandboxView, init_containers, is_sidecar, restarts, returns};
+use super::resize;
 use super::resources::Qos;
+use super::worker::REMOVABLE;
 
 /// Everything that a status is made from.
 pub(crate) struct Facts<'a> {
@@ -32,6 +34,19 @@ pub(crate) struct Facts<'a> {
     pub(crate) stopped: bool,
     /// Why the node ended the pod (`DeadlineExceeded`, ...).
     pub(crate) ended: Option<&'a (String, String)>,
+    /// The container whose start is not over: its postStart hook may still run.
+    pub(crate) starting: Option<&'a str>,
+    /// Conditions that come and go, as they are now.
+    pub(crate) told: Vec<Told>,
+}
+
+/// A condition that holds now and did not always.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) kind: &'static str,
+    pub(crate) reason: Option<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) generation: Option<i64>,
 }
 
 /// The status to report.
@@ -180,7 +195,14 @@ fn container(
             .filter(|s| s.terminated.is_some())
             .or_else(|| p.last_state.clone())
     };
+    // Until its postStart hook has ended a container is not shown as running.
+    let hooked = spec.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
+    let begins = hooked && facts.starting == Some(&spec.name) && !facts.stopping;
     let (state, last_state) = match latest {
+        Some(i) if i.state == State::Running && begins => {
+            let last = before.filter(|b| b.state == State::Exited).map(terminated);
+            (waiting_reason(), last)
+        }
         Some(i) if i.state == State::Running => {
             let state = api::ContainerState {
                 running: Some(api::ContainerStateRunning {
@@ -201,7 +223,7 @@ fn container(
         Some(i) => {
             let comes_back = !facts.stopping
                 && memory.is_some_and(|m| m.waiting.is_some())
-                && (restarts(facts.pod, spec, i.exit_code.unwrap_or(-1)) || is_sidecar(spec));
+                && (returns(facts.pod, spec, i, memory) || is_sidecar(spec));
             if comes_back && !(is_init && !is_sidecar(spec) && i.exit_code == Some(0)) {
                 (waiting_reason(), Some(terminated(i)))
             } else {
@@ -229,7 +251,7 @@ fn container(
             _ => (waiting_reason(), None),
         },
     };
-    let running = latest.filter(|i| i.state == State::Running);
+    let running = latest.filter(|i| i.state == State::Running && !begins);
     let has_started = running.is_some_and(|i| started(facts, spec, i));
     let ready = match running {
         Some(i) if spec.readiness_probe.is_some() => {
@@ -259,7 +281,8 @@ fn container(
         state: Some(state),
         last_state: Some(last_state.unwrap_or_default()),
         allocated_resources: running.and_then(|_| spec.resources.as_ref()?.requests.clone()),
-        resources: running.and_then(|_| spec.resources.clone()),
+        resources: running.and_then(|i| resize::shown(facts.pod, spec, i)),
+        stop_signal: shown.and_then(|i| signal_name(i.stop_signal)),
         user: running.map(user),
         volume_mounts: spec
             .volume_mounts
@@ -267,6 +290,11 @@ fn container(
             .map(|mounts| mounts.iter().map(mount).collect()),
         ..api::ContainerStatus::default()
     }
+}
+
+fn signal_name(number: i32) -> Option<String> {
+    let signal = nix::sys::signal::Signal::try_from(number).ok()?;
+    Some(signal.as_str().to_owned())
 }
 
 fn user(instance: &Instance) -> api::ContainerUser {
@@ -486,8 +514,22 @@ fn conditions(
             last_probe_time: None,
         });
     }
+    for told in &facts.told {
+        let old = before.iter().find(|c| c.type_ == told.kind && c.status == "True");
+        let since = old.and_then(|c| c.last_transition_time.clone());
+        conditions.push(api::PodCondition {
+            type_: told.kind.to_owned(),
+            status: "True".to_owned(),
+            reason: told.reason.clone(),
+            message: told.message.clone(),
+            last_transition_time: Some(since.unwrap_or(Time(facts.now))),
+            observed_generation: told.generation,
+            last_probe_time: None,
+        });
+    }
     let others = before
         .iter()
+        .filter(|c| !REMOVABLE.contains(&c.type_.as_str()))
         .filter(|c| !conditions.iter().any(|own| own.type_ == c.type_))
         .cloned();
     let others: Vec<_> = others.collect();

@@ -81,6 +81,8 @@ impl World {
             stopping: self.stopping,
             stopped: self.stopped,
             ended: None,
+            starting: None,
+            told: Vec::new(),
         })
     }
 

@@ -3,18 +3,22 @@
 
 mod ending;
 mod execute;
+mod judge;
 mod observe;
 mod report;
+mod resize;
+mod stop;
 
 pub(crate) use ending::clean;
-pub(crate) use report::OWN_CONDITIONS;
+pub(crate) use report::{REMOVABLE, is_own};
+pub(crate) use stop::Stop;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_clock::{Instant, Timestamp};
-use coracle_runtime::{ContainerId, ContainerStatus, SandboxStatus};
+use coracle_runtime::{ContainerId, ContainerStatus, SandboxId, SandboxStatus};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
@@ -24,6 +28,7 @@ use super::context::Context;
 use super::kernel_support;
 use super::plan::{self, Busy, Memory, SandboxView, Situation};
 use super::probe::{ProbeKind, Verdict};
+use super::resize::Granted;
 use super::start::{SandboxUp, StartFailure};
 use crate::objects::ApiError;
 use crate::volume::{Failure, Tokens};
@@ -33,6 +38,9 @@ use crate::volume::{Failure, Tokens};
 pub(crate) struct Inbox {
     slot: Mutex<Slot>,
     wake: Notify,
+    ended: watch::Sender<bool>,
+    /// The API knows of the end.
+    told: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -45,6 +53,14 @@ struct Slot {
     recheck: bool,
     /// Objects that the pod's volumes and environment refer to have changed.
     objects: bool,
+    /// How the API shows a static pod now.
+    mirror: Option<Option<Arc<Pod>>>,
+    /// The node ends the pod.
+    stop: Option<Stop>,
+    /// What the pod waited for has been granted.
+    granted: bool,
+    /// The disk is short: what an ended pod need not keep goes.
+    reclaim: bool,
 }
 
 impl Inbox {
@@ -76,6 +92,45 @@ impl Inbox {
     pub(crate) fn objects(&self) {
         self.slot.lock().objects = true;
         self.wake.notify_one();
+    }
+
+    /// The mirror of a static pod has changed, or is no more.
+    pub(crate) fn mirror(&self, mirror: Option<Arc<Pod>>) {
+        self.slot.lock().mirror = Some(mirror);
+        self.wake.notify_one();
+    }
+
+    /// The node ends the pod; the first reason counts.
+    pub(crate) fn stop(&self, stop: Stop) {
+        self.slot.lock().stop.get_or_insert(stop);
+        self.wake.notify_one();
+    }
+
+    /// What the pod waited for has been granted.
+    pub(crate) fn granted(&self) {
+        self.slot.lock().granted = true;
+        self.wake.notify_one();
+    }
+
+    /// The disk is short.
+    pub(crate) fn reclaim(&self) {
+        self.slot.lock().reclaim = true;
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// Returns when the API knows of the pod's end.
+    pub(crate) async fn told(&self) {
+        let _ = self.told.subscribe().wait_for(|told| *told).await;
+    }
+
+    /// Returns when nothing of the pod runs any more.
+    pub(crate) async fn ended(&self) {
+        // The sender is this inbox's own.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 }
 
@@ -115,6 +170,14 @@ enum Done {
         name: String,
     },
     Killed(ContainerId),
+    /// Whether a sandbox lives.
+    Looked {
+        sandbox: SandboxId,
+        lives: bool,
+    },
+    /// The runtime did not tell about it before.
+    LookAgain(ContainerId),
+    Resized(Result<Vec<ContainerId>, String>),
     Removed,
     Ended(Result<(), String>),
     StatusWritten {
@@ -140,7 +203,15 @@ enum Volumes {
 pub(crate) struct Worker {
     cx: Arc<Context>,
     inbox: Arc<Inbox>,
+    /// With the resources that it was granted.
     pod: Arc<Pod>,
+    /// As the API has it.
+    desired: Arc<Pod>,
+    resize: resize::Resizing,
+    /// How the API shows a static pod; it is told of the pod through this.
+    mirror: Option<Arc<Pod>>,
+    /// It has run before, or has been let in.
+    admitted: bool,
     gone: bool,
     stage: Stage,
     start_time: Timestamp,
@@ -173,6 +244,8 @@ pub(crate) struct Worker {
     created: (mpsc::Sender<ContainerId>, mpsc::Receiver<ContainerId>),
     /// Why the node ended the pod.
     ended: Option<(String, String)>,
+    /// The node ends the pod, for this.
+    stop: Option<Stop>,
     reported: PodStatus,
     writing: bool,
     write_failures: u32,
@@ -184,9 +257,16 @@ impl Worker {
         let now = cx.clock.now();
         let reported = pod.status.clone().unwrap_or_default();
         let start_time = reported.start_time.as_ref().map_or(now, |t| t.0);
+        let desired = pod;
+        let granted = Granted::read(&cx.pod_dir(desired.metadata.uid.as_deref().unwrap_or_default()));
+        let pod = granted.map_or_else(|| desired.clone(), |granted| granted.apply(&desired));
         let mut worker = Self {
             inbox,
             pod,
+            desired,
+            resize: resize::Resizing::default(),
+            mirror: None,
+            admitted: false,
             gone: false,
             stage: Stage::Live,
             start_time,
@@ -217,6 +297,7 @@ impl Worker {
             verdicts: mpsc::channel(16),
             created: mpsc::channel(4),
             ended: None,
+            stop: None,
             reported,
             writing: false,
             write_failures: 0,
@@ -233,6 +314,9 @@ impl Worker {
             self.observe().await;
             let wake = self.advance();
             self.report();
+            if matches!(self.stage, Stage::Ended) && !self.writing && !self.has_news() {
+                self.inbox.told.send_replace(true);
+            }
             if matches!(self.stage, Stage::Done) {
                 return;
             }
@@ -247,6 +331,7 @@ impl Worker {
                         self.busy = Busy::default();
                         self.writing = false;
                         self.refreshing = false;
+                        self.resize.under_way = false;
                     }
                 },
                 Some(verdict) = self.verdicts.1.recv() => self.judge(verdict),
@@ -260,7 +345,12 @@ impl Worker {
     /// One step: what the stage asks for. Returns when to look again though nothing happens.
     fn advance(&mut self) -> Option<Timestamp> {
         if matches!(self.stage, Stage::Live) {
-            if self.gone || self.pod.metadata.deletion_timestamp.is_some() {
+            self.admit();
+        }
+        if matches!(self.stage, Stage::Live) {
+            if self.stop.is_some() && !self.is_terminal() {
+                self.stop_for_the_node();
+            } else if self.gone || self.pod.metadata.deletion_timestamp.is_some() {
                 self.end();
             } else if self.is_terminal() {
                 let nothing_left = self.sandbox.is_none() && !self.instances.values().any(is_running);
@@ -276,6 +366,7 @@ impl Worker {
         let mut wake = self.retry_at.filter(|at| *at > now);
         match &self.stage {
             Stage::Live => {
+                self.allocate();
                 let plan = plan::plan(&self.situation());
                 self.note_back_offs(&plan);
                 if plan.finished {
@@ -287,11 +378,19 @@ impl Worker {
                     }
                     self.probe();
                     wake = sooner(wake, self.refresh());
+                    wake = sooner(wake, self.actuate());
                 }
             }
             Stage::Ending { .. } => self.hurry(),
             Stage::Ended => self.after_end(),
             Stage::Cleaning | Stage::Removing | Stage::Done => {}
+        }
+        if matches!(
+            self.stage,
+            Stage::Ended | Stage::Cleaning | Stage::Removing | Stage::Done
+        ) {
+            self.cx.allocations.release(self.uid());
+            self.inbox.ended.send_replace(true);
         }
         wake
     }
@@ -311,6 +410,7 @@ impl Worker {
         Situation {
             pod: &self.pod,
             now: self.cx.clock.now(),
+            start_time: self.start_time,
             volumes: match &self.volumes {
                 Volumes::Ready(_) => Ok(()),
                 Volumes::Pending { retry_at, .. } => Err(*retry_at),

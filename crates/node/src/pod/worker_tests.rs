@@ -1,11 +1,17 @@
 //! The life of a pod in virtual time, on a scripted runtime.
 
 use super::*;
-use crate::pod::scripted::{NoNetwork, Scripted, Shared, Written};
+use crate::pod::scripted::{Scripted, Written, context};
 use coracle_clock::Clock;
-use parking_lot::RwLock;
 use serde_json::{Value, json};
 use std::time::Duration;
+
+#[path = "worker_tests/lifecycle.rs"]
+mod lifecycle;
+#[path = "worker_tests/node.rs"]
+mod node;
+#[path = "worker_tests/probes.rs"]
+mod probes;
 
 struct Bench {
     cx: Arc<Context>,
@@ -26,22 +32,7 @@ impl Bench {
         let runtime = Scripted::new(clock);
         let api: Arc<Written> = Arc::default();
         let dir = tempfile::tempdir().unwrap();
-        let cx = Arc::new(Context {
-            runtime: Arc::new(Shared(runtime.clone())),
-            network: Arc::new(NoNetwork),
-            objects: api.clone(),
-            clock,
-            data_dir: dir.path().to_owned(),
-            cgroup_root: "/kubepods".into(),
-            hostname: "n1".into(),
-            dns: crate::pod::files::Dns {
-                servers: vec!["10.43.0.10".into()],
-                ..Default::default()
-            },
-            memory_capacity: 1 << 30,
-            node: RwLock::default(),
-            users: Default::default(),
-        });
+        let cx = context(&runtime, &api, clock, dir.path());
         let pod = serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "ns", "uid": "uid", "generation": 1}, "spec": spec}));
         Self {

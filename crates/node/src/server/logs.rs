@@ -48,7 +48,7 @@ fn options(query: &Query, now: Timestamp) -> Result<LogOptions, String> {
 
 /// The container's instances, newest first.
 async fn instances(api: &Api, pod: &Pod, container: &str) -> Vec<ContainerStatus> {
-    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let uid = crate::mirror::runtime_uid(pod);
     let all = api.cx.runtime.containers().await;
     let mut own: Vec<_> = all
         .into_iter()

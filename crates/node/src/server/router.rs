@@ -7,7 +7,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{Api, logs};
@@ -170,7 +170,7 @@ async fn running_pods(api: &Api) -> Response<Body> {
 /// What of the agent's configuration upstream has a name for.
 fn configz(api: &Api) -> Response<Body> {
     let cx = &api.cx;
-    let config = json!({"kubeletconfig": {
+    let mut config = json!({"kubeletconfig": {
         "kind": "KubeletConfiguration",
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true}},
@@ -181,6 +181,9 @@ fn configz(api: &Api) -> Response<Body> {
         "containerLogMaxSize": format!("{}Mi", LOG_SIZE >> 20),
         "containerLogMaxFiles": LOG_FILES,
     }});
+    if let (Some(config), Value::Object(settings)) = (config["kubeletconfig"].as_object_mut(), cx.settings.fields()) {
+        config.extend(settings);
+    }
     text(StatusCode::OK, "application/json", config.to_string())
 }
 

@@ -19,11 +19,13 @@ fn value(text: &str, key: &str) -> u64 {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct MachineUsage {
+pub(crate) struct MachineUsage {
     pub(super) cpu_ns: u64,
     pub(super) memory: u64,
     pub(super) working_set: u64,
-    pub(super) available: u64,
+    pub(crate) total: u64,
+    /// What is left beside the working set: upstream's `memory.available`.
+    pub(crate) available: u64,
     pub(super) rss: u64,
     pub(super) page_faults: u64,
     pub(super) major_page_faults: u64,
@@ -34,7 +36,7 @@ pub(super) struct MachineUsage {
 }
 
 impl MachineUsage {
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Self::parse(&read("/proc/stat"), &read("/proc/meminfo"), &read("/proc/vmstat"))
     }
 
@@ -56,6 +58,7 @@ impl MachineUsage {
             cpu_ns: [0, 1, 2, 5, 6, 7].iter().map(busy).sum::<u64>() * TICK,
             memory,
             working_set,
+            total: kib("MemTotal"),
             available: kib("MemTotal").saturating_sub(working_set),
             rss: kib("AnonPages"),
             page_faults: value(vmstat, "pgfault"),

@@ -18,7 +18,7 @@ use crate::pod::context::Context;
 const DISK_LIFE: Duration = Duration::from_secs(60);
 
 /// Everything at one moment.
-pub(super) struct Snapshot {
+pub(crate) struct Snapshot {
     pub(super) at: Timestamp,
     pub(super) node: String,
     pub(super) cpus: usize,
@@ -30,50 +30,50 @@ pub(super) struct Snapshot {
     pub(super) agent_cpu_rate: Option<u64>,
     /// Most and present.
     pub(super) pids: (u64, u64),
-    pub(super) pods: Vec<PodUsage>,
+    pub(crate) pods: Vec<PodUsage>,
     /// What takes time to measure; absent when it was not asked for.
     pub(super) disks: Option<Disks>,
 }
 
-pub(super) struct Disks {
+pub(crate) struct Disks {
     pub(super) node: Disk,
     pub(super) image: Disk,
     /// Bytes of all images.
     pub(super) image_bytes: u64,
 }
 
-pub(super) struct PodUsage {
-    pub(super) name: String,
+pub(crate) struct PodUsage {
+    pub(crate) name: String,
     pub(super) namespace: String,
-    pub(super) uid: String,
+    pub(crate) uid: String,
     pub(super) started_at: Timestamp,
-    pub(super) stats: Stats,
+    pub(crate) stats: Stats,
     pub(super) cpu_rate: Option<u64>,
     /// None for a pod in the host's network.
     pub(super) interfaces: Vec<Interface>,
-    pub(super) containers: Vec<ContainerUsage>,
-    pub(super) volumes: Vec<VolumeUsage>,
+    pub(crate) containers: Vec<ContainerUsage>,
+    pub(crate) volumes: Vec<VolumeUsage>,
 }
 
-pub(super) struct ContainerUsage {
+pub(crate) struct ContainerUsage {
     pub(super) id: String,
-    pub(super) name: String,
+    pub(crate) name: String,
     pub(super) image: String,
     pub(super) started_at: Timestamp,
-    pub(super) stats: Stats,
+    pub(crate) stats: Stats,
     pub(super) cpu_rate: Option<u64>,
     pub(super) cpu_shares: Option<u64>,
     pub(super) cpu_quota: Option<i64>,
     pub(super) cpu_period: Option<u64>,
-    pub(super) rootfs: Option<DiskUsage>,
-    pub(super) logs: Option<DiskUsage>,
+    pub(crate) rootfs: Option<DiskUsage>,
+    pub(crate) logs: Option<DiskUsage>,
 }
 
 /// An emptyDir on the disk.
 #[derive(Clone, Debug)]
-pub(super) struct VolumeUsage {
-    pub(super) name: String,
-    pub(super) usage: DiskUsage,
+pub(crate) struct VolumeUsage {
+    pub(crate) name: String,
+    pub(crate) usage: DiskUsage,
 }
 
 /// What was measured on the disk, by what it is of, until when it holds.
@@ -102,7 +102,7 @@ impl Sampler {
     }
 
     /// Everything as it is now; with what is on the disk, if wanted.
-    pub(super) async fn take(&self, disk: bool) -> Snapshot {
+    pub(crate) async fn take(&self, disk: bool) -> Snapshot {
         let runtime = &self.cx.runtime;
         let (sandboxes, containers) = (runtime.sandboxes().await, runtime.containers().await);
         let mut pods = Vec::new();
@@ -141,6 +141,16 @@ impl Sampler {
             pods,
             disks,
         }
+    }
+
+    /// What one pod uses, and what of it is on the disk; none if it does not run.
+    pub(crate) async fn pod_disk(&self, uid: &str) -> Option<PodUsage> {
+        let runtime = &self.cx.runtime;
+        let sandboxes = runtime.sandboxes().await;
+        let own = |s: &&SandboxStatus| s.state == SandboxState::Ready && s.config.pod_uid == uid;
+        let sandbox = sandboxes.iter().find(own)?;
+        let stats = runtime.sandbox_stats(&sandbox.id).await.ok()?;
+        Some(self.pod(sandbox, stats, &runtime.containers().await, true).await)
     }
 
     async fn pod(&self, sandbox: &SandboxStatus, stats: Stats, all: &[ContainerStatus], disk: bool) -> PodUsage {

@@ -54,7 +54,7 @@ async fn find(
     container: &str,
 ) -> Result<ContainerStatus, Box<Response<Body>>> {
     let pod = find_pod(api, namespace, name, uid)?;
-    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let uid = crate::mirror::runtime_uid(&pod);
     let all = api.cx.runtime.containers().await;
     let own = all
         .into_iter()

@@ -52,7 +52,7 @@ pub(crate) async fn port_forward(
         Ok(pod) => pod,
         Err(refusal) => return *refusal,
     };
-    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let uid = crate::mirror::runtime_uid(&pod).to_owned();
     let sandboxes = api.cx.runtime.sandboxes().await;
     let ready = sandboxes
         .into_iter()

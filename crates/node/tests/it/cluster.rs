@@ -9,7 +9,7 @@ use std::time::Duration;
 use coracle_client::{Client, DeleteOptions, ListOptions, WatchEvent};
 use coracle_informer::CancellationToken;
 use coracle_network::{NetworkOptions, PodNetwork, free_cidr};
-use coracle_node::{Agent, AgentOptions, Serving};
+use coracle_node::{Agent, AgentOptions, Serving, Settings};
 use coracle_runtime::{Archive, Engine, EngineConfig, PodRuntime};
 use coracle_server::{Identity, PkiDir};
 use coracle_testkit::{Options, TestCluster};
@@ -266,7 +266,7 @@ async fn agent(
         cluster_dns: vec!["10.96.0.10".into()],
         cluster_domain: "cluster.local".into(),
         cgroup_root: format!("/coracle-test{}", id.replace(['/', '.'], "-")),
-        max_pods: 110,
+        settings: Settings::default(),
         serving: Some(Serving {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             certificate: serving.certificate.into_bytes(),

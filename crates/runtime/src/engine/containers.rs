@@ -226,6 +226,20 @@ impl Inner {
         remove_directory(directory)
     }
 
+    /// The first process of the container whose processes the new one is to see.
+    fn pid_target(&self, sandbox: &SandboxId, config: &ContainerConfig) -> Result<Option<i32>> {
+        let Some(target) = &config.pid_target else {
+            return Ok(None);
+        };
+        let entry = self.container(target)?;
+        entry.expect(ContainerState::Running, "running")?;
+        if entry.record.lock().sandbox != *sandbox {
+            return Err(Error::InvalidConfig(format!("container {target} is of another pod")));
+        }
+        let pid = entry.status.borrow().pid;
+        Ok(pid)
+    }
+
     /// Makes the container's directory: root file system, specification, record. Blocking.
     fn prepare(
         &self,
@@ -288,6 +302,7 @@ impl Inner {
         }
 
         let sandbox = &pod.record.config;
+        let target_pid = self.pid_target(&pod.id, &config)?;
         let shm = if sandbox.host_ipc {
             PathBuf::from("/dev/shm")
         } else {
@@ -299,6 +314,7 @@ impl Inner {
             sandbox,
             namespaces_pid: shim.namespaces_pid(),
             pause_pid: shim.pause_pid,
+            target_pid,
             shm: &shm,
             identity: &identity,
             command: &command,
@@ -321,7 +337,7 @@ impl Inner {
             user: identity.uid,
             group: identity.gid,
             supplemental_groups: identity.additional_gids,
-            shared_pids: sandbox.host_pid || shim.pause_pid.is_some(),
+            shared_pids: sandbox.host_pid || shim.pause_pid.is_some() || target_pid.is_some(),
             config,
         };
         // Last: a directory with a record is a whole container.

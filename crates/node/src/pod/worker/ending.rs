@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use tokio::sync::watch;
 
 use super::{Done, Stage, Worker};
+use crate::mirror;
 use crate::objects::ApiError;
 use crate::pod::context::Context;
 use crate::pod::plan::{init_containers, is_sidecar};
@@ -43,11 +44,15 @@ impl Worker {
             .unwrap_or(30);
         let seconds = match (&meta.deletion_timestamp, meta.deletion_grace_period_seconds) {
             (Some(_), Some(grace)) => grace,
-            // The object is gone and nobody waits.
-            _ if self.gone && meta.deletion_timestamp.is_none() => spec.min(1),
+            // The object is gone and nobody waits. (A static pod has none: it goes with its manifest, in its own time.)
+            _ if self.gone && meta.deletion_timestamp.is_none() && !mirror::is_static(&self.pod) => spec.min(1),
             _ => spec,
         };
-        Duration::from_secs(seconds.max(1).unsigned_abs())
+        let own = Duration::from_secs(seconds.max(1).unsigned_abs());
+        match self.stop.as_ref().and_then(|s| s.grace) {
+            Some(most) => own.min(most.max(Duration::from_secs(1))),
+            None => own,
+        }
     }
 
     /// Begins to stop everything.
@@ -110,7 +115,7 @@ impl Worker {
         let Stage::Ending { deadline } = &self.stage else {
             return;
         };
-        let sooner = if self.gone {
+        let sooner = if self.gone || self.stop.as_ref().is_some_and(|s| s.grace.is_some()) {
             Some(self.cx.clock.instant() + self.grace())
         } else {
             self.deletion_deadline()

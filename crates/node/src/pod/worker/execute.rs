@@ -11,9 +11,7 @@ use tokio::sync::watch;
 use super::{Done, Stage, Volumes, Worker};
 use crate::objects::EventType;
 use crate::pod::backoff::shown as shown_delay;
-use crate::pod::handler::Target;
-use crate::pod::plan::{Action, Plan, SandboxView};
-use crate::pod::probe::{self, ProbeKind, Verdict};
+use crate::pod::plan::{Action, Cause, Condemned, Plan, SandboxView};
 use crate::pod::start::{self, Start, StartFailure};
 use crate::pod::status::from_ephemeral;
 use crate::pod::termination::{self, Victim};
@@ -31,7 +29,7 @@ impl Worker {
             Action::SetUpVolumes => self.set_up_volumes(),
             Action::CreateSandbox { attempt } => self.create_sandbox(attempt),
             Action::Start { container, attempt } => self.start(&container, attempt),
-            Action::Kill { id, container, message } => self.kill(id, &container, message),
+            Action::Kill { container, condemned } => self.kill(&container, condemned),
             Action::Remove { id } => self.remove_instance(id),
         }
     }
@@ -142,6 +140,7 @@ impl Worker {
             sandbox: sandbox.id.clone(),
             pod_ips: self.pod_ips.clone(),
             volumes: volumes.clone(),
+            target: self.target(name),
             created: self.created.0.clone(),
         };
         self.busy.starting = Some(name.to_owned());
@@ -153,12 +152,34 @@ impl Worker {
         self.starting = Some(task);
     }
 
-    fn kill(&mut self, id: ContainerId, name: &str, message: String) {
+    /// The container that an ephemeral one is to look at.
+    fn target(&self, name: &str) -> Option<start::Target> {
+        let ephemeral = self.pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
+        let own = ephemeral.iter().find(|e| e.name == name)?;
+        let target = own.target_container_name.clone().filter(|t| !t.is_empty())?;
+        let running = crate::pod::plan::latest(&self.instances, &target).filter(|i| i.state == ContainerState::Running);
+        Some(start::Target {
+            id: running.map(|i| i.id.clone()),
+            name: target,
+        })
+    }
+
+    fn kill(&mut self, name: &str, condemned: Condemned) {
         let Some(container) = self.spec_of(name) else { return };
-        self.busy.killing.insert(id.clone());
-        let grace =
-            self.probe_grace(&container)
-                .or(self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds));
+        self.busy.killing.insert(condemned.id.clone());
+        // A probe may shorten the grace of the container that it condemns.
+        let probe = match condemned.by {
+            Cause::StartupProbe => container.startup_probe.as_ref(),
+            Cause::LivenessProbe => container.liveness_probe.as_ref(),
+            Cause::Definition | Cause::Resize => None,
+        };
+        let grace = probe.and_then(|p| p.termination_grace_period_seconds).or(self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.termination_grace_period_seconds));
+        let Condemned { id, message, .. } = condemned.clone();
+        self.memory.entry(name.to_owned()).or_default().condemned = Some(condemned);
         let until = self.cx.clock.instant() + Duration::from_secs(grace.unwrap_or(30).max(1).unsigned_abs());
         let (cx, pod) = (self.cx.clone(), self.pod.clone());
         let pod_ip = self.pod_ips.first().cloned().unwrap_or_default();
@@ -172,18 +193,6 @@ impl Worker {
             termination::kill(&cx, &pod, &victim, &pod_ip, message, deadline, std::future::ready(())).await;
             Done::Killed(victim.id)
         });
-    }
-
-    /// A probe may shorten the grace of the container that it condemns.
-    fn probe_grace(&self, container: &Container) -> Option<i64> {
-        let memory = self.memory.get(&container.name)?;
-        let (_, message) = memory.condemned.as_ref()?;
-        let probe = if message.contains("startup") {
-            container.startup_probe.as_ref()
-        } else {
-            container.liveness_probe.as_ref()
-        };
-        probe?.termination_grace_period_seconds
     }
 
     pub(super) fn remove_instance(&mut self, id: ContainerId) {
@@ -268,6 +277,10 @@ impl Worker {
             Done::Started { name, result } => {
                 self.busy.starting = None;
                 self.starting = None;
+                // It was told before this; what it is now is looked at before anything is decided.
+                while let Ok(id) = self.created.1.try_recv() {
+                    self.inbox.touched(id);
+                }
                 match result {
                     Ok(id) => {
                         let probed = self.spec_of(&name).is_some_and(|c| c.startup_probe.is_some());
@@ -287,6 +300,9 @@ impl Worker {
                 self.inbox.touched(id);
             }
             Done::Removed => {}
+            Done::Looked { sandbox, lives } => self.absorb_look(&sandbox, lives),
+            Done::LookAgain(id) => self.inbox.touched(id),
+            Done::Resized(result) => self.absorb_resize(result),
             Done::Ended(result) => self.absorb_end(result),
             Done::StatusWritten { status, result } => self.absorb_write(*status, result),
             Done::Cleaned(result) => self.absorb_cleaning(result),
@@ -362,87 +378,6 @@ impl Worker {
             format!("Back-off pulling image {image:?}"),
         );
         event(EventType::Warning, "Failed", "Error: ImagePullBackOff".to_owned());
-    }
-
-    /// Starts the probes that should run and do not.
-    pub(super) fn probe(&mut self) {
-        let mut wanted = Vec::new();
-        for instance in self.instances.values().filter(|i| i.state == ContainerState::Running) {
-            let starting = self.busy.starting.as_deref() == Some(&instance.name);
-            let Some(container) = self.spec_of(&instance.name).filter(|_| !starting) else {
-                continue;
-            };
-            let memory = self.memory.get(&instance.name);
-            let started = memory.and_then(|m| m.started.as_ref()) == Some(&instance.id);
-            let condemned = memory
-                .and_then(|m| m.condemned.as_ref())
-                .is_some_and(|(id, _)| *id == instance.id);
-            for (kind, probe, due) in [
-                (ProbeKind::Startup, &container.startup_probe, !started && !condemned),
-                (ProbeKind::Readiness, &container.readiness_probe, started),
-                (ProbeKind::Liveness, &container.liveness_probe, started && !condemned),
-            ] {
-                let key = (instance.id.clone(), kind);
-                if let Some(probe) = probe.as_ref().filter(|_| due && !self.probes.contains_key(&key)) {
-                    let since = instance.started_at.unwrap_or(instance.created_at);
-                    wanted.push((key, container.clone(), probe.clone(), since));
-                }
-            }
-        }
-        for ((id, kind), container, probe, since) in wanted {
-            let target = Target {
-                runtime: self.cx.runtime.clone(),
-                clock: self.cx.clock,
-                id: id.clone(),
-                container,
-                pod_ip: self.pod_ips.first().cloned().unwrap_or_default(),
-            };
-            let run = probe::run(
-                self.cx.clone(),
-                self.pod.clone(),
-                target,
-                kind,
-                probe,
-                since,
-                self.verdicts.0.clone(),
-            );
-            let task = self.prober.spawn(run);
-            self.probes.insert((id, kind), task);
-        }
-    }
-
-    /// Acts on a probe's verdict.
-    pub(super) fn judge(&mut self, verdict: Verdict) {
-        let Verdict {
-            container,
-            id,
-            kind,
-            healthy,
-        } = verdict;
-        let memory = self.memory.entry(container.clone()).or_default();
-        match (kind, healthy) {
-            (ProbeKind::Startup, true) => memory.started = Some(id),
-            (ProbeKind::Readiness, true) => memory.ready = Some(id),
-            (ProbeKind::Readiness, false) => memory.ready = None,
-            (ProbeKind::Liveness, true) => {}
-            (ProbeKind::Startup | ProbeKind::Liveness, false) => {
-                let word = kind.name().to_lowercase();
-                memory.condemned = Some((
-                    id,
-                    format!("Container {container} failed {word} probe, will be restarted"),
-                ));
-            }
-        }
-    }
-
-    pub(super) fn stop_probes(&mut self, all: bool) {
-        self.probes.retain(|(_, kind), probe| {
-            let stays = !all && *kind == ProbeKind::Readiness;
-            if !stays {
-                probe.abort();
-            }
-            stays
-        });
     }
 
     pub(super) fn is_ending(&self) -> bool {

@@ -3,16 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use coracle_runtime::{ContainerId, ContainerState, ContainerStatus, SandboxState};
+use coracle_runtime::{ContainerId, ContainerState, ContainerStatus, SandboxId, SandboxState};
 
 use super::{Leftovers, Worker};
 use crate::pod::plan::SandboxView;
+use crate::pod::resize::Granted;
 use crate::pod::start::{IMAGE_ANNOTATION, IMAGE_ID_ANNOTATION, MESSAGE_ANNOTATION, MESSAGE_POLICY_ANNOTATION};
 
 /// As much as a termination message may hold, and how many lines of a log stand in for one.
 const MOST_MESSAGE: usize = 4096;
 const MOST_LOG: usize = 2048;
 const MOST_LOG_LINES: usize = 80;
+/// After the runtime failed to answer.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Worker {
     /// Takes over what runs already, without touching it.
@@ -30,7 +33,7 @@ impl Worker {
         for instance in leftovers.containers {
             // It ran before, so it had started; its probes say at once if it has not.
             if instance.state == ContainerState::Running {
-                let spec = crate::pod::downward::find(&self.pod, &instance.name);
+                let spec = self.spec_of(&instance.name);
                 let memory = self.memory.entry(instance.name.clone()).or_default();
                 let before = self.pod.status.as_ref();
                 let lists = before.map(|s| {
@@ -76,6 +79,16 @@ impl Worker {
             self.update(pod);
         }
         self.gone |= slot.gone;
+        if let Some(mirror) = slot.mirror {
+            self.take_mirror(mirror);
+        }
+        if self.stop.is_none() && matches!(self.stage, super::Stage::Live | super::Stage::Ending { .. }) {
+            self.stop = slot.stop;
+        }
+        self.resize.ask |= slot.granted;
+        if slot.reclaim {
+            self.reclaim();
+        }
         self.refresh_volumes |= slot.objects;
         if slot.objects {
             // Something that was missing may be there now.
@@ -103,7 +116,33 @@ impl Worker {
         if crate::volume::shows_metadata(&pod) && shown(&pod) != shown(&self.pod) {
             self.refresh_volumes = true;
         }
-        self.pod = pod;
+        let granted = Granted::of(&self.pod);
+        if self.admitted && granted != Granted::of(&pod) {
+            self.resize.ask |= Granted::of(&pod) != Granted::of(&self.desired);
+            self.pod = granted.apply(&pod);
+        } else {
+            self.resize.ask |= self.resize.pending.is_some();
+            self.pod = pod.clone();
+        }
+        self.desired = pod;
+    }
+
+    /// The API shows the static pod like this now; what it shows wrongly is told anew.
+    fn take_mirror(&mut self, mirror: Option<Arc<k8s_openapi::api::core::v1::Pod>>) {
+        if let Some(mirror) = &mirror {
+            self.reported = mirror.status.clone().unwrap_or_default();
+            let ended = matches!(self.reported.phase.as_deref(), Some("Succeeded" | "Failed"));
+            if ended && matches!(self.stage, super::Stage::Live) {
+                // It tells of an earlier run: of this pod before its machine went down.
+                self.reported.phase = None;
+                self.reported.reason = None;
+                self.reported.message = None;
+            }
+            if let Some(before) = self.reported.start_time.as_ref().filter(|t| t.0 < self.start_time) {
+                self.start_time = before.0;
+            }
+        }
+        self.mirror = mirror;
     }
 
     async fn look_at(&mut self, id: ContainerId) {
@@ -120,23 +159,27 @@ impl Worker {
                 self.instances.remove(&id);
             }
             Err(error) => {
-                tracing::warn!(container = %id, error = error.chain(), "the runtime does not tell a container's state")
+                tracing::warn!(container = %id, error = error.chain(), "the runtime does not tell a container's state");
+                let clock = self.cx.clock;
+                self.ops.spawn(async move {
+                    clock.sleep(LOOK_AGAIN).await;
+                    super::Done::LookAgain(id)
+                });
             }
         }
     }
 
     /// Asks for everything of the pod that is not over.
     async fn recheck(&mut self) {
-        let uid = self.uid().to_owned();
-        if let Some(sandbox) = &mut self.sandbox {
-            let all = self.cx.runtime.sandboxes().await;
-            let ready = all.iter().any(|s| s.id == sandbox.id && s.state == SandboxState::Ready);
-            if sandbox.ready && !ready {
-                if matches!(self.stage, super::Stage::Live) {
-                    tracing::warn!(pod = uid, sandbox = %sandbox.id, "the pod's sandbox has died");
-                }
-                sandbox.ready = false;
-            }
+        if let Some(sandbox) = self.sandbox.as_ref().map(|s| s.id.clone()) {
+            // Not waited for: what hangs there is not to hold up what is told here.
+            self.busy.asking = true;
+            let runtime = self.cx.runtime.clone();
+            self.ops.spawn(async move {
+                let all = runtime.sandboxes().await;
+                let lives = all.iter().any(|s| s.id == sandbox && s.state == SandboxState::Ready);
+                super::Done::Looked { sandbox, lives }
+            });
         }
         let open: Vec<ContainerId> = self
             .instances
@@ -146,6 +189,20 @@ impl Worker {
             .collect();
         for id in open {
             self.look_at(id).await;
+        }
+    }
+
+    /// What the runtime says of the sandbox, when it may have died.
+    pub(super) fn absorb_look(&mut self, id: &SandboxId, lives: bool) {
+        self.busy.asking = false;
+        let Some(sandbox) = self.sandbox.as_mut().filter(|s| s.id == *id) else {
+            return;
+        };
+        if sandbox.ready && !lives {
+            if matches!(self.stage, super::Stage::Live) {
+                tracing::warn!(sandbox = %sandbox.id, "the pod's sandbox has died");
+            }
+            sandbox.ready = false;
         }
     }
 

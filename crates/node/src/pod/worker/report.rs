@@ -1,15 +1,16 @@
 //! The status that the API is told: the newest one only, one write at a time, again until it is there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 
 use super::{Done, Stage, Worker};
 use crate::objects::ApiError;
-use crate::pod::status::{Facts, status};
+use crate::pod::status::{Facts, Told, status};
 
 /// The conditions that are the agent's to write.
-pub(crate) const OWN_CONDITIONS: [&str; 5] = [
+const OWN_CONDITIONS: [&str; 5] = [
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
@@ -17,18 +18,36 @@ pub(crate) const OWN_CONDITIONS: [&str; 5] = [
     "PodScheduled",
 ];
 
+/// Those of them that go away as well as come.
+pub(crate) const REMOVABLE: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
+/// Why a condition DisruptionTarget is the agent's: others disrupt as well.
+pub(crate) const BY_NODE: &str = "TerminationByKubelet";
+
+/// Whether the condition is the agent's.
+pub(crate) fn is_own(condition: &PodCondition) -> bool {
+    let kind = condition.type_.as_str();
+    OWN_CONDITIONS.contains(&kind)
+        || REMOVABLE.contains(&kind)
+        || kind == "DisruptionTarget" && condition.reason.as_deref() == Some(BY_NODE)
+}
+
 impl Worker {
     /// What was reported last, with what others have written beside it.
     fn previous(&self) -> PodStatus {
         let mut previous = self.reported.clone();
-        let foreign = self.pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-        let foreign = foreign.filter(|c| !OWN_CONDITIONS.contains(&c.type_.as_str())).cloned();
-        let own = previous
+        let shown = self.mirror.as_ref().unwrap_or(&self.pod);
+        let own: Vec<_> = previous
             .conditions
             .take()
             .into_iter()
             .flatten()
-            .filter(|c| OWN_CONDITIONS.contains(&c.type_.as_str()));
+            .filter(is_own)
+            .collect();
+        let foreign = shown.status.iter().flat_map(|s| s.conditions.iter().flatten());
+        let known = |kind: &str| own.iter().any(|c| c.type_ == kind);
+        let foreign: Vec<_> = foreign.filter(|c| !is_own(c) && !known(&c.type_)).cloned().collect();
+        let own = own.into_iter();
         previous.conditions = Some(own.chain(foreign).collect());
         previous
     }
@@ -57,7 +76,35 @@ impl Worker {
             stopping: self.is_ending(),
             stopped,
             ended: self.ended.as_ref(),
+            starting: self.busy.starting.as_deref(),
+            told: self.told(),
         })
+    }
+
+    /// The conditions that come and go.
+    fn told(&self) -> Vec<Told> {
+        let mut told = if self.is_ending() {
+            Vec::new()
+        } else {
+            self.resize_conditions()
+        };
+        if let Some(stop) = self.stop.as_ref().filter(|s| s.disruption && self.ended.is_some()) {
+            told.push(Told {
+                kind: "DisruptionTarget",
+                reason: Some(BY_NODE.to_owned()),
+                message: Some(stop.message.clone()),
+                generation: self.pod.metadata.generation,
+            });
+        }
+        told
+    }
+
+    /// The object that the API shows the pod by; none while a static pod has no mirror.
+    fn object(&self) -> Option<&Arc<Pod>> {
+        if crate::mirror::is_static(&self.pod) {
+            return self.mirror.as_ref().filter(|m| crate::mirror::shows(m, &self.pod));
+        }
+        Some(&self.pod)
     }
 
     /// Whether the API has yet to be told something.
@@ -75,6 +122,7 @@ impl Worker {
         if self.writing || self.gone || !writable || self.was_terminal() {
             return;
         }
+        let Some(pod) = self.object().cloned() else { return };
         let current = self.current();
         if current == self.previous() {
             return;
@@ -84,7 +132,7 @@ impl Worker {
             0 => Duration::ZERO,
             n => Duration::from_millis(250 << n.min(7)),
         };
-        let (cx, pod) = (self.cx.clone(), self.pod.clone());
+        let cx = self.cx.clone();
         self.ops.spawn(async move {
             cx.clock.sleep(delay).await;
             let result = cx.objects.write_status(&pod, &current).await;
@@ -104,7 +152,12 @@ impl Worker {
             }
             Err(ApiError::Gone(reason)) => {
                 tracing::debug!(pod = self.key(), reason, "the pod is gone; its status is not written");
-                self.gone = true;
+                if crate::mirror::is_static(&self.pod) {
+                    // Its mirror comes back.
+                    self.mirror = None;
+                } else {
+                    self.gone = true;
+                }
             }
             Err(error) => {
                 self.write_failures = self.write_failures.saturating_add(1);
