@@ -51,7 +51,7 @@ pub fn agent_main(mut arguments: impl Iterator<Item = OsString>) -> ! {
             cluster_dns: vec!["10.96.0.10".into()],
             cluster_domain: "cluster.local".into(),
             cgroup_root: cgroup_root(&dir),
-            max_pods: 110,
+            settings: coracle_node::Settings::default(),
             serving: None,
             shutdown: CancellationToken::new(),
         })
