@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bytes::Bytes;
 use coracle_clock::{Clock, Instant};
 use http_body_util::BodyExt;
@@ -106,9 +106,8 @@ async fn run(bench: &Bench, watchers: usize) -> anyhow::Result<Measured> {
         }
         anyhow::Ok(())
     });
-    if let Err(late) = collected.await {
-        bail!("{what}: events are still missing {LATE:?} after the last write ({late})");
-    }
+    let collected = collected.await;
+    collected.with_context(|| format!("{what}: events are still missing {LATE:?} after the last write"))??;
     let (load, spent) = meter.stop()?;
     let after = server.resident().ok();
 
