@@ -92,9 +92,14 @@ pub(crate) fn parse_reference(reference: &str) -> Result<oci_client::Reference> 
     if reference.is_empty() {
         return Err(invalid("it is empty".to_owned()));
     }
-    reference
-        .parse::<oci_client::Reference>()
-        .map_err(|error| invalid(error.to_string()))
+    let parse = |text: &str| {
+        text.parse::<oci_client::Reference>()
+            .map_err(|error| invalid(error.to_string()))
+    };
+    let parsed = parse(reference)?;
+    // The parser completes some names to what it would not take as a whole: those with capitals.
+    parse(&parsed.whole())?;
+    Ok(parsed)
 }
 
 /// The hexadecimal digits of an image id given as `sha256:...` or bare.
@@ -107,6 +112,12 @@ pub(crate) fn as_image_id(reference: &str) -> Option<ImageId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_none_once_it_is_completed_is_refused() {
+        let error = parse_reference("besYb/x").unwrap_err();
+        assert!(matches!(error, Error::InvalidImageReference { .. }), "{error}");
+    }
 
     #[test]
     fn short_names_are_completed() {

@@ -12,6 +12,7 @@ mod custom;
 mod harness;
 mod http;
 mod identity;
+mod many_watches;
 mod operation;
 mod read;
 mod rights;
