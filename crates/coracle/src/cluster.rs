@@ -91,18 +91,28 @@ impl Cluster {
         format!("{hash:08x}")
     }
 
+    /// Pods with users of their own pass through the cluster's directory to their root file systems, so others may pass
+    /// and not look. What holds secrets is shut one level below.
     pub fn create(&self) -> anyhow::Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.dir)
-            .with_context(|| {
-                format!(
-                    "cannot create {}; choose another place with --data-dir",
-                    self.dir.display()
-                )
-            })
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+        for (directory, mode) in [
+            (&self.dir, 0o711),
+            (&self.node_dir(), 0o700),
+            (&self.network_dir(), 0o700),
+        ] {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(directory)
+                .and_then(|()| std::fs::set_permissions(directory, std::fs::Permissions::from_mode(mode)))
+                .with_context(|| {
+                    format!(
+                        "cannot create {}; choose another place with --data-dir",
+                        directory.display()
+                    )
+                })?;
+        }
+        Ok(())
     }
 
     fn open_pid_file(&self) -> std::io::Result<File> {

@@ -102,7 +102,9 @@ pub async fn ask(
     tell: impl Fn(String) + Send + Sync + 'static,
 ) -> anyhow::Result<Reply> {
     if cluster.running()?.is_none() {
-        let engine = Engine::open(coracle_runtime::EngineConfig::new(cluster.runtime_dir())).await?;
+        let mut config = coracle_runtime::EngineConfig::new(cluster.runtime_dir());
+        config.registries = crate::command::container::registries(cluster)?;
+        let engine = Engine::open(config).await?;
         return Ok(perform(&engine, request, tell).await);
     }
     let read = |reply| match reply {

@@ -186,6 +186,14 @@ pub(crate) fn status_patch(pod: &Pod, status: &PodStatus) -> Result<Value, serde
                 items.push(json!({"$patch": "replace"}));
             }
         }
+        // Conditions are merged by their type, so what one no longer says has to be taken out of it.
+        for condition in map.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(condition) = condition.as_object_mut() {
+                for field in ["reason", "message"] {
+                    condition.entry(field).or_insert(Value::Null);
+                }
+            }
+        }
         for field in [
             "reason",
             "message",

@@ -7,6 +7,7 @@ mod downward_api;
 mod empty_dir;
 mod host_path;
 pub(crate) mod mounts;
+mod nfs;
 mod ownership;
 mod payload;
 mod persistent_volume_claim;
@@ -96,7 +97,7 @@ trait Volume: Send + Sync {
 }
 
 fn of(volume: &api::Volume) -> Result<&dyn Volume, String> {
-    let known: [Option<&dyn Volume>; 8] = [
+    let known: [Option<&dyn Volume>; 9] = [
         volume.empty_dir.as_ref().map(|v| v as &dyn Volume),
         volume.host_path.as_ref().map(|v| v as &dyn Volume),
         volume.config_map.as_ref().map(|v| v as &dyn Volume),
@@ -105,6 +106,7 @@ fn of(volume: &api::Volume) -> Result<&dyn Volume, String> {
         volume.projected.as_ref().map(|v| v as &dyn Volume),
         volume.persistent_volume_claim.as_ref().map(|v| v as &dyn Volume),
         volume.ephemeral.as_ref().map(|v| v as &dyn Volume),
+        volume.nfs.as_ref().map(|v| v as &dyn Volume),
     ];
     match known.into_iter().flatten().next() {
         Some(volume) => Ok(volume),
@@ -141,10 +143,14 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
 }
 
-/// Makes every volume of the pod ready; returns what containers mount, by volume name.
+/// Makes every volume of the pod ready; returns what containers mount, by volume name. Not among them are images, which
+/// the runtime mounts itself when a container is made.
 pub(crate) async fn set_up(setup: &Setup<'_>) -> Result<BTreeMap<String, PathBuf>, Failure> {
     let mut paths = BTreeMap::new();
     for volume in setup.pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        if volume.image.is_some() {
+            continue;
+        }
         let failure = |reason| Failure {
             volume: volume.name.clone(),
             reason,

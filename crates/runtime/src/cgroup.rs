@@ -354,6 +354,42 @@ mod tests {
     }
 
     #[test]
+    fn a_groups_controllers_are_handed_down_on_v2() {
+        let mount = tempfile::tempdir().unwrap();
+        for level in ["", "kubepods", "kubepods/pod1"] {
+            let level = mount.path().join(level);
+            fs::create_dir_all(&level).unwrap();
+            fs::write(level.join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+        }
+        let host = Cgroups {
+            v1: Vec::new(),
+            unified: Some(mount.path().to_owned()),
+        };
+        host.create("/kubepods/pod1").unwrap();
+        let last = |level: &str| fs::read_to_string(mount.path().join(level).join("cgroup.subtree_control")).unwrap();
+        // One at a time, so the last one is what a plain file keeps.
+        assert_eq!((last("").as_str(), last("kubepods/pod1").as_str()), ("+pids", "+pids"));
+    }
+
+    #[test]
+    fn a_cpuset_inherits_its_parents_on_v1() {
+        let mount = tempfile::tempdir().unwrap();
+        let top = mount.path();
+        for (level, cpus) in [("", "0-3"), ("a", ""), ("a/b", "")] {
+            fs::create_dir_all(top.join(level)).unwrap();
+            fs::write(top.join(level).join("cpuset.cpus"), cpus).unwrap();
+            fs::write(
+                top.join(level).join("cpuset.mems"),
+                if cpus.is_empty() { "" } else { "0" },
+            )
+            .unwrap();
+        }
+        create_cpuset(top, "/a/b").unwrap();
+        assert_eq!(fs::read_to_string(top.join("a/b/cpuset.cpus")).unwrap(), "0-3");
+        assert_eq!(fs::read_to_string(top.join("a/b/cpuset.mems")).unwrap(), "0");
+    }
+
+    #[test]
     fn a_host_with_only_the_unified_hierarchy_is_v2() {
         let host = Cgroups::from_mountinfo("41 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n");
         assert!(host.is_v2());

@@ -82,6 +82,10 @@ pub enum Propagation {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Mount {
+    /// Mount this image instead of a path of the host's: to be read, and not to be executed.
+    pub image: Option<ImageId>,
+    /// The part of the image to mount; empty for all of it.
+    pub image_sub_path: String,
     pub host_path: PathBuf,
     pub container_path: PathBuf,
     pub readonly: bool,

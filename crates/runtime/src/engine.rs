@@ -154,6 +154,9 @@ struct ContainerRecord {
     image_id: ImageId,
     /// Kept from removal while the container is there.
     layers: Vec<String>,
+    /// Images that it mounts, likewise.
+    #[serde(default)]
+    mounted_images: Vec<ImageId>,
     cgroup: String,
     log_path: Option<PathBuf>,
     stop_signal: i32,

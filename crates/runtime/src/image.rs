@@ -5,9 +5,11 @@
 
 pub(crate) mod archive;
 pub(crate) mod config;
+mod download;
 pub(crate) mod layer;
 pub(crate) mod manifest;
 pub(crate) mod pull;
+mod registries;
 pub(crate) mod store;
 pub(crate) mod unpack;
 
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use config::ImageConfig;
-pub use pull::RegistryConfig;
+pub use registries::RegistryConfig;
 
 use crate::error::{Error, Result};
 use crate::id::ImageId;

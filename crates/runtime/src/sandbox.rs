@@ -73,7 +73,7 @@ pub struct SandboxStatus {
     pub config: SandboxConfig,
     pub state: SandboxState,
     pub created_at: Timestamp,
-    /// The shim, while it lives.
+    /// Who holds the pod's namespaces, while it lives: the shim, or its child in a pod with users of its own.
     pub pid: Option<i32>,
     pub netns: Option<PathBuf>,
 }

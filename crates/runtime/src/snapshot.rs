@@ -61,24 +61,46 @@ pub(crate) fn mount_rootfs(
         container.join("work").display(),
         stable_options()
     );
-    let result = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_FS)?;
-            nix::unistd::chdir(layers_directory)?;
-            mount(
-                Some("overlay"),
-                &target,
-                Some("overlay"),
-                MsFlags::empty(),
-                Some(options.as_str()),
-            )
-        });
-        match thread.join() {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(io::Error::other("the mounting thread panicked")),
-        }
-    });
+    let result = mount_overlay(layers_directory, &target, &options);
     // The overlay keeps what it was given.
+    if users.is_some() {
+        unmount(&mapped)?;
+        fs::remove_dir(&mapped)?;
+    }
+    result
+}
+
+/// Mounts an image's files at `target`, to be read only.
+pub(crate) fn mount_image(
+    layers_directory: &Path,
+    layers: &[String],
+    target: &Path,
+    users: Option<&IdMap>,
+) -> io::Result<()> {
+    fs::create_dir_all(target)?;
+    let mapped = target.with_extension("layers");
+    if let Some(users) = users {
+        fs::create_dir_all(&mapped)?;
+        users.mount(layers_directory, &mapped)?;
+    }
+    let from = if users.is_some() { &mapped } else { layers_directory };
+    let result = match layers {
+        [] => Ok(()),
+        // The kernel stacks no fewer than two.
+        [only] => mount(
+            Some(&from.join(only)),
+            target,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .map_err(io::Error::from),
+        _ => {
+            let lower: Vec<&str> = layers.iter().rev().map(String::as_str).collect();
+            let options = format!("lowerdir={}{}", lower.join(":"), stable_options());
+            mount_overlay(from, target, &options)
+        }
+    };
     if users.is_some() {
         unmount(&mapped)?;
         fs::remove_dir(&mapped)?;
@@ -112,6 +134,27 @@ impl IdMap {
             _ => error,
         })
     }
+}
+
+/// Mounts an overlay whose options name its layers relative to `directory`.
+fn mount_overlay(directory: &Path, target: &Path, options: &str) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_FS)?;
+            nix::unistd::chdir(directory)?;
+            mount(
+                Some("overlay"),
+                target,
+                Some("overlay"),
+                MsFlags::empty(),
+                Some(options),
+            )
+        });
+        match thread.join() {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(io::Error::other("the mounting thread panicked")),
+        }
+    })
 }
 
 /// Mounts the memory that a pod's containers share at `/dev/shm`.

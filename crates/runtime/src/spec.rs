@@ -104,7 +104,7 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Value> {
         "cgroupsPath": input.cgroup,
         "namespaces": namespaces(input),
         "resources": resources(&input.config.resources, device::rules(input.config)?),
-        "devices": device::nodes(input.config)?,
+        "devices": device::nodes(input.config, input.sandbox.user_namespace.is_some())?,
         "rootfsPropagation": if propagates { "shared" } else { "slave" },
     });
     if !security.privileged {

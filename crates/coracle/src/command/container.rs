@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use coracle_network::{Cidr, NetworkOptions, PodNetwork};
-use coracle_runtime::{Engine, EngineConfig, PodRuntime};
+use coracle_runtime::{Engine, EngineConfig, PodRuntime, RegistryConfig};
 
 use crate::cluster::Cluster;
 
@@ -51,11 +51,27 @@ pub async fn open(cluster: &Cluster, pod_cidr: &str, oci_runtime: Option<PathBuf
     };
     let mut config = EngineConfig::new(cluster.runtime_dir());
     config.oci_runtime = oci_runtime;
+    config.registries = registries(cluster)?;
     let (engine, network) = tokio::join!(Engine::open(config), network);
     Ok(NodeParts {
         engine: engine.context("the container engine does not start")?,
         network: network.context("the pod network cannot be made")?,
     })
+}
+
+/// What the administrator says about registries, in the cluster's directory or for the whole machine.
+pub fn registries(cluster: &Cluster) -> anyhow::Result<RegistryConfig> {
+    let places = [
+        cluster.dir.join("registries.yaml"),
+        "/etc/coracle/registries.yaml".into(),
+    ];
+    let Some(path) = places.iter().find(|path| path.is_file()) else {
+        return Ok(RegistryConfig::default());
+    };
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let document: serde_json::Value =
+        serde_saphyr::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))?;
+    RegistryConfig::from_document(document).with_context(|| format!("{} cannot be used", path.display()))
 }
 
 /// Ends every pod of a cluster that has no server, and takes back its network.

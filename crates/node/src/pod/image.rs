@@ -1,5 +1,7 @@
 //! A container's image: the pull policy, the secrets to pull with, and the events that tell of it.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -112,6 +114,28 @@ pub(crate) async fn ensure(cx: &Context, pod: &Pod, container: &Container) -> Re
     }
 }
 
+/// The images that the container mounts as volumes, by volume, pulled where their own policies ask for it.
+pub(crate) async fn of_volumes(
+    cx: &Context,
+    pod: &Pod,
+    container: &Container,
+) -> Result<BTreeMap<String, Arc<ImageInfo>>, ImageFailure> {
+    let mut images = BTreeMap::new();
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    for (volume, source) in volumes.filter_map(|v| Some((v, v.image.as_ref()?))) {
+        if container.volume_mounts.iter().flatten().any(|m| m.name == volume.name) {
+            let wanted = Container {
+                name: container.name.clone(),
+                image: source.reference.clone(),
+                image_pull_policy: source.pull_policy.clone(),
+                ..Container::default()
+            };
+            images.insert(volume.name.clone(), ensure(cx, pod, &wanted).await?);
+        }
+    }
+    Ok(images)
+}
+
 /// A duration as upstream's events show it: `345ms`, `1.234s`.
 fn shown(took: std::time::Duration) -> String {
     match took.as_secs() {
@@ -123,7 +147,7 @@ fn shown(took: std::time::Duration) -> String {
 #[derive(Deserialize)]
 struct DockerConfig {
     #[serde(default)]
-    auths: std::collections::BTreeMap<String, DockerAuth>,
+    auths: BTreeMap<String, DockerAuth>,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +158,9 @@ struct DockerAuth {
     password: String,
     #[serde(default)]
     auth: String,
+    /// Sent as it is, where the registry gives such.
+    #[serde(default, rename = "registrytoken")]
+    registry_token: String,
 }
 
 /// Ways to identify to the image's registry, by the pod's pull secrets; anonymous is the last.
@@ -142,7 +169,7 @@ async fn credentials(cx: &Context, pod: &Pod, image: &str) -> Vec<Option<Auth>> 
     let mut found = Vec::new();
     for reference in pod.spec.iter().flat_map(|s| s.image_pull_secrets.iter().flatten()) {
         match cx.objects.secret(namespace, &reference.name).await {
-            Ok(Some(secret)) => found.extend(matching(&secret, image).into_iter().map(Some)),
+            Ok(Some(secret)) => found.extend(matching(of_secret(&secret), image).into_iter().map(Some)),
             Ok(None) => {
                 let text = format!(
                     "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
@@ -153,39 +180,90 @@ async fn credentials(cx: &Context, pod: &Pod, image: &str) -> Vec<Option<Auth>> 
             Err(error) => tracing::warn!(%error, secret = reference.name, "image pull secret not read"),
         }
     }
+    for path in node_configs(&cx.data_dir) {
+        if let Ok(text) = std::fs::read(&path) {
+            match serde_json::from_slice::<DockerConfig>(&text) {
+                Ok(config) => found.extend(matching(config.auths, image).into_iter().map(Some)),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "not a docker configuration"),
+            }
+        }
+    }
     found.push(None);
     found
 }
 
-fn matching(secret: &Secret, image: &str) -> Vec<Auth> {
+/// The node's own credentials: in the agent's directory, as upstream has it, then where `docker login` puts them.
+fn node_configs(data_dir: &Path) -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker/config.json"));
+    std::iter::once(data_dir.join("config.json")).chain(home).collect()
+}
+
+/// What a pull secret holds, in either of its formats.
+fn of_secret(secret: &Secret) -> BTreeMap<String, DockerAuth> {
     let data = secret.data.as_ref();
-    let auths = if let Some(bytes) = data.and_then(|d| d.get(".dockerconfigjson")) {
+    if let Some(bytes) = data.and_then(|d| d.get(".dockerconfigjson")) {
         serde_json::from_slice::<DockerConfig>(&bytes.0)
             .map(|c| c.auths)
             .unwrap_or_default()
     } else if let Some(bytes) = data.and_then(|d| d.get(".dockercfg")) {
         serde_json::from_slice(&bytes.0).unwrap_or_default()
     } else {
-        return Vec::new();
-    };
+        BTreeMap::new()
+    }
+}
+
+/// The entries that are meant for the image's registry, the most specific first.
+fn matching(auths: BTreeMap<String, DockerAuth>, image: &str) -> Vec<Auth> {
     let wanted = normal(image);
-    let matches = auths.into_iter().filter(|(registry, _)| {
-        let registry = registry.trim_start_matches("https://").trim_start_matches("http://");
-        let registry = registry
-            .trim_end_matches('/')
-            .trim_end_matches("/v1")
-            .trim_end_matches("/v2");
-        let registry = if registry == "index.docker.io" {
-            "docker.io"
-        } else {
-            registry
-        };
-        wanted == registry || wanted.starts_with(&format!("{registry}/")) || wanted.starts_with(&format!("{registry}:"))
-    });
-    matches.filter_map(|(_, auth)| to_auth(auth)).collect()
+    let mut matches: Vec<(String, DockerAuth)> = auths
+        .into_iter()
+        .map(|(registry, auth)| (registry_of(&registry), auth))
+        .filter(|(registry, _)| is_for(registry, &wanted))
+        .collect();
+    matches.sort_by_key(|(registry, _)| std::cmp::Reverse(registry.len()));
+    matches.into_iter().filter_map(|(_, auth)| to_auth(auth)).collect()
+}
+
+/// `https://index.docker.io/v1/` as `docker.io`.
+fn registry_of(key: &str) -> String {
+    let key = key
+        .trim_start_matches("https://")
+        .trim_start_matches("http://")
+        .trim_end_matches('/');
+    let key = key.trim_end_matches("/v1").trim_end_matches("/v2");
+    match key.strip_prefix("index.docker.io") {
+        Some(rest) => format!("docker.io{rest}"),
+        None => key.to_owned(),
+    }
+}
+
+/// Host names match part by part, `*` any text within one; the port is the same; the path is a beginning.
+fn is_for(registry: &str, image: &str) -> bool {
+    let (host, path) = registry.split_once('/').unwrap_or((registry, ""));
+    let (image_host, rest) = image.split_once('/').unwrap_or((image, ""));
+    let (name, port) = host.split_once(':').unwrap_or((host, ""));
+    let (image_name, image_port) = image_host.split_once(':').unwrap_or((image_host, ""));
+    let parts: Vec<&str> = name.split('.').collect();
+    let image_parts: Vec<&str> = image_name.split('.').collect();
+    let hosts = parts.len() == image_parts.len() && parts.iter().zip(&image_parts).all(|(p, i)| glob(p, i));
+    let below =
+        path.is_empty() || rest == path || rest.strip_prefix(path).is_some_and(|r| r.starts_with(['/', ':', '@']));
+    hosts && port == image_port && below
+}
+
+fn glob(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, rest)) => text
+            .strip_prefix(start)
+            .is_some_and(|text| (0..=text.len()).any(|at| text.is_char_boundary(at) && glob(rest, &text[at..]))),
+    }
 }
 
 fn to_auth(auth: DockerAuth) -> Option<Auth> {
+    if !auth.registry_token.is_empty() {
+        return Some(Auth::Bearer(auth.registry_token));
+    }
     if !auth.username.is_empty() {
         let DockerAuth { username, password, .. } = auth;
         return Some(Auth::Basic { username, password });
@@ -245,12 +323,34 @@ mod tests {
             "registry.example:5000": {"username": "a", "password": "b"}}});
         let data = base64::engine::general_purpose::STANDARD.encode(config.to_string());
         let secret: Secret = serde_json::from_value(json!({"data": {".dockerconfigjson": data}})).unwrap();
-        let user = |image| match matching(&secret, image).as_slice() {
+        let user = |image| match matching(of_secret(&secret), image).as_slice() {
             [Auth::Basic { username, .. }] => username.clone(),
             _ => String::new(),
         };
         assert_eq!(user("busybox"), "u");
         assert_eq!(user("registry.example:5000/x/y:1"), "a");
         assert_eq!(user("other.example/x"), "");
+    }
+
+    #[test]
+    fn a_registrys_name_may_hold_wildcards_and_a_path() {
+        for (registry, image, fits) in [
+            ("*.example.io", "a.example.io/x:1", true),
+            ("*.example.io", "a.b.example.io/x", false),
+            ("reg*.example.io:5000", "registry.example.io:5000/x", true),
+            ("reg*.example.io:5000", "registry.example.io/x", false),
+            ("registry.example/team", "registry.example/team/app:1", true),
+            ("registry.example/team", "registry.example/teams/app", false),
+            ("registry.example/team/app", "registry.example/team/app@sha256:0", true),
+        ] {
+            assert_eq!(is_for(registry, image), fits, "{registry} {image}");
+        }
+        let auths = json!({"registry.example": {"username": "all"}, "registry.example/team": {"username": "team"}});
+        let found = matching(serde_json::from_value(auths).unwrap(), "registry.example/team/app");
+        assert!(
+            matches!(&found[0], Auth::Basic { username, .. } if username == "team"),
+            "{found:?}"
+        );
+        assert_eq!(found.len(), 2);
     }
 }

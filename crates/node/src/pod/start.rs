@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_runtime::{
-    ContainerConfig, ContainerId, Error as RuntimeError, ImageInfo, Mount, Propagation, Sandbox, SandboxConfig,
+    ContainerConfig, ContainerId, Device, Error as RuntimeError, ImageInfo, Mount, Propagation, Sandbox, SandboxConfig,
     SandboxId,
 };
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
@@ -115,19 +115,71 @@ pub(crate) async fn sandbox(
         .map_err(|e| format!("create {}: {e}", config.log_directory.display()))?;
     let host_network = config.host_network;
     let started: Sandbox = cx.runtime.run_sandbox(config).await.map_err(|e| e.chain())?;
-    let pod_ips = match networked(cx, &id, host_network, &started.netns).await {
-        Ok(ips) => ips,
+    let furnished = match networked(cx, &id, host_network, &started.netns).await {
+        Ok(pod_ips) => write_files(cx, pod, &pod_ips)
+            .and_then(|()| Granted::of(pod).write(&cx.pod_dir(uid(pod))))
+            .and_then(|()| complete(cx, pod, &id))
+            .map(|()| pod_ips),
+        Err(error) => Err(error),
+    };
+    let pod_ips = match furnished {
+        Ok(pod_ips) => pod_ips,
         Err(error) => {
+            if let Err(left) = cx.network.detach(id.as_str()).await {
+                tracing::warn!(sandbox = %id, error = left, "the address of a failed sandbox was not taken back");
+            }
             if let Err(left) = cx.runtime.remove_sandbox(&id).await {
                 tracing::warn!(sandbox = %id, error = %left, "a sandbox without a network was not removed");
             }
             return Err(error);
         }
     };
-    write_files(cx, pod, &pod_ips)?;
-    Granted::of(pod).write(&cx.pod_dir(uid(pod)))?;
     Ok(SandboxUp { id, attempt, pod_ips })
 }
+
+/// Completes a sandbox that an earlier agent started: with its network, and with its files where it has none yet.
+pub(crate) async fn adopted(
+    cx: &Context,
+    pod: &Pod,
+    id: SandboxId,
+    attempt: u32,
+    netns: &Path,
+) -> Result<SandboxUp, String> {
+    let host = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+    let pod_ips = networked(cx, &id, host, netns).await?;
+    let dir = cx.pod_dir(uid(pod));
+    // Containers that run see the files that they have.
+    if !MANAGED_FILES.iter().all(|name| dir.join(name).is_file()) {
+        write_files(cx, pod, &pod_ips)?;
+    }
+    Granted::of(pod).write(&dir)?;
+    complete(cx, pod, &id)?;
+    Ok(SandboxUp { id, attempt, pod_ips })
+}
+
+/// Writes down that the sandbox has all that it needs, for an agent that finds it.
+fn complete(cx: &Context, pod: &Pod, id: &SandboxId) -> Result<(), String> {
+    replace(&cx.pod_dir(uid(pod)).join(COMPLETE), id.as_str())
+}
+
+/// Whether an earlier agent had come to the end with this sandbox.
+pub(crate) fn is_complete(cx: &Context, uid: &str, id: &SandboxId) -> bool {
+    std::fs::read_to_string(cx.pod_dir(uid).join(COMPLETE)).is_ok_and(|text| text == id.as_str())
+}
+
+/// Writes a file that is whole or absent, whatever ends the agent.
+fn replace(path: &Path, text: &str) -> Result<(), String> {
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, text)
+        .and_then(|()| std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o644)))
+        .and_then(|()| std::fs::rename(&draft, path))
+        .map_err(|e| format!("write {}: {e}", path.display()))
+}
+
+/// The file with the id of the sandbox that is complete.
+const COMPLETE: &str = "sandbox";
+
+const MANAGED_FILES: [&str; 3] = ["etc-hosts", "hostname", "resolv.conf"];
 
 /// Attaches the pod's network; host network pods have the node's addresses.
 pub(crate) async fn networked(cx: &Context, id: &SandboxId, host: bool, netns: &Path) -> Result<Vec<String>, String> {
@@ -156,17 +208,13 @@ pub(crate) fn write_files(cx: &Context, pod: &Pod, pod_ips: &[String]) -> Result
         );
         cx.event(pod, EventType::Warning, "MissingClusterDNS", text);
     }
-    for (name, text) in [
-        (
-            "etc-hosts",
-            files::hosts(pod, &host_file, pod_ips, &hostname, domain.as_deref()),
-        ),
-        ("hostname", format!("{hostname}\n")),
-        ("resolv.conf", resolv_conf),
-    ] {
-        let path = dir.join(name);
-        std::fs::write(&path, text).map_err(|e| format!("write {}: {e}", path.display()))?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).map_err(|e| e.to_string())?;
+    let texts = [
+        files::hosts(pod, &host_file, pod_ips, &hostname, domain.as_deref()),
+        format!("{hostname}\n"),
+        resolv_conf,
+    ];
+    for (name, text) in MANAGED_FILES.into_iter().zip(texts) {
+        replace(&dir.join(name), &text)?;
     }
     Ok(())
 }
@@ -210,6 +258,12 @@ pub(crate) struct Start {
     pub(crate) created: mpsc::Sender<ContainerId>,
 }
 
+/// The volumes that a container can mount.
+struct Volumes {
+    paths: BTreeMap<String, PathBuf>,
+    images: BTreeMap<String, Arc<ImageInfo>>,
+}
+
 /// Pulls, creates, starts and runs the postStart hook.
 pub(crate) async fn container(cx: &Arc<Context>, start: Start) -> Result<ContainerId, StartFailure> {
     let Start {
@@ -223,11 +277,16 @@ pub(crate) async fn container(cx: &Arc<Context>, start: Start) -> Result<Contain
         created,
     } = start;
     let event = |kind, reason, message: String| cx.container_event(&pod, &container.name, kind, reason, message);
-    let image = image::ensure(cx, &pod, &container).await.map_err(|f| StartFailure {
+    let no_image = |f: image::ImageFailure| StartFailure {
         reason: f.reason,
         message: f.message,
         image: true,
-    })?;
+    };
+    let image = image::ensure(cx, &pod, &container).await.map_err(no_image)?;
+    let volumes = Volumes {
+        paths: volumes,
+        images: image::of_volumes(cx, &pod, &container).await.map_err(no_image)?,
+    };
     let target = match target {
         Some(Target { name, id: None }) => Err(format!("unable to find target container {name:?}")),
         Some(Target { id, .. }) => Ok(id),
@@ -320,11 +379,8 @@ async fn config(
     attempt: u32,
     image: &ImageInfo,
     pod_ips: &[String],
-    volumes: &BTreeMap<String, PathBuf>,
+    volumes: &Volumes,
 ) -> Result<ContainerConfig, String> {
-    if container.volume_devices.as_ref().is_some_and(|d| !d.is_empty()) {
-        return Err("this node cannot provide volumeDevices".into());
-    }
     let node = cx.node();
     let sources = sources(cx, pod, container).await?;
     let environment = env::build(pod, container, &sources, pod_ips, &node)?;
@@ -342,7 +398,8 @@ async fn config(
     let dir = cx.pod_dir(self::uid(pod));
     let message_file = message_file(&dir, &container.name, attempt)?;
     let read_only = |name: &str| volume::is_read_only(pod, name);
-    let mounts = mounts(container, &dir, &message_file, &environment, volumes, read_only)?;
+    let mut mounts = mounts(container, &dir, &message_file, &environment, volumes, read_only)?;
+    mounts.extend(image_mounts(container, &volumes.images, &environment)?);
     let (hostname, _) = files::hostname(pod, &cx.hostname, &cx.dns.domain)?;
     let expanded = |texts: &Option<Vec<String>>| {
         texts
@@ -384,7 +441,7 @@ async fn config(
         working_dir: container.working_dir.clone().filter(|d| !d.is_empty()),
         security,
         mounts,
-        devices: Vec::new(),
+        devices: devices(container, &volumes.paths, read_only)?,
         resources: resources::of_container(pod, container, cx.memory_capacity),
         tty: container.tty == Some(true),
         stdin: container.stdin == Some(true),
@@ -413,12 +470,15 @@ fn mounts(
     pod_dir: &Path,
     message_file: &Path,
     environment: &Environment,
-    volumes: &BTreeMap<String, PathBuf>,
+    volumes: &Volumes,
     read_only: impl Fn(&str) -> bool,
 ) -> Result<Vec<Mount>, String> {
     let mut mounts = Vec::new();
     for (index, wanted) in container.volume_mounts.iter().flatten().enumerate() {
-        let volume = volumes.get(&wanted.name).ok_or_else(|| {
+        if volumes.images.contains_key(&wanted.name) {
+            continue;
+        }
+        let volume = volumes.paths.get(&wanted.name).ok_or_else(|| {
             format!(
                 "cannot find volume {:?} to mount into container {:?}",
                 wanted.name, container.name
@@ -435,6 +495,8 @@ fn mounts(
         };
         let readonly = wanted.read_only == Some(true) || read_only(&wanted.name);
         mounts.push(Mount {
+            image: None,
+            image_sub_path: String::new(),
             host_path,
             container_path: absolute(&wanted.mount_path),
             readonly,
@@ -470,6 +532,52 @@ fn mounts(
         }
     }
     Ok(mounts)
+}
+
+/// Mounts of images, which are the runtime's to make.
+fn image_mounts(
+    container: &Container,
+    images: &BTreeMap<String, Arc<ImageInfo>>,
+    environment: &Environment,
+) -> Result<Vec<Mount>, String> {
+    let mut mounts = Vec::new();
+    for wanted in container.volume_mounts.iter().flatten() {
+        let Some(image) = images.get(&wanted.name) else {
+            continue;
+        };
+        mounts.push(Mount {
+            image: Some(image.id.clone()),
+            image_sub_path: sub_path(wanted, environment)?.unwrap_or_default(),
+            container_path: absolute(&wanted.mount_path),
+            readonly: true,
+            ..Mount::default()
+        });
+    }
+    Ok(mounts)
+}
+
+/// The devices of claims in block mode.
+fn devices(
+    container: &Container,
+    volumes: &BTreeMap<String, PathBuf>,
+    read_only: impl Fn(&str) -> bool,
+) -> Result<Vec<Device>, String> {
+    let wanted = container.volume_devices.iter().flatten();
+    wanted
+        .map(|device| {
+            let missing = || {
+                format!(
+                    "cannot find volume {:?} to pass into container {:?}",
+                    device.name, container.name
+                )
+            };
+            Ok(Device {
+                host_path: volumes.get(&device.name).cloned().ok_or_else(missing)?,
+                container_path: absolute(&device.device_path),
+                permissions: if read_only(&device.name) { "rm" } else { "rwm" }.into(),
+            })
+        })
+        .collect()
 }
 
 fn absolute(path: &str) -> PathBuf {

@@ -404,11 +404,11 @@ async fn a_missing_config_map_holds_the_container_until_it_is_there() {
 #[tokio::test(start_paused = true)]
 async fn a_volume_of_unknown_type_is_an_event_and_no_container() {
     let mut bench = Bench::new(json!({"containers": containers(&["a"]),
-        "volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}]}));
+        "volumes": [{"name": "v", "iscsi": {"targetPortal": "s", "iqn": "i", "lun": 0}}]}));
     let worker = bench.start();
     bench.until(|s| waiting(s) == Some("ContainerCreating")).await;
     bench.cx.clock.sleep(Duration::from_secs(60)).await;
-    let expected = "Warning FailedMount MountVolume.SetUp failed for volume \"v\" : no volume plugin matched: this node cannot provide nfs volumes";
+    let expected = "Warning FailedMount MountVolume.SetUp failed for volume \"v\" : no volume plugin matched: this node cannot provide iscsi volumes";
     assert!(bench.events().contains(&expected.into()), "{:?}", bench.events());
     assert_eq!(bench.runtime.take_log(), Vec::<String>::new());
     bench.delete(30);

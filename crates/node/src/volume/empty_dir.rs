@@ -1,10 +1,10 @@
-//! `emptyDir`: a directory that lives as long as the pod, on disk or in memory.
+//! `emptyDir`: a directory that lives as long as the pod: on disk, in memory, or in huge pages.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
 
 use super::{Setup, Volume, io, mounts};
 use crate::pod::amount::whole;
@@ -23,6 +23,10 @@ impl Volume for EmptyDirVolumeSource {
                 let size = self.size_limit.as_ref().map(whole).filter(|size| *size > 0);
                 mounts::tmpfs(&dir, size).map_err(io("mount a tmpfs on", &dir))?;
             }
+            medium if medium.starts_with("HugePages") => {
+                let size = page_size(medium, setup.pod)?;
+                mounts::hugetlbfs(&dir, &size).map_err(io("mount huge pages on", &dir))?;
+            }
             other => return Err(format!("unknown storage medium {other:?}")),
         }
         let mode = match setup.fs_group() {
@@ -34,5 +38,51 @@ impl Volume for EmptyDirVolumeSource {
         };
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(mode)).map_err(io("chmod", &dir))?;
         Ok(dir)
+    }
+}
+
+/// `2Mi` of `HugePages-2Mi`; of plain `HugePages` it is the one size that the pod's containers ask for.
+fn page_size(medium: &str, pod: &Pod) -> Result<String, String> {
+    if let Some(size) = medium.strip_prefix("HugePages-").filter(|size| !size.is_empty()) {
+        return Ok(size.to_owned());
+    }
+    let spec = pod.spec.as_ref();
+    let containers = spec
+        .into_iter()
+        .flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+    let amounts = containers.filter_map(|c| c.resources.as_ref()?.requests.as_ref());
+    let mut sizes: Vec<&str> = amounts
+        .flat_map(|a| a.keys().filter_map(|name| name.strip_prefix("hugepages-")))
+        .collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    match sizes.as_slice() {
+        [size] => Ok((*size).to_owned()),
+        [] => Err("medium HugePages needs a container that requests huge pages".into()),
+        _ => Err(
+            "medium HugePages is ambiguous in a pod that requests pages of several sizes; name one (HugePages-2Mi)"
+                .into(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_size_of_huge_pages_is_named_or_the_only_one_that_is_requested() {
+        let size = |medium: &str, requests: serde_json::Value| {
+            let pod = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": requests}}]}});
+            page_size(medium, &serde_json::from_value(pod).unwrap())
+        };
+        assert_eq!(size("HugePages-1Gi", json!({})), Ok("1Gi".into()));
+        assert_eq!(
+            size("HugePages", json!({"hugepages-2Mi": "4Mi", "cpu": "1"})),
+            Ok("2Mi".into())
+        );
+        assert!(size("HugePages", json!({})).is_err());
+        assert!(size("HugePages", json!({"hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi"})).is_err());
     }
 }

@@ -37,7 +37,7 @@ fn unescape(field: &str) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
 
-fn is_mounted(point: &Path) -> io::Result<bool> {
+pub(crate) fn is_mounted(point: &Path) -> io::Result<bool> {
     Ok(below(point)?.iter().any(|p| p == point))
 }
 
@@ -52,6 +52,17 @@ pub(crate) fn tmpfs(dir: &Path, size: Option<i64>) -> io::Result<()> {
     };
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some(options.as_str())).map_err(io::Error::from)
+}
+
+/// Huge pages of this size (`2Mi`) on `dir`, unless they are there.
+pub(crate) fn hugetlbfs(dir: &Path, size: &str) -> io::Result<()> {
+    if is_mounted(dir)? {
+        return Ok(());
+    }
+    // The kernel reads `2M`.
+    let options = format!("pagesize={},mode=0777", size.trim_end_matches('i'));
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("hugetlbfs"), dir, Some("hugetlbfs"), flags, Some(options.as_str())).map_err(io::Error::from)
 }
 
 /// The file or directory `source` also at `target`, instead of what was mounted there.

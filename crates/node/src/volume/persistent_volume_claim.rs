@@ -2,7 +2,7 @@
 //! `local`). It binds nothing itself; a claim that is not bound yet is an error, and the pod's worker tries again.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -86,10 +86,16 @@ async fn mounted(
             claim.metadata.uid.as_deref().unwrap_or_default()
         ));
     }
-    if spec.volume_mode.as_deref() == Some("Block") {
-        return Err(format!(
-            "PV {bound_to:?} has volumeMode Block, which this node cannot provide"
-        ));
+    let block = spec.volume_mode.as_deref() == Some("Block");
+    used_as(name, setup.pod, block)?;
+    if block {
+        return block_device(&spec);
+    }
+    if let Some(nfs) = &spec.nfs {
+        let options = spec.mount_options.as_deref().unwrap_or_default();
+        let mut nfs = nfs.clone();
+        nfs.read_only = Some(read_only || nfs.read_only == Some(true));
+        return super::nfs::mounted(&nfs, options, &setup.dir("nfs", bound_to)).await;
     }
     if spec.mount_options.as_ref().is_some_and(|o| !o.is_empty()) {
         return Err("mount options are not supported by this volume's type".into());
@@ -120,6 +126,43 @@ async fn mounted(
         let changed = tokio::task::spawn_blocking(change).await;
         let changed = changed.map_err(|e| format!("setting the group of {} was cut off: {e}", path.display()))?;
         changed.map_err(io("set the group of", &path))?;
+    }
+    Ok(path)
+}
+
+/// A file system is mounted and a device is not; whoever asks for the other is told so.
+fn used_as(name: &str, pod: &api::Pod, block: bool) -> Result<(), String> {
+    let spec = pod.spec.as_ref();
+    let mut containers = spec
+        .into_iter()
+        .flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+    let wrong = containers.any(|c| match block {
+        true => c.volume_mounts.iter().flatten().any(|m| m.name == name),
+        false => c.volume_devices.iter().flatten().any(|d| d.name == name),
+    });
+    match (wrong, block) {
+        (false, _) => Ok(()),
+        (true, true) => Err(format!(
+            "volume {name} has volumeMode Block, but is specified in volumeMounts"
+        )),
+        (true, false) => Err(format!(
+            "volume {name} has volumeMode Filesystem, but is specified in volumeDevices"
+        )),
+    }
+}
+
+fn block_device(spec: &api::PersistentVolumeSpec) -> Result<PathBuf, String> {
+    let Some(local) = &spec.local else {
+        let source = source_name(spec);
+        return Err(format!("this node cannot provide {source} volumes as block devices"));
+    };
+    let path = PathBuf::from(&local.path);
+    let found = fs::metadata(&path).map_err(io("find the local volume's device", &path))?;
+    if !found.file_type().is_block_device() {
+        return Err(format!(
+            "the local volume's path {} is not a block device",
+            path.display()
+        ));
     }
     Ok(path)
 }
@@ -249,13 +292,18 @@ mod tests {
         for (of, source, words) in [
             (
                 "c",
-                json!({"nfs": {"server": "s", "path": "/"}}),
-                "cannot provide nfs volumes",
+                json!({"iscsi": {"targetPortal": "s", "iqn": "i", "lun": 0}}),
+                "cannot provide iscsi volumes",
             ),
             (
                 "c",
-                json!({"local": {"path": "/x"}, "volumeMode": "Block"}),
-                "volumeMode Block",
+                json!({"local": {"path": "/dev/null"}, "volumeMode": "Block"}),
+                "is not a block device",
+            ),
+            (
+                "c",
+                json!({"hostPath": {"path": "/dev/loop0"}, "volumeMode": "Block"}),
+                "cannot provide hostPath volumes as block devices",
             ),
             (
                 "c",

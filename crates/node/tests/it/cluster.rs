@@ -333,7 +333,8 @@ pub fn busybox() -> Vec<u8> {
         b"root:x:0:0:root:/:/bin/sh\n",
     );
     for name in [
-        "sh", "cat", "sleep", "echo", "ls", "id", "nc", "hostname", "env", "true", "touch", "readlink", "stat",
+        "sh", "cat", "sleep", "echo", "ls", "id", "nc", "hostname", "env", "true", "touch", "readlink", "stat", "grep",
+        "mkdir", "df",
     ] {
         entry(
             tar::EntryType::Symlink,

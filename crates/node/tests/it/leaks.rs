@@ -90,8 +90,7 @@ pub async fn nothing_is_left_of_pods_whose_agent_and_shims_are_killed_at_random_
 
     for round in 0..kills {
         for n in 0..2 {
-            let kind = number("CORACLE_KIND").unwrap_or_else(|| random.below(6));
-            world.create(&format!("p{round}-{n}"), kind).await;
+            world.create(&format!("p{round}-{n}"), random.below(6)).await;
         }
         world.delete_some(&mut random, 2).await;
         if world.agent.is_none() {

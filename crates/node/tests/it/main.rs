@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod cluster;
+mod kernel;
 mod leaks;
 mod pods;
 
@@ -33,6 +34,8 @@ fn main() {
         pods::an_agent_that_is_replaced_disturbs_no_container,
         pods::a_claims_data_outlives_its_pods_and_goes_with_the_claim,
         pods::jobs_succeed_and_crashes_are_counted,
+        kernel::security_contexts_are_what_they_say,
+        kernel::images_and_devices_are_volumes_too,
         leaks::nothing_is_left_of_pods_whose_agent_and_shims_are_killed_at_random_points,
     ];
     if std::env::args().any(|a| a == "--list") {

@@ -18,7 +18,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::cluster::{IMAGE, Node, identity, is_ready};
 
-fn container(name: &str, script: &str) -> Value {
+pub fn container(name: &str, script: &str) -> Value {
     json!({"name": name, "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script]})
 }
 
@@ -63,7 +63,7 @@ async fn get(node: &Node, path: &str, user: &str, groups: &[&str]) -> Result<(u1
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-async fn logs(node: &Node, pod: &str, container: &str) -> String {
+pub async fn logs(node: &Node, pod: &str, container: &str) -> String {
     let path = format!("/containerLogs/default/{pod}/{container}");
     let (status, text) = get(node, &path, "kube-apiserver-kubelet-client", &["system:masters"])
         .await
@@ -72,7 +72,7 @@ async fn logs(node: &Node, pod: &str, container: &str) -> String {
     text
 }
 
-fn ended(pod: &Pod) -> bool {
+pub fn ended(pod: &Pod) -> bool {
     matches!(
         pod.status.as_ref().and_then(|s| s.phase.as_deref()),
         Some("Succeeded" | "Failed")

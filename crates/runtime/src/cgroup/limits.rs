@@ -136,6 +136,89 @@ fn put(directory: &Path, file: &str, value: Option<impl ToString>) -> io::Result
 mod tests {
     use super::*;
 
+    fn resources() -> Resources {
+        Resources {
+            cpu_shares: Some(1024),
+            cpu_quota: Some(50_000),
+            cpu_period: Some(100_000),
+            memory_limit: Some(64 << 20),
+            memory_swap_limit: Some(96 << 20),
+            pids_limit: Some(50),
+            hugepage_limits: [("2MB".to_owned(), 4 << 20)].into(),
+            ..Resources::default()
+        }
+    }
+
+    #[test]
+    fn limits_are_said_in_v2s_words() {
+        let mount = tempfile::tempdir().unwrap();
+        fs::create_dir(mount.path().join("g")).unwrap();
+        let host = Cgroups {
+            v1: Vec::new(),
+            unified: Some(mount.path().to_owned()),
+        };
+        let mut limits = resources();
+        limits.unified.insert("memory.high".into(), "1000".into());
+        write(&host, "/g", &limits).unwrap();
+        let file = |name: &str| fs::read_to_string(mount.path().join("g").join(name)).unwrap();
+        for (name, text) in [
+            ("cpu.weight", "39"),
+            ("cpu.max", "50000 100000"),
+            ("memory.max", "67108864"),
+            ("memory.swap.max", "33554432"),
+            ("pids.max", "50"),
+            ("hugetlb.2MB.max", "4194304"),
+            ("memory.high", "1000"),
+        ] {
+            assert_eq!(file(name), text, "{name}");
+        }
+        let none = Resources {
+            cpu_quota: Some(-1),
+            memory_limit: Some(-1),
+            memory_swap_limit: Some(-1),
+            pids_limit: Some(-1),
+            ..Resources::default()
+        };
+        write(&host, "/g", &none).unwrap();
+        assert_eq!(file("cpu.max"), "max 100000");
+        for name in ["memory.max", "memory.swap.max", "pids.max"] {
+            assert_eq!(file(name), "max", "{name}");
+        }
+        limits.unified = [("../x".to_owned(), String::new())].into();
+        assert!(write(&host, "/g", &limits).is_err());
+    }
+
+    #[test]
+    fn limits_are_said_in_v1s_words_each_to_its_controller() {
+        let mount = tempfile::tempdir().unwrap();
+        let hierarchy = |name: &str| {
+            fs::create_dir_all(mount.path().join(name).join("g")).unwrap();
+            super::super::Hierarchy {
+                mount: mount.path().join(name),
+                controllers: vec![name.to_owned()],
+            }
+        };
+        let host = Cgroups {
+            v1: ["cpu", "memory", "pids", "hugetlb"].map(hierarchy).into(),
+            unified: None,
+        };
+        let swap = mount.path().join("memory/g/memory.memsw.limit_in_bytes");
+        fs::write(&swap, "9223372036854771712").unwrap();
+        write(&host, "/g", &resources()).unwrap();
+        let file = |name: &str| fs::read_to_string(mount.path().join(name)).unwrap();
+        for (name, text) in [
+            ("cpu/g/cpu.shares", "1024"),
+            ("cpu/g/cpu.cfs_quota_us", "50000"),
+            ("cpu/g/cpu.cfs_period_us", "100000"),
+            ("memory/g/memory.limit_in_bytes", "67108864"),
+            ("memory/g/memory.memsw.limit_in_bytes", "100663296"),
+            ("pids/g/pids.max", "50"),
+            ("hugetlb/g/hugetlb.2MB.limit_in_bytes", "4194304"),
+        ] {
+            assert_eq!(file(name), text, "{name}");
+        }
+    }
+
     #[test]
     fn shares_map_onto_the_whole_scale_of_weights() {
         assert_eq!(weight(0), 1);

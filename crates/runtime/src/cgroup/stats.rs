@@ -83,6 +83,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn usage_is_read_in_v2s_words() {
+        let mount = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("memory.current", "1000\n"),
+            (
+                "memory.stat",
+                "anon 600\nfile 400\ninactive_file 300\npgfault 7\npgmajfault 2\n",
+            ),
+            ("memory.max", "max\n"),
+            ("memory.swap.current", "5\n"),
+            ("cpu.stat", "usage_usec 42\nuser_usec 40\n"),
+            ("pids.current", "3\n"),
+        ] {
+            fs::write(mount.path().join(file), text).unwrap();
+        }
+        let host = Cgroups {
+            v1: Vec::new(),
+            unified: Some(mount.path().to_owned()),
+        };
+        let usage = read(&host, "/").unwrap();
+        assert_eq!((usage.memory, usage.working_set, usage.rss), (1000, 700, 600));
+        assert_eq!((usage.page_faults, usage.major_page_faults, usage.swap), (7, 2, 5));
+        assert_eq!((usage.cpu_ns, usage.pids, usage.memory_limit), (42_000, 3, None));
+        fs::write(mount.path().join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
+        assert_eq!(host.oom_kills("/"), 1);
+    }
+
+    #[test]
     fn a_key_is_matched_whole() {
         assert_eq!(
             value("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "oom_kill"),

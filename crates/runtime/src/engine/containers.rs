@@ -277,10 +277,23 @@ impl Inner {
         )
         .map_err(Error::io("mount root file system at", &rootfs))?;
         let identity = user::resolve(&config.security, &image.config.user, &user::Database::read(&rootfs)?)?;
+        let (mut layers, mut mounted_images) = (image.layers.clone(), Vec::new());
         for (index, mount) in config.mounts.iter_mut().enumerate() {
+            let target = directory.join("volumes").join(index.to_string());
+            if let Some(id) = mount.image.clone() {
+                let image = self.images.find(id.as_str());
+                let image = image.ok_or_else(|| Error::ImageNotFound {
+                    reference: id.to_string(),
+                })?;
+                snapshot::mount_image(&self.images.layers_directory(), &image.layers, &target, users.as_ref())
+                    .map_err(Error::io("mount image at", &target))?;
+                mount.host_path = part_of_image(&target, &mount.image_sub_path)?;
+                layers.extend(image.layers.iter().cloned());
+                mounted_images.push(id);
+                continue;
+            }
             prepare_source(mount)?;
             if let Some(users) = &users {
-                let target = directory.join("volumes").join(index.to_string());
                 map_volume(users, mount, target)?;
             }
         }
@@ -330,7 +343,8 @@ impl Inner {
             sandbox: pod.id.clone(),
             created_at: self.config.clock.now(),
             image_id: image.id.clone(),
-            layers: image.layers.clone(),
+            layers,
+            mounted_images,
             cgroup,
             log_path,
             stop_signal,
@@ -390,6 +404,18 @@ fn prepare_source(mount: &mut Mount) -> Result<()> {
         point.display(),
         point.display()
     )))
+}
+
+/// Where a part of a mounted image is, wherever its links point inside it.
+fn part_of_image(image: &Path, part: &str) -> Result<PathBuf> {
+    if part.is_empty() {
+        return Ok(image.to_owned());
+    }
+    let failed = |error: std::io::Error| Error::io("find in the image of a volume", part)(error);
+    let root = std::fs::File::open(image).map_err(failed)?.into();
+    let found = open_in_root(&root, Path::new(part), OFlag::O_PATH).map_err(failed)?;
+    use std::os::fd::AsRawFd;
+    std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(failed)
 }
 
 /// Gives a pod with users of its own a view of a volume in which the files' owners are its users.

@@ -22,7 +22,8 @@ impl Engine {
         };
         let _turn = turn.lock().await;
         let registries = &self.inner.config.registries;
-        let pulled = image::pull::pull(self.inner.images.clone(), registries, reference, auth, progress).await;
+        let (images, clock) = (self.inner.images.clone(), self.inner.config.clock);
+        let pulled = image::pull::pull(images, registries, reference, auth, progress, clock).await;
         self.collect_layers().await;
         pulled
     }
@@ -63,7 +64,10 @@ impl Engine {
                 state
                     .containers
                     .values()
-                    .find(|c| c.record.lock().image_id == *id)
+                    .find(|c| {
+                        let record = c.record.lock();
+                        record.image_id == *id || record.mounted_images.contains(id)
+                    })
                     .map(|c| c.id.to_string())
             })
         })
@@ -77,6 +81,7 @@ impl Engine {
         let inner = self.inner.clone();
         let collected = blocking(move || {
             inner.images.collect_layers(&inner.pinned_layers());
+            inner.images.collect_parts(inner.config.clock.now());
             Ok(())
         });
         let _ = collected.await;

@@ -185,7 +185,7 @@ impl Engine {
                     state: *entry.state.borrow(),
                     created_at: entry.record.created_at,
                     netns: shim.as_ref().map(|shim| netns(shim.namespaces_pid())),
-                    pid: shim.map(|shim| shim.pid),
+                    pid: shim.map(|shim| shim.namespaces_pid()),
                 }
             })
             .collect()

@@ -1,25 +1,24 @@
 //! Fetches images from registries: manifest, configuration, then the missing layers side by side, all verified.
 
-use std::collections::BTreeSet;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use coracle_clock::Clock;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
-use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
-use tokio::io::AsyncWrite;
+use parking_lot::Mutex;
 
 use super::archive::sha256;
 use super::config::ConfigFile;
+use super::download::{Download, Failure, Part, descriptor};
 use super::layer::{LayerSource, chain_names};
 use super::manifest::{self, Descriptor, Document};
+use super::registries::RegistryConfig;
 use super::store::{ImageStore, NewImage};
-use super::{Auth, Phase, Progress, ProgressSink, parse_reference};
+use super::{Auth, ProgressSink, parse_reference};
 use crate::error::{Error, Result};
 use crate::id::ImageId;
 
@@ -28,22 +27,15 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// Of silence, not of the whole download.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 
-/// What the node's administrator says about registries.
-#[derive(Clone, Debug, Default)]
-pub struct RegistryConfig {
-    /// Registries (`host:port`) to speak plain HTTP to, besides those on this machine.
-    pub insecure: BTreeSet<String>,
-    /// PEM certificates of authorities to trust besides the usual ones.
-    pub certificate_authorities: Vec<Vec<u8>>,
-}
-
-/// Fetches an image and records it under the reference.
+/// Fetches an image and records it under the reference. Mirrors of its registry come first; one that fails costs nothing
+/// but time.
 pub(crate) async fn pull(
     store: Arc<ImageStore>,
     registries: &RegistryConfig,
     reference: &str,
     auth: Option<Auth>,
     progress: ProgressSink,
+    clock: Clock,
 ) -> Result<ImageId> {
     let name = parse_reference(reference)?;
     if name.digest().is_some()
@@ -51,18 +43,39 @@ pub(crate) async fn pull(
     {
         return Ok(image.id.clone());
     }
-    let auth = match auth {
-        None => RegistryAuth::Anonymous,
-        Some(Auth::Basic { username, password }) => RegistryAuth::Basic(username, password),
-        Some(Auth::Bearer(token)) => RegistryAuth::Bearer(token),
+    let puller = |name: Reference, auth: Option<Auth>| -> Result<Puller> {
+        Ok(Puller {
+            client: client(registries, &name)?,
+            name,
+            reference: reference.to_owned(),
+            auth: match auth {
+                None => RegistryAuth::Anonymous,
+                Some(Auth::Basic { username, password }) => RegistryAuth::Basic(username, password),
+                Some(Auth::Bearer(token)) => RegistryAuth::Bearer(token),
+            },
+            clock,
+        })
     };
-    let puller = Puller {
-        client: client(registries, &name)?,
-        name,
-        reference: reference.to_owned(),
-        auth,
-    };
-    puller.run(store, progress).await
+    for mirror in registries.mirrors_of(name.registry()) {
+        let mut mirrored = name.clone();
+        mirrored.set_mirror_registry(mirror.clone());
+        // The pull's own credentials are the registry's, not the mirror's.
+        let puller = puller(mirrored, registries.credentials_of(mirror))?;
+        match puller.run(store.clone(), progress.clone()).await {
+            Ok(id) => return Ok(id),
+            Err(error @ (Error::Io { .. } | Error::Failed(_) | Error::PlatformNotFound { .. })) => return Err(error),
+            Err(error) => {
+                tracing::warn!(
+                    reference,
+                    mirror,
+                    error = error.chain(),
+                    "a mirror does not have an image; the next is tried"
+                );
+            }
+        }
+    }
+    let auth = auth.or_else(|| registries.credentials_of(name.registry()));
+    puller(name, auth)?.run(store, progress).await
 }
 
 fn client(registries: &RegistryConfig, name: &Reference) -> Result<Client> {
@@ -84,6 +97,7 @@ fn client(registries: &RegistryConfig, name: &Reference) -> Result<Client> {
             ClientProtocol::Https
         },
         extra_root_certificates: certificates.collect(),
+        accept_invalid_certificates: registries.unverified.contains(registry),
         connect_timeout: Some(CONNECT_LIMIT),
         read_timeout: Some(READ_LIMIT),
         user_agent: concat!("coracle/", env!("CARGO_PKG_VERSION")),
@@ -113,6 +127,7 @@ struct Puller {
     name: Reference,
     reference: String,
     auth: RegistryAuth,
+    clock: Clock,
 }
 
 impl Puller {
@@ -129,10 +144,10 @@ impl Puller {
             return Err(Error::corrupt(format!("image {}", self.reference), reason));
         }
         let names = chain_names(&parsed.rootfs.diff_ids);
-        let downloads = Downloads::default();
+        let parts = Mutex::default();
         let mut fetches = Vec::new();
         for ((layer, diff_id), name) in manifest.layers.iter().zip(&parsed.rootfs.diff_ids).zip(&names) {
-            fetches.push(self.layer(&store, &downloads, &progress, layer, diff_id, name));
+            fetches.push(self.layer(&store, &parts, &progress, layer, diff_id, name));
         }
         let layers: Vec<Option<LayerSource>> = stream::iter(fetches).buffered(PARALLEL_DOWNLOADS).try_collect().await?;
         let repository = format!("{}/{}", self.name.registry(), self.name.repository());
@@ -149,9 +164,12 @@ impl Puller {
             },
             digests: vec![format!("{repository}@{top_digest}")],
         };
+        let parts: Vec<Part> = parts.into_inner();
         let added = tokio::task::spawn_blocking(move || {
-            let _downloads = downloads;
-            store.add(new, &progress)
+            let added = store.add(new, &progress);
+            // Unpacked or corrupt: either way nothing of them is wanted any more.
+            parts.iter().for_each(Part::finished);
+            added
         });
         let info = added
             .await
@@ -206,7 +224,7 @@ impl Puller {
     async fn layer(
         &self,
         store: &ImageStore,
-        downloads: &Downloads,
+        parts: &Mutex<Vec<Part>>,
         progress: &ProgressSink,
         layer: &Descriptor,
         diff_id: &str,
@@ -215,36 +233,35 @@ impl Puller {
         if store.has_layer(name) {
             return Ok(None);
         }
-        let file = store.temporary();
-        downloads.0.lock().push(file.clone());
-        self.download(layer, &file, progress).await?;
-        let length = tokio::fs::metadata(&file)
-            .await
-            .map_err(Error::io("look up", &file))?
-            .len();
-        let (digest, diff_id) = (Some(layer.digest.clone()), diff_id.to_owned());
-        Ok(Some(LayerSource {
-            digest,
-            diff_id,
-            file,
-            offset: 0,
-            length,
-        }))
-    }
-
-    async fn download(&self, layer: &Descriptor, file: &std::path::Path, progress: &ProgressSink) -> Result<()> {
-        let out = tokio::fs::File::create(file).await.map_err(Error::io("create", file))?;
-        let out = Counting {
-            inner: tokio::io::BufWriter::with_capacity(1 << 18, out),
-            progress: progress.clone(),
-            layer: layer.digest.clone(),
-            current: 0,
-            total: layer.size,
+        let part = Part::of(store, layer);
+        let download = Download {
+            client: &self.client,
+            name: &self.name,
+            clock: self.clock,
+            progress,
         };
-        self.client
-            .pull_blob(&self.name, &descriptor(layer), out)
-            .await
-            .map_err(|error| self.explain(error))
+        match download.run(layer, &part.file).await {
+            Ok(()) => {}
+            Err(Failure::Registry(error)) => return Err(self.explain(error)),
+            Err(Failure::Disk(error)) => {
+                part.finished();
+                return Err(Error::io("store layer in", &part.file)(error));
+            }
+            Err(Failure::TooLong) => {
+                part.finished();
+                let what = format!("layer {} of {}", layer.digest, self.reference);
+                return Err(Error::corrupt(what, format!("it is longer than {} bytes", layer.size)));
+            }
+        }
+        let source = LayerSource {
+            digest: Some(layer.digest.clone()),
+            diff_id: diff_id.to_owned(),
+            file: part.file.clone(),
+            offset: 0,
+            length: layer.size,
+        };
+        parts.lock().push(part);
+        Ok(Some(source))
     }
 
     fn explain(&self, error: OciDistributionError) -> Error {
@@ -298,72 +315,12 @@ impl Puller {
             | OciDistributionError::ManifestParsingError(_)
             | OciDistributionError::ManifestEncodingError(_)
             | OciDistributionError::VersionedParsingError(_) => Error::corrupt(format!("image {reference}"), error),
-            OciDistributionError::IoError(_) => Error::Failed(format!("cannot store image {reference}: {error}")),
             _ => Error::RegistryUnavailable {
                 registry,
                 reference,
                 source: Box::new(error),
             },
         }
-    }
-}
-
-fn descriptor(blob: &Descriptor) -> OciDescriptor {
-    OciDescriptor {
-        media_type: blob.media_type.clone(),
-        digest: blob.digest.clone(),
-        size: i64::try_from(blob.size).unwrap_or(i64::MAX),
-        ..OciDescriptor::default()
-    }
-}
-
-/// Downloaded files, removed when they are unpacked or no longer wanted.
-#[derive(Default)]
-struct Downloads(parking_lot::Mutex<Vec<std::path::PathBuf>>);
-
-impl Drop for Downloads {
-    fn drop(&mut self) {
-        for file in self.0.lock().drain(..) {
-            let _ = std::fs::remove_file(file);
-        }
-    }
-}
-
-/// Tells of progress as bytes pass, about once per percent.
-struct Counting<W> {
-    inner: W,
-    progress: ProgressSink,
-    layer: String,
-    current: u64,
-    total: u64,
-}
-
-impl<W: AsyncWrite + Unpin> AsyncWrite for Counting<W> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<std::io::Result<usize>> {
-        let written = futures::ready!(Pin::new(&mut self.inner).poll_write(cx, buffer))?;
-        let before = self.current;
-        self.current += written as u64;
-        let step = (self.total / 100).max(1);
-        if let Some(progress) = self.progress.clone()
-            && before / step != self.current / step
-        {
-            let (layer, current, total) = (self.layer.clone(), self.current, self.total);
-            progress(Progress {
-                layer,
-                phase: Phase::Downloading,
-                current,
-                total,
-            });
-        }
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
 use super::config::ConfigFile;
@@ -24,7 +25,24 @@ pub(crate) struct ImageStore {
     change: Mutex<()>,
     /// Shared while layers are added that no image names yet, exclusive while layers that none names are removed.
     layers: RwLock<()>,
+    /// Layers that are being downloaded, each to its own file.
+    downloading: Arc<Mutex<HashSet<String>>>,
 }
+
+/// A layer's own file, for one download at a time.
+pub(crate) struct PartGuard {
+    digest: String,
+    downloading: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Drop for PartGuard {
+    fn drop(&mut self) {
+        self.downloading.lock().remove(&self.digest);
+    }
+}
+
+/// What was begun and not continued for so long is not going to be.
+const PART_LIFE: SignedDuration = SignedDuration::from_hours(24);
 
 /// An image whose files are at hand, about to be unpacked and recorded.
 pub(crate) struct NewImage {
@@ -40,7 +58,7 @@ pub(crate) struct NewImage {
 
 impl ImageStore {
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        for directory in ["images", "layers", "tmp"] {
+        for directory in ["images", "layers", "tmp", "downloads"] {
             let path = root.join(directory);
             fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
         }
@@ -71,6 +89,7 @@ impl ImageStore {
             images: RwLock::new(images),
             change: Mutex::new(()),
             layers: RwLock::new(()),
+            downloading: Arc::default(),
         })
     }
 
@@ -81,6 +100,34 @@ impl ImageStore {
     /// A new path for a temporary file.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.root.join("tmp").join(id::random())
+    }
+
+    /// The file to download a layer to, with what an interrupted download left in it. `None` while another download has it.
+    pub(crate) fn part(&self, digest: &str) -> Option<(PathBuf, PartGuard)> {
+        let digits = digest.strip_prefix("sha256:")?;
+        if !id::is_valid(digits) || !self.downloading.lock().insert(digest.to_owned()) {
+            return None;
+        }
+        let guard = PartGuard {
+            digest: digest.to_owned(),
+            downloading: self.downloading.clone(),
+        };
+        Some((self.root.join("downloads").join(digits), guard))
+    }
+
+    /// Removes what was begun and never continued.
+    pub(crate) fn collect_parts(&self, now: Timestamp) {
+        let parts = fs::read_dir(self.root.join("downloads"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        for part in parts {
+            let changed = part.metadata().and_then(|m| m.modified()).ok();
+            let changed = changed.and_then(|time| Timestamp::try_from(time).ok());
+            if changed.is_none_or(|changed| now.duration_since(changed) > PART_LIFE) {
+                let _ = fs::remove_file(part.path());
+            }
+        }
     }
 
     pub(crate) fn list(&self) -> Vec<Arc<ImageInfo>> {

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 const SKIPPED: &[&str] = &["pts", "shm", "fd", "mqueue", "console", ".lxc", ".lxd-mounts", ".udev"];
 
 struct Node {
+    host: PathBuf,
     path: PathBuf,
     kind: &'static str,
     major: u64,
@@ -33,6 +34,7 @@ impl Node {
             _ => return Ok(None),
         };
         Ok(Some(Self {
+            host: host.to_owned(),
             path: container.to_owned(),
             kind,
             major: major(metadata.rdev()),
@@ -51,17 +53,26 @@ impl Node {
     }
 }
 
-/// Nodes to make in the container's `/dev`, besides the runtime's usual ones.
-pub(crate) fn nodes(config: &ContainerConfig) -> Result<Vec<Value>> {
+/// Nodes to make in the container's `/dev`, besides the runtime's usual ones. In a pod with users of its own nobody can
+/// make any: there the runtime binds those of the host by the same name, and the ones asked for are mounts ([`binds`]).
+pub(crate) fn nodes(config: &ContainerConfig, own_users: bool) -> Result<Vec<Value>> {
     let mut nodes = Vec::new();
     if config.security.privileged {
         host_devices(Path::new("/dev"), &mut nodes);
     }
-    for (node, _) in requested(config)? {
+    for (node, _) in requested(config)?.into_iter().filter(|_| !own_users) {
         nodes.retain(|known: &Node| known.path != node.path);
         nodes.push(node);
     }
     Ok(nodes.iter().map(Node::spec).collect())
+}
+
+/// The devices that the configuration names, by the host's node and the container's.
+pub(crate) fn binds(config: &ContainerConfig) -> Result<Vec<(PathBuf, PathBuf)>> {
+    Ok(requested(config)?
+        .into_iter()
+        .map(|(node, _)| (node.host, node.path))
+        .collect())
 }
 
 /// Who may use which device: everyone the harmless ones, the rest as asked.

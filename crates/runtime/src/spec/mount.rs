@@ -48,6 +48,14 @@ pub(crate) fn mounts(input: &Input<'_>) -> Result<Vec<Value>> {
     for volume in volumes {
         list.push(bind(volume)?);
     }
+    if input.sandbox.user_namespace.is_some() {
+        for (host, inside) in super::device::binds(input.config)? {
+            list.push(json!({
+                "destination": clean(&inside), "type": "bind", "source": host,
+                "options": ["bind", "nosuid", "noexec", "rw"],
+            }));
+        }
+    }
     Ok(list)
 }
 
@@ -102,6 +110,9 @@ fn bind(mount: &Mount) -> Result<Value> {
         (true, true) => options.extend(["ro", "rro"]),
         (true, false) => options.push("ro"),
         _ => options.push("rw"),
+    }
+    if mount.image.is_some() {
+        options.extend(["noexec", "nosuid", "nodev"]);
     }
     Ok(json!({
         "destination": clean(&mount.container_path), "type": "bind", "source": mount.host_path, "options": options,

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use coracle_runtime::{Device, Mount, PodRuntime, Propagation, SeccompProfile};
+use coracle_runtime::{Archive, Device, Mount, PodRuntime, Propagation, SeccompProfile};
 
+use crate::image_build::{Image, Layer};
 use crate::node::{Node, labels, shell, sleeper};
 
 #[tokio::test]
@@ -224,6 +225,97 @@ async fn mounts_are_where_they_should_be_and_as_writable_as_they_should_be() {
     }
     assert_eq!(fs::read_to_string(data.join("new")).unwrap(), "x\n");
     assert!(data.join("not-there-yet").is_dir());
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_mount_is_read_only_with_what_is_below_it_if_so_asked() {
+    let node = Node::new().await;
+    let pod = node.sandbox().await;
+    let data = node.directory.path().join("data");
+    fs::create_dir_all(data.join("below")).unwrap();
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("none"), &data.join("below"), Some("tmpfs"), flags, None::<&str>).unwrap();
+    let with = |recursive_readonly: bool| {
+        let mut config =
+            shell("touch /data/x 2>/dev/null && echo top; touch /data/below/x 2>/dev/null && echo below; true");
+        config.mounts = vec![Mount {
+            host_path: data.clone(),
+            container_path: "/data".into(),
+            readonly: true,
+            recursive_readonly,
+            ..Mount::default()
+        }];
+        config
+    };
+    assert_eq!(node.run(&pod, with(false)).await.1, "below\n");
+    assert_eq!(node.run(&pod, with(true)).await.1, "");
+    nix::mount::umount2(&data.join("below"), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn an_image_can_be_mounted_to_be_read_and_is_kept_meanwhile() {
+    let node = Node::new().await;
+    let base = Layer::new()
+        .dir("models/", 0o755)
+        .file("models/old", 0o644, b"old")
+        .file("models/tool", 0o755, b"#!/bin/sh\n");
+    let top = Layer::new()
+        .file("models/new", 0o644, b"new")
+        .file("models/.wh.old", 0o644, b"")
+        .symlink("out", "/etc");
+    let archive = node.directory.path().join("data.tar");
+    Image::new(vec![base.build(), top.build()], serde_json::json!({})).docker_archive(&archive, &["localhost/data:1"]);
+    node.engine.import_archive(Archive::Path(archive), None).await.unwrap();
+    let image = node.engine.image("localhost/data:1").await.unwrap().id.clone();
+    fs::set_permissions(
+        node.directory.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o711),
+    )
+    .unwrap();
+    for own_users in [false, true] {
+        let mut config = node.sandbox_config(if own_users { "own" } else { "host" });
+        config.user_namespace = own_users.then_some(coracle_runtime::UserNamespace {
+            host_id: 1_000_000,
+            length: 65_536,
+        });
+        let pod = node.engine.run_sandbox(config).await.unwrap().id;
+        let mount = |inside: &str, part: &str| Mount {
+            image: Some(image.clone()),
+            image_sub_path: part.into(),
+            container_path: inside.into(),
+            readonly: true,
+            ..Mount::default()
+        };
+        let mut config = sleeper();
+        config.mounts = vec![
+            mount("/data", ""),
+            mount("/models", "models"),
+            mount("/one", "models/new"),
+        ];
+        let id = node.start(&pod, config).await;
+        assert_eq!(
+            node.sh(&id, "ls /data/models /models; cat /one; stat -c %u /one").await,
+            "/data/models:\nnew\ntool\n\n/models:\nnew\ntool\nnew0"
+        );
+        let refused = "touch /data/x 2>&1; /models/tool 2>&1; true";
+        let said = node.sh(&id, refused).await;
+        assert!(said.contains("Read-only") && said.contains("denied"), "{said}");
+        let error = node.engine.remove_image("localhost/data:1").await.unwrap_err();
+        assert!(matches!(error, coracle_runtime::Error::ImageInUse { .. }), "{error:?}");
+        for part in ["absent", "../../etc"] {
+            let mut config = sleeper();
+            config.mounts = vec![mount("/x", part)];
+            assert!(node.engine.create_container(&pod, config).await.is_err(), "{part}");
+        }
+        let mut config = sleeper();
+        config.mounts = vec![mount("/x", "out")];
+        // The link points at the image's own /etc, which it does not have.
+        assert!(node.engine.create_container(&pod, config).await.is_err());
+        node.engine.remove_sandbox(&pod).await.unwrap();
+    }
+    node.engine.remove_image("localhost/data:1").await.unwrap();
     node.finish().await;
 }
 

@@ -1,12 +1,12 @@
 //! Pulls from a real registry on this machine.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use coracle_runtime::{Auth, Error, Phase, PodRuntime, Progress};
+use coracle_runtime::{Auth, Error, Phase, PodRuntime, Progress, RegistryConfig};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
@@ -216,7 +216,6 @@ async fn an_index_of_many_platforms_gives_the_hosts() {
 }
 
 fn put(registry: &Registry, path: &str, kind: &str, body: &str) {
-    use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(&registry.address).unwrap();
     write!(
         stream,
@@ -287,4 +286,169 @@ async fn a_corrupt_blob_in_a_registry_is_noticed() {
     assert!(node.engine.images().await.is_empty());
     assert_eq!(fs::read_dir(node.root().join("layers")).unwrap().count(), 0);
     node.finish().await;
+}
+
+#[tokio::test]
+async fn mirrors_are_tried_in_order_and_never_get_the_registrys_own_credentials() {
+    let registry = Registry::start(None);
+    let image = Image::busybox();
+    registry.push(&image, "team/app:1", &[]);
+    let dead = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let document = serde_json::json!({ "mirrors": {
+        "registry.invalid": { "endpoint": [format!("http://{dead}"), format!("http://{}", registry.address)] } } });
+    let node = Node::with(|config| config.registries = RegistryConfig::from_document(document).unwrap()).await;
+    let auth = Auth::Basic {
+        username: "for".into(),
+        password: "the registry".into(),
+    };
+    let pulled = node
+        .engine
+        .pull_image("registry.invalid/team/app:1", Some(auth), None)
+        .await
+        .unwrap();
+    assert_eq!(pulled.as_str(), image.id());
+    let info = node.engine.image("registry.invalid/team/app:1").await.unwrap();
+    assert_eq!(info.repo_tags, ["registry.invalid/team/app:1"]);
+    assert!(
+        info.repo_digests[0].starts_with("registry.invalid/team/app@sha256:"),
+        "{info:?}"
+    );
+    let error = node
+        .engine
+        .pull_image("registry.invalid/team/absent:1", None, None)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::RegistryUnavailable { .. }), "{error:?}");
+    node.finish().await;
+}
+
+/// Passes connections on to a registry, and cuts off the first answers that are long.
+struct Cutting {
+    address: String,
+    /// The `Range` of every request for a blob.
+    ranges: Arc<Mutex<Vec<String>>>,
+}
+
+impl Cutting {
+    fn before(registry: &Registry, cuts: usize, after: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, behind) = (listener.local_addr().unwrap().to_string(), registry.address.clone());
+        let ranges: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (seen, left) = (ranges.clone(), Arc::new(Mutex::new(cuts)));
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let (behind, seen, left) = (behind.clone(), seen.clone(), left.clone());
+                std::thread::spawn(move || pass(client, &behind, &seen, &left, after));
+            }
+        });
+        Self { address, ranges }
+    }
+}
+
+fn pass(mut client: TcpStream, behind: &str, seen: &Mutex<Vec<String>>, left: &Mutex<usize>, after: usize) {
+    let mut head = BufReader::new(client.try_clone().unwrap());
+    let (mut request, mut line) = (String::new(), String::new());
+    while head.read_line(&mut line).unwrap_or(0) > 2 {
+        // One request a connection keeps this simple.
+        if !line.to_lowercase().starts_with("connection:") {
+            request.push_str(&line);
+        }
+        line.clear();
+    }
+    if request.is_empty() {
+        return;
+    }
+    if request.contains("/blobs/") {
+        let range = request
+            .lines()
+            .find_map(|l| l.to_lowercase().strip_prefix("range: ").map(str::to_owned));
+        seen.lock().push(range.unwrap_or_default());
+    }
+    let mut server = TcpStream::connect(behind).unwrap();
+    write!(server, "{request}connection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer).unwrap();
+    if answer.len() > after {
+        let mut left = left.lock();
+        if *left > 0 {
+            *left -= 1;
+            answer.truncate(after);
+        }
+    }
+    let _ = client.write_all(&answer);
+}
+
+#[tokio::test]
+async fn an_interrupted_download_goes_on_where_it_was_cut_off() {
+    let registry = Registry::start(None);
+    let noise: Vec<u8> = (0..1_500_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    let image = Image::new(
+        vec![Layer::new().file("noise", 0o644, &noise).build()],
+        serde_json::json!({}),
+    );
+    registry.push(&image, "large:1", &[]);
+    let cutting = Cutting::before(&registry, 2, 300_000);
+    let node = Node::empty().await;
+    let pulled = node
+        .engine
+        .pull_image(&format!("{}/large:1", cutting.address), None, None)
+        .await
+        .unwrap();
+    assert_eq!(pulled.as_str(), image.id());
+    let ranges = cutting.ranges.lock().clone();
+    assert!(
+        ranges.iter().filter(|r| !r.is_empty() && *r != "bytes=0-").count() >= 2,
+        "{ranges:?}"
+    );
+
+    assert_eq!(fs::read_dir(node.root().join("downloads")).unwrap().count(), 0);
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_download_that_an_agents_end_cut_off_is_continued_by_the_next_pull() {
+    let (node, registry) = (Node::empty().await, Registry::start(None));
+    let image = Image::new(
+        vec![Layer::new().file("f", 0o644, &[7; 90_000]).build()],
+        serde_json::json!({}),
+    );
+    let reference = registry.push(&image, "begun:1", &[]);
+    let blob = layer_of(&registry);
+    let name = crate::image_build::digest(&blob)
+        .trim_start_matches("sha256:")
+        .to_owned();
+    let downloads = node.root().join("downloads");
+    fs::write(downloads.join(&name), &blob[..blob.len() / 2]).unwrap();
+    let cutting = Cutting::before(&registry, 0, usize::MAX);
+    let through = reference.replace(&registry.address, &cutting.address);
+    node.engine.pull_image(&through, None, None).await.unwrap();
+    let expected = format!("bytes={}-", blob.len() / 2);
+    assert!(cutting.ranges.lock().contains(&expected), "{:?}", cutting.ranges.lock());
+    assert_eq!(fs::read_dir(&downloads).unwrap().count(), 0);
+
+    // What is there may be wrong: that is noticed, and does not stay in the way.
+    node.engine.remove_image(&through).await.unwrap();
+    fs::write(downloads.join(&name), vec![0; blob.len()]).unwrap();
+    let error = node.engine.pull_image(&through, None, None).await.unwrap_err();
+    assert!(matches!(error, Error::CorruptImage { .. }), "{error:?}");
+    node.engine.pull_image(&through, None, None).await.unwrap();
+    node.finish().await;
+}
+
+/// The one layer in a registry.
+fn layer_of(registry: &Registry) -> Vec<u8> {
+    let blobs = registry
+        .directory
+        .path()
+        .join("storage/docker/registry/v2/blobs/sha256");
+    let two = fs::read_dir(blobs).unwrap().flatten();
+    let all = two.flat_map(|two| fs::read_dir(two.path()).unwrap().flatten());
+    let mut bytes = all.map(|blob| fs::read(blob.path().join("data")).unwrap());
+    bytes.find(|bytes| bytes.starts_with(&[0x1f, 0x8b])).unwrap()
 }

@@ -100,12 +100,10 @@ impl Worker {
             Some(netns),
         ) = (self.sandbox.clone(), self.netns.take())
         {
-            // Found running, but nobody had been told its address.
-            let host = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+            // Found running; whether the earlier agent had come to the end with it is not known.
             self.ops.spawn(async move {
                 let _making = making;
-                let ips = start::networked(&cx, &id, host, &netns).await;
-                Done::Sandbox(ips.map(|pod_ips| start::SandboxUp { id, attempt, pod_ips }))
+                Done::Sandbox(start::adopted(&cx, &pod, id, attempt, &netns).await)
             });
             return;
         }

@@ -8,7 +8,9 @@ use coracle_runtime::{ContainerId, ContainerState, ContainerStatus, SandboxId, S
 use super::{Leftovers, Worker};
 use crate::pod::plan::SandboxView;
 use crate::pod::resize::Granted;
-use crate::pod::start::{IMAGE_ANNOTATION, IMAGE_ID_ANNOTATION, MESSAGE_ANNOTATION, MESSAGE_POLICY_ANNOTATION};
+use crate::pod::start::{
+    IMAGE_ANNOTATION, IMAGE_ID_ANNOTATION, MESSAGE_ANNOTATION, MESSAGE_POLICY_ANNOTATION, is_complete,
+};
 
 /// As much as a termination message may hold, and how many lines of a log stand in for one.
 const MOST_MESSAGE: usize = 4096;
@@ -25,7 +27,9 @@ impl Worker {
             self.sandbox = Some(SandboxView {
                 id: newest.id.clone(),
                 ready: newest.state == SandboxState::Ready,
-                networked: newest.state == SandboxState::Ready && !self.pod_ips.is_empty(),
+                networked: newest.state == SandboxState::Ready
+                    && !self.pod_ips.is_empty()
+                    && is_complete(&self.cx, self.uid(), &newest.id),
                 attempt: newest.config.attempt,
             });
             self.netns = newest.netns.clone();
