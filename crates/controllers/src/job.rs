@@ -256,7 +256,7 @@ impl Jobs {
                     ..DeleteOptions::default()
                 };
                 if forget && pod::is_held(doomed) {
-                    pods.patch(name, Patch::Strategic(pod::let_go(doomed))).await?;
+                    pods.patch(name, Patch::Strategic(pod::give_up(doomed))).await?;
                 }
                 pods.delete(name, &options).await.map(drop)
             }

@@ -67,6 +67,14 @@ pub fn let_go(pod: &Pod) -> Value {
     }})
 }
 
+/// The same for a pod that is to be deleted without being counted: only as it is known, because one that has ended
+/// meanwhile counts.
+pub fn give_up(pod: &Pod) -> Value {
+    let mut patch = let_go(pod);
+    patch["metadata"]["resourceVersion"] = json!(pod.metadata.resource_version);
+    patch
+}
+
 /// The pod of a job that is to be made.
 pub fn make(job: &Job, new: &NewPod) -> Pod {
     let meta = &job.metadata;

@@ -14,6 +14,7 @@ use coracle_testkit::{Options, TestCluster};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use serde_json::json;
 use tokio::sync::watch;
@@ -108,6 +109,36 @@ async fn what_was_let_go_of_is_not_collected_however_late_the_collector_hears_of
         secrets.find("kept").await.unwrap().is_some(),
         "it has no owner to outlive"
     );
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_wants_fewer_pods_counts_the_one_that_has_succeeded_meanwhile() {
+    let (cluster, hold) = cluster("pods", &["job-controller"]).await;
+    let accounts = cluster.client.namespaced::<ServiceAccount>("default");
+    accounts
+        .create(&from(json!({"metadata": {"name": "default"}})))
+        .await
+        .unwrap();
+    let job = json!({"metadata": {"name": "work"}, "spec": {"completions": 2, "parallelism": 1, "template": {"spec": {
+        "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}],
+    }}}});
+    let jobs = cluster.client.namespaced::<Job>("default");
+    jobs.create(&from(job)).await.unwrap();
+    cluster.clock.sleep(Duration::from_secs(5)).await;
+    let pods = cluster.client.namespaced::<Pod>("default");
+    let pod = pods.list(&Default::default()).await.unwrap().items.remove(0);
+    hold.send_replace(true);
+    let succeeded = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
+    let name = pod.metadata.name.as_deref().unwrap();
+    pods.status().patch(name, succeeded).await.unwrap();
+    let fewer = Patch::Merge(json!({"spec": {"parallelism": 0}}));
+    jobs.patch("work", fewer).await.unwrap();
+    cluster.clock.sleep(Duration::from_secs(5)).await;
+    hold.send_replace(false);
+    cluster.clock.sleep(Duration::from_secs(30)).await;
+    let status = jobs.get("work").await.unwrap().status.clone().unwrap();
+    assert_eq!((status.succeeded, status.failed, status.active), (Some(1), None, None));
     cluster.stop().await;
 }
 
