@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coracle_client::{Client, ObjectKey};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Controller, Error, InformerOptions, Lister};
+use coracle_informer::{Action, Error, InformerOptions, Lister};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use ring::hmac;
 use serde_json::json;
@@ -53,7 +53,7 @@ pub async fn run(cx: Context) {
         tokens: tokens.lister(),
     };
     let the_map = || [ObjectKey::<ConfigMap>::new(PUBLIC, CONFIG_MAP)];
-    Controller::new(NAME, 1, cx.clock)
+    cx.controller(NAME, 1)
         .watches(&maps, move |_| the_map())
         .watches(&tokens, move |_| the_map())
         .run(context, reconcile, cx.shutdown.clone())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use coracle_client::{Client, ObjectKey};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -29,7 +29,7 @@ pub async fn run(cx: Context) {
         clock: cx.clock,
         requests: requests.lister(),
     };
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches(&requests, |csr| is_open(csr).then(|| ObjectKey::of(csr)))
         .run(context, reconcile, cx.shutdown.clone())
         .await;

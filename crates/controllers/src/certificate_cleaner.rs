@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coracle_client::{Client, DeleteOptions, ObjectKey};
 use coracle_clock::{Clock, Timestamp};
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use jiff::SignedDuration;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use x509_parser::pem::parse_x509_pem;
@@ -32,7 +32,7 @@ pub async fn run(cx: Context) {
         clock: cx.clock,
         requests: requests.lister(),
     };
-    Controller::new(NAME, 1, cx.clock)
+    cx.controller(NAME, 1)
         .watches(&requests, |csr| [ObjectKey::of(csr)])
         .run(context, reconcile, cx.shutdown.clone())
         .await;

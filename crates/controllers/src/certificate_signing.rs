@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use coracle_client::{Client, ObjectKey};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -46,7 +46,7 @@ pub async fn run(cx: Context) {
         requests: requests.lister(),
         authority,
     };
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches(&requests, |csr| wants(csr).then(|| ObjectKey::of(csr)))
         .run(context, reconcile, cx.shutdown.clone())
         .await;

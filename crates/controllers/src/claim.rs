@@ -1,12 +1,12 @@
 //! Which objects are an owner's: adopts matching orphans and releases what matches no longer. Every controller of pods,
-//! replica sets or revisions asks it; what to do is [`owner`](crate::owner)'s to say, this carries it out.
+//! replica sets, jobs or revisions asks it; what to do is [`owner`](crate::owner)'s to say, this carries it out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
-use coracle_client::{Client, Kind, Patch, TypedKind};
-use coracle_informer::{Error, Lister, SharedInformer, indexer};
+use coracle_client::{Client, Kind, ObjectKey, Patch, TypedKind};
+use coracle_informer::{Change, Error, Lister, SharedInformer, indexer};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::owner::{self, controller_of};
@@ -45,6 +45,16 @@ where
 {
     /// The objects that the owner controls, after adopting and releasing. `matches` says which are meant to be its own.
     pub async fn claim(&self, matches: impl Fn(&ObjectMeta) -> bool) -> Result<Vec<Arc<K>>, Error> {
+        self.claim_holding(matches, |_, _| None).await
+    }
+
+    /// The same, for owners that hold what is theirs: `finalizers` are those that an object has after it was adopted
+    /// (true) or released, if they change.
+    pub async fn claim_holding(
+        &self,
+        matches: impl Fn(&ObjectMeta) -> bool,
+        finalizers: impl Fn(&ObjectMeta, bool) -> Option<Vec<String>>,
+    ) -> Result<Vec<Arc<K>>, Error> {
         let meta = self.owner.meta();
         let claim = owner::claim(meta, candidates(self.lister, meta), matches);
         let mut owned = claim.owned;
@@ -54,9 +64,12 @@ where
         if !claim.adopt.is_empty() && self.is_living().await? {
             let reference = owner::controller_reference(self.owner);
             for orphan in claim.adopt {
-                let patch = Patch::Merge(owner::adopt_patch(&reference, orphan.meta()));
+                let mut patch = owner::adopt_patch(&reference, orphan.meta());
+                if let Some(finalizers) = finalizers(orphan.meta(), true) {
+                    patch["metadata"]["finalizers"] = finalizers.into();
+                }
                 let name = orphan.meta().name.as_deref().unwrap_or_default();
-                match api.patch(name, patch).await {
+                match api.patch(name, Patch::Merge(patch)).await {
                     Ok(adopted) => owned.push(adopted),
                     Err(error) if error.is_not_found() => {}
                     Err(error) => return Err(error.into()),
@@ -65,9 +78,12 @@ where
         }
         for stranger in claim.release {
             let uid = meta.uid.as_deref().unwrap_or_default();
-            let patch = Patch::Merge(owner::release_patch(uid, stranger.meta()));
+            let mut patch = owner::release_patch(uid, stranger.meta());
+            if let Some(finalizers) = finalizers(stranger.meta(), false) {
+                patch["metadata"]["finalizers"] = finalizers.into();
+            }
             let name = stranger.meta().name.as_deref().unwrap_or_default();
-            match api.patch(name, patch).await {
+            match api.patch(name, Patch::Merge(patch)).await {
                 Err(error) if !error.is_not_found() => return Err(error.into()),
                 _ => {}
             }
@@ -84,6 +100,21 @@ where
         let fresh = api.find(meta.name.as_deref().unwrap_or_default()).await?;
         Ok(fresh.is_some_and(|f| f.meta().uid == meta.uid && f.meta().deletion_timestamp.is_none()))
     }
+}
+
+/// The owners that a change of an orphan wakes: all that might adopt it. One without a usable selector adopts nothing.
+pub fn adopters<K: Kind, O: TypedKind>(
+    change: &Change<K>,
+    owners: &Lister<O>,
+    selector: impl Fn(&O) -> Option<LabelSelector>,
+) -> Vec<ObjectKey<O>> {
+    let meta = change.object().meta();
+    if change.is_deletion() || controller_of(meta).is_some() {
+        return Vec::new();
+    }
+    let may = |owner: &O| selector(owner).is_some_and(|s| !s.is_everything() && selected(&s, meta));
+    let adopters = owners.select(meta.namespace.as_deref().unwrap_or_default(), may);
+    adopters.iter().map(|o| ObjectKey::of(&**o)).collect()
 }
 
 /// Whether a selector matches an object's labels.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
 use coracle_client::{Client, ObjectKey, Patch};
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use serde_json::json;
 
@@ -30,7 +30,7 @@ pub async fn run(cx: Context) {
         roles: roles.lister(),
     };
     let all = roles.lister();
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches_changes(&roles, move |change| {
             // Any role may have become part of any sum, or have left it.
             let _ = change;

@@ -1,11 +1,15 @@
 //! What every controller is given: clients, the shared informers, a clock, and when to stop.
 
+use std::fmt::Debug;
+
 use coracle_api::service::UserInfo;
 use coracle_client::Client;
 use coracle_client::event::EventRecorder;
 use coracle_clock::Clock;
-use coracle_informer::{CancellationToken, InformerFactory};
+use coracle_informer::work_queue::Item;
+use coracle_informer::{CancellationToken, Controller, InformerFactory, QueueOptions};
 
+use crate::Metrics;
 use crate::keys::Keys;
 
 /// The world of a controller. Cheap to clone.
@@ -20,6 +24,7 @@ pub struct Context {
     pub cluster_ca: std::sync::Arc<str>,
     /// What some controllers sign with.
     pub keys: Keys,
+    pub metrics: Metrics,
 }
 
 impl Context {
@@ -32,12 +37,32 @@ impl Context {
             shutdown,
             cluster_ca: cluster_ca.into(),
             keys: Keys::default(),
+            metrics: Metrics::default(),
         }
     }
 
     /// The same, with keys for the controllers that sign.
     pub fn with_keys(self, keys: Keys) -> Self {
         Self { keys, ..self }
+    }
+
+    /// The same, counted.
+    pub fn metered(self, metrics: Metrics) -> Self {
+        let informers = self.informers.metered(metrics.work.clone());
+        Self {
+            informers,
+            metrics,
+            ..self
+        }
+    }
+
+    /// A controller in the making, counted with the others.
+    pub fn controller<Q: Item + Debug>(&self, name: &'static str, workers: usize) -> Controller<Q> {
+        let options = QueueOptions {
+            metrics: self.metrics.work.clone(),
+            ..QueueOptions::default()
+        };
+        Controller::with(name, workers, self.clock, options)
     }
 
     /// The client of one controller: in process it acts as that controller's own service account, with only the rights

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, DeleteOptions, ObjectKey, Propagation};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::Context;
 use crate::owner::controller_of;
+use crate::status;
 use plan::{Start, add_active, plan};
 
 const NAME: &str = "cronjob-controller";
@@ -39,7 +40,7 @@ pub async fn run(cx: Context) {
         crons: crons.lister(),
         jobs: jobs.lister(),
     };
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches(&crons, |cron| [ObjectKey::of(cron)])
         .watches_owned(&jobs)
         .run(
@@ -158,14 +159,10 @@ impl CronJobs {
         if cron.status.clone().unwrap_or_default() == status {
             return Ok(());
         }
-        let mut changed = cron.clone();
-        changed.status = Some(status);
-        let crons = self
-            .client
-            .namespaced::<CronJob>(cron.metadata.namespace.as_deref().unwrap_or_default());
-        match crons.update_status(&changed).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
+        let changed = CronJob {
+            status: Some(status),
+            ..cron.clone()
+        };
+        status::write(&self.client, cron, &changed).await.map(drop)
     }
 }

@@ -18,16 +18,16 @@ use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, ObjectKey, Patch};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Change, Controller, Error, Lister};
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
+use coracle_informer::{Action, Change, Error, Lister};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
 use crate::Context;
 use crate::claim::{self, Claiming, selected};
 use crate::history::{self, History, REVISION_LABEL};
-use crate::owner::controller_of;
 use crate::pod_control::PodControl;
+use crate::status;
 use backoff::Failures;
 use plan::{Observed, Plan, plan};
 
@@ -74,7 +74,7 @@ pub async fn run(cx: Context) {
         failures: failures.clone(),
     };
     let (forget, adopters, followers) = (control.clone(), sets.lister(), sets.lister());
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches_changes(&sets, move |change| {
             let set = change.object();
             let key = ObjectKey::of(&**set);
@@ -88,7 +88,7 @@ pub async fn run(cx: Context) {
         .watches_owned(&revisions)
         .watches_changes(&pods, move |change| {
             control.observe("DaemonSet", change);
-            may_adopt(change, &adopters)
+            claim::adopters(change, &adopters, selector)
         })
         .watches_changes(&nodes, move |change| concerned(change, &followers))
         .run(
@@ -101,18 +101,6 @@ pub async fn run(cx: Context) {
 
 fn selector(set: &DaemonSet) -> Option<LabelSelector> {
     LabelSelector::from_typed(Some(&set.spec.selector)).ok()
-}
-
-/// An orphan wakes every set that selects it.
-fn may_adopt(change: &Change<Pod>, sets: &Lister<DaemonSet>) -> Vec<ObjectKey<DaemonSet>> {
-    let meta = &change.object().metadata;
-    if change.is_deletion() || controller_of(meta).is_some() {
-        return Vec::new();
-    }
-    let namespace = meta.namespace.as_deref().unwrap_or_default();
-    let selects = |s: &DaemonSet| selector(s).is_some_and(|s| !s.is_everything() && selected(&s, meta));
-    let adopters = sets.select(namespace, selects);
-    adopters.iter().map(|s| ObjectKey::of(&**s)).collect()
 }
 
 /// The sets for which a change of a node changes what belongs on it. Most changes of nodes (heartbeats) change nothing.
@@ -193,7 +181,11 @@ impl DaemonSets {
         if acted.is_ok() && may_act {
             self.trim(&set, &pods, &old).await?;
         }
-        self.write_status(&set, status).await?;
+        let changed = DaemonSet {
+            status: Some(status),
+            ..(*set).clone()
+        };
+        status::write(&self.client, &*set, &changed).await?;
         acted.map(|()| check_again.map_or(Action::Done, Action::After))
     }
 
@@ -249,23 +241,5 @@ impl DaemonSets {
             .collect();
         let is_live = |r: &ControllerRevision| history::label(r, REVISION_LABEL).is_some_and(|l| live.contains(l));
         self.history.delete(&history::oldest(old, surplus, is_live)).await
-    }
-
-    async fn write_status(&self, set: &DaemonSet, status: DaemonSetStatus) -> Result<(), Error> {
-        if set.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let mut changed = set.clone();
-        changed.status = Some(status);
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        match self
-            .client
-            .namespaced::<DaemonSet>(namespace)
-            .update_status(&changed)
-            .await
-        {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
     }
 }

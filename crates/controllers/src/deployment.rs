@@ -12,7 +12,7 @@ use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 
@@ -20,6 +20,7 @@ use crate::Context;
 use crate::claim::{self, Claiming, selected};
 use crate::owner::controller_of;
 use crate::template::same_template;
+use crate::written::Written;
 use plan::{Observed, Plan, plan};
 
 const NAME: &str = "deployment-controller";
@@ -47,6 +48,7 @@ struct Deployments {
     deployments: Lister<Deployment>,
     sets: Lister<ReplicaSet>,
     pods: Lister<Pod>,
+    written: Written<Deployment>,
 }
 
 pub async fn run(cx: Context) {
@@ -54,6 +56,7 @@ pub async fn run(cx: Context) {
     let sets = cx.informers.informer::<ReplicaSet>();
     let pods = cx.informers.informer::<Pod>();
     claim::index(&sets);
+    let written = Written::default();
     let context = Deployments {
         client: cx.client_of(NAME),
         events: cx.recorder(NAME),
@@ -61,12 +64,19 @@ pub async fn run(cx: Context) {
         deployments: deployments.lister(),
         sets: sets.lister(),
         pods: pods.lister(),
+        written: written.clone(),
     };
     let (adopters, by_set) = (deployments.lister(), sets.lister());
-    Controller::new(NAME, WORKERS, cx.clock)
-        .watches(&deployments, |deployment| [ObjectKey::of(deployment)])
+    cx.controller(NAME, WORKERS)
+        .watches_changes(&deployments, move |change| {
+            let key = ObjectKey::of(&**change.object());
+            if change.is_deletion() {
+                written.forget(&key);
+            }
+            [key]
+        })
         .watches_owned(&sets)
-        .watches(&sets, move |set| may_adopt(set, &adopters))
+        .watches_changes(&sets, move |change| claim::adopters(change, &adopters, selector))
         // A Recreate rollout goes on when the last old pod is gone.
         .watches_changes(&pods, move |change| {
             let gone = change.is_deletion().then(|| owner_of_owner(change.object(), &by_set));
@@ -84,21 +94,6 @@ fn selector(deployment: &Deployment) -> Option<LabelSelector> {
     LabelSelector::from_typed(Some(&deployment.spec.selector)).ok()
 }
 
-/// An orphaned set wakes the Deployments that select it.
-fn may_adopt(set: &ReplicaSet, deployments: &Lister<Deployment>) -> Vec<ObjectKey<Deployment>> {
-    if controller_of(&set.metadata).is_some() {
-        return Vec::new();
-    }
-    let labels = set.metadata.labels.clone().unwrap_or_default();
-    let selects = |d: &Deployment| selector(d).is_some_and(|s| s.matches_labels(&labels));
-    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    deployments
-        .select(namespace, selects)
-        .iter()
-        .map(|d| ObjectKey::of(&**d))
-        .collect()
-}
-
 /// The Deployment of the set of a pod.
 fn owner_of_owner(pod: &Pod, sets: &Lister<ReplicaSet>) -> Option<ObjectKey<Deployment>> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
@@ -110,9 +105,10 @@ fn owner_of_owner(pod: &Pod, sets: &Lister<ReplicaSet>) -> Option<ObjectKey<Depl
 
 impl Deployments {
     async fn reconcile(&self, key: ObjectKey<Deployment>) -> Result<Action, Error> {
-        let Some(deployment) = self.deployments.get(&key) else {
+        let Some(cached) = self.deployments.get(&key) else {
             return Ok(Action::Done);
         };
+        let deployment = self.written.newest(&key, cached);
         let Some(selector) = selector(&deployment) else {
             return Err(Error::terminal("the selector cannot be used; mend spec.selector"));
         };
@@ -204,18 +200,21 @@ impl Deployments {
                 _ => {}
             }
         }
-        if let Some(revision) = plan.revision {
-            let patch = serde_json::json!({"metadata": {"annotations": {revision::REVISION: revision}}});
-            self.client
-                .namespaced::<Deployment>(namespace)
-                .patch(name, Patch::Merge(patch))
-                .await?;
-            // The status is written against the Deployment as it is now, at the event this write causes.
-            if deployment.status.as_ref() == Some(&status) {
-                return Ok(plan.check_again.map_or(Action::Done, Action::After));
+        let patched = match plan.revision {
+            None => None,
+            Some(revision) => {
+                let patch = serde_json::json!({"metadata": {
+                    "uid": deployment.metadata.uid,
+                    "annotations": {revision::REVISION: revision},
+                }});
+                let deployments = self.client.namespaced::<Deployment>(namespace);
+                let patched = deployments.patch(name, Patch::Merge(patch)).await?;
+                self.written.note(patched.clone());
+                Some(patched)
             }
-        }
-        self.write_status(deployment, status).await?;
+        };
+        self.write_status(patched.as_deref().unwrap_or(deployment), status)
+            .await?;
         Ok(plan.check_again.map_or(Action::Done, Action::After))
     }
 
@@ -246,21 +245,13 @@ impl Deployments {
     }
 
     async fn write_status(&self, deployment: &Deployment, status: DeploymentStatus) -> Result<(), Error> {
-        if deployment.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let mut changed = deployment.clone();
-        changed.status = Some(status);
-        let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
-        match self
-            .client
-            .namespaced::<Deployment>(namespace)
-            .update_status(&changed)
-            .await
-        {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
+        let changed = Deployment {
+            status: Some(status),
+            ..deployment.clone()
+        };
+        let written = crate::status::write(&self.client, deployment, &changed).await?;
+        written.into_iter().for_each(|w| self.written.note(w));
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, DynamicObject, ObjectKey, Patch};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Change, Controller, Error, Lister};
+use coracle_informer::{Action, Change, Error, Lister};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
@@ -22,6 +22,7 @@ use serde_json::json;
 
 use crate::Context;
 use crate::owner::controller_of;
+use crate::status;
 use plan::{Expected, expected, failed, needs_scale, plan, stale_in};
 
 const NAME: &str = "disruption-controller";
@@ -61,7 +62,7 @@ pub async fn run(cx: Context) {
         stateful_sets: cx.informers.informer::<StatefulSet>().lister(),
     };
     let of_pod = budgets.lister();
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches(&budgets, |budget| [Key::Budget(ObjectKey::of(budget))])
         .watches_changes(&pods, move |change: &Change<Pod>| {
             let pod = change.object();
@@ -141,17 +142,11 @@ impl Budgets {
     }
 
     async fn write(&self, budget: &PodDisruptionBudget, status: PodDisruptionBudgetStatus) -> Result<(), Error> {
-        let mut changed = budget.clone();
-        changed.status = Some(status);
-        if changed == *budget {
-            return Ok(());
-        }
-        let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
-        let budgets = self.client.namespaced::<PodDisruptionBudget>(namespace);
-        match budgets.update_status(&changed).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
+        let changed = PodDisruptionBudget {
+            status: Some(status),
+            ..budget.clone()
+        };
+        status::write(&self.client, budget, &changed).await.map(drop)
     }
 
     async fn expected(&self, budget: &PodDisruptionBudget, pods: &[Arc<Pod>]) -> Result<Expected, String> {

@@ -4,7 +4,9 @@
 
 pub mod endpoint;
 mod hints;
+pub mod metrics;
 pub mod plan;
+pub mod slices;
 #[cfg(test)]
 mod tests;
 pub mod topology;
@@ -15,24 +17,23 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, DeleteOptions, ObjectKey};
+use coracle_client::{Client, ObjectKey};
 use coracle_clock::Timestamp;
-use coracle_informer::{Action, Change, Controller, Error, Lister, SharedInformer};
+use coracle_informer::{Action, Change, Error, Lister};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 
 use crate::Context;
 use crate::pods::{BY_NODE, index_by_node};
-use plan::{CONTROLLER, MANAGED_BY, Plan, SERVICE_NAME, plan};
+use metrics::{ServiceMetrics, Sync};
+use plan::{CONTROLLER, Plan, plan};
+use slices::{execute, fresh, index_by_service, key_of, label};
 use tracker::{PATIENCE, Tracker};
 use trigger::Triggers;
 
 const NAME: &str = "endpointslice-controller";
 const WORKERS: usize = 5;
-/// The index of slices by `namespace/service`.
-pub(crate) const BY_SERVICE: &str = "service";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 struct Slices {
@@ -44,6 +45,7 @@ struct Slices {
     slices: Lister<EndpointSlice>,
     tracker: Arc<Tracker>,
     triggers: Triggers,
+    metrics: ServiceMetrics,
     /// Services of which it was told that topology mode works.
     enabled: Mutex<HashSet<ObjectKey<Service>>>,
 }
@@ -65,10 +67,11 @@ pub async fn run(cx: Context) {
         slices: slices.lister(),
         tracker: tracker.clone(),
         triggers: Triggers::default(),
+        metrics: cx.metrics.endpoint_slices.clone(),
         enabled: Mutex::default(),
     };
     let (of_pod, of_node, pods_of_node) = (services.lister(), services.lister(), pods.lister());
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches(&services, |service| [ObjectKey::of(service)])
         .watches_changes(&pods, move |change| services_of_change(change, &of_pod))
         .watches_changes(&nodes, move |change| {
@@ -89,38 +92,13 @@ pub async fn run(cx: Context) {
             }
             keys
         })
-        .watches_changes(&slices, move |change| {
-            let meta = &change.object().metadata;
-            let ours = |m: &ObjectMeta| label(m, MANAGED_BY) == Some(CONTROLLER);
-            if !ours(meta) && !change.old().is_some_and(|old| ours(&old.metadata)) {
-                return None;
-            }
-            let key = ObjectKey::<Service>::new(meta.namespace.as_deref()?, label(meta, SERVICE_NAME)?);
-            if change.is_deletion() {
-                tracker.is_gone(&key.to_string(), meta.uid.as_deref().unwrap_or_default());
-            }
-            Some(key)
-        })
+        .watches_changes(&slices, move |change| key_of(change, CONTROLLER, &tracker))
         .run(
             context,
             |this, key| async move { this.reconcile(key).await },
             cx.shutdown.clone(),
         )
         .await;
-}
-
-pub(crate) fn index_by_service(slices: &SharedInformer<EndpointSlice>) {
-    slices.add_index(BY_SERVICE, |slice: &EndpointSlice| {
-        let service = label(&slice.metadata, SERVICE_NAME)?;
-        Some(format!(
-            "{}/{service}",
-            slice.metadata.namespace.as_deref().unwrap_or_default()
-        ))
-    });
-}
-
-pub(crate) fn label<'m>(meta: &'m ObjectMeta, key: &str) -> Option<&'m str> {
-    meta.labels.as_ref()?.get(key).map(String::as_str)
 }
 
 /// The service's selector; one without any selects nothing.
@@ -173,22 +151,18 @@ impl Slices {
         let Some(service) = self.services.get(&key) else {
             self.triggers.forget(&name);
             self.tracker.forget(&name);
+            self.metrics.forget(&name);
             self.enabled.lock().remove(&key);
             return Ok(Action::Done);
         };
         if !has_selector(&service) {
             return Ok(Action::Done);
         }
-        let mut slices = self
-            .slices
-            .by_index(BY_SERVICE, &format!("{}/{}", key.namespace, key.name));
-        slices.retain(|s| label(&s.metadata, MANAGED_BY) == Some(CONTROLLER));
-        if self.tracker.is_stale(&name, &slices) {
+        let Some(slices) = fresh(&self.slices, &key, CONTROLLER, &self.tracker) else {
+            self.metrics.ended("stale");
             // The change that is waited for comes with this key again.
             return Ok(Action::After(PATIENCE));
-        }
-        slices.retain(|s| s.metadata.deletion_timestamp.is_none());
-        slices.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        };
         let pods = pods_of(&service, &self.pods);
         let trigger = self.triggers.observe(&name, &service, &pods);
         let ratios = if topology::is_asked_for(&service) {
@@ -199,7 +173,18 @@ impl Slices {
         };
         let plan = plan(&service, &pods, &slices, |node| self.nodes.find("", node), &ratios);
         self.tell(&key, &service, &plan.told);
+        let sync = Sync::of(&slices, &plan);
         let done = self.execute(&name, &key.namespace, plan, trigger).await;
+        match &done {
+            Ok(()) => {
+                let spec = service.spec.as_ref();
+                let distribution = spec.and_then(|s| s.traffic_distribution.as_deref());
+                let topology = topology::is_asked_for(&service);
+                self.metrics.synced(&name, &sync, topology, distribution);
+                self.metrics.ended("success");
+            }
+            Err(_) => self.metrics.ended("error"),
+        }
         if let Err(error) = &done
             && !error.is_conflict()
         {
@@ -245,43 +230,4 @@ impl Slices {
         })
         .await
     }
-}
-
-/// Writes a plan: new slices first, so that no address is missing in between.
-pub(crate) async fn execute(
-    client: &Client,
-    tracker: &Tracker,
-    key: &str,
-    namespace: &str,
-    plan: Plan,
-    annotate: impl Fn(&mut ObjectMeta),
-) -> Result<(), Error> {
-    let slices = client.namespaced::<EndpointSlice>(namespace);
-    for mut slice in plan.create {
-        annotate(&mut slice.metadata);
-        match slices.create(&slice).await {
-            Ok(created) => tracker.wrote(key, &created),
-            // Nothing can be made in it any more, and nothing has to be.
-            Err(error) if error.is_namespace_terminating() => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    for mut slice in plan.update {
-        annotate(&mut slice.metadata);
-        let updated = slices.update(&slice).await?;
-        tracker.wrote(key, &updated);
-    }
-    for slice in plan.delete {
-        let name = slice.metadata.name.as_deref().unwrap_or_default();
-        let options = DeleteOptions {
-            uid: slice.metadata.uid.clone(),
-            ..DeleteOptions::default()
-        };
-        match slices.delete(name, &options).await {
-            Ok(_) => tracker.deleted(key, &slice),
-            Err(error) if error.is_not_found() || error.is_conflict() => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

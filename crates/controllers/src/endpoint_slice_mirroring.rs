@@ -1,6 +1,7 @@
 //! EndpointSlice mirroring: Endpoints that people write for a service without a selector appear as slices too. Watches
 //! Endpoints, Services and the EndpointSlices it made.
 
+pub mod metrics;
 pub mod plan;
 #[cfg(test)]
 mod tests;
@@ -9,14 +10,18 @@ use std::sync::Arc;
 
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, ObjectKey};
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_clock::Clock;
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::Context;
-use crate::endpoint_slice::plan::{MANAGED_BY, Plan, SERVICE_NAME};
+use crate::endpoint_slice::has_selector;
+use crate::endpoint_slice::metrics::Sync;
+use crate::endpoint_slice::plan::Plan;
+use crate::endpoint_slice::slices::{execute, fresh, index_by_service, key_of, label};
 use crate::endpoint_slice::tracker::{PATIENCE, Tracker};
-use crate::endpoint_slice::{BY_SERVICE, execute, has_selector, index_by_service, label};
+use metrics::MirrorMetrics;
 use plan::{CAPACITY, CONTROLLER, plan};
 
 const NAME: &str = "endpointslice-mirroring-controller";
@@ -32,6 +37,8 @@ struct Mirrors {
     services: Lister<Service>,
     slices: Lister<EndpointSlice>,
     tracker: Arc<Tracker>,
+    metrics: MirrorMetrics,
+    clock: Clock,
 }
 
 pub async fn run(cx: Context) {
@@ -47,8 +54,10 @@ pub async fn run(cx: Context) {
         services: services.lister(),
         slices: slices.lister(),
         tracker: tracker.clone(),
+        metrics: cx.metrics.mirrored_slices.clone(),
+        clock: cx.clock,
     };
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches(&endpoints, |endpoints| [ObjectKey::of(endpoints)])
         .watches(&services, |service: &Service| {
             let meta = &service.metadata;
@@ -57,17 +66,7 @@ pub async fn run(cx: Context) {
                 meta.name.as_deref()?,
             ))
         })
-        .watches_changes(&slices, move |change| {
-            let meta = &change.object().metadata;
-            if label(meta, MANAGED_BY) != Some(CONTROLLER) {
-                return None;
-            }
-            let key = ObjectKey::<Endpoints>::new(meta.namespace.as_deref()?, label(meta, SERVICE_NAME)?);
-            if change.is_deletion() {
-                tracker.is_gone(&key.to_string(), meta.uid.as_deref().unwrap_or_default());
-            }
-            Some(key)
-        })
+        .watches_changes(&slices, move |change| key_of(change, CONTROLLER, &tracker))
         .run(
             context,
             |this, key| async move { this.reconcile(key).await },
@@ -86,16 +85,18 @@ fn is_mirrored(endpoints: &Endpoints) -> bool {
 
 impl Mirrors {
     async fn reconcile(&self, key: ObjectKey<Endpoints>) -> Result<Action, Error> {
+        let started = self.clock.instant();
+        let done = self.sync(key).await;
+        let took = self.clock.instant().saturating_duration_since(started);
+        self.metrics.took(took);
+        done
+    }
+
+    async fn sync(&self, key: ObjectKey<Endpoints>) -> Result<Action, Error> {
         let name = key.to_string();
-        let mut slices = self
-            .slices
-            .by_index(BY_SERVICE, &format!("{}/{}", key.namespace, key.name));
-        slices.retain(|s| label(&s.metadata, MANAGED_BY) == Some(CONTROLLER));
-        if self.tracker.is_stale(&name, &slices) {
+        let Some(slices) = fresh(&self.slices, &key, CONTROLLER, &self.tracker) else {
             return Ok(Action::After(PATIENCE));
-        }
-        slices.retain(|s| s.metadata.deletion_timestamp.is_none());
-        slices.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        };
         let endpoints = self.endpoints.get(&key).filter(|e| is_mirrored(e));
         let service = self.services.find(&key.namespace, &key.name);
         let Some(endpoints) = endpoints.filter(|_| service.is_some_and(|s| !has_selector(&s))) else {
@@ -104,13 +105,16 @@ impl Mirrors {
                 ..Plan::default()
             };
             execute(&self.client, &self.tracker, &name, &key.namespace, plan, |_| {}).await?;
+            self.metrics.forget(&name);
             return Ok(Action::Done);
         };
         let mirror = plan(&endpoints, &slices);
         if !mirror.plan.is_empty() {
             self.tell(&endpoints, mirror.invalid, mirror.skipped);
         }
+        let sync = Sync::of(&slices, &mirror.plan);
         execute(&self.client, &self.tracker, &name, &key.namespace, mirror.plan, |_| {}).await?;
+        self.metrics.synced(&name, &sync, mirror.skipped);
         Ok(Action::Done)
     }
 

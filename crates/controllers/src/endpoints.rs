@@ -9,13 +9,14 @@ use std::collections::HashSet;
 
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, DeleteOptions, ObjectKey};
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use parking_lot::Mutex;
 
 use crate::Context;
+use crate::endpoint_slice::slices::label;
 use crate::endpoint_slice::trigger::Triggers;
-use crate::endpoint_slice::{has_selector, label, pods_of, services_of_change};
+use crate::endpoint_slice::{has_selector, pods_of, services_of_change};
 use plan::{CONTROLLER, MANAGED_BY, plan};
 
 const NAME: &str = "endpoints-controller";
@@ -47,7 +48,7 @@ pub async fn run(cx: Context) {
         seen: Mutex::default(),
     };
     let of_pod = services.lister();
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches(&services, |service| [ObjectKey::of(service)])
         .watches_changes(&pods, move |change| services_of_change(change, &of_pod))
         .watches(&endpoints, |endpoints: &Endpoints| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, ObjectKey};
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -61,7 +61,7 @@ pub async fn run(cx: Context) {
         pods: pods.lister(),
         claims: claims.lister(),
     };
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches(&pods, |pod| wants(pod).then(|| ObjectKey::of(pod)))
         .watches_changes(&claims, |change| {
             // One that is gone is made again.

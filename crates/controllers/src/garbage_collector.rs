@@ -10,7 +10,7 @@ use std::sync::Arc;
 use coracle_client::discovery::Discovered;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Api, ApiResource, Client, DeleteOptions, Kind, PartialObject, Patch, Propagation};
-use coracle_informer::{Action, Change, Controller, Error, InformerFactory, InformerOptions, WorkQueue};
+use coracle_informer::{Action, Change, Error, InformerFactory, InformerOptions, WorkQueue};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -34,7 +34,7 @@ struct Collector {
 }
 
 pub async fn run(cx: Context) {
-    let controller = Controller::<String>::new(NAME, WORKERS, cx.clock);
+    let controller = cx.controller::<String>(NAME, WORKERS);
     let resources = Arc::new(Resources {
         client: cx.client_of("generic-garbage-collector"),
         informers: cx.informers.clone(),
@@ -46,7 +46,8 @@ pub async fn run(cx: Context) {
         tracing::error!(%error, "the resources to collect cannot be discovered; trying again when definitions change");
     }
     let definitions = cx.informers.informer::<CustomResourceDefinition>();
-    let follower = Controller::<()>::new("garbage-collector-resources", 1, cx.clock)
+    let follower = cx
+        .controller::<()>("garbage-collector-resources", 1)
         .watches(&definitions, |_| [()])
         .run(
             resources.clone(),

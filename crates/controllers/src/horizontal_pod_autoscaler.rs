@@ -18,7 +18,7 @@ use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Api, Client, DynamicObject, ObjectKey};
 use coracle_clock::{Clock, Timestamp};
-use coracle_informer::{Action, Change, Controller, Error, Lister};
+use coracle_informer::{Action, Change, Error, Lister};
 use futures::future::join_all;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::autoscaling::v2::{
@@ -74,7 +74,7 @@ pub async fn run(cx: Context) {
     if shutdown.run_until_cancelled(pods_synced.synced()).await.is_none() {
         return;
     }
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches_changes(&autoscalers, |change: &Change<Autoscaler>| {
             // Its status is our own word.
             let new = change.object();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coracle_client::{Client, DeleteOptions, Patch};
 use coracle_clock::{Clock, Timestamp};
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use jiff::SignedDuration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -50,7 +50,7 @@ pub async fn run(cx: Context) {
         accounts: accounts.lister(),
         pods: pods.lister(),
     };
-    let controller = Controller::new(NAME, 1, cx.clock);
+    let controller = cx.controller(NAME, 1);
     controller.queue().add(All);
     controller
         .watches(&secrets, |_| [])

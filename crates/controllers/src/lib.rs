@@ -5,7 +5,7 @@
 //! [`CONTROLLERS`] lists them all. What several need is one module each: [`owner`] and [`claim`] (adoption and release),
 //! [`expectations`] (waiting for one's own writes to come back), [`pods`] (which pods count, which go first),
 //! [`pod_control`] (making and deleting them), [`template`] (pods from templates), [`history`] (revisions of templates),
-//! [`count`] (numbers and percentages).
+//! [`status`] (writing it) and [`written`] (reading one's own writes), [`count`] (numbers and percentages).
 //!
 //! Start reading at [`replicaset`], the smallest that does everything a controller does.
 
@@ -38,6 +38,7 @@ pub mod job;
 pub mod keys;
 pub mod legacy_token_cleaner;
 pub mod local_path_provisioner;
+pub mod metrics;
 pub mod namespace;
 pub mod node_lifecycle;
 pub mod owner;
@@ -54,15 +55,18 @@ pub mod root_ca;
 pub mod service_account;
 pub mod service_account_token;
 pub mod stateful_set;
+pub mod status;
 pub mod taint_eviction;
 pub mod template;
 pub mod token_cleaner;
 pub mod ttl_after_finished;
+pub mod written;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 pub use context::Context;
+pub use metrics::Metrics;
 
 /// A controller's name (as `--controllers` takes it) and its life, which ends at the context's shutdown.
 pub struct Registration {

@@ -9,7 +9,9 @@
 //! * The node makes the directory when a pod first mounts it. Of a volume that is being deleted and whose claim is gone it
 //!   removes the directory if the reclaim policy says Delete, and then the finalizer.
 //! * A volume of a node that no longer exists is let go here: its directory went with the node.
+//! * A directory has whatever room its disk has: a claim that asks for more gets a larger number and nothing else.
 
+mod expand;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::json;
@@ -81,9 +83,9 @@ pub async fn run(cx: Context) {
         nodes: nodes.lister(),
     };
     let (waiting, of_class, kept) = (claims.lister(), claims.lister(), volumes.lister());
-    Controller::new(NAME, 4, cx.clock)
+    cx.controller(NAME, 4)
         .watches(&claims, |claim| {
-            plan::is_ours(claim).then(|| Key::Claim(ObjectKey::of(claim)))
+            (plan::is_ours(claim) || fit::wants_more(claim)).then(|| Key::Claim(ObjectKey::of(claim)))
         })
         .watches(&volumes, |volume| {
             plan::made_here(volume).then(|| Key::Volume(ObjectKey::of(volume)))
@@ -120,7 +122,10 @@ pub async fn run(cx: Context) {
 
 async fn reconcile(cx: Arc<Provisioner>, key: Key) -> Result<Action, Error> {
     match key {
-        Key::Claim(key) => cx.provision(&key).await,
+        Key::Claim(key) => {
+            cx.expand(&key).await?;
+            cx.provision(&key).await
+        }
         Key::Volume(key) => cx.reclaim(&key).await,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use coracle_client::discovery::Discovered;
 use coracle_client::{Client, DeleteOptions, ListOptions, ObjectKey, PartialObject, Propagation};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -32,7 +32,7 @@ pub async fn run(cx: Context) {
         clock: cx.clock,
         namespaces: namespaces.lister(),
     };
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches(&namespaces, |namespace| [ObjectKey::of(namespace)])
         .watches_changes(&pods, |change| {
             let namespace = change.object().metadata.namespace.as_deref();

@@ -17,7 +17,7 @@ use std::time::Duration;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, ObjectKey, Patch};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Change, Controller, Error, InformerOptions, Lister, WorkQueue};
+use coracle_informer::{Action, Change, Error, InformerOptions, Lister, WorkQueue};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -68,7 +68,7 @@ pub async fn run(cx: Context) {
     });
     index_by_node(&pods);
     let heartbeats = Arc::new(Heartbeats::new(cx.clock));
-    let controller = Controller::<Key>::new(NAME, WORKERS, cx.clock);
+    let controller = cx.controller::<Key>(NAME, WORKERS);
     let context = Lifecycle {
         client: cx.client_of(ACCOUNT),
         events: cx.recorder(ACCOUNT),

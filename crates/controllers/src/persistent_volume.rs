@@ -17,7 +17,7 @@ use std::sync::Arc;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, ObjectKey, TypedKind};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -134,7 +134,7 @@ pub async fn run(cx: Context) {
         pods: pods.lister(),
     };
     let (all_volumes, waiting, also_waiting) = (volumes.lister(), claims.lister(), claims.lister());
-    Controller::new(NAME, 1, cx.clock)
+    cx.controller(NAME, 1)
         .watches_changes(&claims, move |change| {
             let claim = change.object();
             let mut keys = vec![Key::Claim(ObjectKey::of(&**claim))];

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, DeleteOptions, TypedKind};
+use coracle_client::{Client, DeleteOptions, Patch, TypedKind};
 use coracle_clock::Clock;
 use coracle_informer::{Change, Error};
 use futures::future::join_all;
@@ -19,6 +19,13 @@ pub struct PodControl {
     client: Client,
     events: EventRecorder,
     expectations: Arc<Expectations>,
+}
+
+/// How many pods were made or deleted, and what went wrong first.
+#[derive(Debug, Default)]
+pub struct Done {
+    pub count: usize,
+    pub failure: Option<Error>,
 }
 
 fn uid_of(pod: &Pod) -> String {
@@ -84,23 +91,43 @@ impl PodControl {
         }
         self.expectations
             .expect(key, new.len(), doomed.iter().map(|p| uid_of(p)));
-        let created = self.create(owner, key, new).await;
-        let deleted = self.delete(owner, key, doomed).await;
-        created.and(deleted)
+        let created = self.create_expected(owner, key, new).await.failure;
+        let deleted = self.delete_expected(owner, key, doomed, |_| None).await.failure;
+        created.or(deleted).map_or(Ok(()), Err)
     }
 
-    async fn create<O: TypedKind>(&self, owner: &O, key: &str, new: &[&Pod]) -> Result<(), Error> {
+    /// Makes pods in batches that double while all goes well.
+    pub async fn create<O: TypedKind>(&self, owner: &O, key: &str, new: &[&Pod]) -> Done {
+        self.expectations.expect(key, new.len(), []);
+        self.create_expected(owner, key, new).await
+    }
+
+    /// Deletes pods, each after the patch that `before` gives for it.
+    pub async fn delete<O: TypedKind>(
+        &self,
+        owner: &O,
+        key: &str,
+        doomed: &[Arc<Pod>],
+        before: impl Fn(&Pod) -> Option<Patch>,
+    ) -> Done {
+        self.expectations.expect(key, 0, doomed.iter().map(|p| uid_of(p)));
+        self.delete_expected(owner, key, doomed, before).await
+    }
+
+    async fn create_expected<O: TypedKind>(&self, owner: &O, key: &str, new: &[&Pod]) -> Done {
         let pods = self
             .client
             .namespaced::<Pod>(owner.meta().namespace.as_deref().unwrap_or_default());
-        let (mut done, mut batch) = (0, 1);
-        while let Some(now) = new.get(done..(done + batch).min(new.len())).filter(|n| !n.is_empty()) {
+        let mut made = Done::default();
+        let (mut tried, mut batch) = (0, 1);
+        while let Some(now) = new.get(tried..(tried + batch).min(new.len())).filter(|n| !n.is_empty()) {
             let results = join_all(now.iter().map(|pod| pods.create(*pod))).await;
-            done += now.len();
-            let mut failure = None;
+            tried += now.len();
+            let mut failed = false;
             for result in results {
                 match result {
                     Ok(pod) => {
+                        made.count += 1;
                         let message = format!("Created pod: {}", name_of(&pod));
                         self.events.event(owner, EventType::Normal, "SuccessfulCreate", message);
                     }
@@ -108,46 +135,56 @@ impl PodControl {
                         if is_uncertain(&error) {
                             self.expectations.doubt(key);
                         }
+                        failed = true;
                         self.expectations.creation_observed(key);
-                        failure = Some(error);
+                        // Nothing can be made in a namespace that is going, and nothing has to be.
+                        if !error.is_namespace_terminating() {
+                            let message = format!("Error creating: {error}");
+                            self.events.event(owner, EventType::Warning, "FailedCreate", message);
+                            made.failure.get_or_insert(error.into());
+                        }
                     }
                 }
             }
-            if let Some(error) = failure {
-                for _ in done..new.len() {
+            if failed {
+                for _ in tried..new.len() {
                     self.expectations.creation_observed(key);
                 }
-                // Nothing can be made in a namespace that is going, and nothing has to be.
-                if error.is_namespace_terminating() {
-                    return Ok(());
-                }
-                let message = format!("Error creating: {error}");
-                self.events.event(owner, EventType::Warning, "FailedCreate", message);
-                return Err(error.into());
+                return made;
             }
             batch *= 2;
         }
-        Ok(())
+        made
     }
 
-    async fn delete<O: TypedKind>(&self, owner: &O, key: &str, doomed: &[Arc<Pod>]) -> Result<(), Error> {
+    async fn delete_expected<O: TypedKind>(
+        &self,
+        owner: &O,
+        key: &str,
+        doomed: &[Arc<Pod>],
+        before: impl Fn(&Pod) -> Option<Patch>,
+    ) -> Done {
         let pods = self
             .client
             .namespaced::<Pod>(owner.meta().namespace.as_deref().unwrap_or_default());
         let deletions = doomed.iter().map(|pod| {
-            let pods = &pods;
+            let (pods, patch) = (&pods, before(pod));
             async move {
                 let options = DeleteOptions {
                     uid: pod.metadata.uid.clone(),
                     ..DeleteOptions::default()
                 };
-                (pod, pods.delete(name_of(pod), &options).await)
+                if let Some(patch) = patch {
+                    pods.patch(name_of(pod), patch).await?;
+                }
+                pods.delete(name_of(pod), &options).await
             }
         });
-        let mut failure = None;
-        for (pod, result) in join_all(deletions).await {
+        let mut deleted = Done::default();
+        for (pod, result) in doomed.iter().zip(join_all(deletions).await) {
             match result {
                 Ok(_) => {
+                    deleted.count += 1;
                     let message = format!("Deleted pod: {}", name_of(pod));
                     self.events.event(owner, EventType::Normal, "SuccessfulDelete", message);
                 }
@@ -160,11 +197,11 @@ impl PodControl {
                     if !error.is_not_found() && !error.is_conflict() {
                         let message = format!("Error deleting: {error}");
                         self.events.event(owner, EventType::Warning, "FailedDelete", message);
-                        failure = Some(error);
+                        deleted.failure.get_or_insert(error.into());
                     }
                 }
             }
         }
-        failure.map_or(Ok(()), |error| Err(error.into()))
+        deleted
     }
 }

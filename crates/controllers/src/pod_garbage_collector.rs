@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
 use coracle_clock::{Clock, Instant};
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
@@ -38,29 +38,34 @@ struct Collector {
     clock: Clock,
     pods: Lister<Pod>,
     nodes: Lister<Node>,
-    /// Nodes that pods name but nobody has seen, and since when.
-    missing: Mutex<HashMap<String, Instant>>,
+    stranded: Arc<Stranded>,
 }
+
+/// Pods, by uid, whose node nobody has seen, and since when. Each has its own time: whoever makes pods for a node that
+/// does not exist gets a new one only so often.
+type Stranded = Mutex<HashMap<String, Instant>>;
 
 pub async fn run(cx: Context) {
     let pods = cx.informers.informer::<Pod>();
     let nodes = cx.informers.informer::<Node>();
     index_by_node(&pods);
     pods.add_index(FINISHED, |pod: &Pod| is_finished(pod).then(String::new));
+    let stranded = Arc::new(Stranded::default());
     let context = Collector {
         client: cx.client_of(NAME),
         clock: cx.clock,
         pods: pods.lister(),
         nodes: nodes.lister(),
-        missing: Mutex::default(),
+        stranded: stranded.clone(),
     };
     let of_node = pods.lister();
-    let controller = Controller::new(NAME, WORKERS, cx.clock);
+    let controller = cx.controller(NAME, WORKERS);
     let queue = controller.queue();
     controller
         .watches_changes(&pods, move |change| {
             let pod = change.object();
             if change.is_deletion() {
+                stranded.lock().remove(pod.metadata.uid.as_deref().unwrap_or_default());
                 return None;
             }
             if is_finished(pod) && change.old().is_none_or(|old| !is_finished(old)) {
@@ -125,6 +130,7 @@ impl Collector {
             return Ok(Action::Done);
         };
         let terminating = pod.metadata.deletion_timestamp.is_some();
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let name = node_name(&pod);
         if name.is_empty() {
             if terminating {
@@ -133,7 +139,7 @@ impl Collector {
             return Ok(Action::Done);
         }
         if let Some(node) = self.nodes.find("", name) {
-            self.missing.lock().remove(name);
+            self.stranded.lock().remove(uid);
             if terminating && is_out_of_service(&node) {
                 let message = "PodGC: node is out of service";
                 self.remove(&pod, Some(message)).await?;
@@ -141,7 +147,7 @@ impl Collector {
             return Ok(Action::Done);
         }
         let now = self.clock.instant();
-        let since = *self.missing.lock().entry(name.to_owned()).or_insert(now);
+        let since = *self.stranded.lock().entry(uid.to_owned()).or_insert(now);
         let left = QUARANTINE.saturating_sub(now.saturating_duration_since(since));
         if !left.is_zero() {
             return Ok(Action::After(left));
@@ -149,9 +155,6 @@ impl Collector {
         // The cache may be behind.
         if self.client.all::<Node>().find(name).await?.is_none() {
             self.remove(&pod, Some("PodGC: node no longer exists")).await?;
-            if self.pods.by_index(BY_NODE, name).len() <= 1 {
-                self.missing.lock().remove(name);
-            }
         }
         Ok(Action::Done)
     }

@@ -97,13 +97,41 @@ fn deletion_cost(pod: &Pod) -> i32 {
     cost.and_then(|c| c.parse().ok()).unwrap_or(0)
 }
 
-fn restarts(pod: &Pod) -> i32 {
-    let all = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
-    all.map(|c| c.restart_count).max().unwrap_or(0)
+/// The most restarts of a container, and of a sidecar.
+fn restarts(pod: &Pod) -> (i32, i32) {
+    let status = pod.status.as_ref();
+    let containers = status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+    let inits = status.iter().flat_map(|s| s.init_container_statuses.iter().flatten());
+    let is_sidecar = |name: &str| {
+        let mut specs = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten());
+        specs.any(|c| c.name == name && c.restart_policy.as_deref() == Some("Always"))
+    };
+    let sidecars = inits.filter(|c| is_sidecar(&c.name));
+    (
+        containers.map(|c| c.restart_count).max().unwrap_or(0),
+        sidecars.map(|c| c.restart_count).max().unwrap_or(0),
+    )
+}
+
+/// Of two times the later one goes first, and none before any. Times of about the same age (by the logarithm) are not
+/// told apart; the uid then decides.
+fn later_first(a: Option<Timestamp>, b: Option<Timestamp>, now: Timestamp, by_uid: Ordering) -> Ordering {
+    let (Some(a), Some(b)) = (a, b) else {
+        return a.cmp(&b);
+    };
+    if a == b {
+        return Ordering::Equal;
+    }
+    let magnitude = |t: Timestamp| {
+        let age = u128::try_from(now.duration_since(t).as_nanos()).unwrap_or(0);
+        age.checked_ilog2()
+    };
+    magnitude(a).cmp(&magnitude(b)).then(by_uid)
 }
 
 /// Sorts pods so that those to delete first come first: unscheduled, then pending, then not ready, then lower deletion
-/// cost, then on nodes with more related pods, then ready for a shorter time, then more restarts, then younger.
+/// cost, then on nodes with more related pods, then ready for a shorter time, then more restarts (of sidecars last), then
+/// younger.
 /// `related` are the pods that count for "doubled up on a node".
 pub fn rank_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) {
     let mut on_node: HashMap<String, usize> = HashMap::new();
@@ -111,18 +139,12 @@ pub fn rank_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Times
         *on_node.entry(node_name(pod).to_owned()).or_default() += 1;
     }
     let phase_order = |p: &Pod| match phase(p) {
-        "Pending" => 0,
+        "Running" => 2,
         "Unknown" => 1,
-        _ => 2,
-    };
-    // Logarithmic buckets of age, so that near-equals are not told apart by noise.
-    let bucket = |since: Option<Timestamp>| -> i32 {
-        since.map_or(-1, |t| {
-            let seconds = now.duration_since(t).as_secs().max(0) as u64;
-            64 - seconds.leading_zeros() as i32
-        })
+        _ => 0,
     };
     let created = |p: &Pod| p.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    let by_uid = |a: &Pod, b: &Pod| a.metadata.uid.cmp(&b.metadata.uid);
     let by = |a: &Arc<Pod>, b: &Arc<Pod>| -> Ordering {
         let unassigned = |p: &Pod| node_name(p).is_empty();
         unassigned(b)
@@ -131,10 +153,10 @@ pub fn rank_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Times
             .then(is_ready(a).cmp(&is_ready(b)))
             .then(deletion_cost(a).cmp(&deletion_cost(b)))
             .then_with(|| on_node.get(node_name(b)).cmp(&on_node.get(node_name(a))))
-            .then_with(|| bucket(ready_since(a).flatten()).cmp(&bucket(ready_since(b).flatten())))
+            .then_with(|| later_first(ready_since(a).flatten(), ready_since(b).flatten(), now, by_uid(a, b)))
             .then_with(|| restarts(b).cmp(&restarts(a)))
-            .then_with(|| bucket(created(a)).cmp(&bucket(created(b))))
-            .then_with(|| a.metadata.uid.cmp(&b.metadata.uid))
+            .then_with(|| later_first(created(a), created(b), now, by_uid(a, b)))
+            .then_with(|| by_uid(a, b))
     };
     pods.sort_by(by);
 }
@@ -174,6 +196,12 @@ mod tests {
         let restarted = json!({"status": {"containerStatuses": [
             {"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 3},
         ]}});
+        let sidecar = json!({
+            "spec": {"initContainers": [{"name": "s", "restartPolicy": "Always"}]},
+            "status": {"initContainerStatuses": [
+                {"name": "s", "image": "", "imageID": "", "ready": true, "restartCount": 1},
+            ]},
+        });
         let cost = |cost: &str| json!({"metadata": {"annotations": {DELETION_COST: cost}}});
         for (sentence, first, second) in [
             (
@@ -195,6 +223,7 @@ mod tests {
                 json!({}),
             ),
             ("has restarted more often", restarted, json!({})),
+            ("has a sidecar that has restarted more often", sidecar, json!({})),
             (
                 "was created later",
                 json!({"metadata": {"creationTimestamp": "2026-01-01T23:00:00Z"}}),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use coracle_client::{Client, ObjectKey, Patch};
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::PersistentVolume;
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ pub async fn run(cx: Context) {
         client: cx.client_of("pv-protection"),
         volumes: volumes.lister(),
     };
-    Controller::new(NAME, 1, cx.clock)
+    cx.controller(NAME, 1)
         .watches(&volumes, |volume| plan(volume).map(|_| ObjectKey::of(volume)))
         .run(context, reconcile, cx.shutdown.clone())
         .await;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use coracle_client::{Client, ListOptions, ObjectKey, Patch};
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
 use crate::ephemeral_volume::{BY_CLAIM, claim_keys, claim_of, is_for};
@@ -30,7 +30,7 @@ pub async fn run(cx: Context) {
         claims: claims.lister(),
         pods: pods.lister(),
     };
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches(&claims, |claim| wants(claim).then(|| ObjectKey::of(claim)))
         .watches_changes(&pods, |change| {
             // A pod lets go of its claims when it is gone, when it turns out not to be the pod it was, and for claims made

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
-use coracle_client::{Client, ObjectKey, TypedKind};
+use coracle_client::{Client, ObjectKey, TypedKind, Whole};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Change, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -19,7 +19,9 @@ use crate::Context;
 use crate::claim::{self, Claiming, selected};
 use crate::owner::{self, controller_of};
 use crate::pod_control::PodControl;
+use crate::status;
 use crate::template::pod_from_template;
+use crate::written::Written;
 use plan::{note_failure, plan};
 
 const NAME: &str = "replicaset-controller";
@@ -27,7 +29,7 @@ const WORKERS: usize = 8;
 
 /// A kind that keeps N pods of a template, seen as a ReplicaSet.
 pub trait Replicating:
-    TypedKind + k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + Clone + PartialEq
+    TypedKind + Whole + k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + Clone + PartialEq
 {
     fn as_set(&self) -> Cow<'_, ReplicaSet>;
 
@@ -54,6 +56,7 @@ struct Replicas<K: Replicating> {
     sets: Lister<K>,
     pods: Lister<Pod>,
     control: PodControl,
+    written: Written<K>,
 }
 
 pub async fn run(cx: Context) {
@@ -68,26 +71,29 @@ pub async fn run_for<K: Replicating>(cx: Context, name: &'static str, account: &
     let client = cx.client_of(account);
     let events = cx.recorder(account);
     let control = PodControl::new(&client, &events, cx.clock);
+    let written = Written::default();
     let controllers = Replicas {
         client,
         clock: cx.clock,
         sets: sets.lister(),
         pods: pods.lister(),
         control: control.clone(),
+        written: written.clone(),
     };
     let (forget, adopters) = (control.clone(), sets.lister());
-    Controller::new(name, WORKERS, cx.clock)
+    cx.controller(name, WORKERS)
         .watches_changes(&sets, move |change| {
             let key = ObjectKey::of(&**change.object());
             if change.is_deletion() {
                 forget.forget(&key.to_string());
+                written.forget(&key);
             }
             [key]
         })
         .watches_owned(&pods)
         .watches_changes(&pods, move |change| {
             control.observe(K::KIND, change);
-            may_adopt(change, &adopters)
+            claim::adopters(change, &adopters, |set: &K| selector(&set.as_set()))
         })
         .run(
             controllers,
@@ -95,18 +101,6 @@ pub async fn run_for<K: Replicating>(cx: Context, name: &'static str, account: &
             cx.shutdown.clone(),
         )
         .await;
-}
-
-/// An orphan wakes every set that might adopt it.
-fn may_adopt<K: Replicating>(change: &Change<Pod>, sets: &Lister<K>) -> Vec<ObjectKey<K>> {
-    let meta = &change.object().metadata;
-    if change.is_deletion() || controller_of(meta).is_some() {
-        return Vec::new();
-    }
-    let namespace = meta.namespace.as_deref().unwrap_or_default();
-    let selects = |s: &K| selector(&s.as_set()).is_some_and(|s| selected(&s, meta));
-    let adopters = sets.select(namespace, selects);
-    adopters.iter().map(|s| ObjectKey::of(&**s)).collect()
 }
 
 fn selector(set: &ReplicaSet) -> Option<LabelSelector> {
@@ -117,9 +111,10 @@ fn selector(set: &ReplicaSet) -> Option<LabelSelector> {
 
 impl<K: Replicating> Replicas<K> {
     async fn reconcile(&self, key: ObjectKey<K>) -> Result<Action, Error> {
-        let Some(owner) = self.sets.get(&key) else {
+        let Some(cached) = self.sets.get(&key) else {
             return Ok(Action::Done);
         };
+        let owner = self.written.newest(&key, cached);
         let set = owner.as_set();
         let Some(selector) = selector(&set) else {
             return Err(Error::terminal("the selector cannot be used; mend spec.selector"));
@@ -143,7 +138,8 @@ impl<K: Replicating> Replicas<K> {
         let mut status = plan.status;
         let told = failure.as_ref().map(|(reason, error)| (*reason, error.to_string()));
         note_failure(&mut status, told, self.clock.now());
-        self.write_status(&owner, status).await?;
+        let written = status::write(&self.client, &*owner, &owner.with_status(status)).await?;
+        written.into_iter().for_each(|w| self.written.note(w));
         match failure {
             Some((_, error)) => Err(error),
             None => Ok(plan.check_again.map_or(Action::Done, Action::After)),
@@ -169,17 +165,5 @@ impl<K: Replicating> Replicas<K> {
         });
         let uids = siblings.iter().filter_map(|s| s.meta().uid.as_deref());
         uids.flat_map(|uid| self.pods.controlled_by(uid)).collect()
-    }
-
-    async fn write_status(&self, owner: &K, status: ReplicaSetStatus) -> Result<(), Error> {
-        let changed = owner.with_status(status);
-        if changed == *owner {
-            return Ok(());
-        }
-        let namespace = owner.meta().namespace.as_deref().unwrap_or_default();
-        match self.client.namespaced::<K>(namespace).update_status(&changed).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
     }
 }

@@ -13,9 +13,7 @@ use coracle_api::quantity::Quantity;
 use coracle_api::quota::{self, Counted, Evaluator, Usage};
 use coracle_client::{ApiResource, Client, Kind, ObjectKey, PartialObject};
 use coracle_clock::{Clock, Timestamp};
-use coracle_informer::{
-    Action, Change, Controller, Error, InformerFactory, InformerOptions, Lister, SharedInformer, WorkQueue,
-};
+use coracle_informer::{Action, Change, Error, InformerFactory, InformerOptions, Lister, SharedInformer, WorkQueue};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
 use k8s_openapi::api::resource::v1::ResourceClaim;
@@ -58,7 +56,7 @@ pub async fn run(cx: Context) {
     let services = cx.informers.informer::<Service>();
     let volume_claims = cx.informers.informer::<PersistentVolumeClaim>();
     let definitions = cx.informers.informer::<CustomResourceDefinition>();
-    let controller = Controller::<Key>::new(NAME, WORKERS, cx.clock);
+    let controller = cx.controller::<Key>(NAME, WORKERS);
     let context = Quotas {
         client: cx.client_of(NAME),
         clock: cx.clock,

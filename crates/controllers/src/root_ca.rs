@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use coracle_client::{Client, ObjectKey, Patch};
-use coracle_informer::{Action, Controller, Error, InformerOptions, Lister};
+use coracle_informer::{Action, Error, InformerOptions, Lister};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use serde_json::json;
 
@@ -38,7 +38,7 @@ pub async fn run(cx: Context) {
         maps: maps.lister(),
         ca: cx.cluster_ca.clone(),
     };
-    Controller::new(NAME, 1, cx.clock)
+    cx.controller(NAME, 1)
         .watches(&namespaces, |namespace| [ObjectKey::of(namespace)])
         .watches(&maps, |map: &ConfigMap| {
             map.metadata

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coracle_client::{Client, ObjectKey};
-use coracle_informer::{Action, Controller, Error, InformerOptions, Lister};
+use coracle_informer::{Action, Error, InformerOptions, Lister};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 
 use crate::Context;
@@ -29,7 +29,7 @@ pub async fn run(cx: Context) {
         namespaces: namespaces.lister(),
         accounts: accounts.lister(),
     };
-    Controller::new(NAME, 1, cx.clock)
+    cx.controller(NAME, 1)
         .watches(&namespaces, |namespace| [ObjectKey::of(namespace)])
         .watches(&accounts, |account: &ServiceAccount| {
             account

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_client::{Client, DeleteOptions, ObjectKey};
-use coracle_informer::{Action, Controller, Error, InformerOptions, Lister};
+use coracle_informer::{Action, Error, InformerOptions, Lister};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use serde_json::json;
@@ -76,7 +76,7 @@ pub async fn run(cx: Context) {
         ca: cx.cluster_ca.clone(),
     };
     let of_account = secrets.lister();
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches_changes(&secrets, |change| {
             let secret = change.object();
             if !change.is_deletion() {

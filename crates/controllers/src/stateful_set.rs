@@ -19,9 +19,9 @@ use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Change, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use futures::future::join_all;
-use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::json;
 
@@ -29,6 +29,7 @@ use crate::Context;
 use crate::claim::{self, Claiming, selected};
 use crate::history::{self, History};
 use crate::owner::controller_of;
+use crate::status;
 use plan::{Mend, Observed, Plan, Step, plan};
 
 const NAME: &str = "statefulset-controller";
@@ -69,11 +70,11 @@ pub async fn run(cx: Context) {
         claims: claims.lister(),
     };
     let (adopters, claimers) = (sets.lister(), sets.lister());
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches(&sets, |set| [ObjectKey::of(set)])
         .watches_owned(&pods)
         .watches_owned(&revisions)
-        .watches_changes(&pods, move |change| may_adopt(change, &adopters))
+        .watches_changes(&pods, move |change| claim::adopters(change, &adopters, selector))
         // A pod may wait for a claim of its name to be gone.
         .watches_changes(&claims, move |change| {
             let gone = change.is_deletion();
@@ -92,18 +93,6 @@ fn selector(set: &StatefulSet) -> Option<LabelSelector> {
     let selector = LabelSelector::from_typed(Some(&set.spec.selector)).ok();
     // Validation allows none that is empty; it would take every pod of a fitting name.
     selector.filter(|s| !s.is_everything())
-}
-
-/// An orphan wakes every set that selects it.
-fn may_adopt(change: &Change<Pod>, sets: &Lister<StatefulSet>) -> Vec<ObjectKey<StatefulSet>> {
-    let meta = &change.object().metadata;
-    if change.is_deletion() || controller_of(meta).is_some() {
-        return Vec::new();
-    }
-    let namespace = meta.namespace.as_deref().unwrap_or_default();
-    let selects = |s: &StatefulSet| selector(s).is_some_and(|s| selected(&s, meta));
-    let adopters = sets.select(namespace, selects);
-    adopters.iter().map(|s| ObjectKey::of(&**s)).collect()
 }
 
 fn claimants(claim: &PersistentVolumeClaim, sets: &Lister<StatefulSet>) -> Vec<ObjectKey<StatefulSet>> {
@@ -155,7 +144,11 @@ impl StatefulSets {
         status.collision_count = Some(collisions.unwrap_or(0));
         let check_again = plan.check_again;
         let acted = self.execute(&set, plan).await;
-        self.write_status(&set, status).await?;
+        let changed = StatefulSet {
+            status: Some(status),
+            ..(*set).clone()
+        };
+        status::write(&self.client, &*set, &changed).await?;
         acted?;
         self.trim(&set, &pods, &revisions, current, &update).await?;
         Ok(check_again.map_or(Action::Done, Action::After))
@@ -325,23 +318,5 @@ impl StatefulSets {
         let dead = revisions.iter().filter(|r| !is_live(r)).count();
         let surplus = dead.saturating_sub(usize::try_from(limit).unwrap_or(0));
         self.history.delete(&history::oldest(revisions, surplus, is_live)).await
-    }
-
-    async fn write_status(&self, set: &StatefulSet, status: StatefulSetStatus) -> Result<(), Error> {
-        if set.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let mut changed = set.clone();
-        changed.status = Some(status);
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        match self
-            .client
-            .namespaced::<StatefulSet>(namespace)
-            .update_status(&changed)
-            .await
-        {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
     }
 }

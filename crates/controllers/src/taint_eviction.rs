@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
 use coracle_clock::{Clock, Instant};
-use coracle_informer::{Action, Change, Controller, Error, Lister};
+use coracle_informer::{Action, Change, Error, Lister};
 use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
@@ -49,7 +49,7 @@ pub async fn run(cx: Context) {
         running: Mutex::default(),
     };
     let of_node = pods.lister();
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches_changes(&pods, |change: &Change<Pod>| {
             let facts = |p: &Pod| (node_name(p).to_owned(), tolerations(p).to_vec());
             let new = change.object();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coracle_client::{Client, DeleteOptions, ObjectKey};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::Context;
@@ -28,7 +28,7 @@ pub async fn run(cx: Context) {
         clock: cx.clock,
         tokens: tokens.lister(),
     };
-    Controller::new(NAME, 1, cx.clock)
+    cx.controller(NAME, 1)
         .watches(&tokens, |secret| [ObjectKey::of(secret)])
         .run(context, reconcile, cx.shutdown.clone())
         .await;

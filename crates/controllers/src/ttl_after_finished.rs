@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coracle_client::{Client, DeleteOptions, ObjectKey, Propagation};
 use coracle_clock::{Clock, Timestamp};
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use jiff::SignedDuration;
 use k8s_openapi::api::batch::v1::Job;
 
@@ -28,7 +28,7 @@ pub async fn run(cx: Context) {
         clock: cx.clock,
         jobs: jobs.lister(),
     };
-    Controller::new(NAME, WORKERS, cx.clock)
+    cx.controller(NAME, WORKERS)
         .watches(&jobs, |job| expires(job).map(|_| ObjectKey::of(job)))
         .run(context, reconcile, cx.shutdown.clone())
         .await;

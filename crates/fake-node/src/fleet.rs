@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use coracle_client::{Client, ObjectKey};
 use coracle_clock::Clock;
-use coracle_informer::{CancellationToken, Change, InformerOptions, SharedInformer, WorkQueue};
+use coracle_informer::{CancellationToken, Change, InformerOptions, Metrics, QueueOptions, SharedInformer, WorkQueue};
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::task::JoinSet;
@@ -37,6 +37,8 @@ pub struct FleetOptions {
     pub serving: Option<Serving>,
     /// Writes under way at once.
     pub workers: usize,
+    /// Where its queue is counted.
+    pub metrics: Metrics,
 }
 
 impl FleetOptions {
@@ -52,6 +54,7 @@ impl FleetOptions {
             template: NodeTemplate::default(),
             serving: None,
             workers: 16,
+            metrics: Metrics::default(),
         }
     }
 }
@@ -129,7 +132,12 @@ impl Fleet {
             template,
             serving,
             workers,
+            metrics,
         } = options;
+        let queue = QueueOptions {
+            metrics: metrics.clone(),
+            ..QueueOptions::default()
+        };
         if !is_name(&name) {
             return Err(Error::Name(name));
         }
@@ -155,11 +163,11 @@ impl Fleet {
             label_selector: format!("{FLEET_LABEL}={name}"),
             ..InformerOptions::default()
         };
-        let nodes = SharedInformer::start(client.all::<Node>(), &own, clock, &shutdown);
+        let nodes = SharedInformer::start(client.all::<Node>(), &own, clock, &shutdown, &metrics);
         nodes.synced().await;
         let shared = Arc::new(Shared {
             state: State::new(cidr, prefix, count),
-            queue: WorkQueue::new("fake-node", clock),
+            queue: WorkQueue::with("fake-node", clock, queue),
             nodes,
             pods: OnceLock::new(),
             client,
@@ -189,6 +197,7 @@ impl Fleet {
             &InformerOptions::default(),
             clock,
             &shutdown,
+            &metrics,
         );
         let pods = shared.pods.get_or_init(|| pods);
         let weak = Arc::downgrade(&shared);

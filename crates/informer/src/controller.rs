@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 pub use error::Error;
 
 use crate::indexer;
-use crate::metrics::{ControllerMetrics, panic_text};
+use crate::metrics::{ControllerMetrics, Metrics, panic_text};
 use crate::shared_informer::{Change, SharedInformer};
-use crate::work_queue::{Item, RateLimit, WorkQueue};
+use crate::work_queue::{Item, QueueOptions, WorkQueue};
 
 /// What a reconcile wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,7 @@ pub struct Controller<Q: Item> {
     workers: usize,
     clock: Clock,
     queue: WorkQueue<Q>,
+    metrics: Metrics,
     synced: Vec<BoxFuture<'static, ()>>,
     /// Take the handlers away again.
     detach: Vec<Box<dyn FnOnce() + Send>>,
@@ -50,16 +51,17 @@ pub struct Controller<Q: Item> {
 impl<Q: Item + Debug> Controller<Q> {
     /// A controller with so many workers, each on a key of its own.
     pub fn new(name: &'static str, workers: usize, clock: Clock) -> Self {
-        Self::with_rate_limit(name, workers, clock, RateLimit::default())
+        Self::with(name, workers, clock, QueueOptions::default())
     }
 
-    /// The same, with another back-off than client-go's.
-    pub fn with_rate_limit(name: &'static str, workers: usize, clock: Clock, limit: RateLimit) -> Self {
+    /// The same, with another back-off than client-go's, or counted.
+    pub fn with(name: &'static str, workers: usize, clock: Clock, options: QueueOptions) -> Self {
         Self {
+            metrics: options.metrics.clone(),
             name,
             workers: workers.max(1),
             clock,
-            queue: WorkQueue::with_rate_limit(name, clock, limit),
+            queue: WorkQueue::with(name, clock, options),
             synced: Vec::new(),
             detach: Vec::new(),
         }
@@ -119,7 +121,7 @@ impl<Q: Item + Debug> Controller<Q> {
                 name: self.name,
                 clock: self.clock,
                 queue: self.queue.clone(),
-                metrics: ControllerMetrics::new(self.name),
+                metrics: ControllerMetrics::new(&self.metrics, self.name),
                 context: Arc::new(context),
                 reconcile,
             });

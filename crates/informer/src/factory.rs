@@ -10,6 +10,7 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Metrics;
 use crate::shared_informer::SharedInformer;
 
 /// Which objects of a kind an informer follows: all, by default.
@@ -27,6 +28,7 @@ pub struct InformerFactory {
     client: Client,
     clock: Clock,
     shutdown: CancellationToken,
+    metrics: Metrics,
     informers: Arc<Mutex<IndexMap<Sought, Kept>>>,
 }
 
@@ -46,8 +48,18 @@ impl InformerFactory {
             client,
             clock,
             shutdown,
+            metrics: Metrics::default(),
             informers: Arc::default(),
         }
+    }
+
+    /// The same, counted.
+    pub fn metered(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     pub fn client(&self) -> &Client {
@@ -79,7 +91,7 @@ impl InformerFactory {
             return informer.clone();
         }
         let api = self.client.dynamic::<K>(resource).within(&options.namespace);
-        let informer = SharedInformer::start(api, &options, self.clock, &self.shutdown);
+        let informer = SharedInformer::start(api, &options, self.clock, &self.shutdown, &self.metrics);
         let waiting = informer.clone();
         let kept = Kept {
             informer: Box::new(informer.clone()),

@@ -69,6 +69,7 @@ pub use controller::{Action, Controller, Error};
 pub use delta_fifo::DeltaFifo;
 pub use factory::{InformerFactory, InformerOptions};
 pub use indexer::{Indexer, Lister};
+pub use metrics::Metrics;
 pub use reflector::Reflector;
 pub use shared_informer::{Change, SharedInformer};
-pub use work_queue::WorkQueue;
+pub use work_queue::{QueueOptions, WorkQueue};

@@ -1,8 +1,8 @@
-//! What queues and controllers count, under the names that client-go and controller-runtime made known. The numbers are
-//! the process's; [`register`] puts them into a registry.
+//! What queues, controllers and informers count, under the names that client-go and controller-runtime made known. Whoever
+//! makes them hands a [`Metrics`] in; what is handed in twice is counted together.
 
 use std::any::Any;
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use coracle_clock::Clock;
@@ -39,6 +39,16 @@ struct ResourceLabel {
 }
 
 type Histograms = Family<QueueLabel, Histogram, fn() -> Histogram>;
+
+/// The numbers of all queues, controllers and informers that were given it. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<All>);
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics(..)")
+    }
+}
 
 #[derive(Default)]
 struct All {
@@ -82,58 +92,65 @@ struct Queue {
     fifo: Weak<dyn Working>,
 }
 
-static ALL: LazyLock<All> = LazyLock::new(All::default);
+impl Metrics {
+    /// Puts them into a registry, to be called once for each.
+    pub fn register(&self, registry: &mut Registry) {
+        let all = &*self.0;
+        registry.register("workqueue_depth", "Current depth of workqueue", all.depth.clone());
+        registry.register(
+            "workqueue_adds",
+            "Total number of adds handled by workqueue",
+            all.adds.clone(),
+        );
+        registry.register(
+            "workqueue_retries",
+            "Total number of retries handled by workqueue",
+            all.retries.clone(),
+        );
+        registry.register(
+            "workqueue_queue_duration_seconds",
+            "How long in seconds an item stays in workqueue before being requested",
+            all.queue_duration.0.clone(),
+        );
+        registry.register(
+            "workqueue_work_duration_seconds",
+            "How long in seconds processing an item from workqueue takes",
+            all.work_duration.0.clone(),
+        );
+        registry.register_collector(Box::new(Unfinished(self.clone())));
+        registry.register(
+            "controller_runtime_reconcile",
+            "Total number of reconciliations per controller",
+            all.reconciles.clone(),
+        );
+        registry.register(
+            "controller_runtime_reconcile_time_seconds",
+            "Length of time per reconciliation per controller",
+            all.reconcile_time.0.clone(),
+        );
+        registry.register(
+            "controller_runtime_reconcile_panics",
+            "Total number of reconciliation panics per controller",
+            all.reconcile_panics.clone(),
+        );
+        registry.register(
+            "controller_runtime_active_workers",
+            "Number of currently used workers per controller",
+            all.active_workers.clone(),
+        );
+        registry.register(
+            "informer_handler_panics",
+            "Total number of panics in event handlers per resource",
+            all.handler_panics.clone(),
+        );
+    }
 
-/// Puts the metrics of every queue and controller of the process into `registry`.
-pub fn register(registry: &mut Registry) {
-    let all = &*ALL;
-    registry.register("workqueue_depth", "Current depth of workqueue", all.depth.clone());
-    registry.register(
-        "workqueue_adds",
-        "Total number of adds handled by workqueue",
-        all.adds.clone(),
-    );
-    registry.register(
-        "workqueue_retries",
-        "Total number of retries handled by workqueue",
-        all.retries.clone(),
-    );
-    registry.register(
-        "workqueue_queue_duration_seconds",
-        "How long in seconds an item stays in workqueue before being requested",
-        all.queue_duration.0.clone(),
-    );
-    registry.register(
-        "workqueue_work_duration_seconds",
-        "How long in seconds processing an item from workqueue takes",
-        all.work_duration.0.clone(),
-    );
-    registry.register_collector(Box::new(Unfinished));
-    registry.register(
-        "controller_runtime_reconcile",
-        "Total number of reconciliations per controller",
-        all.reconciles.clone(),
-    );
-    registry.register(
-        "controller_runtime_reconcile_time_seconds",
-        "Length of time per reconciliation per controller",
-        all.reconcile_time.0.clone(),
-    );
-    registry.register(
-        "controller_runtime_reconcile_panics",
-        "Total number of reconciliation panics per controller",
-        all.reconcile_panics.clone(),
-    );
-    registry.register(
-        "controller_runtime_active_workers",
-        "Number of currently used workers per controller",
-        all.active_workers.clone(),
-    );
-    registry.register(
-        "informer_handler_panics",
-        "Total number of panics in event handlers per resource",
-        all.handler_panics.clone(),
-    );
+    pub(crate) fn handler_panicked(&self, resource: &str) {
+        let label = ResourceLabel {
+            resource: resource.to_owned(),
+        };
+        self.0.handler_panics.get_or_create(&label).inc();
+    }
 }
 
 /// The metrics of one queue.
@@ -146,9 +163,10 @@ pub(crate) struct QueueMetrics {
 }
 
 impl QueueMetrics {
-    pub fn new(name: &str, clock: Clock, fifo: Arc<dyn Working>) -> Self {
+    pub fn new(all: &Metrics, name: &str, clock: Clock, fifo: Arc<dyn Working>) -> Self {
+        let all = &*all.0;
         let label = QueueLabel { name: name.to_owned() };
-        let mut queues = ALL.queues.lock();
+        let mut queues = all.queues.lock();
         queues.retain(|q| q.fifo.strong_count() > 0);
         queues.push(Queue {
             name: name.to_owned(),
@@ -156,11 +174,11 @@ impl QueueMetrics {
             fifo: Arc::downgrade(&fifo),
         });
         Self {
-            depth: ALL.depth.get_or_create_owned(&label),
-            adds: ALL.adds.get_or_create_owned(&label),
-            retries: ALL.retries.get_or_create_owned(&label),
-            queue_duration: ALL.queue_duration.0.get_or_create_owned(&label),
-            work_duration: ALL.work_duration.0.get_or_create_owned(&label),
+            depth: all.depth.get_or_create_owned(&label),
+            adds: all.adds.get_or_create_owned(&label),
+            retries: all.retries.get_or_create_owned(&label),
+            queue_duration: all.queue_duration.0.get_or_create_owned(&label),
+            work_duration: all.work_duration.0.get_or_create_owned(&label),
         }
     }
 }
@@ -168,6 +186,7 @@ impl QueueMetrics {
 /// The metrics of one controller.
 #[derive(Clone)]
 pub(crate) struct ControllerMetrics {
+    all: Metrics,
     controller: String,
     pub time: Histogram,
     pub panics: Counter,
@@ -175,16 +194,17 @@ pub(crate) struct ControllerMetrics {
 }
 
 impl ControllerMetrics {
-    pub fn new(controller: &str) -> Self {
+    pub fn new(all: &Metrics, controller: &str) -> Self {
         let controller = controller.to_owned();
         let label = ControllerLabel {
             controller: controller.clone(),
         };
         Self {
+            all: all.clone(),
             controller,
-            time: ALL.reconcile_time.0.get_or_create_owned(&label),
-            panics: ALL.reconcile_panics.get_or_create_owned(&label),
-            active: ALL.active_workers.get_or_create_owned(&label),
+            time: all.0.reconcile_time.0.get_or_create_owned(&label),
+            panics: all.0.reconcile_panics.get_or_create_owned(&label),
+            active: all.0.active_workers.get_or_create_owned(&label),
         }
     }
 
@@ -193,15 +213,8 @@ impl ControllerMetrics {
             controller: self.controller.clone(),
             result,
         };
-        ALL.reconciles.get_or_create(&label).inc();
+        self.all.0.reconciles.get_or_create(&label).inc();
     }
-}
-
-pub(crate) fn handler_panicked(resource: &str) {
-    let label = ResourceLabel {
-        resource: resource.to_owned(),
-    };
-    ALL.handler_panics.get_or_create(&label).inc();
 }
 
 /// What a panic said.
@@ -215,12 +228,12 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 /// Asked when somebody looks, so that nothing has to keep these up to date.
 #[derive(Debug)]
-struct Unfinished;
+struct Unfinished(Metrics);
 
 impl Collector for Unfinished {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let mut totals = std::collections::BTreeMap::<String, (Duration, Duration)>::new();
-        for queue in ALL.queues.lock().iter() {
+        for queue in self.0.0.queues.lock().iter() {
             if let Some(fifo) = queue.fifo.upgrade() {
                 let (sum, longest) = fifo.working(queue.clock.instant());
                 let total = totals.entry(queue.name.clone()).or_default();

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delta_fifo::DeltaFifo;
 use crate::factory::InformerOptions;
 use crate::indexer::{Indexer, Lister};
-use crate::metrics;
+use crate::metrics::{Metrics, panic_text};
 use crate::reflector::Reflector;
 
 /// What a handler is told. The indexer holds the newest state already.
@@ -103,6 +103,7 @@ struct Shared<K> {
     /// Cancelled once the first list has been told: those who wait for it go on in the order they came.
     synced: CancellationToken,
     stop: CancellationToken,
+    metrics: Metrics,
 }
 
 struct Handlers<K> {
@@ -113,7 +114,13 @@ struct Handlers<K> {
 impl<K: Kind> SharedInformer<K> {
     /// Starts an informer that is shared with nobody else; mostly
     /// [`InformerFactory::informer`](crate::InformerFactory::informer) is what you want. Needs a tokio runtime.
-    pub fn start(api: Api<K>, options: &InformerOptions, clock: Clock, shutdown: &CancellationToken) -> Self {
+    pub fn start(
+        api: Api<K>,
+        options: &InformerOptions,
+        clock: Clock,
+        shutdown: &CancellationToken,
+        metrics: &Metrics,
+    ) -> Self {
         let indexer = Arc::new(Indexer::new());
         let fifo = Arc::new(DeltaFifo::new(indexer.clone()));
         let shared = Arc::new(Shared {
@@ -126,6 +133,7 @@ impl<K: Kind> SharedInformer<K> {
             }),
             synced: CancellationToken::new(),
             stop: shutdown.child_token(),
+            metrics: metrics.clone(),
         });
         let reflector = Reflector::new(api, &options.label_selector, &options.field_selector, fifo, clock);
         let running = shared.clone();
@@ -225,8 +233,8 @@ impl<K: Kind> Shared<K> {
     /// A handler that panics must not end the others.
     fn call(&self, handler: &Handler<K>, change: &Change<K>) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler(change))) {
-            metrics::handler_panicked(&self.resource);
-            let panic = metrics::panic_text(&*panic);
+            self.metrics.handler_panicked(&self.resource);
+            let panic = panic_text(&*panic);
             let key = coracle_client::ObjectKey::of(change.object().as_ref());
             tracing::error!(resource = self.resource, %key, panic, "a handler panicked");
         }

@@ -22,7 +22,7 @@ use coracle_clock::Clock;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::metrics::QueueMetrics;
+use crate::metrics::{Metrics, QueueMetrics};
 use delaying::Delaying;
 use fifo::Fifo;
 pub use rate_limiting::RateLimit;
@@ -32,6 +32,13 @@ use rate_limiting::RateLimiter;
 pub trait Item: Clone + Eq + Hash + Send + Sync + 'static {}
 
 impl<T: Clone + Eq + Hash + Send + Sync + 'static> Item for T {}
+
+/// How long failures wait, and where a queue is counted.
+#[derive(Clone, Debug, Default)]
+pub struct QueueOptions {
+    pub rate_limit: RateLimit,
+    pub metrics: Metrics,
+}
 
 /// A queue of keys. Cheap to clone.
 pub struct WorkQueue<T: Item> {
@@ -77,14 +84,14 @@ struct Inner<T> {
 }
 
 impl<T: Item> WorkQueue<T> {
-    /// A queue; `name` is its label in metrics.
+    /// A queue that is counted nowhere; `name` is its label in metrics.
     pub fn new(name: &str, clock: Clock) -> Self {
-        Self::with_rate_limit(name, clock, RateLimit::default())
+        Self::with(name, clock, QueueOptions::default())
     }
 
-    pub fn with_rate_limit(name: &str, clock: Clock, limit: RateLimit) -> Self {
+    pub fn with(name: &str, clock: Clock, options: QueueOptions) -> Self {
         let fifo = Arc::new(Mutex::new(Fifo::default()));
-        let metrics = QueueMetrics::new(name, clock, fifo.clone());
+        let metrics = QueueMetrics::new(&options.metrics, name, clock, fifo.clone());
         Self {
             inner: Arc::new(Inner {
                 clock,
@@ -93,7 +100,7 @@ impl<T: Item> WorkQueue<T> {
                 idle: Notify::new(),
                 delaying: Mutex::new(Delaying::default()),
                 sooner: Notify::new(),
-                limiter: RateLimiter::new(clock, limit),
+                limiter: RateLimiter::new(clock, options.rate_limit),
                 metrics,
             }),
         }

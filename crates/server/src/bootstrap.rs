@@ -174,6 +174,7 @@ fn standard_class() -> Value {
         },
         "provisioner": "coracle.dev/local",
         "reclaimPolicy": "Delete",
+        "allowVolumeExpansion": true,
         "volumeBindingMode": "WaitForFirstConsumer",
     })
 }

@@ -34,7 +34,7 @@ mod usage;
 pub use http::health::Readiness;
 pub use options::{
     AdmissionPlugins, Cidr, Limits, Network, PodSecurityConfiguration, PodSecurityDefaults, PodSecurityExemptions,
-    ServerOptions,
+    RegisterMetrics, ServerOptions,
 };
 pub use pki::{Authority, Identity, Pair, PkiDir, PkiError, kubeconfig};
 pub use server::{ApiServer, KubeconfigSource, RunningServer, StartError};

@@ -13,6 +13,8 @@ use coracle_store::Store;
 use prometheus_client::registry::Registry;
 
 pub use pod_security::{PodSecurityConfiguration, PodSecurityDefaults, PodSecurityExemptions};
+/// Puts metrics into a registry.
+pub type RegisterMetrics = Arc<dyn Fn(&mut Registry) + Send + Sync>;
 
 /// See the module. `Default` is not implemented because there is no default store: start from
 /// [`ServerOptions::new`].
@@ -37,7 +39,7 @@ pub struct ServerOptions {
     pub network: Network,
     pub limits: Limits,
     /// Put the metrics of what else runs in this process into the registry that `/metrics` serves.
-    pub metrics: Vec<fn(&mut Registry)>,
+    pub metrics: Vec<RegisterMetrics>,
     pub admission: AdmissionPlugins,
     /// Tokens with their users, a line each: `token,user,uid,"group,group"`.
     pub token_file: Option<PathBuf>,

@@ -133,7 +133,11 @@ impl TestCluster {
         };
         let mut server_options = ServerOptions::new(store, dir.path().join("pki"));
         server_options.clock = clock;
-        server_options.metrics.push(coracle_informer::metrics::register);
+        let metrics = coracle_controllers::Metrics::default();
+        let counted = metrics.clone();
+        server_options
+            .metrics
+            .push(Arc::new(move |registry| counted.register(registry)));
         server_options.bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = ApiServer::start(server_options).await?;
         std::fs::write(dir.path().join("kubeconfig"), server.admin_kubeconfig())?;
@@ -151,7 +155,9 @@ impl TestCluster {
                     &server.token_key(),
                 )?)),
             };
-            let cx = coracle_controllers::Context::new(client, clock, shutdown.clone(), server.ca()).with_keys(keys);
+            let cx = coracle_controllers::Context::new(client, clock, shutdown.clone(), server.ca())
+                .with_keys(keys)
+                .metered(metrics.clone());
             components.spawn(coracle_controllers::run(cx, |_| true));
         }
         if options.scheduler {

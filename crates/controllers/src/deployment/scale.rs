@@ -27,6 +27,9 @@ pub fn fenceposts(deployment: &Deployment) -> (i32, i32) {
         return (0, 0);
     }
     let total = wanted(deployment);
+    if total == 0 {
+        return (resolve(rolling.and_then(|r| r.max_surge.as_ref()), 0, true), 0);
+    }
     let surge = resolve(rolling.and_then(|r| r.max_surge.as_ref()), total, true);
     let unavailable = resolve(rolling.and_then(|r| r.max_unavailable.as_ref()), total, false);
     (

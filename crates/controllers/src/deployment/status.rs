@@ -68,10 +68,7 @@ pub fn counted(
     let of = |f: fn(&ReplicaSet) -> i32| all.iter().map(|s| f(s)).sum::<i32>();
     let status_of = |s: &ReplicaSet| s.status.as_ref().map_or(0, |st| st.replicas);
     let ready_of = |s: &ReplicaSet| s.status.as_ref().and_then(|st| st.ready_replicas).unwrap_or(0);
-    let terminating: Vec<i32> = all
-        .iter()
-        .filter_map(|s| s.status.as_ref().and_then(|st| st.terminating_replicas))
-        .collect();
+    let terminating = |s: &Arc<ReplicaSet>| s.status.as_ref().and_then(|st| st.terminating_replicas);
     let available_replicas = of(available);
     let nonzero = |n: i32| (n != 0).then_some(n);
     let mut status = DeploymentStatus {
@@ -81,7 +78,8 @@ pub fn counted(
         ready_replicas: nonzero(of(ready_of)),
         available_replicas: nonzero(available_replicas),
         unavailable_replicas: nonzero((of(replicas) - available_replicas).max(0)),
-        terminating_replicas: (!terminating.is_empty() || all.is_empty()).then(|| terminating.iter().sum()),
+        // Not known before every set has told of its own.
+        terminating_replicas: all.iter().map(terminating).sum(),
         collision_count: old.collision_count,
         conditions: old.conditions,
     };

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
+use super::metrics::Sync;
 use super::plan::Plan;
 use super::topology::{Ratios, ratios};
 use super::tracker::Tracker;
@@ -453,4 +454,51 @@ async fn a_cache_is_stale_until_it_shows_what_was_written_but_not_for_ever() {
     tracker.wrote("k", &slice("9"));
     clock.sleep(super::tracker::PATIENCE).await;
     assert!(!tracker.is_stale("k", &[]));
+}
+
+/// What `/metrics` says, line by line.
+fn exposed(metrics: &crate::Metrics) -> String {
+    let mut registry = prometheus_client::registry::Registry::default();
+    metrics.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    text
+}
+
+#[test]
+fn syncs_are_counted_under_upstreams_names() {
+    let metrics = crate::Metrics::default();
+    let counted = &metrics.endpoint_slices;
+    let web = service(json!({}));
+    let first = plan(&web, &pods(0..150), &[], node);
+    counted.synced("x/web", &Sync::of(&[], &first), false, Some("PreferSameZone"));
+    counted.ended("success");
+    let slices = apply(&[], &first);
+    let second = plan(&web, &pods(0..120), &slices, node);
+    counted.synced("x/web", &Sync::of(&slices, &second), false, Some("PreferSameZone"));
+    let text = exposed(&metrics);
+    for line in [
+        "endpoint_slice_controller_endpoints_added_per_sync_sum 150.0",
+        "endpoint_slice_controller_endpoints_removed_per_sync_sum 30.0",
+        "endpoint_slice_controller_endpoints_desired 120",
+        "endpoint_slice_controller_num_endpoint_slices 2",
+        "endpoint_slice_controller_desired_endpoint_slices 2",
+        "endpoint_slice_controller_changes{operation=\"create\"} 2",
+        "endpoint_slice_controller_changes{operation=\"update\"} 1",
+        "endpoint_slice_controller_syncs{result=\"success\"} 1",
+        "endpoint_slice_controller_services_count_by_traffic_distribution{traffic_distribution=\"PreferSameZone\"} 1",
+        "endpoint_slice_controller_endpointslices_changed_per_sync_count{topology=\"Disabled\",\
+         traffic_distribution=\"PreferSameZone\"} 2",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+    counted.forget("x/web");
+    let text = exposed(&metrics);
+    for line in [
+        "endpoint_slice_controller_endpoints_desired 0",
+        "endpoint_slice_controller_num_endpoint_slices 0",
+        "endpoint_slice_controller_services_count_by_traffic_distribution{traffic_distribution=\"PreferSameZone\"} 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
 }

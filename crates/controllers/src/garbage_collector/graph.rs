@@ -115,7 +115,8 @@ impl Graph {
         }
         let mut look = Vec::new();
         let owners_changed = old.as_ref().is_none_or(|o| o.owners != node.owners);
-        if owners_changed && !node.owners.is_empty() {
+        // One whose owners are all there has nothing to fear: it is looked at when that changes.
+        if owners_changed && self.owners_of(&node).solid.len() < node.owners.len() {
             look.push(uid.clone());
         }
         // An owner that waits may be waiting for this one no longer.
@@ -296,6 +297,7 @@ mod tests {
         assert_eq!(graph.set(node("b", &[("a", true)])), ["b"]);
         graph.set(node("a", &[]));
         assert_eq!(graph.blocking_dependents("a"), ["b"]);
+        assert!(graph.set(node("c", &[("a", true)])).is_empty(), "its owner is there");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use k8s_openapi::api::autoscaling::v2::{
     MetricTarget, MetricValueStatus, ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use coracle_api::quantity::{Quantity, QuantityFormat};
 
@@ -205,7 +206,7 @@ impl Measuring<'_> {
         &self,
         of: &CrossVersionObjectReference,
         metric: &str,
-        selector: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>,
+        selector: Option<&LabelSelector>,
     ) -> Result<i64, String> {
         let api_version = of.api_version.as_deref().unwrap_or_default();
         let place = format!("{} {}/{}", of.kind, self.namespace, of.name);
@@ -255,12 +256,32 @@ impl Measuring<'_> {
             current,
             metric: source.metric.clone(),
         };
-        let selector = source.metric.selector.as_ref();
-        let which = selector.and_then(|s| coracle_api::selector::LabelSelector::from_typed(Some(s)).ok());
-        let which = which.map(|s| s.to_string()).unwrap_or_default();
-        let name = format!("external metric {name}({which})");
+        let name = format!("external metric {name}({})", spelt(source.metric.selector.as_ref()));
         Ok(measured(&proposal, name, spec, |s| s.external = Some(status)))
     }
+}
+
+/// A selector as upstream's messages spell it.
+fn spelt(selector: Option<&LabelSelector>) -> String {
+    let Some(selector) = selector else {
+        return "nil".to_owned();
+    };
+    let labels = selector.match_labels.iter().flatten();
+    let labels: String = labels.map(|(key, value)| format!("{key}: {value},")).collect();
+    let all = selector.match_expressions.iter().flatten();
+    let expressions: String = all
+        .map(|e| {
+            let values = e.values.as_deref().unwrap_or_default().join(" ");
+            format!(
+                "LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},",
+                e.key, e.operator
+            )
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement\
+         {{{expressions}}},}}"
+    )
 }
 
 fn invalid(error: String) -> Unmeasured {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coracle_client::{Client, ObjectKey, Patch};
-use coracle_informer::{Action, Controller, Error, Lister};
+use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -26,7 +26,7 @@ pub(super) async fn run(cx: &Context) {
         jobs: jobs.lister(),
         pods: pods.lister(),
     };
-    Controller::new("job-orphan-pods", 1, cx.clock)
+    cx.controller("job-orphan-pods", 1)
         .watches(&pods, |pod| is_held(pod).then(|| ObjectKey::of(pod)))
         .watches_changes(&jobs, move |change| {
             let uid = change.object().metadata.uid.as_deref().unwrap_or_default();

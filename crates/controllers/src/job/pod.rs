@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::owner;
@@ -57,6 +58,18 @@ pub fn failures(pod: &Pod) -> Failures {
 /// Whether the job still has to count the pod.
 pub fn is_held(pod: &Pod) -> bool {
     pod.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER)
+}
+
+/// The finalizers of a pod that was adopted (true) or released: what the job controls it holds, and nothing else.
+pub fn finalizers(meta: &ObjectMeta, adopted: bool) -> Option<Vec<String>> {
+    let mut all = meta.finalizers.clone().unwrap_or_default();
+    let held = all.iter().any(|f| f == FINALIZER);
+    match (adopted, held) {
+        (true, false) => all.push(FINALIZER.to_owned()),
+        (false, true) => all.retain(|f| f != FINALIZER),
+        _ => return None,
+    }
+    Some(all)
 }
 
 /// The strategic merge patch that lets the pod go.

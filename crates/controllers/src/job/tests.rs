@@ -450,6 +450,16 @@ fn a_job_with_another_manager_is_left_alone() {
 }
 
 #[test]
+fn a_job_of_an_unknown_completion_mode_is_skipped_with_a_warning() {
+    let mut w = World::new(json!({"completions": 1, "completionMode": "Sorted"}));
+    let plan = w.step();
+    assert!(plan.create.is_empty() && plan.status.is_none());
+    let told = &plan.events[0];
+    assert_eq!((told.warning, told.reason.as_str()), (true, "UnknownCompletionMode"));
+    assert_eq!(told.message, "Skipped Job sync because completion mode is unknown");
+}
+
+#[test]
 fn nothing_is_created_while_the_cache_is_behind() {
     let w = World::new(json!({"completions": 1}));
     let plan = plan(&w.job, &w.pods, false, w.now);

@@ -54,6 +54,15 @@ pub fn request(claim: &PersistentVolumeClaim) -> Option<Quantity> {
     resources.requests.as_ref()?.get("storage")?.0.parse().ok()
 }
 
+/// Whether a bound claim asks for more than it has.
+pub fn wants_more(claim: &PersistentVolumeClaim) -> bool {
+    let status = claim.status.as_ref();
+    let bound = status.and_then(|s| s.phase.as_deref()) == Some("Bound");
+    let has = status.and_then(|s| s.capacity.as_ref()?.get("storage"));
+    let has: Option<Quantity> = has.and_then(|q| q.0.parse().ok());
+    bound && has.is_some() && request(claim) > has
+}
+
 /// The UID may still be missing on the volume's side: a user reserved it by the claim's name.
 pub fn is_bound_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let Some(reference) = volume.spec.as_ref().and_then(|s| s.claim_ref.as_ref()) else {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use coracle_client::{Client, Config as Connection};
 use coracle_clock::Clock;
 use coracle_fake_node::{Config, ConfigError, Fleet, FleetOptions, NodeTemplate, Serving};
-use coracle_informer::CancellationToken;
+use coracle_informer::{CancellationToken, Metrics};
 use coracle_server::PkiDir;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,6 +54,7 @@ pub async fn start(
     pki: &PkiDir,
     clock: Clock,
     shutdown: &CancellationToken,
+    metrics: &Metrics,
 ) -> anyhow::Result<Fleet> {
     // Who asks for their logs is in this process: nobody else needs to reach them.
     let address = IpAddr::from(Ipv4Addr::LOCALHOST);
@@ -61,6 +62,7 @@ pub async fn start(
     let fleet = FleetOptions {
         clock,
         shutdown: shutdown.clone(),
+        metrics: metrics.clone(),
         config: files.config,
         template: files.template,
         serving: Some(Serving {

@@ -13,6 +13,7 @@ use coracle_api::service::UserInfo;
 use coracle_client::Client;
 use coracle_client::leader::{LeaderConfig, LeaderElector};
 use coracle_clock::Clock;
+use coracle_controllers::Metrics;
 use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_node::{Agent, AgentOptions, Serving, Settings};
@@ -117,9 +118,10 @@ async fn serve(
     let shutdown = CancellationToken::new();
     let mut ended = node::end()?;
     let mut agent = None;
+    let metrics = Metrics::default();
 
     // The node's engine and network open while the API server starts; neither needs the other yet.
-    let (server, node) = tokio::join!(start_api(cluster, args, clock), prepare_node(cluster, args));
+    let (server, node) = tokio::join!(start_api(cluster, args, &metrics, clock), prepare_node(cluster, args));
     let ((server, store), node) = (server?, node?);
     write_private(&cluster.admin_kubeconfig(), &server.admin_kubeconfig())?;
     Milestone::Api(server.url()).tell();
@@ -132,7 +134,7 @@ async fn serve(
     ));
     start_snapshots(cluster, args, store, clock, &shutdown, &mut components)?;
     let shared = !args.store.store.is_empty();
-    start_controllers(&server, shared, clock, &shutdown, &mut components)?;
+    start_controllers(&server, shared, &metrics, clock, &shutdown, &mut components)?;
     let configuration = component::scheduler_configuration(args.scheduler_config.as_deref())?;
     start_scheduler(&server, shared, clock, &shutdown, configuration, &mut components);
     if let Some(node) = node {
@@ -145,7 +147,16 @@ async fn serve(
     if args.fake.fake_nodes > 0 {
         let client = client(&server, fake_node::USER, &[]).named("fake-node");
         let pki = PkiDir::new(cluster.pki_dir(), clock);
-        let fleet = fake_node::start(args.fake.fake_nodes, fake, client, &pki, clock, &shutdown).await?;
+        let fleet = fake_node::start(
+            args.fake.fake_nodes,
+            fake,
+            client,
+            &pki,
+            clock,
+            &shutdown,
+            &metrics.work,
+        )
+        .await?;
         Milestone::FakeNodes(fleet.nodes()).tell();
         components.spawn(fleet.ended());
     }
@@ -179,14 +190,18 @@ async fn keep_kubeconfig(mut source: KubeconfigSource, path: PathBuf, shutdown: 
 async fn start_api(
     cluster: &Cluster,
     args: &ServingArgs,
+    metrics: &Metrics,
     clock: Clock,
 ) -> anyhow::Result<(RunningServer, Arc<dyn Store>)> {
     let store = store::open(cluster, &args.store, clock).await?;
     let mut options = ServerOptions::new(store.clone(), cluster.pki_dir());
     options.clock = clock;
     options.bind = SocketAddr::new(args.bind_address, args.port);
-    options.metrics.push(coracle_informer::metrics::register);
-    options.metrics.push(coracle_scheduler::metrics::register);
+    let counted = metrics.clone();
+    options
+        .metrics
+        .push(Arc::new(move |registry| counted.register(registry)));
+    options.metrics.push(Arc::new(coracle_scheduler::metrics::register));
     options.network.service_cidr = args.service_cidr.parse().map_err(anyhow::Error::msg)?;
     options.admission = AdmissionPlugins {
         enable: args.enable_admission_plugins.clone(),
@@ -285,6 +300,7 @@ fn run_elected<F, Fut>(
 fn start_controllers(
     server: &RunningServer,
     shared: bool,
+    metrics: &Metrics,
     clock: Clock,
     shutdown: &CancellationToken,
     components: &mut JoinSet<()>,
@@ -294,9 +310,11 @@ fn start_controllers(
         cluster_signing: Some(Arc::new(SigningPair::new(server.ca(), server.ca_key()))),
         service_account: Some(Arc::new(TokenKey::from_pkcs8(&server.token_key())?)),
     };
-    let (manager, ca) = (client.clone(), server.ca().to_owned());
+    let (manager, ca, metrics) = (client.clone(), server.ca().to_owned(), metrics.clone());
     let work = move |led: CancellationToken| {
-        let cx = coracle_controllers::Context::new(manager.clone(), clock, led, &ca).with_keys(keys.clone());
+        let cx = coracle_controllers::Context::new(manager.clone(), clock, led, &ca)
+            .with_keys(keys.clone())
+            .metered(metrics.clone());
         coracle_controllers::run(cx, |_| true)
     };
     run_elected(

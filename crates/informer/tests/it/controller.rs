@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_clock::{Clock, Instant};
-use coracle_informer::{Action, CancellationToken, Controller, Error, InformerFactory, ObjectKey, metrics};
+use coracle_informer::{
+    Action, CancellationToken, Controller, Error, InformerFactory, Metrics, ObjectKey, QueueOptions,
+};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use parking_lot::Mutex;
@@ -97,7 +99,12 @@ async fn a_panic_is_caught_counted_and_tried_again() {
     let shutdown = CancellationToken::new();
     let informer = InformerFactory::new(memory.client(), clock, shutdown.clone()).informer::<ConfigMap>();
     let (called, mut calls) = mpsc::channel(9);
-    let controller = Controller::new("panics", 1, clock).watches(&informer, |map| [ObjectKey::of(map)]);
+    let metrics = Metrics::default();
+    let options = QueueOptions {
+        metrics: metrics.clone(),
+        ..QueueOptions::default()
+    };
+    let controller = Controller::with("panics", 1, clock, options).watches(&informer, |map| [ObjectKey::of(map)]);
     let run = controller.run(
         Mutex::new(0),
         move |cx: Arc<Mutex<u32>>, _key| {
@@ -120,7 +127,7 @@ async fn a_panic_is_caught_counted_and_tried_again() {
         assert_eq!(calls.recv().await, Some(expected));
     }
     let mut registry = prometheus_client::registry::Registry::default();
-    metrics::register(&mut registry);
+    metrics.register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     for line in [

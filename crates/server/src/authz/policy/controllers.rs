@@ -277,6 +277,7 @@ fn volumes() -> Vec<Rights> {
                     &["persistentvolumes"],
                 ),
                 rule(&["get", "list", "patch", "watch"], "", &["persistentvolumeclaims"]),
+                rule(&["patch"], "", &["persistentvolumeclaims/status"]),
                 rule(READ, "", &["nodes"]),
                 rule(READ, "storage.k8s.io", &["storageclasses"]),
             ],
