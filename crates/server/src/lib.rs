@@ -30,6 +30,6 @@ mod subresource;
 mod usage;
 
 pub use http::health::Readiness;
-pub use options::{AdmissionPlugins, Cidr, Limits, Network, ServerOptions};
+pub use options::{AdmissionPlugins, Cidr, Limits, Network, Register, ServerOptions};
 pub use pki::{Authority, Identity, Pair, PkiDir, PkiError, kubeconfig};
 pub use server::{ApiServer, KubeconfigSource, RunningServer, StartError};

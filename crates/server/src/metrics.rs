@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::options::Register;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Requests {
     verb: String,
@@ -93,7 +95,7 @@ fn histogram() -> Histogram {
 
 impl Metrics {
     /// Its own, and those that `others` put beside them.
-    pub fn new(others: &[fn(&mut Registry)]) -> Self {
+    pub fn new(others: &[Register]) -> Self {
         let mut registry = Registry::default();
         for register in others {
             register(&mut registry);

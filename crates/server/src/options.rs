@@ -9,6 +9,9 @@ use coracle_clock::Clock;
 use coracle_store::Store;
 use prometheus_client::registry::Registry;
 
+/// Puts metrics into a registry.
+pub type Register = Arc<dyn Fn(&mut Registry) + Send + Sync>;
+
 /// See the module. `Default` is not implemented because there is no default store: start from
 /// [`ServerOptions::new`].
 #[derive(Clone)]
@@ -27,7 +30,7 @@ pub struct ServerOptions {
     pub network: Network,
     pub limits: Limits,
     /// Put the metrics of what else runs in this process into the registry that `/metrics` serves.
-    pub metrics: Vec<fn(&mut Registry)>,
+    pub metrics: Vec<Register>,
     pub admission: AdmissionPlugins,
     /// Tokens with their users, a line each: `token,user,uid,"group,group"`.
     pub token_file: Option<PathBuf>,

@@ -133,7 +133,9 @@ impl TestCluster {
         };
         let mut server_options = ServerOptions::new(store, dir.path().join("pki"));
         server_options.clock = clock;
-        server_options.metrics.push(coracle_informer::metrics::register);
+        server_options
+            .metrics
+            .push(Arc::new(coracle_informer::metrics::register));
         server_options.bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = ApiServer::start(server_options).await?;
         std::fs::write(dir.path().join("kubeconfig"), server.admin_kubeconfig())?;

@@ -16,9 +16,10 @@ use coracle_clock::Clock;
 use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_node::{Agent, AgentOptions, Serving};
-use coracle_scheduler::{Scheduler, SchedulerConfiguration, SchedulerOptions};
+use coracle_scheduler::{Metrics, Scheduler, SchedulerOptions};
 use coracle_server::{AdmissionPlugins, ApiServer, KubeconfigSource, PkiDir, RunningServer, ServerOptions};
 use coracle_store::Store;
+use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -111,7 +112,8 @@ async fn serve(cluster: &Cluster, args: &ServingArgs, fake: Files, detached: boo
     let mut ended = ended()?;
 
     // The node's engine and network open while the API server starts; neither needs the other yet.
-    let (server, node) = tokio::join!(start_api(cluster, args, clock), prepare_node(cluster, args));
+    let metrics = Metrics::default();
+    let (server, node) = tokio::join!(start_api(cluster, args, &metrics, clock), prepare_node(cluster, args));
     let ((server, store), node) = (server?, node?);
     write_private(&cluster.admin_kubeconfig(), &server.admin_kubeconfig())?;
     Milestone::Api(server.url()).tell();
@@ -125,8 +127,12 @@ async fn serve(cluster: &Cluster, args: &ServingArgs, fake: Files, detached: boo
     start_snapshots(cluster, args, store, clock, &shutdown, &mut components)?;
     let shared = !args.store.store.is_empty();
     start_controllers(&server, shared, clock, &shutdown, &mut components)?;
-    let configuration = component::scheduler_configuration(args.scheduler_config.as_deref())?;
-    start_scheduler(&server, shared, clock, &shutdown, configuration, &mut components);
+    let scheduling = SchedulerOptions {
+        configuration: component::scheduler_configuration(args.scheduler_config.as_deref())?,
+        metrics,
+        ..SchedulerOptions::default()
+    };
+    start_scheduler(&server, shared, clock, &shutdown, scheduling, &mut components);
     if let Some(node) = node {
         let socket = image_service::serve(cluster, node.engine.clone(), shutdown.clone())?;
         components.spawn(socket);
@@ -182,14 +188,17 @@ fn ended() -> anyhow::Result<tokio::sync::mpsc::Receiver<()>> {
 async fn start_api(
     cluster: &Cluster,
     args: &ServingArgs,
+    scheduler: &Metrics,
     clock: Clock,
 ) -> anyhow::Result<(RunningServer, Arc<dyn Store>)> {
     let store = store::open(cluster, &args.store, clock).await?;
     let mut options = ServerOptions::new(store.clone(), cluster.pki_dir());
     options.clock = clock;
     options.bind = SocketAddr::new(args.bind_address, args.port);
-    options.metrics.push(coracle_informer::metrics::register);
-    options.metrics.push(coracle_scheduler::metrics::register);
+    let scheduler = scheduler.clone();
+    options.metrics.push(Arc::new(coracle_informer::metrics::register));
+    let register = move |registry: &mut Registry| scheduler.register(registry);
+    options.metrics.push(Arc::new(register));
     options.network.service_cidr = args.service_cidr.parse().map_err(anyhow::Error::msg)?;
     options.admission = AdmissionPlugins {
         enable: args.enable_admission_plugins.clone(),
@@ -315,18 +324,14 @@ fn start_scheduler(
     shared: bool,
     clock: Clock,
     shutdown: &CancellationToken,
-    configuration: SchedulerConfiguration,
+    scheduling: SchedulerOptions,
     components: &mut JoinSet<()>,
 ) {
     let client = client(server, "system:kube-scheduler", &[]);
     let own = client.clone();
     let work = move |led: CancellationToken| {
         let informers = InformerFactory::new(own.clone(), clock, led.clone());
-        let options = SchedulerOptions {
-            configuration: configuration.clone(),
-            ..SchedulerOptions::default()
-        };
-        let scheduler = Scheduler::new(&own, clock, led.clone(), options);
+        let scheduler = Scheduler::new(&own, clock, led.clone(), scheduling.clone());
         async move { scheduler.run(&informers, led).await }
     };
     run_elected(&client, "kube-scheduler", shared, clock, shutdown, components, work);
