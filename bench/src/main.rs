@@ -60,6 +60,8 @@ enum Command {
         #[arg(long, default_value_t = 1000)]
         replicas: i32,
     },
+    /// Pods scheduled in a second: plain, spread, apart, evicting others; on clusters of several sizes
+    Schedule(row::schedule::Schedule),
     /// Bound to Running: one pod at a time, then 20 at once
     PodStart {
         /// An image that is on the node, with `sleep`
@@ -129,6 +131,7 @@ async fn run(cli: &Cli) -> anyhow::Result<Report> {
             row::watch::run(&client()?, *watchers, *rate, *writes, &cli.pid).await
         }
         Command::ScaleOut { replicas } => row::scale_out::run(&client()?, *replicas).await,
+        Command::Schedule(args) => row::schedule::run(&client()?, cli.workers, args).await,
         Command::PodStart { image, pods } => row::pod_start::run(&client()?, image, *pods).await,
         Command::FakeNodes {
             nodes,

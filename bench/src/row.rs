@@ -5,5 +5,6 @@ pub mod idle;
 pub mod pod_start;
 pub mod requests;
 pub mod scale_out;
+pub mod schedule;
 pub mod start;
 pub mod watch;
