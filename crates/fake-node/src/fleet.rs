@@ -7,6 +7,7 @@ mod state;
 
 use std::sync::{Arc, OnceLock};
 
+use coracle_client::event::EventRecorder;
 use coracle_client::{Client, ObjectKey};
 use coracle_clock::Clock;
 use coracle_informer::{CancellationToken, Change, InformerOptions, SharedInformer, WorkQueue};
@@ -17,9 +18,10 @@ use tokio::task::JoinSet;
 use crate::config::{Config, dead_until};
 use crate::node_object::{Endpoint, FLEET_LABEL, outdated};
 use crate::plan::{deletion, has_ended};
-use crate::server::{self, Serving};
+use crate::server::{self, Followers, Serving};
 use crate::status::millis;
 use crate::template::NodeTemplate;
+use crate::told;
 use state::State;
 
 /// What a fleet is made of.
@@ -103,6 +105,9 @@ struct Shared {
     config: Config,
     template: NodeTemplate,
     endpoint: Endpoint,
+    events: Option<EventRecorder>,
+    /// Of logs.
+    followers: Arc<Followers>,
     state: State,
     queue: WorkQueue<Key>,
     nodes: SharedInformer<Node>,
@@ -162,6 +167,11 @@ impl Fleet {
             queue: WorkQueue::new("fake-node", clock),
             nodes,
             pods: OnceLock::new(),
+            followers: Arc::default(),
+            events: config
+                .nodes
+                .events
+                .then(|| EventRecorder::start(&client, "kubelet", None, clock, shutdown.clone())),
             client,
             clock,
             name,
@@ -209,6 +219,7 @@ impl Fleet {
                 clock,
                 pods: pods.lister(),
                 nodes: shared.nodes.lister(),
+                followers: shared.followers.clone(),
             };
             tasks.spawn(listener.serve(view, shutdown.clone()));
         }
@@ -284,6 +295,7 @@ impl Shared {
     }
 
     fn pod_changed(&self, change: &Change<Pod>) {
+        self.followers.tell(change.object());
         if change.is_deletion() {
             self.state.drop_pod(change.object());
             return;
@@ -295,7 +307,18 @@ impl Shared {
         {
             self.state.drop_pod(old);
         }
-        self.take_up(change.object());
+        let (pod, running) = (change.object(), |p: &Arc<Pod>| p.metadata.deletion_timestamp.is_none());
+        if self.events.is_some() && !running(pod) && change.old().is_some_and(running) {
+            let node = pod
+                .spec
+                .as_ref()
+                .and_then(|s| s.node_name.as_deref())
+                .unwrap_or_default();
+            if self.state.has(node) && self.dead(node).is_none() {
+                self.tell(pod, node, told::stopping(pod));
+            }
+        }
+        self.take_up(pod);
     }
 
     fn take_up(&self, pod: &Pod) {
