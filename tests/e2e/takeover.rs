@@ -36,7 +36,7 @@ impl Manager {
                 "--leader-elect-renew-deadline",
                 "2",
             ])
-            .args(["--leader-elect-retry-period", "1"])
+            .args(["--leader-elect-retry-period", "1", "--secure-port", "0"])
             .args(flags)
             .stdin(Stdio::null())
             .spawn();

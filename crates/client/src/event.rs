@@ -96,6 +96,18 @@ impl EventRecorder {
         }
     }
 
+    /// The same recorder for another node's component.
+    pub fn on_host(&self, host: &str) -> Self {
+        let source = EventSource {
+            component: self.source.component.clone(),
+            host: Some(host.to_owned()),
+        };
+        Self {
+            source: Arc::new(source),
+            ..self.clone()
+        }
+    }
+
     /// Records that something happened to `object`: `reason` is a short word in CamelCase, `message` a sentence.
     pub fn event<K: TypedKind>(&self, object: &K, kind: EventType, reason: &str, message: impl Into<String>) {
         self.event_on(reference(object), kind, reason, message);

@@ -119,7 +119,7 @@ impl Jobs {
         if !plan.delete.is_empty() {
             // Pods that are let go first are no failures.
             let forget =
-                |pod: &Pod| (plan.forget_deleted && pod::is_held(pod)).then(|| Patch::Strategic(pod::let_go(pod)));
+                |pod: &Pod| (plan.forget_deleted && pod::is_held(pod)).then(|| Patch::Strategic(pod::give_up(pod)));
             let done = self.control.delete(job, &name, &plan.delete, forget).await;
             (deleted, failure) = (done.count, done.failure);
         } else if !plan.create.is_empty() {

@@ -330,9 +330,27 @@ pub struct Component {
     /// How long to wait between tries to take or renew the lease
     #[arg(long, default_value = "2", value_parser = seconds, value_name = "SECONDS")]
     pub leader_elect_retry_period: Duration,
+    #[command(flatten)]
+    pub endpoint: Endpoint,
     /// What to log
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,
+}
+
+/// Where a component in a process of its own serves metrics and health.
+#[derive(Debug, Args)]
+pub struct Endpoint {
+    /// Address to serve /metrics, /healthz, /livez and /readyz at
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub bind_address: std::net::IpAddr,
+    /// Port for them, by HTTPS; 0 for none [default: upstream's, 10259 for the scheduler, 10257 for the controllers]
+    #[arg(long, value_name = "PORT")]
+    pub secure_port: Option<u16>,
+    /// Serving certificate and key, PEM [default: signed by itself]
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -376,6 +394,8 @@ pub struct SchedulerArgs {
     /// Run at once, without being elected by a Lease first
     #[arg(long)]
     pub no_leader_election: bool,
+    #[command(flatten)]
+    pub endpoint: Endpoint,
     /// What to log
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,

@@ -10,7 +10,7 @@ pub(crate) mod rule;
 
 use std::time::Duration;
 
-pub use cidr::Cidr;
+pub use cidr::{Cidr, Cidr6};
 pub use delay::Delay;
 pub use rule::{Match, Rule, Stages};
 
@@ -59,8 +59,12 @@ pub struct NodeLife {
     pub pod_cidr: Cidr,
     /// The prefix length of a node's own range.
     pub pod_prefix_length: u8,
+    /// Where pods have a second address, an IPv6 one.
+    pub pod_cidr6: Option<Cidr6>,
     pub lease_interval: Duration,
     pub status_interval: Duration,
+    /// Tell of pods' lives by events, as kubelets do.
+    pub events: bool,
     pub outages: Vec<Outage>,
 }
 
@@ -69,8 +73,10 @@ impl Default for NodeLife {
         Self {
             pod_cidr: Cidr::DEFAULT,
             pod_prefix_length: 24,
+            pod_cidr6: None,
             lease_interval: Duration::from_secs(10),
             status_interval: Duration::from_secs(300),
+            events: true,
             outages: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ mod state;
 
 use std::sync::{Arc, OnceLock};
 
+use coracle_client::event::EventRecorder;
 use coracle_client::{Client, ObjectKey};
 use coracle_clock::Clock;
 use coracle_informer::{CancellationToken, Change, InformerOptions, Metrics, QueueOptions, SharedInformer, WorkQueue};
@@ -17,9 +18,10 @@ use tokio::task::JoinSet;
 use crate::config::{Config, dead_until};
 use crate::node_object::{Endpoint, FLEET_LABEL, outdated};
 use crate::plan::{deletion, has_ended};
-use crate::server::{self, Serving};
+use crate::server::{self, Followers, Serving};
 use crate::status::millis;
 use crate::template::NodeTemplate;
+use crate::told;
 use state::State;
 
 /// What a fleet is made of.
@@ -106,6 +108,9 @@ struct Shared {
     config: Config,
     template: NodeTemplate,
     endpoint: Endpoint,
+    events: Option<EventRecorder>,
+    /// Of logs.
+    followers: Arc<Followers>,
     state: State,
     queue: WorkQueue<Key>,
     nodes: SharedInformer<Node>,
@@ -170,6 +175,11 @@ impl Fleet {
             queue: WorkQueue::with("fake-node", clock, queue),
             nodes,
             pods: OnceLock::new(),
+            followers: Arc::default(),
+            events: config
+                .nodes
+                .events
+                .then(|| EventRecorder::start(&client, "kubelet", None, clock, shutdown.clone())),
             client,
             clock,
             name,
@@ -218,6 +228,7 @@ impl Fleet {
                 clock,
                 pods: pods.lister(),
                 nodes: shared.nodes.lister(),
+                followers: shared.followers.clone(),
             };
             tasks.spawn(listener.serve(view, shutdown.clone()));
         }
@@ -293,6 +304,7 @@ impl Shared {
     }
 
     fn pod_changed(&self, change: &Change<Pod>) {
+        self.followers.tell(change.object());
         if change.is_deletion() {
             self.state.drop_pod(change.object());
             return;
@@ -304,7 +316,18 @@ impl Shared {
         {
             self.state.drop_pod(old);
         }
-        self.take_up(change.object());
+        let (pod, running) = (change.object(), |p: &Arc<Pod>| p.metadata.deletion_timestamp.is_none());
+        if self.events.is_some() && !running(pod) && change.old().is_some_and(running) {
+            let node = pod
+                .spec
+                .as_ref()
+                .and_then(|s| s.node_name.as_deref())
+                .unwrap_or_default();
+            if self.state.has(node) && self.dead(node).is_none() {
+                self.tell(pod, node, told::stopping(pod));
+            }
+        }
+        self.take_up(pod);
     }
 
     fn take_up(&self, pod: &Pod) {

@@ -36,9 +36,10 @@ mod record;
 mod server;
 mod status;
 mod template;
+mod told;
 
 pub use config::rule::ANNOTATION_PREFIX;
-pub use config::{Cidr, Config, ConfigError, Delay, Match, NodeLife, Outage, Rule, Stages};
+pub use config::{Cidr, Cidr6, Config, ConfigError, Delay, Match, NodeLife, Outage, Rule, Stages};
 pub use fleet::{Error, Fleet, FleetOptions};
 pub use node_object::FLEET_LABEL;
 pub use server::{Error as ServeError, Serving};

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
 use serde_json::{Value, json};
 
-use crate::config::Cidr;
+use crate::config::{Cidr, Cidr6};
 use crate::draw::hash;
 use crate::template::{NodeTemplate, fill};
 
@@ -28,6 +28,12 @@ pub(crate) struct Endpoint {
     pub(crate) port: Option<u16>,
 }
 
+/// A node's ranges as its object tells them: its own, and the one like it among IPv6 addresses.
+pub(crate) fn ranges(own: Cidr, beside: Option<Cidr6>) -> Vec<String> {
+    let second = beside.map(|beside| beside.like_range(own));
+    [own.to_string()].into_iter().chain(second).collect()
+}
+
 /// The object to create.
 pub(crate) fn node(
     fleet: &str,
@@ -35,7 +41,7 @@ pub(crate) fn node(
     index: u32,
     template: &NodeTemplate,
     endpoint: &Endpoint,
-    pod_cidr: Option<Cidr>,
+    pod_cidrs: Vec<String>,
     now: Timestamp,
 ) -> api::Node {
     let own = [
@@ -55,7 +61,6 @@ pub(crate) fn node(
     let mut labels: BTreeMap<String, String> = own.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     labels.extend(filled(&template.labels));
     labels.insert(FLEET_LABEL.to_owned(), fleet.to_owned());
-    let cidr = pod_cidr.map(|c| c.to_string());
     api::Node {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -64,8 +69,8 @@ pub(crate) fn node(
             ..ObjectMeta::default()
         },
         spec: Some(api::NodeSpec {
-            pod_cidrs: cidr.clone().map(|c| vec![c]),
-            pod_cidr: cidr,
+            pod_cidr: pod_cidrs.first().cloned(),
+            pod_cidrs: Some(pod_cidrs).filter(|c| !c.is_empty()),
             provider_id: Some(format!("fake://{fleet}/{name}")),
             taints: Some(template.taints.clone()).filter(|t| !t.is_empty()),
             ..api::NodeSpec::default()
@@ -261,13 +266,16 @@ mod tests {
             7,
             &template,
             &endpoint(),
-            None,
+            ranges(Cidr::DEFAULT, Some(Cidr6::parse("fd00::/64").unwrap())),
             at("2026-01-01T00:00:00Z"),
         );
         let labels = made.metadata.labels.as_ref().unwrap();
         assert_eq!((labels["zone"].as_str(), labels[FLEET_LABEL].as_str()), ("z1", "fake"));
         assert_eq!(labels["kubernetes.io/hostname"], "fake-7");
         assert!(ready(&made).is_some());
+        let spec = made.spec.as_ref().unwrap();
+        assert_eq!(spec.pod_cidr.as_deref(), Some("10.128.0.0/9"));
+        assert_eq!(spec.pod_cidrs.as_ref().unwrap()[1], "fd00::a80:0/105");
         assert!(!outdated(&made, &endpoint()));
         let moved = Endpoint {
             port: Some(1),

@@ -3,6 +3,7 @@
 //! those the API server and administrators.
 
 mod answer;
+mod follow;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+
+pub(crate) use follow::Followers;
 
 /// How the endpoint is served.
 #[derive(Clone)]
@@ -60,6 +63,7 @@ pub(crate) struct View {
     pub(crate) clock: Clock,
     pub(crate) pods: Lister<Pod>,
     pub(crate) nodes: Lister<Node>,
+    pub(crate) followers: Arc<Followers>,
 }
 
 pub(crate) async fn bind(serving: &Serving) -> Result<Listener, Error> {

@@ -11,6 +11,8 @@ use crate::life::{ContainerView, Run, State, View, Waiting, is_sidecar};
 pub(crate) struct Addresses {
     pub(crate) host: String,
     pub(crate) pod: Option<String>,
+    /// The second one, an IPv6 address.
+    pub(crate) pod6: Option<String>,
 }
 
 /// A moment in whole seconds, as the API tells it.
@@ -45,6 +47,8 @@ pub(crate) fn status(pod: &api::Pod, view: &View, addresses: &Addresses, accepte
         .pod_ip
         .clone()
         .or_else(|| addresses.pod.clone().filter(|_| view.networked));
+    let second = before.pod_ips.as_ref().and_then(|all| Some(all.get(1)?.ip.clone()));
+    let second = second.or_else(|| addresses.pod6.clone());
     let mut status = api::PodStatus {
         phase: Some(phase.to_owned()),
         conditions: Some(conditions),
@@ -55,7 +59,13 @@ pub(crate) fn status(pod: &api::Pod, view: &View, addresses: &Addresses, accepte
         host_ips: Some(vec![api::HostIP {
             ip: addresses.host.clone(),
         }]),
-        pod_ips: pod_ip.clone().map(|ip| vec![api::PodIP { ip }]),
+        pod_ips: pod_ip.clone().map(|ip| {
+            [Some(ip), second]
+                .into_iter()
+                .flatten()
+                .map(|ip| api::PodIP { ip })
+                .collect()
+        }),
         pod_ip,
         start_time: before.start_time.clone().or_else(|| Some(time(accepted))),
         observed_generation: pod.metadata.generation,

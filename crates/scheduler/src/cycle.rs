@@ -1,6 +1,10 @@
 //! One pod's way from the queue to a node: which nodes fit, which of them is best, and what could be done if none fits.
-//! Pure: it sees a [`Snapshot`] and decides; what follows is for others.
+//! Pure: it sees a [`Snapshot`] and decides; what follows is for others. What it found out for one pod serves the next one
+//! alike ([`memo`]).
 
+mod memo;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
@@ -14,6 +18,8 @@ use crate::profile::{Candidates, Profile, is_resolvable};
 use crate::shape::PodInfo;
 use crate::snapshot::Snapshot;
 
+use memo::{Memo, Memos, Verdict};
+
 /// Clusters up to this size are always searched whole.
 const FEW_NODES: usize = 100;
 /// However large the cluster, at least this share of it is searched.
@@ -25,8 +31,12 @@ pub struct Search {
     /// Where in the order of nodes the next cycle starts, so that all nodes have their turn.
     start: usize,
     percentage: u32,
+    memos: Memos,
     // Kept for their memory.
     feasible: Vec<u32>,
+    lasting: Vec<usize>,
+    other: Vec<usize>,
+    scorers: Vec<(usize, bool)>,
     totals: Vec<i64>,
     scores: Vec<i64>,
     ties: Vec<u32>,
@@ -47,6 +57,15 @@ pub struct NotFound {
     pub action: PostFilter,
 }
 
+/// What a cycle goes by.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    profile: &'a Profile,
+    pod: &'a PodInfo,
+    snapshot: &'a Snapshot,
+    nominations: &'a Nominations,
+}
+
 /// How many fitting nodes are enough, in a cluster of this size. A percentage of 0 means: fewer, the larger the cluster.
 pub fn enough_nodes(nodes: usize, percentage: u32) -> usize {
     let percentage = percentage as usize;
@@ -65,10 +84,16 @@ pub fn enough_nodes(nodes: usize, percentage: u32) -> usize {
 struct Tally(Vec<(Reason, usize)>);
 
 impl Tally {
-    fn add(&mut self, reason: Reason) {
-        match self.0.iter_mut().find(|(r, _)| *r == reason) {
-            Some((_, n)) => *n += 1,
-            None => self.0.push((reason, 1)),
+    fn add(&mut self, reason: &Reason, nodes: usize) {
+        match self.0.iter_mut().find(|(r, _)| r == reason) {
+            Some((_, n)) => *n += nodes,
+            None => self.0.push((reason.clone(), nodes)),
+        }
+    }
+
+    fn into_error(self, error: &mut FitError) {
+        for (reason, count) in self.0 {
+            *error.reasons.entry(reason.to_string()).or_default() += count;
         }
     }
 }
@@ -80,7 +105,11 @@ impl Search {
             random: StdRng::seed_from_u64(seed),
             start: 0,
             percentage,
+            memos: Memos::default(),
             feasible: Vec::new(),
+            lasting: Vec::new(),
+            other: Vec::new(),
+            scorers: Vec::new(),
             totals: Vec::new(),
             scores: Vec::new(),
             ties: Vec::new(),
@@ -95,37 +124,30 @@ impl Search {
         snapshot: &Snapshot,
         nominations: &Nominations,
     ) -> Result<Found, Box<NotFound>> {
-        let mut state = CycleState::default();
-        let mut error = FitError::of(snapshot.len());
-        let nothing = |error| {
-            Err(Box::new(NotFound {
-                error,
-                action: PostFilter::default(),
-            }))
-        };
         if snapshot.is_empty() {
-            return nothing(error);
+            return Err(Box::new(NotFound {
+                error: FitError::of(0),
+                action: PostFilter::default(),
+            }));
         }
-        let evaluated = match self.find(profile, &mut state, pod, snapshot, nominations, &mut error) {
-            Ok(evaluated) => evaluated,
-            Err(()) if error.is_error => return nothing(error),
-            Err(()) => {
-                return Err(Box::new(self.give_up(
-                    profile,
-                    state,
-                    pod,
-                    snapshot,
-                    nominations,
-                    error,
-                )));
+        let question = Question {
+            profile,
+            pod,
+            snapshot,
+            nominations,
+        };
+        let by_node = profile.reuse(pod);
+        let mut memo = self.memos.take(profile, pod, by_node, snapshot);
+        let outcome = self.run(question, &mut memo);
+        let state = match by_node {
+            // Nobody needs it after the cycle.
+            Some(_) => {
+                self.memos.keep(memo);
+                CycleState::default()
             }
+            None => memo.state,
         };
-        let nodes: Vec<&NodeInfo> = self.feasible.iter().filter_map(|n| snapshot.node(*n)).collect();
-        let node = match nodes.as_slice() {
-            [only] => only.name.clone(),
-            many => self.best(profile, &mut state, pod, many, snapshot),
-        };
-        Ok(Found {
+        outcome.map(|(node, evaluated)| Found {
             node,
             state,
             evaluated,
@@ -133,43 +155,60 @@ impl Search {
         })
     }
 
-    fn give_up(
-        &mut self,
-        profile: &Profile,
-        mut state: CycleState,
-        pod: &PodInfo,
-        snapshot: &Snapshot,
-        nominations: &Nominations,
-        mut error: FitError,
-    ) -> NotFound {
+    /// The node, and how many were looked at.
+    fn run(&mut self, question: Question<'_>, memo: &mut Memo) -> Result<(Arc<str>, usize), Box<NotFound>> {
+        let mut error = FitError::of(question.snapshot.len());
+        let Ok(evaluated) = self.find(question, memo, &mut error) else {
+            let action = match error.is_error {
+                true => PostFilter::default(),
+                false => self.give_up(question, memo, &error),
+            };
+            error.post_filter.clone_from(&action.message);
+            return Err(Box::new(NotFound { error, action }));
+        };
+        let snapshot = question.snapshot;
+        let nodes: Vec<&NodeInfo> = self.feasible.iter().filter_map(|n| snapshot.node(*n)).collect();
+        let node = match nodes.as_slice() {
+            [only] => only.name.clone(),
+            many => self.best(question, memo, many),
+        };
+        Ok((node, evaluated))
+    }
+
+    fn give_up(&mut self, question: Question<'_>, memo: &mut Memo, error: &FitError) -> PostFilter {
+        let Question {
+            profile,
+            pod,
+            snapshot,
+            nominations,
+        } = question;
+        profile.split_filters(&memo.state, memo.by_node, &mut self.lasting, &mut self.other);
         let failed = Failed {
             nominations,
             profile,
             snapshot,
             pod,
-            error: &error,
+            error,
+            by_node_alone: self.other.is_empty(),
         };
         let random = &mut self.random;
         let timer = profile.timer.start();
-        let action = profile.post_filter(&mut state, &failed, &mut |n| random.random_range(0..n.max(1)));
+        let action = profile.post_filter(&mut memo.state, &failed, &mut |n| random.random_range(0..n.max(1)));
         timer.post_filter(!action.victims.is_empty());
-        error.post_filter.clone_from(&action.message);
-        NotFound { error, action }
+        action
     }
 
     /// Fills `self.feasible`; how many nodes were looked at. `Err` when none fits, as `error` then tells.
-    fn find(
-        &mut self,
-        profile: &Profile,
-        state: &mut CycleState,
-        pod: &PodInfo,
-        snapshot: &Snapshot,
-        nominations: &Nominations,
-        error: &mut FitError,
-    ) -> Result<usize, ()> {
+    fn find(&mut self, question: Question<'_>, memo: &mut Memo, error: &mut FitError) -> Result<usize, ()> {
+        let Question {
+            profile,
+            pod,
+            snapshot,
+            nominations,
+        } = question;
         self.feasible.clear();
         let timer = profile.timer.start();
-        let candidates = profile.pre_filter(state, pod, snapshot);
+        let candidates = profile.pre_filter(&mut memo.state, pod, snapshot);
         timer.pre_filter(candidates.is_ok());
         let candidates = match candidates {
             Ok(candidates) => candidates,
@@ -181,35 +220,21 @@ impl Search {
                 return Err(());
             }
         };
-        let mut tally = Tally::default();
         // Room that preemption has made for the pod is looked at first.
         if let Some(node) = pod.nominated_node().and_then(|n| snapshot.named(n))
             && !matches!(&candidates, Candidates::Only { names, .. } if !names.contains(&node.name))
-            && profile.filter_with_nominated(state, pod, node, nominations).is_ok()
+            && profile
+                .filter_with_nominated(&mut memo.state, pod, node, nominations)
+                .is_ok()
         {
             self.feasible.push(node.number);
             return Ok(1);
         }
         let timer = profile.timer.start();
         let evaluated = match &candidates {
-            Candidates::All => {
-                let order = snapshot.order();
-                let percentage = profile.percentage_of_nodes_to_score.unwrap_or(self.percentage);
-                let enough = match profile.has_scores() {
-                    true => enough_nodes(order.len(), percentage),
-                    false => 1,
-                };
-                let start = self.start % order.len().max(1);
-                let (behind, ahead) = order.split_at(start);
-                let nodes = ahead.iter().chain(behind).filter_map(|n| snapshot.node(*n));
-                let evaluated = self.filter(profile, state, pod, nodes, nominations, enough, &mut tally, error);
-                self.start = (start + evaluated) % order.len().max(1);
-                evaluated
-            }
+            Candidates::All => self.search(question, memo, error),
             Candidates::Only { names, plugins } => {
-                let nodes = names.iter().filter_map(|n| snapshot.named(n));
-                let all = names.len();
-                let evaluated = self.filter(profile, state, pod, nodes, nominations, all, &mut tally, error);
+                let evaluated = self.search_named(question, memo, names, error);
                 if evaluated < snapshot.len() {
                     let reason = format!("node(s) didn't satisfy plugin(s) [{}]", plugins.join(" "));
                     error.reasons.insert(reason, snapshot.len() - evaluated);
@@ -219,60 +244,154 @@ impl Search {
             }
         };
         timer.filter(!self.feasible.is_empty());
-        if !self.feasible.is_empty() {
-            return Ok(evaluated);
+        match self.feasible.is_empty() {
+            true => Err(()),
+            false => Ok(evaluated),
         }
-        for (reason, count) in tally.0 {
-            *error.reasons.entry(reason.to_string()).or_default() += count;
-        }
-        Err(())
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn filter<'a>(
-        &mut self,
-        profile: &Profile,
-        state: &mut CycleState,
-        pod: &PodInfo,
-        nodes: impl Iterator<Item = &'a NodeInfo>,
-        nominations: &Nominations,
-        enough: usize,
-        tally: &mut Tally,
-        error: &mut FitError,
-    ) -> usize {
+    /// Looks at nodes in their order, from where the last search ended, until enough fit.
+    fn search(&mut self, question: Question<'_>, memo: &mut Memo, error: &mut FitError) -> usize {
+        let Question {
+            profile,
+            pod,
+            snapshot,
+            nominations,
+        } = question;
+        let order = snapshot.order();
+        let percentage = profile.percentage_of_nodes_to_score.unwrap_or(self.percentage);
+        let enough = match profile.has_scores() {
+            true => enough_nodes(order.len(), percentage),
+            false => 1,
+        };
+        let start = self.start % order.len().max(1);
+        let (behind, ahead) = order.split_at(start);
+        let generations = snapshot.generations();
+        let awaited = nominations.numbers(snapshot);
+        let Memo {
+            by_node,
+            state,
+            verdicts,
+            ..
+        } = memo;
+        profile.split_filters(state, *by_node, &mut self.lasting, &mut self.other);
+        verdicts.of(&self.lasting, snapshot);
+        let mut tally = Tally::default();
+        let mut rejected = [0_usize; u8::MAX as usize];
         let mut evaluated = 0;
-        for node in nodes {
+        for &number in ahead.iter().chain(behind) {
             evaluated += 1;
-            match profile.filter_with_nominated(state, pod, node, nominations) {
+            let verdict = if !awaited.is_empty() && awaited.binary_search(&number).is_ok() {
+                let Some(node) = snapshot.node(number) else { continue };
+                profile.filter_with_nominated(state, pod, node, nominations)
+            } else {
+                let generation = generations[number as usize];
+                let mut verdict = verdicts.get(number, generation);
+                if matches!(verdict, Verdict::Unknown) {
+                    let Some(node) = snapshot.node(number) else { continue };
+                    match profile.filter_by(&self.lasting, state, pod, node) {
+                        Ok(()) => {
+                            verdicts.put(number, generation, None);
+                            verdict = Verdict::Fits;
+                        }
+                        Err(rejection) => match verdicts.put(number, generation, Some(&rejection)) {
+                            Some(number) => verdict = Verdict::Rejected(number),
+                            None => {
+                                reject(number, &rejection, error);
+                                rejection.1.reasons.iter().for_each(|r| tally.add(r, 1));
+                                continue;
+                            }
+                        },
+                    }
+                }
+                match verdict {
+                    Verdict::Rejected(which) => {
+                        rejected[which as usize] += 1;
+                        reject(number, &verdicts.rejections()[which as usize], error);
+                        continue;
+                    }
+                    _ if self.other.is_empty() => Ok(()),
+                    _ => {
+                        let Some(node) = snapshot.node(number) else { continue };
+                        profile.filter_by(&self.other, state, pod, node)
+                    }
+                }
+            };
+            match verdict {
                 Ok(()) => {
-                    self.feasible.push(node.number);
+                    self.feasible.push(number);
                     if self.feasible.len() == enough {
                         break;
                     }
                 }
-                Err((plugin, rejection)) => reject(node, plugin, rejection, tally, error),
+                Err(rejection) => {
+                    reject(number, &rejection, error);
+                    rejection.1.reasons.iter().for_each(|r| tally.add(r, 1));
+                }
             }
         }
+        for ((_, rejection), count) in verdicts.rejections().iter().zip(rejected).filter(|(_, n)| *n > 0) {
+            rejection.reasons.iter().for_each(|r| tally.add(r, count));
+        }
+        tally.into_error(error);
+        self.start = (start + evaluated) % order.len().max(1);
         evaluated
     }
 
-    fn best(
+    /// Looks at all nodes that PreFilter has left.
+    fn search_named(
         &mut self,
-        profile: &Profile,
-        state: &mut CycleState,
-        pod: &PodInfo,
-        nodes: &[&NodeInfo],
-        snapshot: &Snapshot,
-    ) -> Arc<str> {
+        question: Question<'_>,
+        memo: &mut Memo,
+        names: &BTreeSet<Arc<str>>,
+        error: &mut FitError,
+    ) -> usize {
+        let mut tally = Tally::default();
+        let mut evaluated = 0;
+        for node in names.iter().filter_map(|n| question.snapshot.named(n)) {
+            evaluated += 1;
+            let Question { profile, pod, .. } = question;
+            match profile.filter_with_nominated(&mut memo.state, pod, node, question.nominations) {
+                Ok(()) => self.feasible.push(node.number),
+                Err(rejection) => {
+                    reject(node.number, &rejection, error);
+                    rejection.1.reasons.iter().for_each(|r| tally.add(r, 1));
+                }
+            }
+        }
+        tally.into_error(error);
+        evaluated
+    }
+
+    fn best(&mut self, question: Question<'_>, memo: &mut Memo, nodes: &[&NodeInfo]) -> Arc<str> {
+        let Question {
+            profile, pod, snapshot, ..
+        } = question;
         for buffer in [&mut self.totals, &mut self.scores] {
             buffer.clear();
             buffer.resize(nodes.len(), 0);
         }
         let timer = profile.timer.start();
-        profile.pre_score(state, pod, nodes, snapshot);
+        profile.pre_score(&mut memo.state, pod, nodes, snapshot);
         timer.pre_score();
         let timer = profile.timer.start();
-        profile.score(state, pod, nodes, &mut self.totals, &mut self.scores);
+        let (state, known) = (&memo.state, &mut memo.scores);
+        self.scorers.clear();
+        self.scorers.extend(profile.scorers(state, memo.by_node));
+        self.lasting.clear();
+        self.lasting
+            .extend(self.scorers.iter().filter(|(_, lasts)| *lasts).map(|(n, _)| *n));
+        known.settle(&self.lasting, profile, state, pod, nodes, snapshot);
+        for &(plugin, lasts) in &self.scorers {
+            if lasts {
+                known.read(plugin, nodes, &mut self.scores);
+            } else {
+                for (score, node) in self.scores.iter_mut().zip(nodes) {
+                    *score = profile.score_by(plugin, state, pod, node);
+                }
+            }
+            profile.add_up(plugin, state, nodes, &mut self.totals, &mut self.scores);
+        }
         timer.score();
         let top = self.totals.iter().copied().max().unwrap_or_default();
         self.ties.clear();
@@ -286,15 +405,14 @@ impl Search {
     }
 }
 
-fn reject(node: &NodeInfo, plugin: &'static str, rejection: Rejection, tally: &mut Tally, error: &mut FitError) {
+/// Notes who turned a node down, and whether evicting may help there.
+#[inline]
+fn reject(node: u32, (plugin, rejection): &(&'static str, Rejection), error: &mut FitError) {
     match rejection.severity {
-        Severity::Unschedulable => error.resolvable.push(node.number),
-        Severity::Unresolvable | Severity::Error => error.unresolvable.push(node.number),
+        Severity::Unschedulable => error.resolvable.push(node),
+        Severity::Unresolvable | Severity::Error => error.unresolvable.push(node),
     }
     error.blame(plugin);
-    for reason in rejection.reasons {
-        tally.add(reason);
-    }
 }
 
 #[cfg(test)]

@@ -83,6 +83,20 @@ impl Point {
     }
 }
 
+/// How far what a plugin works out for one pod holds for the next pod of the same [`Shape`](crate::shape::Shape).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reuse {
+    /// Not at all: something else than the shape, the nodes and the pods on them goes into it, or it is needed after the
+    /// cycle.
+    Nothing,
+    /// What PreFilter and PreScore put into the state: they find it there again, and [`carry`](Plugin::carry) has told it of
+    /// every pod that came or went. It is begun anew when any node changes.
+    State,
+    /// Besides, Filter and Score of one node ask nothing but the pod's shape, that node and the pods on it: what they said
+    /// holds until one of these changes.
+    Node,
+}
+
 /// What PreFilter found.
 #[derive(Debug)]
 pub enum PreFilter {
@@ -129,6 +143,8 @@ pub struct Failed<'a> {
     pub snapshot: &'a Snapshot,
     pub pod: &'a PodInfo,
     pub error: &'a FitError,
+    /// Everything that filters this pod is of [`Reuse::Node`], and the state is that of an earlier cycle if there was one.
+    pub by_node_alone: bool,
 }
 
 /// What the binding of a pod works with.
@@ -150,6 +166,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// What must be in memory before a cycle for this pod.
     fn needs(&self, _pod: &PodInfo) -> Needs {
         Needs::NOTHING
+    }
+
+    /// What holds for the next pod like this one: a thousand replicas then cost little more than one. A plugin that says
+    /// more than is true places pods wrongly.
+    fn reuse(&self, _pod: &PodInfo) -> Reuse {
+        Reuse::Nothing
     }
 
     /// Labels that the plugin groups nodes by for pods that do not name them themselves.
@@ -187,6 +209,15 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// The reverse of [`add_pod`](Self::add_pod).
     fn remove_pod(&self, _state: &mut CycleState, _pod: &PodInfo, _other: &PodInfo, _node: &NodeInfo) {}
+
+    /// Brings the state of PreFilter and of PreScore, from an earlier cycle for a pod like this, up to date: `other` came to
+    /// the node (1) or left it (-1). Of the node only what its object says counts.
+    fn carry(&self, state: &mut CycleState, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
+        match by > 0 {
+            true => self.add_pod(state, pod, other, node),
+            false => self.remove_pod(state, pod, other, node),
+        }
+    }
 
     /// No node fits: what can be done about it?
     fn post_filter(

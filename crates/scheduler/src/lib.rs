@@ -36,4 +36,5 @@ pub mod topology;
 pub mod waiting;
 
 pub use config::{ConfigError, SchedulerConfiguration};
+pub use metrics::Metrics;
 pub use scheduler::{DEFAULT_SCHEDULER, Scheduler, SchedulerOptions};

@@ -1,6 +1,7 @@
 //! What plugins read beside nodes and pods: claims, volumes, namespaces, services... Each kind is watched from when the
 //! first pod needs it, so that a cluster without volumes does not pay for them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use coracle_api::selector::LabelSelector;
@@ -59,6 +60,11 @@ impl<K: TypedKind> Lazy<K> {
         self.0.get()?.find(namespace, name)
     }
 
+    /// Whether anyone has needed it so far.
+    pub fn is_watched(&self) -> bool {
+        self.0.get().is_some()
+    }
+
     pub fn list(&self) -> Vec<Arc<K>> {
         self.0.get().map(Lister::list).unwrap_or_default()
     }
@@ -113,6 +119,8 @@ pub struct Listers {
     pub(crate) assumed: Mutex<Assumed>,
     /// Changes whenever a claim or volume does.
     storage: watch::Sender<u64>,
+    /// The same when a service or a controller selects other pods.
+    selections: Arc<AtomicU64>,
 }
 
 impl Listers {
@@ -144,6 +152,7 @@ impl Listers {
             budgets: Lazy::default(),
             assumed: Mutex::default(),
             storage: watch::Sender::new(0),
+            selections: Arc::default(),
         }
     }
 
@@ -156,6 +165,11 @@ impl Listers {
     /// Sees every change of claims and volumes from now on.
     pub fn storage_changes(&self) -> watch::Receiver<u64> {
         self.storage.subscribe()
+    }
+
+    /// Another number whenever a service or a controller came, went or selects other pods than before.
+    pub fn selections(&self) -> u64 {
+        self.selections.load(Ordering::Acquire)
     }
 
     /// Whether all of it is in memory.
@@ -180,16 +194,24 @@ impl Listers {
                 .await;
         }
         if needs.has(Needs::SERVICES) {
-            self.services.start(informers, |_| {}).await;
+            self.follow_selector(&self.services, informers, |s| {
+                s.spec.as_ref().and_then(|s| s.selector.as_ref())
+            })
+            .await;
         }
         if needs.has(Needs::REPLICATION_CONTROLLERS) {
-            self.replication_controllers.start(informers, |_| {}).await;
+            self.follow_selector(&self.replication_controllers, informers, |c| {
+                c.spec.as_ref().and_then(|s| s.selector.as_ref())
+            })
+            .await;
         }
         if needs.has(Needs::REPLICA_SETS) {
-            self.replica_sets.start(informers, |_| {}).await;
+            self.follow_selector(&self.replica_sets, informers, |s| Some(&s.spec.selector))
+                .await;
         }
         if needs.has(Needs::STATEFUL_SETS) {
-            self.stateful_sets.start(informers, |_| {}).await;
+            self.follow_selector(&self.stateful_sets, informers, |s| Some(&s.spec.selector))
+                .await;
         }
         if needs.has(Needs::STORAGE) {
             self.follow_storage(&self.claims, informers, ClusterEvent::ClaimChanged)
@@ -219,6 +241,24 @@ impl Listers {
         let tell = move |change: &Change<K>| {
             if let Some(sink) = &sink {
                 sink(event(change.object().clone()));
+            }
+        };
+        kind.start(informers, tell).await;
+    }
+
+    async fn follow_selector<K: TypedKind, S: PartialEq>(
+        &self,
+        kind: &Lazy<K>,
+        informers: &InformerFactory,
+        selector: impl for<'a> Fn(&'a K) -> Option<&'a S> + Send + Sync + 'static,
+    ) {
+        let selections = self.selections.clone();
+        let tell = move |change: &Change<K>| {
+            let as_before = change
+                .old()
+                .is_some_and(|old| selector(old) == selector(change.object()));
+            if !as_before {
+                selections.fetch_add(1, Ordering::Release);
             }
         };
         kind.start(informers, tell).await;

@@ -1,7 +1,6 @@
-//! What the scheduler counts, under upstream's names. The numbers are the process's; [`register`] puts them into a
-//! registry.
+//! What a scheduler counts, under upstream's names.
 
-use std::sync::LazyLock;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_clock::Instant;
@@ -87,167 +86,182 @@ struct All {
     permit_wait: Histograms<WaitLabel>,
 }
 
-static ALL: LazyLock<All> = LazyLock::new(|| All {
-    pending: Family::default(),
-    incoming: Family::default(),
-    attempts: Family::default(),
-    attempt_duration: Family::new_with_constructor(attempt_buckets),
-    algorithm_duration: attempt_buckets(),
-    sli_duration: Family::new_with_constructor(sli_buckets),
-    pod_attempts: Histogram::new(exponential_buckets(1.0, 2.0, 5)),
-    victims: Histogram::new(exponential_buckets(1.0, 2.0, 7)),
-    preemptions: Counter::default(),
-    points: Family::new_with_constructor(point_buckets),
-    unschedulable: Family::default(),
-    cache_size: Family::default(),
-    permit_wait: Family::new_with_constructor(attempt_buckets),
-});
+/// What one scheduler counts. Clones count together.
+#[derive(Clone)]
+pub struct Metrics(Arc<All>);
 
-/// Puts the metrics of the process's scheduler into `registry`.
-pub fn register(registry: &mut Registry) {
-    let all = &*ALL;
-    let registry = registry.sub_registry_with_prefix("scheduler");
-    registry.register(
-        "pending_pods",
-        "Number of pending pods, by the queue: active, backoff, unschedulable (tried and not placed) or gated (never tried)",
-        all.pending.clone(),
-    );
-    registry.register(
-        "queue_incoming_pods",
-        "Number of pods added to scheduling queues by event and queue",
-        all.incoming.clone(),
-    );
-    registry.register(
-        "schedule_attempts",
-        "Number of attempts to schedule pods by result: scheduled, unschedulable, or error (an internal problem)",
-        all.attempts.clone(),
-    );
-    registry.register(
-        "scheduling_attempt_duration_seconds",
-        "Latency of an attempt: finding a node and binding",
-        all.attempt_duration.clone(),
-    );
-    registry.register(
-        "scheduling_algorithm_duration_seconds",
-        "Latency of finding a node",
-        all.algorithm_duration.clone(),
-    );
-    registry.register(
-        "pod_scheduling_sli_duration_seconds",
-        "Latency of a pod's scheduling from when it enters the queue, over all its attempts",
-        all.sli_duration.clone(),
-    );
-    registry.register(
-        "pod_scheduling_attempts",
-        "Number of attempts to schedule a pod successfully",
-        all.pod_attempts.clone(),
-    );
-    registry.register(
-        "preemption_victims",
-        "Number of selected preemption victims",
-        all.victims.clone(),
-    );
-    registry.register(
-        "preemption_attempts",
-        "Number of preemption attempts in the cluster till now",
-        all.preemptions.clone(),
-    );
-    registry.register(
-        "framework_extension_point_duration_seconds",
-        "Latency of running all plugins of an extension point",
-        all.points.clone(),
-    );
-    registry.register(
-        "unschedulable_pods",
-        "Number of unschedulable pods by the plugins that turned them down",
-        all.unschedulable.clone(),
-    );
-    registry.register(
-        "scheduler_cache_size",
-        "Number of pods, and of assumed pods, in the scheduler's cache",
-        all.cache_size.clone(),
-    );
-    registry.register(
-        "permit_wait_duration_seconds",
-        "How long pods wait on permit",
-        all.permit_wait.clone(),
-    );
-}
-
-/// How many pods wait: active, in back-off, unschedulable, gated.
-pub(crate) fn pending(counts: [usize; 4]) {
-    for (queue, count) in ["active", "backoff", "unschedulable", "gated"].into_iter().zip(counts) {
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        ALL.pending.get_or_create(&QueueLabel { queue }).set(count);
+impl Default for Metrics {
+    fn default() -> Self {
+        Self(Arc::new(All {
+            pending: Family::default(),
+            incoming: Family::default(),
+            attempts: Family::default(),
+            attempt_duration: Family::new_with_constructor(attempt_buckets),
+            algorithm_duration: attempt_buckets(),
+            sli_duration: Family::new_with_constructor(sli_buckets),
+            pod_attempts: Histogram::new(exponential_buckets(1.0, 2.0, 5)),
+            victims: Histogram::new(exponential_buckets(1.0, 2.0, 7)),
+            preemptions: Counter::default(),
+            points: Family::new_with_constructor(point_buckets),
+            unschedulable: Family::default(),
+            cache_size: Family::default(),
+            permit_wait: Family::new_with_constructor(attempt_buckets),
+        }))
     }
 }
 
-/// A pod came into one of the queues.
-pub(crate) fn incoming(queue: &'static str, event: &'static str) {
-    ALL.incoming.get_or_create(&IncomingLabel { queue, event }).inc();
-}
-
-/// An attempt ended as `result`: scheduled, unschedulable or error.
-pub(crate) fn attempt(result: &'static str, profile: &str, took: Duration) {
-    let label = ResultLabel {
-        result,
-        profile: profile.to_owned(),
-    };
-    ALL.attempts.get_or_create(&label).inc();
-    ALL.attempt_duration.get_or_create(&label).observe(took.as_secs_f64());
-}
-
-/// A cycle decided, one way or the other.
-pub(crate) fn algorithm(took: Duration) {
-    ALL.algorithm_duration.observe(took.as_secs_f64());
-}
-
-/// A pod was bound at its n-th attempt, this long after it entered the queue.
-pub(crate) fn scheduled(attempts: u32, since_queued: Duration) {
-    let label = AttemptsLabel {
-        attempts: if attempts >= 15 {
-            "15+".into()
-        } else {
-            attempts.to_string()
-        },
-    };
-    ALL.sli_duration
-        .get_or_create(&label)
-        .observe(since_queued.as_secs_f64());
-    ALL.pod_attempts.observe(f64::from(attempts));
-}
-
-/// PostFilter looked for pods to evict.
-pub(crate) fn preemption_attempt() {
-    ALL.preemptions.inc();
-}
-
-/// So many pods are evicted for one.
-pub(crate) fn victims(count: usize) {
-    ALL.victims.observe(count as f64);
-}
-
-/// Pods became unschedulable (or no longer are) because of a plugin.
-pub(crate) fn unschedulable(plugin: &'static str, profile: &str, by: i64) {
-    let label = PluginLabel {
-        plugin,
-        profile: profile.to_owned(),
-    };
-    ALL.unschedulable.get_or_create(&label).inc_by(by);
-}
-
-pub(crate) fn cache_size(pods: usize, assumed: usize) {
-    for (r#type, count) in [("pods", pods), ("assumed_pods", assumed)] {
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        ALL.cache_size.get_or_create(&TypeLabel { r#type }).set(count);
+impl Metrics {
+    /// Puts them into `registry`, under upstream's names.
+    pub fn register(&self, registry: &mut Registry) {
+        let all = &self.0;
+        let registry = registry.sub_registry_with_prefix("scheduler");
+        registry.register(
+            "pending_pods",
+            "Number of pending pods, by the queue: active, backoff, unschedulable (tried and not placed) or gated (never tried)",
+            all.pending.clone(),
+        );
+        registry.register(
+            "queue_incoming_pods",
+            "Number of pods added to scheduling queues by event and queue",
+            all.incoming.clone(),
+        );
+        registry.register(
+            "schedule_attempts",
+            "Number of attempts to schedule pods by result: scheduled, unschedulable, or error (an internal problem)",
+            all.attempts.clone(),
+        );
+        registry.register(
+            "scheduling_attempt_duration_seconds",
+            "Latency of an attempt: finding a node and binding",
+            all.attempt_duration.clone(),
+        );
+        registry.register(
+            "scheduling_algorithm_duration_seconds",
+            "Latency of finding a node",
+            all.algorithm_duration.clone(),
+        );
+        registry.register(
+            "pod_scheduling_sli_duration_seconds",
+            "Latency of a pod's scheduling from when it enters the queue, over all its attempts",
+            all.sli_duration.clone(),
+        );
+        registry.register(
+            "pod_scheduling_attempts",
+            "Number of attempts to schedule a pod successfully",
+            all.pod_attempts.clone(),
+        );
+        registry.register(
+            "preemption_victims",
+            "Number of selected preemption victims",
+            all.victims.clone(),
+        );
+        registry.register(
+            "preemption_attempts",
+            "Number of preemption attempts in the cluster till now",
+            all.preemptions.clone(),
+        );
+        registry.register(
+            "framework_extension_point_duration_seconds",
+            "Latency of running all plugins of an extension point",
+            all.points.clone(),
+        );
+        registry.register(
+            "unschedulable_pods",
+            "Number of unschedulable pods by the plugins that turned them down",
+            all.unschedulable.clone(),
+        );
+        registry.register(
+            "scheduler_cache_size",
+            "Number of pods, and of assumed pods, in the scheduler's cache",
+            all.cache_size.clone(),
+        );
+        registry.register(
+            "permit_wait_duration_seconds",
+            "How long pods wait on permit",
+            all.permit_wait.clone(),
+        );
     }
-}
 
-pub(crate) fn permit_wait(allowed: bool, took: Duration) {
-    let result = if allowed { "Success" } else { "Unschedulable" };
-    ALL.permit_wait
-        .get_or_create(&WaitLabel { result })
-        .observe(took.as_secs_f64());
+    /// How many pods wait: active, in back-off, unschedulable, gated.
+    pub(crate) fn pending(&self, counts: [usize; 4]) {
+        for (queue, count) in ["active", "backoff", "unschedulable", "gated"].into_iter().zip(counts) {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.0.pending.get_or_create(&QueueLabel { queue }).set(count);
+        }
+    }
+
+    /// A pod came into one of the queues.
+    pub(crate) fn incoming(&self, queue: &'static str, event: &'static str) {
+        self.0.incoming.get_or_create(&IncomingLabel { queue, event }).inc();
+    }
+
+    /// An attempt ended as `result`: scheduled, unschedulable or error.
+    pub(crate) fn attempt(&self, result: &'static str, profile: &str, took: Duration) {
+        let label = ResultLabel {
+            result,
+            profile: profile.to_owned(),
+        };
+        self.0.attempts.get_or_create(&label).inc();
+        self.0
+            .attempt_duration
+            .get_or_create(&label)
+            .observe(took.as_secs_f64());
+    }
+
+    /// A cycle decided, one way or the other.
+    pub(crate) fn algorithm(&self, took: Duration) {
+        self.0.algorithm_duration.observe(took.as_secs_f64());
+    }
+
+    /// A pod was bound at its n-th attempt, this long after it entered the queue.
+    pub(crate) fn scheduled(&self, attempts: u32, since_queued: Duration) {
+        let label = AttemptsLabel {
+            attempts: if attempts >= 15 {
+                "15+".into()
+            } else {
+                attempts.to_string()
+            },
+        };
+        self.0
+            .sli_duration
+            .get_or_create(&label)
+            .observe(since_queued.as_secs_f64());
+        self.0.pod_attempts.observe(f64::from(attempts));
+    }
+
+    /// PostFilter looked for pods to evict.
+    pub(crate) fn preemption_attempt(&self) {
+        self.0.preemptions.inc();
+    }
+
+    /// So many pods are evicted for one.
+    pub(crate) fn victims(&self, count: usize) {
+        self.0.victims.observe(count as f64);
+    }
+
+    /// Pods became unschedulable (or no longer are) because of a plugin.
+    pub(crate) fn unschedulable(&self, plugin: &'static str, profile: &str, by: i64) {
+        let label = PluginLabel {
+            plugin,
+            profile: profile.to_owned(),
+        };
+        self.0.unschedulable.get_or_create(&label).inc_by(by);
+    }
+
+    pub(crate) fn cache_size(&self, pods: usize, assumed: usize) {
+        for (r#type, count) in [("pods", pods), ("assumed_pods", assumed)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.0.cache_size.get_or_create(&TypeLabel { r#type }).set(count);
+        }
+    }
+
+    pub(crate) fn permit_wait(&self, allowed: bool, took: Duration) {
+        let result = if allowed { "Success" } else { "Unschedulable" };
+        self.0
+            .permit_wait
+            .get_or_create(&WaitLabel { result })
+            .observe(took.as_secs_f64());
+    }
 }
 
 /// Times the extension points of one profile: its histograms, looked up once.
@@ -262,14 +276,14 @@ pub(crate) struct PointTimer {
 }
 
 impl PointTimer {
-    pub fn new(profile: &str) -> Self {
+    pub fn new(metrics: &Metrics, profile: &str) -> Self {
         let of = |extension_point, status| {
             let label = PointLabel {
                 extension_point,
                 status,
                 profile: profile.to_owned(),
             };
-            ALL.points.get_or_create(&label).clone()
+            metrics.0.points.get_or_create(&label).clone()
         };
         let both = |point| [of(point, "Unschedulable"), of(point, "Success")];
         Self {
@@ -337,16 +351,17 @@ mod tests {
 
     #[test]
     fn the_names_are_upstreams() {
-        pending([1, 2, 3, 4]);
-        incoming("active", "PodAdd");
-        attempt("scheduled", "default-scheduler", Duration::from_millis(2));
-        scheduled(1, Duration::from_millis(3));
-        victims(1);
-        preemption_attempt();
-        unschedulable("NodeResourcesFit", "default-scheduler", 1);
-        PointTimer::new("default-scheduler").start().filter(true);
+        let metrics = Metrics::default();
+        metrics.pending([1, 2, 3, 4]);
+        metrics.incoming("active", "PodAdd");
+        metrics.attempt("scheduled", "default-scheduler", Duration::from_millis(2));
+        metrics.scheduled(1, Duration::from_millis(3));
+        metrics.victims(1);
+        metrics.preemption_attempt();
+        metrics.unschedulable("NodeResourcesFit", "default-scheduler", 1);
+        PointTimer::new(&metrics, "default-scheduler").start().filter(true);
         let mut registry = Registry::default();
-        register(&mut registry);
+        metrics.register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for expected in [

@@ -8,6 +8,9 @@ use k8s_openapi::api::core::v1::{Node, Taint};
 use crate::resources::{Resources, parse};
 use crate::shape::{HostPort, PodInfo};
 
+/// The effect of taints that keep nobody out.
+pub const SOFT: &str = "PreferNoSchedule";
+
 /// See the [module](self).
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
@@ -17,6 +20,9 @@ pub struct NodeInfo {
     pub node: Arc<Node>,
     pub allocatable: Resources,
     pub allowed_pods: i64,
+    pub is_unschedulable: bool,
+    /// Some taint only asks pods to keep away.
+    pub has_soft_taints: bool,
     pub requested: Resources,
     pub assumed_use: Resources,
     pub pods: Vec<PodInfo>,
@@ -35,6 +41,8 @@ impl NodeInfo {
             node: node.clone(),
             allocatable: Resources::default(),
             allowed_pods: 0,
+            is_unschedulable: false,
+            has_soft_taints: false,
             requested: Resources::default(),
             assumed_use: Resources::default(),
             pods: Vec::new(),
@@ -50,6 +58,10 @@ impl NodeInfo {
         let listed = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
         self.allocatable = listed.map(Resources::parse).unwrap_or_default();
         self.allowed_pods = listed.and_then(|l| l.get("pods")).map_or(0, |q| parse(q).value());
+        let spec = node.spec.as_ref();
+        self.is_unschedulable = spec.and_then(|s| s.unschedulable).unwrap_or(false);
+        let mut taints = spec.into_iter().flat_map(|s| s.taints.iter().flatten());
+        self.has_soft_taints = taints.any(|t| t.effect == SOFT);
         self.node = node;
     }
 
@@ -72,10 +84,6 @@ impl NodeInfo {
     pub fn taints(&self) -> &[Taint] {
         let spec = self.node.spec.as_ref();
         spec.and_then(|s| s.taints.as_deref()).unwrap_or_default()
-    }
-
-    pub fn is_unschedulable(&self) -> bool {
-        self.node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or(false)
     }
 
     pub fn add_pod(&mut self, pod: PodInfo) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::shape::PodInfo;
+use crate::snapshot::Snapshot;
 
 /// Who is nominated where.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,13 @@ impl Nominations {
 
     pub fn node(&self, uid: &str) -> Option<&Arc<str>> {
         self.nodes.get(uid)
+    }
+
+    /// The numbers of the nodes that pods are nominated to, in order.
+    pub fn numbers(&self, snapshot: &Snapshot) -> Vec<u32> {
+        let mut out: Vec<u32> = self.pods.keys().filter_map(|node| snapshot.number(node)).collect();
+        out.sort_unstable();
+        out
     }
 
     fn remove(&mut self, uid: &str) {

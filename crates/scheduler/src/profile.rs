@@ -1,5 +1,7 @@
 //! The plugins of one scheduler name, and how each extension point runs through them.
 
+mod reuse;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use crate::framework::{
     CycleState, Failed, MAX_SCORE, Permit, Plugin, Point, PostFilter, PreFilter, PreScore, Rejection, Severity,
 };
 use crate::listers::Needs;
-use crate::metrics::PointTimer;
+use crate::metrics::{Metrics, PointTimer};
 use crate::node_info::NodeInfo;
 use crate::nominator::Nominations;
 use crate::shape::PodInfo;
@@ -28,9 +30,12 @@ pub struct Profile {
     plugins: Vec<Arc<dyn Plugin>>,
     /// By [`Point`].
     sequences: Vec<Sequence>,
+    /// Plugins that take part in finding a node.
+    searching: Vec<usize>,
     /// Of the plugins, by number; those that do not score have none.
     weights: Vec<i64>,
     pub(crate) timer: PointTimer,
+    pub(crate) metrics: Metrics,
 }
 
 /// Which plugins run where.
@@ -75,6 +80,7 @@ impl Profile {
     }
 
     pub fn with(scheduler_name: &str, set: ProfilePlugins, percentage: Option<u32>) -> Self {
+        let metrics = Metrics::default();
         let mut sequences = vec![Sequence::new(); Point::ALL.len()];
         for (point, name) in &set.sequences {
             let number = set.plugins.iter().position(|(p, _)| p.name() == *name);
@@ -84,12 +90,23 @@ impl Profile {
             }
         }
         Self {
+            searching: reuse::searching(&sequences),
             scheduler_name: scheduler_name.to_owned(),
             percentage_of_nodes_to_score: percentage,
             weights: set.plugins.iter().map(|(_, weight)| *weight).collect(),
             plugins: set.plugins.into_iter().map(|(plugin, _)| plugin).collect(),
             sequences,
-            timer: PointTimer::new(scheduler_name),
+            timer: PointTimer::new(&metrics, scheduler_name),
+            metrics,
+        }
+    }
+
+    /// The same profile, counted by these instead of metrics of its own.
+    pub fn counted_by(self, metrics: &Metrics) -> Self {
+        Self {
+            timer: PointTimer::new(metrics, &self.scheduler_name),
+            metrics: metrics.clone(),
+            ..self
         }
     }
 
@@ -166,7 +183,20 @@ impl Profile {
     /// Filters one node as it is.
     #[inline]
     pub fn filter(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), (&'static str, Rejection)> {
-        for (number, plugin) in self.at(Point::Filter) {
+        self.filter_by(&self.sequences[Point::Filter as usize], state, pod, node)
+    }
+
+    /// The same by some of the plugins only.
+    #[inline]
+    pub(crate) fn filter_by(
+        &self,
+        plugins: &[usize],
+        state: &CycleState,
+        pod: &PodInfo,
+        node: &NodeInfo,
+    ) -> Result<(), (&'static str, Rejection)> {
+        for &number in plugins {
+            let plugin = &self.plugins[number];
             if state.skip_filter & (1 << number) == 0
                 && let Err(rejection) = plugin.filter(state, pod, node)
             {
@@ -271,28 +301,25 @@ impl Profile {
         }
     }
 
-    /// Adds up what every plugin gives the nodes, times its weight. `totals` and `scores` are as long as `nodes`.
-    pub(crate) fn score(
+    /// What one plugin gives a node.
+    pub(crate) fn score_by(&self, plugin: usize, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
+        self.plugins[plugin].score(state, pod, node)
+    }
+
+    /// Normalizes what one plugin gives the nodes, and adds it to their totals by the plugin's weight.
+    pub(crate) fn add_up(
         &self,
+        plugin: usize,
         state: &CycleState,
-        pod: &PodInfo,
         nodes: &[&NodeInfo],
         totals: &mut [i64],
         scores: &mut [i64],
     ) {
-        for (number, plugin) in self.at(Point::Score) {
-            if state.skip_score & (1 << number) != 0 {
-                continue;
-            }
-            for (score, node) in scores.iter_mut().zip(nodes) {
-                *score = plugin.score(state, pod, node);
-            }
-            plugin.normalize(state, nodes, scores);
-            let weight = self.weights[number];
-            for (total, score) in totals.iter_mut().zip(&*scores) {
-                debug_assert!((0..=MAX_SCORE).contains(score), "{} gives {score}", plugin.name());
-                *total += score * weight;
-            }
+        let (weight, plugin) = (self.weights[plugin], &self.plugins[plugin]);
+        plugin.normalize(state, nodes, scores);
+        for (total, score) in totals.iter_mut().zip(&*scores) {
+            debug_assert!((0..=MAX_SCORE).contains(score), "{} gives {score}", plugin.name());
+            *total += score * weight;
         }
     }
 

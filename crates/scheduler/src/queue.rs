@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::event::ClusterEvent;
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::shape::PodInfo;
 use log::EventLog;
 
@@ -97,6 +97,7 @@ struct State {
     gated: usize,
     turns: u64,
     log: EventLog,
+    metrics: Metrics,
 }
 
 /// Pods that wait for a node. Shared by the event handlers and the scheduling loop.
@@ -171,7 +172,7 @@ impl State {
         };
         entry.place = place;
         if !queue.is_empty() {
-            metrics::incoming(queue, event);
+            self.metrics.incoming(queue, event);
         }
     }
 
@@ -189,16 +190,20 @@ impl State {
             let spec = entry.pod.pod.spec.as_ref();
             let profile = spec.and_then(|s| s.scheduler_name.as_deref()).unwrap_or_default();
             for plugin in &entry.rejected_by {
-                metrics::unschedulable(plugin, profile, by);
+                self.metrics.unschedulable(plugin, profile, by);
             }
         }
     }
 }
 
 impl SchedulingQueue {
-    pub fn new(clock: Clock, backoff: Backoff, hints: Hints) -> Self {
+    pub fn new(clock: Clock, backoff: Backoff, hints: Hints, metrics: Metrics) -> Self {
+        let state = State {
+            metrics,
+            ..State::default()
+        };
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: Notify::new(),
             clock,
             backoff,
@@ -208,7 +213,7 @@ impl SchedulingQueue {
 
     /// Counts, and wakes the loop.
     fn done(&self, state: parking_lot::MutexGuard<'_, State>) {
-        metrics::pending(state.pending());
+        state.metrics.pending(state.pending());
         drop(state);
         self.changed.notify_one();
     }
@@ -278,7 +283,7 @@ impl SchedulingQueue {
         state.leave(uid);
         state.blame(uid, -1);
         state.entries.remove(uid);
-        metrics::pending(state.pending());
+        state.metrics.pending(state.pending());
     }
 
     /// What is known of a pod that waits.
@@ -293,7 +298,7 @@ impl SchedulingQueue {
                 let mut state = self.state.lock();
                 match self.try_pop(&mut state) {
                     Ok(attempt) => {
-                        metrics::pending(state.pending());
+                        state.metrics.pending(state.pending());
                         return attempt;
                     }
                     Err(due) => due,

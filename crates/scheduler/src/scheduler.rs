@@ -22,7 +22,7 @@ use crate::config::SchedulerConfiguration;
 use crate::cycle::{Found, NotFound, Search};
 use crate::framework::{Plugin, Rejection, Severity};
 use crate::listers::{Listers, Needs};
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::nominator::Nominator;
 use crate::profile::Profile;
 use crate::queue::{Attempt, Hints, SchedulingQueue};
@@ -36,13 +36,15 @@ pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
 const WRITES: usize = 64;
 
 /// How a scheduler is set up.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct SchedulerOptions {
     pub configuration: SchedulerConfiguration,
     /// Plugins beside the default ones; the configuration enables them by name.
     pub plugins: Vec<Arc<dyn Plugin>>,
     /// Ties between nodes are broken by this seed: the same inputs give the same placement.
     pub seed: u64,
+    /// What counts; whoever serves metrics [registers](Metrics::register) a clone of it.
+    pub metrics: Metrics,
 }
 
 /// Gives pods nodes. Runs until its shutdown.
@@ -63,6 +65,7 @@ struct Shared {
     shapes: Shapes,
     nominator: Nominator,
     waiting: WaitingPods,
+    metrics: Metrics,
     listers: Arc<Listers>,
     writes: Arc<Semaphore>,
     /// Some pod selects namespaces by label, so that theirs must be known.
@@ -85,7 +88,9 @@ impl Scheduler {
         let listers = Arc::new(Listers::watching());
         let configuration = options.configuration;
         let profiles = configuration.profiles.iter();
-        let profiles: Vec<Profile> = profiles.map(|p| p.build(&listers, &options.plugins)).collect();
+        let profiles: Vec<Profile> = profiles
+            .map(|p| p.build(&listers, &options.plugins).counted_by(&options.metrics))
+            .collect();
         let profiles = Arc::new(profiles);
         let recorder = |p: &Profile| EventRecorder::start(&client, &p.scheduler_name, None, clock, shutdown.clone());
         let events = profiles.iter().map(recorder).collect();
@@ -98,10 +103,11 @@ impl Scheduler {
             clock,
             events,
             cache: Cache::default(),
-            queue: SchedulingQueue::new(clock, configuration.backoff, hints),
+            queue: SchedulingQueue::new(clock, configuration.backoff, hints, options.metrics.clone()),
             shapes: Shapes::default(),
             nominator: Nominator::default(),
             waiting: WaitingPods::default(),
+            metrics: options.metrics,
             listers,
             profiles,
             writes: Arc::new(Semaphore::new(WRITES)),
@@ -194,13 +200,13 @@ impl Shared {
                 outcome => break outcome,
             }
         };
-        metrics::algorithm(started.elapsed());
+        self.metrics.algorithm(started.elapsed());
         match outcome {
             Ok(found) => self.place(attempt, number, found, started),
             Err(not_found) => self.reject(attempt, number, *not_found, started),
         }
         let (pods, assumed) = self.cache.counts();
-        metrics::cache_size(pods, assumed);
+        self.metrics.cache_size(pods, assumed);
     }
 
     fn cycle(&self, profile: &Profile, pod: &PodInfo, search: &mut Search) -> Result<Found, Box<NotFound>> {
@@ -277,7 +283,7 @@ impl Shared {
             None => {}
         }
         if let Some(node) = action.nominate.as_ref().filter(|_| !action.victims.is_empty()) {
-            metrics::victims(action.victims.len());
+            self.metrics.victims(action.victims.len());
             self.queue.hold(pod.uid());
             self.preempt(pod.clone(), number, node.clone(), action.victims);
         }

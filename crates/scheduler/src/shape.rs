@@ -1,7 +1,9 @@
 //! What the scheduler asks of a pod again and again, worked out once. Pods of one controller are alike in all of it, so they
 //! share one [`Shape`]: a thousand replicas cost one.
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Weak};
 
 use coracle_api::selector::{LabelSelector, Operator, Requirement};
@@ -288,12 +290,43 @@ fn spread(spec: &PodSpec, labels: Option<&BTreeMap<String, String>>) -> Arc<[Spr
         .collect()
 }
 
+/// The uid of the pod's controller.
+fn controller(pod: &Pod) -> Option<&str> {
+    let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+    let owner = owners.iter().find(|o| o.controller == Some(true))?;
+    Some(&owner.uid)
+}
+
+/// Where pods like this one are looked for: by controller, or, of those that have none, by what is most likely to differ.
+fn likeness(pod: &Pod) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match controller(pod) {
+        Some(uid) => uid.hash(&mut hasher),
+        None => {
+            pod.metadata.namespace.hash(&mut hasher);
+            pod.metadata.labels.hash(&mut hasher);
+            if let Some(spec) = &pod.spec {
+                spec.priority.hash(&mut hasher);
+                for container in &spec.containers {
+                    container.image.hash(&mut hasher);
+                    let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+                    for (name, quantity) in requests.into_iter().flatten() {
+                        (name, &quantity.0).hash(&mut hasher);
+                    }
+                }
+            }
+        }
+    }
+    hasher.finish()
+}
+
 /// Whether the scheduler cannot tell the two apart.
 fn alike(a: &Pod, b: &Pod) -> bool {
     let (Some(x), Some(y)) = (&a.spec, &b.spec) else {
         return false;
     };
     a.metadata.namespace == b.metadata.namespace
+        && controller(a) == controller(b)
         && a.metadata.labels == b.metadata.labels
         && x.priority == y.priority
         && x.node_selector == y.node_selector
@@ -325,8 +358,8 @@ fn same_containers(x: &[k8s_openapi::api::core::v1::Container], y: &[k8s_openapi
 /// Gives pods their shapes, shared where pods are alike.
 #[derive(Default)]
 pub struct Shapes {
-    /// The last shape of each controller's pods, by the controller's uid.
-    known: Mutex<HashMap<Box<str>, Weak<Shape>>>,
+    /// The last shape of each [likeness].
+    known: Mutex<HashMap<u64, Weak<Shape>>>,
 }
 
 impl Shapes {
@@ -340,12 +373,9 @@ impl Shapes {
                 shape: before.shape.clone(),
             };
         }
-        let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
-        let Some(owner) = owners.iter().find(|o| o.controller == Some(true)) else {
-            return PodInfo::new(pod.clone());
-        };
+        let likeness = likeness(pod);
         let mut known = self.known.lock();
-        if let Some(shape) = known.get(owner.uid.as_str()).and_then(Weak::upgrade)
+        if let Some(shape) = known.get(&likeness).and_then(Weak::upgrade)
             && alike(&shape.exemplar, pod)
         {
             return PodInfo {
@@ -357,7 +387,7 @@ impl Shapes {
         if known.len() == known.capacity() {
             known.retain(|_, shape| shape.strong_count() > 0);
         }
-        known.insert(owner.uid.as_str().into(), Arc::downgrade(&info.shape));
+        known.insert(likeness, Arc::downgrade(&info.shape));
         info
     }
 }
@@ -387,7 +417,13 @@ mod tests {
         let shared = |other: PodInfo| Arc::ptr_eq(&first.shape, &other.shape);
         assert!(shared(shapes.info(&pod("b", web.clone(), Some("rs")), None)));
         assert!(!shared(shapes.info(&pod("c", web.clone(), Some("other")), None)));
-        assert!(!shared(shapes.info(&pod("d", web.clone(), None), None)));
+        let alone = shapes.info(&pod("d", web.clone(), None), None);
+        assert!(!shared(alone.clone()));
+        let beside = shapes.info(&pod("f", web.clone(), None), None);
+        assert!(
+            Arc::ptr_eq(&alone.shape, &beside.shape),
+            "pods without a controller too"
+        );
         assert!(!shared(
             shapes.info(&pod("e", serde_json::json!({"app": "db"}), Some("rs")), None)
         ));

@@ -1,14 +1,20 @@
 //! The cluster as a scheduling cycle sees it: nodes in the order they are tried, and pods by place and by shape. It is
 //! changed one pod or node at a time by the [cache](crate::cache) between cycles, never rebuilt.
 
+mod journal;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 
+use crate::event::NodeChange;
 use crate::node_info::NodeInfo;
 use crate::shape::{PodInfo, Shape};
 use crate::topology::Topology;
+
+use journal::Journal;
+pub use journal::{Moment, PodChange};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 const REGION: &str = "topology.kubernetes.io/region";
@@ -41,6 +47,10 @@ pub struct ImageUse {
 #[derive(Debug, Default)]
 pub struct Snapshot {
     nodes: Vec<Option<NodeInfo>>,
+    /// By node number: another one whenever the node or its pods changed. Beside the nodes, because it is asked far oftener.
+    generations: Vec<u64>,
+    generation: u64,
+    journal: Journal,
     by_name: HashMap<Arc<str>, u32>,
     free: Vec<u32>,
     order: Vec<u32>,
@@ -79,7 +89,36 @@ impl Snapshot {
     }
 
     pub fn named(&self, name: &str) -> Option<&NodeInfo> {
-        self.node(*self.by_name.get(name)?)
+        self.node(self.number(name)?)
+    }
+
+    pub fn number(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    /// By node number; never 0, and never the same again once the node or its pods have changed.
+    #[inline]
+    pub fn generations(&self) -> &[u64] {
+        &self.generations
+    }
+
+    pub fn now(&self) -> Moment {
+        self.journal.now()
+    }
+
+    /// The pods that came and went since then; `None` if that is no longer known, or nodes changed.
+    pub fn since(&self, then: Moment) -> Option<impl Iterator<Item = &PodChange>> {
+        self.journal.since(then)
+    }
+
+    /// The node, or what is on it, is no longer what it was.
+    fn touch(&mut self, number: u32) {
+        let at = number as usize;
+        if self.generations.len() <= at {
+            self.generations.resize(at + 1, 0);
+        }
+        self.generation += 1;
+        self.generations[at] = self.generation;
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
@@ -123,6 +162,7 @@ impl Snapshot {
         if self.topology_number(key).is_some() {
             return;
         }
+        self.journal.nodes();
         self.topology_keys = self.topology_keys.iter().chain([key]).cloned().collect();
         let mut topology = Topology::default();
         for info in self.nodes.iter_mut().flatten() {
@@ -167,6 +207,11 @@ impl Snapshot {
             self.nodes.resize_with(at + 1, || None);
         }
         match &mut self.nodes[at] {
+            Some(info) if !decides(&info.node, &node) => {
+                // A heartbeat.
+                info.node = node;
+                return;
+            }
             Some(info) => {
                 let zone = |node: &Node, key| node.metadata.labels.as_ref()?.get(key).cloned();
                 self.order_is_stale |= [ZONE, REGION].iter().any(|k| zone(&info.node, *k) != zone(&node, *k));
@@ -183,6 +228,8 @@ impl Snapshot {
                 self.by_name.insert(info.name.clone(), number);
             }
         }
+        self.touch(number);
+        self.journal.nodes();
         if let Some(info) = &mut self.nodes[at] {
             info.topology_keys = self.topology_keys.clone();
             info.domains.clear();
@@ -211,6 +258,8 @@ impl Snapshot {
             topology.set(number, None);
         }
         self.free.push(number);
+        self.touch(number);
+        self.journal.nodes();
         self.order_is_stale = true;
         pods
     }
@@ -230,6 +279,8 @@ impl Snapshot {
             *self.claims.entry(key).or_default() += 1;
         }
         info.add_pod(pod.clone());
+        self.touch(number);
+        self.journal.pod(number, pod.clone(), 1);
         let mut is_new = false;
         let shape = self.shapes.entry(id).or_insert_with(|| {
             is_new = true;
@@ -263,12 +314,15 @@ impl Snapshot {
 
     /// Takes a newer object of a pod that is there; hands it back if it is not.
     pub(crate) fn renew_pod(&mut self, node: &str, pod: PodInfo) -> Option<PodInfo> {
-        let number = self.by_name.get(node).copied();
-        let info = number.and_then(|n| self.nodes.get_mut(n as usize)?.as_mut());
+        let Some(number) = self.number(node) else {
+            return Some(pod);
+        };
+        let info = self.nodes.get_mut(number as usize).and_then(Option::as_mut);
         let known = info.and_then(|i| i.pods.iter_mut().find(|p| p.uid() == pod.uid()));
         match known {
             Some(known) => {
                 *known = pod;
+                self.touch(number);
                 None
             }
             None => Some(pod),
@@ -278,6 +332,8 @@ impl Snapshot {
     pub(crate) fn remove_pod(&mut self, node: &str, uid: &str) -> Option<PodInfo> {
         let number = self.by_name.get(node).copied()?;
         let pod = self.nodes.get_mut(number as usize)?.as_mut()?.remove_pod(uid)?;
+        self.touch(number);
+        self.journal.pod(number, pod.clone(), -1);
         for claim in pod.claims() {
             let key = format!("{}/{}", pod.namespace(), claim.name());
             if let Some(users) = self.claims.get_mut(&key) {
@@ -303,6 +359,11 @@ impl Snapshot {
         }
         Some(pod)
     }
+}
+
+/// Whether anything about the node changed that decides about placement.
+fn decides(old: &Node, new: &Node) -> bool {
+    NodeChange::between(old, new).is_any() || images(old) != images(new)
 }
 
 /// The images on a node, each with its names.

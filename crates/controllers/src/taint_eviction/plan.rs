@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use coracle_api::placement::tolerates;
 use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
 
 pub const NO_EXECUTE: &str = "NoExecute";
@@ -20,25 +21,6 @@ pub enum Stay {
 pub fn evicting(node: &Node) -> Vec<&Taint> {
     let taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
     taints.filter(|t| t.effect == NO_EXECUTE).collect()
-}
-
-/// Whether the toleration covers the taint.
-pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let key = toleration.key.as_deref().unwrap_or_default();
-    let effect = toleration.effect.as_deref().unwrap_or_default();
-    if !effect.is_empty() && effect != taint.effect || !key.is_empty() && key != taint.key {
-        return false;
-    }
-    let wanted = toleration.value.as_deref().unwrap_or_default();
-    let has = taint.value.as_deref().unwrap_or_default();
-    let numbers = || Some((has.parse::<i64>().ok()?, wanted.parse::<i64>().ok()?));
-    match toleration.operator.as_deref().unwrap_or_default() {
-        "" | "Equal" => wanted == has,
-        "Exists" => true,
-        "Gt" => numbers().is_some_and(|(has, wanted)| has > wanted),
-        "Lt" => numbers().is_some_and(|(has, wanted)| has < wanted),
-        _ => false,
-    }
 }
 
 /// The shortest of the tolerations that are used, one for each taint.

@@ -1,6 +1,8 @@
 //! `coracle controller-manager` and `coracle scheduler`: the same components in a process of their own, against any
 //! Kubernetes API server, elected by a Lease.
 
+mod endpoint;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,11 +14,12 @@ use coracle_client::{Client, Config};
 use coracle_clock::Clock;
 use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
-use coracle_scheduler::{Scheduler, SchedulerConfiguration, SchedulerOptions};
+use coracle_scheduler::{Metrics, Scheduler, SchedulerConfiguration, SchedulerOptions};
+use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::server::start_log;
-use crate::cli::{ControllerManager, SchedulerArgs};
+use crate::cli::{ControllerManager, Endpoint, SchedulerArgs};
 
 pub fn controllers(args: ControllerManager) -> anyhow::Result<()> {
     let wanted = Selection::parse(&args.controllers)?;
@@ -35,6 +38,9 @@ pub fn controllers(args: ControllerManager) -> anyhow::Result<()> {
             retry_period: flags.leader_elect_retry_period,
             ..election("kube-controller-manager")
         }),
+        endpoint: flags.endpoint,
+        port: 10257,
+        metrics: registry(|_| {}),
         log: flags.log,
     };
     run(
@@ -72,6 +78,7 @@ pub fn scheduler(args: SchedulerArgs) -> anyhow::Result<()> {
     let connection = &configuration.client_connection;
     let leader = &configuration.leader_election;
     let elects = leader.leader_elect && !args.no_leader_election;
+    let metrics = Metrics::default();
     let setup = Setup {
         kubeconfig: args
             .kubeconfig
@@ -86,12 +93,16 @@ pub fn scheduler(args: SchedulerArgs) -> anyhow::Result<()> {
             retry_period: leader.retry_period,
             ..election(&leader.resource_name)
         }),
+        endpoint: args.endpoint,
+        port: 10259,
+        metrics: registry(|registry| metrics.register(registry)),
         log: args.log,
     };
     run(setup, "kube-scheduler", |client, clock, shutdown, _| async move {
         let informers = InformerFactory::new(client.clone(), clock, shutdown.clone());
         let options = SchedulerOptions {
             configuration,
+            metrics,
             ..SchedulerOptions::default()
         };
         let scheduler = Scheduler::new(&client, clock, shutdown.clone(), options);
@@ -120,7 +131,19 @@ struct Setup {
     rate_limit: Option<RateLimit>,
     /// Without, it runs at once.
     election: Option<LeaderConfig>,
+    endpoint: Endpoint,
+    /// The endpoint's, if none is given.
+    port: u16,
+    metrics: Registry,
     log: String,
+}
+
+/// What every component counts, and what this one adds.
+fn registry(own: impl FnOnce(&mut Registry)) -> Registry {
+    let mut registry = Registry::default();
+    coracle_informer::metrics::register(&mut registry);
+    own(&mut registry);
+    registry
 }
 
 fn run<F, Fut>(setup: Setup, name: &'static str, work: F) -> anyhow::Result<()>
@@ -154,6 +177,8 @@ where
             }
             stop.cancel();
         });
+        let own = (client.clone(), setup.metrics, shutdown.clone());
+        endpoint::serve(&setup.endpoint, setup.port, own.0, own.1, clock, own.2).await?;
         let Some(election) = setup.election else {
             work(client, clock, shutdown, ca).await;
             return Ok(());

@@ -13,13 +13,13 @@ use coracle_api::service::UserInfo;
 use coracle_client::Client;
 use coracle_client::leader::{LeaderConfig, LeaderElector};
 use coracle_clock::Clock;
-use coracle_controllers::Metrics;
 use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_node::{Agent, AgentOptions, Serving, Settings};
-use coracle_scheduler::{Scheduler, SchedulerConfiguration, SchedulerOptions};
+use coracle_scheduler::{Scheduler, SchedulerOptions};
 use coracle_server::{AdmissionPlugins, ApiServer, KubeconfigSource, PkiDir, RunningServer, ServerOptions};
 use coracle_store::Store;
+use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
 use super::component::{self, identity};
@@ -107,6 +107,20 @@ pub fn start_log(filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the components beside the API server count.
+#[derive(Clone, Default)]
+struct Metrics {
+    controllers: coracle_controllers::Metrics,
+    scheduler: coracle_scheduler::Metrics,
+}
+
+impl Metrics {
+    fn register(&self, registry: &mut Registry) {
+        self.controllers.register(registry);
+        self.scheduler.register(registry);
+    }
+}
+
 async fn serve(
     cluster: &Cluster,
     args: &ServingArgs,
@@ -134,9 +148,13 @@ async fn serve(
     ));
     start_snapshots(cluster, args, store, clock, &shutdown, &mut components)?;
     let shared = !args.store.store.is_empty();
-    start_controllers(&server, shared, &metrics, clock, &shutdown, &mut components)?;
-    let configuration = component::scheduler_configuration(args.scheduler_config.as_deref())?;
-    start_scheduler(&server, shared, clock, &shutdown, configuration, &mut components);
+    start_controllers(&server, shared, &metrics.controllers, clock, &shutdown, &mut components)?;
+    let scheduling = SchedulerOptions {
+        configuration: component::scheduler_configuration(args.scheduler_config.as_deref())?,
+        metrics: metrics.scheduler,
+        ..SchedulerOptions::default()
+    };
+    start_scheduler(&server, shared, clock, &shutdown, scheduling, &mut components);
     if let Some(node) = node {
         let socket = image_service::serve(cluster, node.engine.clone(), shutdown.clone())?;
         components.spawn(socket);
@@ -197,11 +215,9 @@ async fn start_api(
     let mut options = ServerOptions::new(store.clone(), cluster.pki_dir());
     options.clock = clock;
     options.bind = SocketAddr::new(args.bind_address, args.port);
-    let counted = metrics.clone();
-    options
-        .metrics
-        .push(Arc::new(move |registry| counted.register(registry)));
-    options.metrics.push(Arc::new(coracle_scheduler::metrics::register));
+    let metrics = metrics.clone();
+    let register = move |registry: &mut Registry| metrics.register(registry);
+    options.metrics.push(Arc::new(register));
     options.network.service_cidr = args.service_cidr.parse().map_err(anyhow::Error::msg)?;
     options.admission = AdmissionPlugins {
         enable: args.enable_admission_plugins.clone(),
@@ -300,7 +316,7 @@ fn run_elected<F, Fut>(
 fn start_controllers(
     server: &RunningServer,
     shared: bool,
-    metrics: &Metrics,
+    metrics: &coracle_controllers::Metrics,
     clock: Clock,
     shutdown: &CancellationToken,
     components: &mut JoinSet<()>,
@@ -334,18 +350,14 @@ fn start_scheduler(
     shared: bool,
     clock: Clock,
     shutdown: &CancellationToken,
-    configuration: SchedulerConfiguration,
+    scheduling: SchedulerOptions,
     components: &mut JoinSet<()>,
 ) {
     let client = client(server, "system:kube-scheduler", &[]);
     let own = client.clone();
     let work = move |led: CancellationToken| {
         let informers = InformerFactory::new(own.clone(), clock, led.clone());
-        let options = SchedulerOptions {
-            configuration: configuration.clone(),
-            ..SchedulerOptions::default()
-        };
-        let scheduler = Scheduler::new(&own, clock, led.clone(), options);
+        let scheduler = Scheduler::new(&own, clock, led.clone(), scheduling.clone());
         async move { scheduler.run(&informers, led).await }
     };
     run_elected(&client, "kube-scheduler", shared, clock, shutdown, components, work);

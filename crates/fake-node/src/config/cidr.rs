@@ -1,7 +1,8 @@
-//! An IPv4 range, and how it is cut into the ranges of nodes.
+//! An IPv4 range, and how it is cut into the ranges of nodes; and the IPv6 range beside it, in which every IPv4 address has
+//! its like.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// `10.128.0.0/9`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,39 @@ impl Cidr {
     }
 }
 
+/// `fd00:10:128::/96`: with room for all IPv4 addresses, so that a pod's second address follows from its first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr6 {
+    first: u128,
+}
+
+impl Cidr6 {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no range of IPv6 addresses; write fd00:10:128::/96");
+        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+        let address: Ipv6Addr = address.parse().map_err(|_| wrong())?;
+        let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
+        if prefix > 96 {
+            return Err(format!("{text:?} is too small: its prefix may be 96 at most"));
+        }
+        let first = u128::from(address);
+        match first & u128::MAX.checked_shr(prefix.into()).unwrap_or(0) {
+            0 => Ok(Self { first }),
+            _ => Err(format!("{text:?} does not begin at its first address")),
+        }
+    }
+
+    /// The address like this one.
+    pub(crate) fn like(self, address: Ipv4Addr) -> Ipv6Addr {
+        Ipv6Addr::from(self.first | u128::from(u32::from(address)))
+    }
+
+    /// The range like this one.
+    pub(crate) fn like_range(self, range: Cidr) -> String {
+        format!("{}/{}", self.like(Ipv4Addr::from(range.first)), 96 + range.prefix)
+    }
+}
+
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", Ipv4Addr::from(self.first), self.prefix)
@@ -110,6 +144,20 @@ mod tests {
         assert_eq!(whole.part(24, 1).unwrap().address(7), Some(Ipv4Addr::new(10, 0, 1, 7)));
         assert_eq!(Cidr::parse("0.0.0.0/0").unwrap().parts(24), 1 << 24);
         assert_eq!(Cidr::DEFAULT.parts(24), 32_768);
+    }
+
+    #[test]
+    fn every_address_has_its_like_in_the_range_beside() {
+        let beside = Cidr6::parse("fd00:10:128::/64").unwrap();
+        assert_eq!(
+            beside.like(Ipv4Addr::new(10, 128, 1, 5)).to_string(),
+            "fd00:10:128::a80:105"
+        );
+        let range = Cidr::parse("10.128.1.0/24").unwrap();
+        assert_eq!(beside.like_range(range), "fd00:10:128::a80:100/120");
+        for text in ["fd00::/97", "fd00::1/64", "10.0.0.0/8", "fd00::"] {
+            assert!(Cidr6::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -53,6 +53,10 @@ impl<'a> Field<'a> {
         self.number("a whole number from 0 on")
     }
 
+    pub(crate) fn switch(&self) -> Result<bool, ConfigError> {
+        self.value.as_bool().ok_or_else(|| self.not("true or false"))
+    }
+
     pub(crate) fn prefix_length(&self) -> Result<u8, ConfigError> {
         self.number("a prefix length")
     }

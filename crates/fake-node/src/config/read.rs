@@ -8,7 +8,7 @@ use serde_saphyr::Spanned;
 
 use super::field::Field;
 use super::rule::{Match, Rule, Stages};
-use super::{Cidr, Config, ConfigError, Delay, NodeLife, Outage};
+use super::{Cidr, Cidr6, Config, ConfigError, Delay, NodeLife, Outage};
 
 type Entry = Option<Spanned<Value>>;
 
@@ -29,6 +29,9 @@ struct Nodes {
     pod_prefix_length: Entry,
     lease_interval: Entry,
     status_interval: Entry,
+    #[serde(rename = "podCIDR6")]
+    pod_cidr6: Entry,
+    events: Entry,
     #[serde(default)]
     outages: Vec<OutageFile>,
 }
@@ -101,6 +104,13 @@ fn node_life(file: &Nodes) -> Result<NodeLife, ConfigError> {
     }
     if let Some(entry) = &file.status_interval {
         life.status_interval = Field::new("nodes.statusInterval", entry).interval()?;
+    }
+    if let Some(entry) = &file.pod_cidr6 {
+        let field = Field::new("nodes.podCIDR6", entry);
+        life.pod_cidr6 = Some(Cidr6::parse(field.text()?).map_err(|e| field.wrong(e))?);
+    }
+    if let Some(entry) = &file.events {
+        life.events = Field::new("nodes.events", entry).switch()?;
     }
     for (n, outage) in file.outages.iter().enumerate() {
         let field = |name: &str, entry| Field::new(format!("nodes.outages[{n}].{name}"), entry);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use coracle_client::event::reference;
 use coracle_client::{DeleteOptions, Error, Patch};
 use coracle_informer::ObjectKey;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 
 use super::registration::gone_is_done;
 use super::{Key, Shared};
@@ -13,6 +14,7 @@ use crate::draw::Draw;
 use crate::plan::{self, Known};
 use crate::record::group;
 use crate::status::Addresses;
+use crate::told::{self, Told};
 
 /// A pod that finds no address looks again after this.
 const ADDRESS: Duration = Duration::from_secs(10);
@@ -53,6 +55,9 @@ impl Shared {
             addresses: Addresses {
                 host: self.endpoint.address.clone(),
                 pod: address.map(|a| a.to_string()),
+                pod6: address
+                    .zip(self.config.nodes.pod_cidr6)
+                    .map(|(a, beside)| beside.like(a).to_string()),
             },
         };
         let plan = plan::plan(&pod, known, now);
@@ -66,7 +71,11 @@ impl Shared {
             match pods.status().patch(&key.name, patch).await {
                 // Another pod by this name, whose own turn comes.
                 Err(error) if error.is_conflict() => return Ok(()),
-                result => gone_is_done(result)?,
+                result => {
+                    if gone_is_done(result)?.is_some() {
+                        self.tell(&pod, node, told::changes(&pod, pod.status.as_ref(), status));
+                    }
+                }
             };
         }
         if plan.release {
@@ -84,5 +93,20 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// As the kubelet of the pod's node would.
+    pub(super) fn tell(&self, pod: &Pod, node: &str, events: Vec<Told>) {
+        let Some(recorder) = self.events.as_ref().filter(|_| !events.is_empty()) else {
+            return;
+        };
+        let recorder = recorder.on_host(node);
+        for told in events {
+            let about = ObjectReference {
+                field_path: Some(told.field),
+                ..reference(pod)
+            };
+            recorder.event_on(about, told.kind, told.reason, told.message);
+        }
     }
 }

@@ -39,7 +39,8 @@ impl Shared {
         }
         let range = self.state.numbered(index);
         let now = self.clock.now();
-        let wanted = node_object::node(&self.name, &name, index, &self.template, &self.endpoint, range, now);
+        let ranges = range.map_or_else(Vec::new, |r| node_object::ranges(r, self.config.nodes.pod_cidr6));
+        let wanted = node_object::node(&self.name, &name, index, &self.template, &self.endpoint, ranges, now);
         let node = match nodes.create(&wanted).await {
             Ok(node) => node,
             Err(error) if error.is_already_exists() => {
@@ -87,8 +88,8 @@ impl Shared {
         }
         let has_range = node.spec.as_ref().is_some_and(|s| s.pod_cidr.is_some());
         if let (false, Some(range)) = (has_range, self.state.cidr(name)) {
-            let range = range.to_string();
-            let patch = json!({"spec": {"podCIDR": range, "podCIDRs": [range]}});
+            let ranges = node_object::ranges(range, self.config.nodes.pod_cidr6);
+            let patch = json!({"spec": {"podCIDR": ranges.first(), "podCIDRs": ranges}});
             gone_is_done(self.client.all::<Node>().patch(name, Patch::Merge(patch)).await)?;
         }
         let now = self.now();

@@ -27,6 +27,7 @@ fn planned(pod: &Pod, after: i64) -> Plan {
         addresses: Addresses {
             host: "127.0.0.1".into(),
             pod: Some("10.128.0.2".into()),
+            pod6: Some("fd00::2".into()),
         },
     };
     plan(pod, known, START + after)

@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coracle_clock::Timestamp;
+use coracle_informer::ObjectKey;
+use futures::StreamExt;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::View;
 
-type Body = Full<Bytes>;
+type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 fn plain(status: StatusCode, text: impl Into<String>) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::from(text.into())));
+    let mut response = Response::new(Full::new(Bytes::from(text.into())).boxed_unsync());
     *response.status_mut() = status;
     let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, plain);
@@ -36,7 +39,13 @@ pub(super) async fn answer(
     let response = match (request.method(), parts.as_slice()) {
         (&Method::GET, ["healthz"]) => plain(StatusCode::OK, "ok"),
         (&Method::GET, ["containerLogs", namespace, pod, container]) => match find(&view, namespace, pod) {
-            Some(pod) => logs(&pod, container, query, view.clock.now()),
+            Some(pod) => match logs(&pod, container, query, view.clock.now()) {
+                Ok(text) if flag(query, "follow") && runs(&pod, container) => {
+                    followed(view, &pod, container, query, text)
+                }
+                Ok(text) => plain(StatusCode::OK, text),
+                Err(why) => plain(StatusCode::BAD_REQUEST, why),
+            },
             None => absent(&view, namespace, pod),
         },
         (_, [verb @ ("exec" | "attach" | "portForward" | "run"), namespace, pod, ..]) => {
@@ -83,9 +92,7 @@ fn refusal(pod: &Pod, verb: &str) -> String {
     format!("pod {name} is on the fake node {}: {why}\n", node_of(pod))
 }
 
-/// The log of a container that never ran: a line that says so.
-fn logs(pod: &Pod, container: &str, query: &str, now: Timestamp) -> Response<Body> {
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
+fn find_container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref();
     let mut all = status.into_iter().flat_map(|s| {
         let (init, main, other) = (
@@ -95,18 +102,55 @@ fn logs(pod: &Pod, container: &str, query: &str, now: Timestamp) -> Response<Bod
         );
         init.iter().chain(main).chain(other).flatten()
     });
-    let found = all.find(|c| c.name == container);
+    all.find(|c| c.name == name)
+}
+
+/// Whether the container runs, by its configuration.
+fn runs(pod: &Pod, container: &str) -> bool {
+    let found = find_container(pod, container);
+    found.is_some_and(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()))
+}
+
+/// The log so far; the answer stays open until the container's run has ended, which a last line tells of.
+fn followed(view: Arc<View>, pod: &Pod, container: &str, query: &str, text: String) -> Response<Body> {
+    let run = |pod: &Pod, name: &str| find_container(pod, name).and_then(|c| c.container_id.clone());
+    let (key, name, query) = (ObjectKey::of(pod), container.to_owned(), query.to_owned());
+    let follower = view.followers.join(key.clone());
+    let followed = run(pod, container);
+    let first = futures::stream::iter([text]);
+    let last = futures::stream::once(async move {
+        let now = || view.pods.find(&key.namespace, &key.name);
+        let goes_on = |pod: &Pod| run(pod, &name) == followed && runs(pod, &name);
+        follower.until(|| !now().is_some_and(|pod| goes_on(&pod))).await;
+        // Of a run that another has followed, or a pod that is gone, nothing is left to tell.
+        let same = now().filter(|pod| run(pod, &name) == followed);
+        let text = same.and_then(|pod| logs(&pod, &name, &query, view.clock.now()).ok());
+        text.unwrap_or_default()
+    });
+    let lines = first.chain(last).filter(|text| std::future::ready(!text.is_empty()));
+    let frames = lines.map(|text| Ok::<_, Infallible>(Frame::data(Bytes::from(text))));
+    let mut response = plain(StatusCode::OK, "");
+    *response.body_mut() = StreamBody::new(frames).boxed_unsync();
+    response
+}
+
+/// The log of a container that never ran: a line that says so. `Err`: there is none, and why.
+fn logs(pod: &Pod, container: &str, query: &str, now: Timestamp) -> Result<String, String> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let found = find_container(pod, container);
     let previous = flag(query, "previous");
     let Some(found) = found.filter(|c| c.container_id.is_some()) else {
-        let text = format!("container {container:?} in pod {name:?} is waiting to start: ContainerCreating");
-        return plain(StatusCode::BAD_REQUEST, text);
+        return Err(format!(
+            "container {container:?} in pod {name:?} is waiting to start: ContainerCreating"
+        ));
     };
     if previous && found.last_state.as_ref().is_none_or(|s| s.terminated.is_none()) {
-        let text = format!("previous terminated container {container:?} in pod {name:?} not found");
-        return plain(StatusCode::BAD_REQUEST, text);
+        return Err(format!(
+            "previous terminated container {container:?} in pod {name:?} not found"
+        ));
     }
     if value(query, "tailLines").is_some_and(|n| n == "0") {
-        return plain(StatusCode::OK, "");
+        return Ok(String::new());
     }
     let mut line = format!(
         "this is the fake node {}: nothing runs here and nothing was logged; by its configuration container {container} of \
@@ -122,7 +166,7 @@ fn logs(pod: &Pod, container: &str, query: &str, now: Timestamp) -> Response<Bod
         let end = (0..=line.len().min(limit)).rev().find(|at| line.is_char_boundary(*at));
         line.truncate(end.unwrap_or(0));
     }
-    plain(StatusCode::OK, line)
+    Ok(line)
 }
 
 fn story(container: &ContainerStatus, previous: bool) -> String {
@@ -162,7 +206,6 @@ fn flag(query: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::BodyExt;
     use serde_json::json;
 
     fn pod() -> Pod {
@@ -178,17 +221,13 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    async fn said(container: &str, query: &str) -> (u16, String) {
-        let response = logs(&pod(), container, query, "2026-01-02T00:00:00Z".parse().unwrap());
-        let status = response.status().as_u16();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    fn said(container: &str, query: &str) -> Result<String, String> {
+        logs(&pod(), container, query, "2026-01-02T00:00:00Z".parse().unwrap())
     }
 
-    #[tokio::test]
-    async fn a_log_says_that_it_is_a_fake_nodes() {
-        let (status, text) = said("web", "follow=true").await;
-        assert_eq!(status, 200);
+    #[test]
+    fn a_log_says_that_it_is_a_fake_nodes() {
+        let text = said("web", "").unwrap();
         assert!(
             text.starts_with("this is the fake node fake-3: nothing runs here"),
             "{text}"
@@ -197,17 +236,14 @@ mod tests {
             text.ends_with("has been running since 2026-01-01T00:00:00Z\n"),
             "{text}"
         );
-        assert!(
-            said("web", "timestamps=true")
-                .await
-                .1
-                .starts_with("2026-01-02T00:00:00Z this is")
-        );
-        assert_eq!(said("web", "limitBytes=4").await.1, "this");
-        assert_eq!(said("web", "tailLines=0").await, (200, String::new()));
-        assert_eq!(said("web", "previous=true").await.0, 400);
-        assert_eq!(said("later", "").await.0, 400);
-        assert_eq!(said("none", "").await.0, 400);
+        let stamped = said("web", "timestamps=true").unwrap();
+        assert!(stamped.starts_with("2026-01-02T00:00:00Z this is"), "{stamped}");
+        assert_eq!(said("web", "limitBytes=4").unwrap(), "this");
+        assert_eq!(said("web", "tailLines=0").unwrap(), "");
+        assert!(said("web", "previous=true").is_err());
+        assert!(said("later", "").is_err());
+        assert!(said("none", "").is_err());
+        assert!(runs(&pod(), "web") && !runs(&pod(), "later"));
     }
 
     #[test]

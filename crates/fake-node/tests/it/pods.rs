@@ -8,7 +8,7 @@ use coracle_testkit::TestCluster;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::json;
 
 use crate::harness::{cluster, is_ready, object, phase, pod, until};
@@ -283,4 +283,30 @@ async fn init_containers_and_sidecars_are_told_in_the_status() {
         assert_eq!(phase(&seen[0]), wanted, "{states:?}");
     }
     cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_life_of_a_pod_is_told_by_events_as_a_kubelet_tells_it() {
+    let cluster = cluster(1, "nodes:\n  podCIDR6: fd00:10::/64\n").await;
+    let pods = cluster.client.namespaced::<Pod>("default");
+    pods.create(&pod("p", Some("fake-0"), json!({}))).await.unwrap();
+    let made = until(cluster.clock, &pods, |all| all.iter().any(|p| is_ready(p))).await;
+    let addresses = made[0].status.as_ref().unwrap().pod_ips.as_ref().unwrap();
+    assert_eq!(addresses.len(), 2, "one of each family");
+    assert!(addresses[1].ip.starts_with("fd00:10::"), "{addresses:?}");
+    pods.delete("p", &DeleteOptions::default()).await.unwrap();
+    let events = cluster.client.namespaced::<Event>("default");
+    let of_kubelet = |e: &Event| e.source.as_ref().and_then(|s| s.component.as_deref()) == Some("kubelet");
+    let all = until(cluster.clock, &events, |all| {
+        all.iter().filter(|e| of_kubelet(e)).count() == 4
+    })
+    .await;
+    let mut told: Vec<_> = all.iter().filter(|e| of_kubelet(e)).collect();
+    told.sort_by_key(|e| e.metadata.name.clone());
+    let reasons: Vec<_> = told.iter().map(|e| e.reason.as_deref().unwrap()).collect();
+    assert_eq!(reasons, ["Pulled", "Created", "Started", "Killing"]);
+    for event in told {
+        assert_eq!(event.source.as_ref().unwrap().host.as_deref(), Some("fake-0"));
+        assert_eq!(event.involved_object.field_path.as_deref(), Some("spec.containers{c}"));
+    }
 }

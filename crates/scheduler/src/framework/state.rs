@@ -31,6 +31,13 @@ impl CycleState {
         value.downcast_ref()
     }
 
+    pub fn take<T: Any>(&mut self) -> Option<T> {
+        let id = TypeId::of::<T>();
+        let at = self.slots.iter().position(|(other, _)| *other == id)?;
+        let (_, value) = self.slots.swap_remove(at);
+        value.downcast().ok().map(|value| *value)
+    }
+
     pub fn get_mut<T: Any>(&mut self) -> Option<&mut T> {
         let id = TypeId::of::<T>();
         let (_, value) = self.slots.iter_mut().find(|(other, _)| *other == id)?;

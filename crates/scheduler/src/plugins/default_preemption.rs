@@ -3,19 +3,20 @@
 
 mod budgets;
 mod choice;
+mod known;
 mod victims;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::diagnosis::FitError;
-use crate::framework::{CycleState, Failed, Plugin, Point, PostFilter};
+use crate::framework::{CycleState, Failed, Plugin, Point, PostFilter, Reason};
 use crate::listers::{Listers, Needs};
 use crate::node_info::NodeInfo;
 use crate::shape::PodInfo;
 
-use budgets::Budgets;
 use choice::Candidate;
+use known::Known;
 
 pub struct DefaultPreemption {
     pub(crate) listers: Arc<Listers>,
@@ -94,7 +95,7 @@ impl Plugin for DefaultPreemption {
             return says(None, objection.to_owned());
         }
         let nodes = &failed.error.resolvable;
-        let mut unhelpful: HashMap<String, usize> = HashMap::new();
+        let mut unhelpful: BTreeMap<Reason, usize> = BTreeMap::new();
         let mut candidates = Vec::new();
         if !nodes.is_empty() {
             if !self.listers.has(Needs::BUDGETS) {
@@ -103,13 +104,13 @@ impl Plugin for DefaultPreemption {
                     ..PostFilter::default()
                 });
             }
-            crate::metrics::preemption_attempt();
+            failed.profile.metrics.preemption_attempt();
             let first = pick(nodes.len()) % nodes.len();
             let (behind, ahead) = nodes.split_at(first);
             let order = ahead.iter().chain(behind).filter_map(|n| failed.snapshot.node(*n));
             candidates = self.dry_run(state, failed, order, &mut unhelpful);
         }
-        match choice::best(&candidates) {
+        match choice::best(candidates.iter().map(|c| &**c)) {
             Some(best) => Some(PostFilter {
                 nominate: Some(best.node.clone()),
                 victims: best.victims.clone(),
@@ -118,7 +119,9 @@ impl Plugin for DefaultPreemption {
             None => {
                 let mut error = FitError::of(failed.snapshot.len());
                 let tried: usize = nodes.len();
-                error.reasons.extend(unhelpful);
+                for (reason, count) in unhelpful {
+                    *error.reasons.entry(reason.to_string()).or_default() += count;
+                }
                 if tried < error.nodes {
                     let hopeless = "Preemption is not helpful for scheduling";
                     *error.reasons.entry(hopeless.to_owned()).or_default() += error.nodes - tried;
@@ -140,14 +143,27 @@ impl DefaultPreemption {
         state: &mut CycleState,
         failed: &Failed<'_>,
         nodes: impl Iterator<Item = &'a NodeInfo>,
-        unhelpful: &mut HashMap<String, usize>,
-    ) -> Vec<Candidate> {
+        unhelpful: &mut BTreeMap<Reason, usize>,
+    ) -> Vec<Arc<Candidate>> {
         let enough = self.enough_candidates(failed.error.resolvable.len());
-        let budgets = Budgets::new(self.listers.budgets.list());
-        let mut found: Vec<Candidate> = Vec::new();
+        let mut known = Known::take(state, self.listers.budgets.list());
+        let mut found: Vec<Arc<Candidate>> = Vec::new();
         let mut harmless = 0;
         for node in nodes {
-            match victims::on(state, failed, node, &budgets) {
+            // Pods that are expected there are no part of the node.
+            let lasts = failed.by_node_alone && failed.nominations.on(&node.name).is_empty();
+            let generation = failed.snapshot.generations()[node.number as usize];
+            let outcome = match known.outcome(node.number, generation).filter(|_| lasts) {
+                Some(outcome) => outcome.clone(),
+                None => {
+                    let outcome = victims::on(state, failed, node, known.budgets()).map(Arc::new);
+                    if lasts {
+                        known.note(node.number, generation, outcome.clone());
+                    }
+                    outcome
+                }
+            };
+            match outcome {
                 Ok(candidate) => {
                     harmless += usize::from(candidate.violations == 0);
                     found.push(candidate);
@@ -162,6 +178,7 @@ impl DefaultPreemption {
                 break;
             }
         }
+        state.put(known);
         found
     }
 }

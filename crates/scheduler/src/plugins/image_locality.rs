@@ -1,7 +1,7 @@
 //! ImageLocality: prefers nodes that have the pod's images already, the more the larger they are; an image that few nodes
 //! have counts less, so that pods do not all go where it happens to be.
 
-use crate::framework::{CycleState, MAX_SCORE, Plugin, Point, PreScore};
+use crate::framework::{CycleState, MAX_SCORE, Plugin, Point, PreScore, Reuse};
 use crate::node_info::NodeInfo;
 use crate::shape::PodInfo;
 use crate::snapshot::Snapshot;
@@ -17,6 +17,15 @@ pub struct ImageLocality;
 /// Sums of image sizes by node number, in order.
 struct Sizes(Vec<(u32, i64)>);
 
+/// Whether any of the nodes has any of the images.
+fn counted(sizes: &[(u32, i64)], nodes: &[&NodeInfo]) -> PreScore {
+    let counts = |n: &&NodeInfo| sizes.binary_search_by_key(&n.number, |(n, _)| *n).is_ok();
+    match !sizes.is_empty() && nodes.iter().any(counts) {
+        true => PreScore::Score,
+        false => PreScore::Skip,
+    }
+}
+
 impl Plugin for ImageLocality {
     fn name(&self) -> &'static str {
         "ImageLocality"
@@ -26,7 +35,14 @@ impl Plugin for ImageLocality {
         &[Point::PreScore, Point::Score]
     }
 
+    fn reuse(&self, _pod: &PodInfo) -> Reuse {
+        Reuse::Node
+    }
+
     fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: &[&NodeInfo], all: &Snapshot) -> PreScore {
+        if let Some(Sizes(sizes)) = state.get() {
+            return counted(sizes, nodes);
+        }
         let total = all.len() as f64;
         let mut sizes: Vec<(u32, i64)> = Vec::new();
         for image in &pod.shape.images {
@@ -43,12 +59,9 @@ impl Plugin for ImageLocality {
             }
             same
         });
-        let counts = |n: &&NodeInfo| sizes.binary_search_by_key(&n.number, |(n, _)| *n).is_ok();
-        if sizes.is_empty() || !nodes.iter().any(counts) {
-            return PreScore::Skip;
-        }
+        let verdict = counted(&sizes, nodes);
         state.put(Sizes(sizes));
-        PreScore::Score
+        verdict
     }
 
     fn score(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::affinity_term::{AffinityTerm, NamespaceLabels};
 use crate::event::ClusterEvent;
-use crate::framework::{CycleState, MAX_SCORE, Plugin, Point, PreFilter, PreScore, Rejection};
+use crate::framework::{CycleState, MAX_SCORE, Plugin, Point, PreFilter, PreScore, Rejection, Reuse};
 use crate::listers::{Listers, Needs};
 use crate::node_info::NodeInfo;
 use crate::shape::PodInfo;
@@ -47,12 +47,16 @@ struct Count {
 }
 
 impl Count {
-    fn of(topology: usize, snapshot: &Snapshot, key: &str) -> Self {
+    fn empty(topology: usize, domains: usize) -> Self {
         Self {
             topology,
-            pods: vec![0; snapshot.topology(key).map_or(0, |t| t.len())],
+            pods: vec![0; domains],
             total: 0,
         }
+    }
+
+    fn of(topology: usize, snapshot: &Snapshot, key: &str) -> Self {
+        Self::empty(topology, snapshot.topology(key).map_or(0, |t| t.len()))
     }
 
     #[inline]
@@ -89,6 +93,14 @@ impl Plugin for InterPodAffinity {
         &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score]
     }
 
+    fn reuse(&self, pod: &PodInfo) -> Reuse {
+        // Labels of namespaces are nobody's pods.
+        match pod.shape.selects_namespaces() || self.listers.namespaces.is_watched() {
+            true => Reuse::Nothing,
+            false => Reuse::State,
+        }
+    }
+
     fn needs(&self, pod: &PodInfo) -> Needs {
         match pod.shape.selects_namespaces() {
             true => Needs::NAMESPACES,
@@ -97,12 +109,13 @@ impl Plugin for InterPodAffinity {
     }
 
     fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, snapshot: &Snapshot) -> Result<PreFilter, Rejection> {
-        let required = Required::count(pod, snapshot, &*self.listers);
-        if required.is_empty() {
-            return Ok(PreFilter::Skip);
+        if state.get::<Required>().is_none() {
+            state.put(Required::count(pod, snapshot, &*self.listers));
         }
-        state.put(required);
-        Ok(PreFilter::All)
+        Ok(match state.get::<Required>().is_none_or(Required::is_empty) {
+            true => PreFilter::Skip,
+            false => PreFilter::All,
+        })
     }
 
     fn filter(&self, state: &CycleState, _pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
@@ -121,17 +134,28 @@ impl Plugin for InterPodAffinity {
         }
     }
 
+    fn carry(&self, state: &mut CycleState, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
+        if let Some(required) = state.get_mut::<Required>() {
+            required.change(pod, other, node, by, &*self.listers);
+        }
+        if let Some(preferred) = state.get_mut::<Preferred>() {
+            preferred.change(pod, other, node, by, &*self.listers);
+        }
+    }
+
     fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, _nodes: &[&NodeInfo], all: &Snapshot) -> PreScore {
         let has_own = !pod.shape.preferred_affinity.is_empty() || !pod.shape.preferred_anti_affinity.is_empty();
         if !has_own && (self.ignore_preferred_terms_of_existing_pods || all.shapes_with_affinity().next().is_none()) {
             return PreScore::Skip;
         }
-        let preferred = Preferred::count(pod, all, self.hard_pod_affinity_weight, &*self.listers);
-        if preferred.is_empty() {
-            return PreScore::Skip;
+        if state.get::<Preferred>().is_none() {
+            let weight = self.hard_pod_affinity_weight;
+            state.put(Preferred::count(pod, all, weight, &*self.listers));
         }
-        state.put(preferred);
-        PreScore::Score
+        match state.get::<Preferred>().is_none_or(Preferred::is_empty) {
+            true => PreScore::Skip,
+            false => PreScore::Score,
+        }
     }
 
     fn score(&self, state: &CycleState, _pod: &PodInfo, node: &NodeInfo) -> i64 {
@@ -168,10 +192,14 @@ impl Plugin for InterPodAffinity {
                     .any(|t| speaks_of(t, pod, namespaces))
             }
         };
+        // When the last of its like is gone, it may be the first again, and go anywhere.
+        let may_be_first = |gone: &Pod| wanted(gone) && wanted(&pod.pod);
         match event {
             ClusterEvent::PodPlaced(other) => wanted(other),
-            ClusterEvent::PodGone(other) => shunned(other),
-            ClusterEvent::PodChanged { old, new } => (wanted(new) && !wanted(old)) || (shunned(old) && !shunned(new)),
+            ClusterEvent::PodGone(other) => shunned(other) || may_be_first(other),
+            ClusterEvent::PodChanged { old, new } => {
+                (wanted(new) && !wanted(old)) || (!wanted(new) && may_be_first(old)) || (shunned(old) && !shunned(new))
+            }
             ClusterEvent::NodeAdded(_) => true,
             ClusterEvent::NodeChanged { change, .. } => change.labels,
             ClusterEvent::NamespaceChanged(_) => pod.shape.selects_namespaces(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::event::ClusterEvent;
-use crate::framework::{CycleState, Plugin, Point, PreFilter, PreScore, Rejection, normalize_to_max};
+use crate::framework::{CycleState, Plugin, Point, PreFilter, PreScore, Rejection, Reuse, normalize_to_max};
 use crate::node_info::NodeInfo;
 use crate::node_selector::{NodeSelector, NodeWish};
 use crate::shape::PodInfo;
@@ -31,6 +31,10 @@ impl Plugin for NodeAffinity {
 
     fn points(&self) -> &'static [Point] {
         &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score]
+    }
+
+    fn reuse(&self, _pod: &PodInfo) -> Reuse {
+        Reuse::Node
     }
 
     fn pre_filter(&self, _state: &mut CycleState, pod: &PodInfo, _snapshot: &Snapshot) -> Result<PreFilter, Rejection> {

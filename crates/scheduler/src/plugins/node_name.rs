@@ -1,7 +1,7 @@
 //! NodeName: a pod that names its node fits on no other.
 
 use crate::event::ClusterEvent;
-use crate::framework::{CycleState, Plugin, Point, Rejection};
+use crate::framework::{CycleState, Plugin, Point, Rejection, Reuse};
 use crate::node_info::NodeInfo;
 use crate::shape::PodInfo;
 
@@ -21,6 +21,13 @@ impl Plugin for NodeName {
         &[Point::Filter]
     }
 
+    fn reuse(&self, pod: &PodInfo) -> Reuse {
+        match wanted(pod).is_empty() {
+            true => Reuse::Node,
+            false => Reuse::Nothing,
+        }
+    }
+
     fn filter(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
         let wanted = wanted(pod);
         if wanted.is_empty() || wanted == node.name.as_ref() {
@@ -31,5 +38,27 @@ impl Plugin for NodeName {
 
     fn may_help(&self, event: &ClusterEvent, pod: &PodInfo) -> bool {
         matches!(event, ClusterEvent::NodeAdded(node) if node.metadata.name.as_deref() == Some(wanted(pod)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{node, pod};
+    use serde_json::json;
+
+    #[test]
+    fn a_pod_that_names_its_node_fits_there_alone_and_any_other_anywhere() {
+        for (named, fits) in [(None, true), (Some("n"), true), (Some("m"), false)] {
+            let pod = pod("a", json!({"nodeName": named}));
+            let info = NodeInfo::new(node("n", json!({}), json!({})), 0);
+            assert_eq!(
+                NodeName.filter(&CycleState::default(), &pod, &info).is_ok(),
+                fits,
+                "{named:?}"
+            );
+            let added = ClusterEvent::NodeAdded(info.node);
+            assert_eq!(NodeName.may_help(&added, &pod), named == Some("n"), "{named:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::event::ClusterEvent;
-use crate::framework::{CycleState, Plugin, Point, PreFilter, Rejection};
+use crate::framework::{CycleState, Plugin, Point, PreFilter, Rejection, Reuse};
 use crate::node_info::NodeInfo;
 use crate::shape::{HostPort, PodInfo};
 use crate::snapshot::Snapshot;
@@ -22,6 +22,10 @@ impl Plugin for NodePorts {
 
     fn points(&self) -> &'static [Point] {
         &[Point::PreFilter, Point::Filter]
+    }
+
+    fn reuse(&self, _pod: &PodInfo) -> Reuse {
+        Reuse::Node
     }
 
     fn pre_filter(&self, _state: &mut CycleState, pod: &PodInfo, _snapshot: &Snapshot) -> Result<PreFilter, Rejection> {

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::resource_score::{WeightedResource, amount, use_of};
-use crate::framework::{CycleState, MAX_SCORE, Plugin, Point, PreScore};
+use crate::framework::{CycleState, MAX_SCORE, Plugin, Point, PreScore, Reuse};
 use crate::node_info::NodeInfo;
 use crate::shape::PodInfo;
 use crate::snapshot::Snapshot;
@@ -41,6 +41,10 @@ impl Plugin for NodeResourcesBalancedAllocation {
 
     fn points(&self) -> &'static [Point] {
         &[Point::PreScore, Point::Score]
+    }
+
+    fn reuse(&self, _pod: &PodInfo) -> Reuse {
+        Reuse::Node
     }
 
     /// A pod that requests nothing would always go where it is balanced already, and with it all others like it.

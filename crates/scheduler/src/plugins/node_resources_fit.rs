@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::resource_score::{Strategy, WeightedResource, amount};
 use crate::event::ClusterEvent;
-use crate::framework::{CycleState, Plugin, Point, Reason, Rejection, Severity};
+use crate::framework::{CycleState, Plugin, Point, Reason, Rejection, Reuse, Severity};
 use crate::node_info::NodeInfo;
 use crate::resources::{Resources, pod_requests};
 use crate::shape::PodInfo;
@@ -97,6 +97,10 @@ impl Plugin for NodeResourcesFit {
 
     fn points(&self) -> &'static [Point] {
         &[Point::Filter, Point::Score]
+    }
+
+    fn reuse(&self, _pod: &PodInfo) -> Reuse {
+        Reuse::Node
     }
 
     #[inline]

@@ -1,10 +1,10 @@
 //! NodeUnschedulable: a cordoned node takes only pods that tolerate its taint.
 
+use coracle_api::placement::tolerates;
 use k8s_openapi::api::core::v1::{Node, Taint};
 
-use super::taint_toleration::tolerates;
 use crate::event::ClusterEvent;
-use crate::framework::{CycleState, Plugin, Point, Rejection};
+use crate::framework::{CycleState, Plugin, Point, Rejection, Reuse};
 use crate::node_info::NodeInfo;
 use crate::shape::PodInfo;
 
@@ -16,7 +16,7 @@ fn tolerates_cordon(pod: &PodInfo) -> bool {
         effect: "NoSchedule".into(),
         ..Taint::default()
     };
-    tolerates(pod.shape.tolerations(), &taint)
+    pod.shape.tolerations().iter().any(|own| tolerates(own, &taint))
 }
 
 impl Plugin for NodeUnschedulable {
@@ -28,8 +28,12 @@ impl Plugin for NodeUnschedulable {
         &[Point::Filter]
     }
 
+    fn reuse(&self, _pod: &PodInfo) -> Reuse {
+        Reuse::Node
+    }
+
     fn filter(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        if !node.is_unschedulable() || tolerates_cordon(pod) {
+        if !node.is_unschedulable || tolerates_cordon(pod) {
             return Ok(());
         }
         Err(Rejection::unresolvable("node(s) were unschedulable"))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use crate::event::ClusterEvent;
-use crate::framework::{CycleState, Plugin, Point, PreFilter, Rejection};
+use crate::framework::{CycleState, Plugin, Point, PreFilter, Rejection, Reuse};
 use crate::listers::{Listers, Needs};
 use crate::node_info::NodeInfo;
 use crate::shape::PodInfo;
@@ -54,6 +54,13 @@ impl Plugin for NodeVolumeLimits {
 
     fn points(&self) -> &'static [Point] {
         &[Point::PreFilter, Point::Filter]
+    }
+
+    fn reuse(&self, pod: &PodInfo) -> Reuse {
+        match pod.has_claims() {
+            true => Reuse::Nothing,
+            false => Reuse::Node,
+        }
     }
 
     fn needs(&self, pod: &PodInfo) -> Needs {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::event::ClusterEvent;
-use crate::framework::{CycleState, Plugin, Point, PreFilter, PreScore, Rejection};
+use crate::framework::{CycleState, Plugin, Point, PreFilter, PreScore, Rejection, Reuse};
 use crate::listers::{Listers, Needs};
 use crate::node_info::NodeInfo;
 use crate::shape::{PodInfo, SpreadConstraint};
@@ -38,10 +38,36 @@ impl PodTopologySpread {
         }
     }
 
+    /// The same, as long as no service or controller selects other pods than before.
+    fn known_constraints(&self, state: &mut CycleState, pod: &PodInfo) -> Arc<[SpreadConstraint]> {
+        if !pod.shape.spread.is_empty() {
+            return pod.shape.spread.clone();
+        }
+        let now = self.listers.selections();
+        match state.get::<ByDefault>() {
+            Some(known) if known.selections == now => known.constraints.clone(),
+            _ => {
+                let constraints = self.constraints(pod);
+                state.put(ByDefault {
+                    selections: now,
+                    constraints: constraints.clone(),
+                });
+                constraints
+            }
+        }
+    }
+
     /// Whether a node that lacks the label of one constraint is left out for all of them.
     fn requires_all(&self, pod: &PodInfo) -> bool {
         !pod.shape.spread.is_empty() || !matches!(self.defaults, Defaults::System)
     }
+}
+
+/// The constraints of a pod that has none of its own.
+struct ByDefault {
+    /// As the [listers](Listers::selections) count them.
+    selections: u64,
+    constraints: Arc<[SpreadConstraint]>,
 }
 
 impl Plugin for PodTopologySpread {
@@ -51,6 +77,10 @@ impl Plugin for PodTopologySpread {
 
     fn points(&self) -> &'static [Point] {
         &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score]
+    }
+
+    fn reuse(&self, _pod: &PodInfo) -> Reuse {
+        Reuse::State
     }
 
     fn needs(&self, pod: &PodInfo) -> Needs {
@@ -69,11 +99,13 @@ impl Plugin for PodTopologySpread {
         if pod.shape.spread.is_empty() && !hard_by_default() {
             return Ok(PreFilter::Skip);
         }
-        let constraints = self.constraints(pod);
+        let constraints = self.known_constraints(state, pod);
         if !constraints.iter().any(|c| c.hard) {
             return Ok(PreFilter::Skip);
         }
-        state.put(Hard::count(&constraints, pod, snapshot));
+        if !state.get::<Hard>().is_some_and(|known| known.is_of(&constraints)) {
+            state.put(Hard::count(&constraints, pod, snapshot));
+        }
         Ok(PreFilter::All)
     }
 
@@ -93,12 +125,26 @@ impl Plugin for PodTopologySpread {
         }
     }
 
+    fn carry(&self, state: &mut CycleState, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
+        if let Some(hard) = state.get_mut::<Hard>() {
+            hard.change(pod, other, node, by);
+        }
+        if let Some(soft) = state.get_mut::<Soft>() {
+            soft.change(pod, other, node, by);
+        }
+    }
+
     fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: &[&NodeInfo], all: &Snapshot) -> PreScore {
-        let constraints = self.constraints(pod);
+        let constraints = self.known_constraints(state, pod);
         if !constraints.iter().any(|c| !c.hard) {
             return PreScore::Skip;
         }
-        state.put(Soft::count(&constraints, self.requires_all(pod), pod, nodes, all));
+        if !state.get::<Soft>().is_some_and(|known| known.is_of(&constraints)) {
+            state.put(Soft::count(&constraints, self.requires_all(pod), pod, all));
+        }
+        if let Some(soft) = state.get_mut::<Soft>() {
+            soft.weigh(nodes);
+        }
         PreScore::Score
     }
 

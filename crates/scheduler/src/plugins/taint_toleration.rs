@@ -1,51 +1,27 @@
 //! TaintToleration: NoSchedule and NoExecute taints turn pods down that do not tolerate them; nodes with fewer
 //! untolerated PreferNoSchedule taints score higher.
 
+use coracle_api::placement::{tolerates, untolerated};
 use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
 
 use crate::event::ClusterEvent;
-use crate::framework::{CycleState, Plugin, Point, PreScore, Rejection, normalize_to_max};
-use crate::node_info::NodeInfo;
+use crate::framework::{CycleState, Plugin, Point, PreScore, Rejection, Reuse, normalize_to_max};
+use crate::node_info::{NodeInfo, SOFT};
 use crate::shape::PodInfo;
 use crate::snapshot::Snapshot;
 
 pub struct TaintToleration;
 
-/// Does one toleration match the taint? An empty key with `Exists` matches all; an empty effect matches all effects.
-fn matches(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or_default();
-    let key = toleration.key.as_deref().unwrap_or_default();
-    let value = toleration.value.as_deref().unwrap_or_default();
-    let taint_value = taint.value.as_deref().unwrap_or_default();
-    if !effect.is_empty() && effect != taint.effect || !key.is_empty() && key != taint.key {
-        return false;
-    }
-    match toleration.operator.as_deref().unwrap_or("Equal") {
-        "" | "Equal" => !key.is_empty() && value == taint_value,
-        "Exists" => true,
-        "Lt" => compare(taint_value, value).is_some_and(std::cmp::Ordering::is_lt),
-        "Gt" => compare(taint_value, value).is_some_and(std::cmp::Ordering::is_gt),
-        _ => false,
-    }
-}
-
-fn compare(left: &str, right: &str) -> Option<std::cmp::Ordering> {
-    Some(left.parse::<i64>().ok()?.cmp(&right.parse::<i64>().ok()?))
-}
-
-/// Is the taint tolerated?
-pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|t| matches(t, taint))
-}
+/// Effects that keep pods out.
+const HARD: [&str; 2] = ["NoSchedule", "NoExecute"];
 
 /// Are all taints that keep pods out tolerated?
 pub fn admits(tolerations: &[Toleration], taints: &[Taint]) -> bool {
-    let hard = |t: &&Taint| t.effect == "NoSchedule" || t.effect == "NoExecute";
-    taints.iter().filter(hard).all(|t| tolerates(tolerations, t))
+    untolerated(taints, tolerations, &HARD).is_none()
 }
 
 fn is_soft(taint: &Taint) -> bool {
-    taint.effect == "PreferNoSchedule"
+    taint.effect == SOFT
 }
 
 impl Plugin for TaintToleration {
@@ -57,6 +33,10 @@ impl Plugin for TaintToleration {
         &[Point::Filter, Point::PreScore, Point::Score]
     }
 
+    fn reuse(&self, _pod: &PodInfo) -> Reuse {
+        Reuse::Node
+    }
+
     fn filter(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
         let taints = node.taints();
         if taints.is_empty() || admits(pod.shape.tolerations(), taints) {
@@ -66,16 +46,19 @@ impl Plugin for TaintToleration {
     }
 
     fn pre_score(&self, _state: &mut CycleState, _pod: &PodInfo, nodes: &[&NodeInfo], _all: &Snapshot) -> PreScore {
-        match nodes.iter().any(|n| n.taints().iter().any(is_soft)) {
+        match nodes.iter().any(|n| n.has_soft_taints) {
             true => PreScore::Score,
             false => PreScore::Skip,
         }
     }
 
     fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
+        if !node.has_soft_taints {
+            return 0;
+        }
         let soft = node.taints().iter().filter(|t| is_soft(t));
-        let untolerated = soft.filter(|t| !tolerates(pod.shape.tolerations(), t)).count();
-        i64::try_from(untolerated).unwrap_or(i64::MAX)
+        let stays_away = |t: &&Taint| !pod.shape.tolerations().iter().any(|own| tolerates(own, t));
+        i64::try_from(soft.filter(stays_away).count()).unwrap_or(i64::MAX)
     }
 
     fn normalize(&self, _state: &CycleState, _nodes: &[&NodeInfo], scores: &mut [i64]) {
@@ -121,6 +104,38 @@ mod tests {
             let pod = pod("a", json!({"tolerations": [toleration]}));
             let verdict = TaintToleration.filter(&CycleState::default(), &pod, &node(taint.clone()));
             assert_eq!(verdict.is_ok(), fits, "{toleration}");
+        }
+    }
+
+    #[test]
+    fn every_taint_that_keeps_out_must_be_tolerated_and_no_other_counts() {
+        let taint = |key: &str, effect: &str| json!({"key": key, "value": "v", "effect": effect});
+        let tolerated =
+            |key: &str, effect: &str| json!({"key": key, "operator": "Equal", "value": "v", "effect": effect});
+        let three = json!([
+            taint("key1", "NoSchedule"),
+            taint("key1", "NoExecute"),
+            taint("key2", "NoSchedule")
+        ]);
+        let two = json!([tolerated("key1", "NoSchedule"), tolerated("key1", "NoExecute")]);
+        let mut all = two.clone();
+        all.as_array_mut().unwrap().push(tolerated("key2", ""));
+        for (taints, tolerations, fits) in [
+            (three.clone(), json!([]), false),
+            // The documentation's example: the third one is not tolerated.
+            (three.clone(), two, false),
+            (three, all, true),
+            (json!([taint("soft", "PreferNoSchedule")]), json!([]), true),
+            // How long it is tolerated is for whoever evicts.
+            (
+                json!([taint("k", "NoExecute")]),
+                json!([{"key": "k", "operator": "Exists", "tolerationSeconds": 5}]),
+                true,
+            ),
+        ] {
+            let pod = pod("a", json!({"tolerations": tolerations}));
+            let verdict = TaintToleration.filter(&CycleState::default(), &pod, &node(taints.clone()));
+            assert_eq!(verdict.is_ok(), fits, "{taints} {tolerations}");
         }
     }
 

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::resource_score::{ShapePoint, on_line};
 use crate::event::ClusterEvent;
-use crate::framework::{Binding, CycleState, Plugin, Point, PreFilter, PreScore, Rejection};
+use crate::framework::{Binding, CycleState, Plugin, Point, PreFilter, PreScore, Rejection, Reuse};
 use crate::listers::{Listers, Needs};
 use crate::node_info::NodeInfo;
 use crate::shape::PodInfo;
@@ -67,6 +67,13 @@ impl Plugin for VolumeBinding {
             Point::Reserve,
             Point::PreBind,
         ]
+    }
+
+    fn reuse(&self, pod: &PodInfo) -> Reuse {
+        match pod.has_claims() {
+            true => Reuse::Nothing,
+            false => Reuse::Node,
+        }
     }
 
     fn needs(&self, pod: &PodInfo) -> Needs {

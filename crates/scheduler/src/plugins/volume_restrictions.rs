@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
 use crate::event::ClusterEvent;
-use crate::framework::{CycleState, Plugin, Point, PreFilter, Rejection};
+use crate::framework::{CycleState, Plugin, Point, PreFilter, Rejection, Reuse};
 use crate::listers::{Listers, Needs};
 use crate::node_info::NodeInfo;
 use crate::shape::PodInfo;
@@ -74,6 +74,13 @@ impl Plugin for VolumeRestrictions {
 
     fn points(&self) -> &'static [Point] {
         &[Point::PreFilter, Point::Filter]
+    }
+
+    fn reuse(&self, pod: &PodInfo) -> Reuse {
+        match pod.has_claims() || disks(&pod.pod).next().is_some() {
+            true => Reuse::Nothing,
+            false => Reuse::Node,
+        }
     }
 
     fn needs(&self, pod: &PodInfo) -> Needs {

@@ -8,7 +8,7 @@ use crate::testing::{node, pod};
 /// A queue in which an event helps pods that the plugin `Fit` turned down.
 fn queue() -> SchedulingQueue {
     let hints: Hints = Box::new(|_, _, rejected_by| rejected_by.contains(&"Fit"));
-    SchedulingQueue::new(Clock::system(), Backoff::default(), hints)
+    SchedulingQueue::new(Clock::system(), Backoff::default(), hints, Metrics::default())
 }
 
 fn event() -> ClusterEvent {

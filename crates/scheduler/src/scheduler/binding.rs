@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 
 use super::{Placement, Shared};
 use crate::framework::{Binding, Rejection};
-use crate::metrics;
 
 /// The answer to come, and how long to wait for it.
 pub(super) type Waiting = (oneshot::Receiver<Result<(), String>>, Duration);
@@ -23,8 +22,10 @@ impl Shared {
                 let message = format!("Successfully assigned {} to {}", pod.key(), placement.node);
                 self.events[placement.profile].event(&*pod.pod, EventType::Normal, "Scheduled", message);
                 tracing::info!(pod = pod.key(), node = &*placement.node, "bound");
-                metrics::attempt("scheduled", &profile.scheduler_name, placement.started.elapsed());
-                metrics::scheduled(placement.attempt.attempts + 1, placement.attempt.since.elapsed());
+                self.metrics
+                    .attempt("scheduled", &profile.scheduler_name, placement.started.elapsed());
+                self.metrics
+                    .scheduled(placement.attempt.attempts + 1, placement.attempt.since.elapsed());
             }
             Err(Failure::Gone) => {
                 profile.unreserve(&placement.state, pod, &placement.node);
@@ -45,7 +46,7 @@ impl Shared {
         if let Some((answer, limit)) = waiting {
             let began = self.clock.instant();
             let verdict = self.waiting.wait(pod.uid(), answer, limit, self.clock).await;
-            metrics::permit_wait(verdict.is_ok(), began.elapsed());
+            self.metrics.permit_wait(verdict.is_ok(), began.elapsed());
             verdict.map_err(|rejection| Failure::Rejected("Permit", rejection))?;
         }
         let binding = Binding {

@@ -12,7 +12,6 @@ use serde_json::json;
 use super::Shared;
 use crate::diagnosis::FitError;
 use crate::framework::{Rejection, Severity};
-use crate::metrics;
 use crate::queue::Attempt;
 use crate::shape::PodInfo;
 
@@ -63,7 +62,8 @@ impl Shared {
             "SchedulerError" => "error",
             _ => "unschedulable",
         };
-        metrics::attempt(result, &self.profiles[profile].scheduler_name, started.elapsed());
+        self.metrics
+            .attempt(result, &self.profiles[profile].scheduler_name, started.elapsed());
         let this = self.clone();
         self.tasks.spawn(async move {
             let _turn = this.writes.acquire().await;

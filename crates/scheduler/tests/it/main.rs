@@ -7,3 +7,5 @@ mod generate;
 mod model;
 mod placement;
 mod preemption;
+mod reuse;
+mod wakeups;

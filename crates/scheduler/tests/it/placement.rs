@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use coracle_scheduler::cache::Cache;
-use coracle_scheduler::cycle::Search;
+use coracle_scheduler::cycle::{NotFound, Search};
 use coracle_scheduler::listers::Listers;
-use coracle_scheduler::nominator::Nominator;
+use coracle_scheduler::nominator::{Nominations, Nominator};
 use coracle_scheduler::plugins::default_plugins;
 use coracle_scheduler::profile::Profile;
 use coracle_scheduler::shape::PodInfo;
@@ -33,11 +33,15 @@ impl Bench {
     }
 
     /// The node chosen for the pod, or what to do instead.
-    pub fn schedule(&mut self, pod: &PodInfo) -> Result<String, Box<coracle_scheduler::cycle::NotFound>> {
+    pub fn schedule(&mut self, pod: &PodInfo) -> Result<String, Box<NotFound>> {
+        self.schedule_beside(pod, &Nominator::default().current())
+    }
+
+    /// The same, where other pods are expected.
+    pub fn schedule_beside(&mut self, pod: &PodInfo, expected: &Nominations) -> Result<String, Box<NotFound>> {
         let mut view = self.cache.cycle();
         pod.shape.topology_keys().for_each(|key| view.need_topology(key));
-        let nominations = Nominator::default().current();
-        let found = self.search.schedule(&self.profile, pod, &view, &nominations)?;
+        let found = self.search.schedule(&self.profile, pod, &view, expected)?;
         Ok(found.node.to_string())
     }
 }
@@ -51,6 +55,12 @@ proptest! {
         let mut model = Model { nodes: &nodes, placed: Vec::new() };
         for pod in pods {
             let info = pod.object();
+            for (number, node) in nodes.iter().enumerate() {
+                let there = || model.placed.iter().filter(|(_, at)| *at == number).map(|(p, _)| p);
+                prop_assert!(there().map(|p| p.cpu).sum::<i64>() <= node.cpu, "more CPU than {} has", node.name);
+                prop_assert!(there().map(|p| p.memory).sum::<i64>() <= node.memory, "more memory than {}", node.name);
+                prop_assert!(there().count() as i64 <= node.max_pods, "more pods than {} takes", node.name);
+            }
             let fitting: Vec<usize> = (0..nodes.len()).filter(|n| model.fits(&pod, *n)).collect();
             match bench.schedule(&info) {
                 Ok(name) => {

@@ -55,6 +55,6 @@ fn cost(candidate: &Candidate) -> Cost {
 
 /// 1. the fewest violated budgets; 2. the lowest highest priority; 3. the lowest sum of priorities; 4. the fewest victims;
 ///    5. the latest start of the most important victims; 6. the first.
-pub fn best(candidates: &[Candidate]) -> Option<&Candidate> {
-    candidates.iter().min_by_key(|c| cost(c))
+pub fn best<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Option<&'a Candidate> {
+    candidates.min_by_key(|c| cost(c))
 }

@@ -1,23 +1,30 @@
 //! Who would have to go from a node for a pod to fit: all of lower priority at first, of whom as many as possible may stay,
 //! those that a budget protects before others and the more important before the less.
 
+use smallvec::{SmallVec, smallvec};
+
 use super::budgets::Budgets;
 use super::choice::{Candidate, by_importance};
-use crate::framework::{CycleState, Failed};
+use crate::framework::{CycleState, Failed, Reason};
 use crate::node_info::NodeInfo;
 use crate::shape::PodInfo;
 
-/// Tries the pod on a copy of the node. The state is in the end as it was. `Err`: why evicting does not help.
+/// Why evicting does not help.
+pub type Unhelpful = SmallVec<[Reason; 2]>;
+
+const NO_VICTIMS: Reason = Reason::Fixed("No preemption victims found for incoming pod");
+
+/// Tries the pod on a copy of the node. The state is in the end as it was.
 pub fn on(
     state: &mut CycleState,
     failed: &Failed<'_>,
     node: &NodeInfo,
     budgets: &Budgets,
-) -> Result<Candidate, Vec<String>> {
+) -> Result<Candidate, Unhelpful> {
     let lower = |p: &&PodInfo| p.priority() < failed.pod.priority();
     let mut potential: Vec<PodInfo> = node.pods.iter().filter(lower).cloned().collect();
     if potential.is_empty() {
-        return Err(vec!["No preemption victims found for incoming pod".to_owned()]);
+        return Err(smallvec![NO_VICTIMS]);
     }
     potential.sort_by(by_importance);
     let mut trial = Trial {
@@ -48,7 +55,7 @@ pub fn on(
     victims.sort_by(by_importance);
     if victims.is_empty() {
         // It fits as it is: no need to evict anyone.
-        return Err(vec!["No preemption victims found for incoming pod".to_owned()]);
+        return Err(smallvec![NO_VICTIMS]);
     }
     Ok(Candidate {
         node: node.name.clone(),
@@ -82,7 +89,7 @@ impl Trial<'_, '_> {
         }
     }
 
-    fn verdict(&mut self) -> Result<(), Vec<String>> {
+    fn verdict(&mut self) -> Result<(), Unhelpful> {
         let Failed {
             profile,
             pod,
@@ -90,7 +97,7 @@ impl Trial<'_, '_> {
             ..
         } = self.failed;
         let verdict = profile.filter_with_nominated(self.state, pod, &self.node, nominations);
-        verdict.map_err(|(_, rejection)| rejection.reasons.iter().map(ToString::to_string).collect())
+        verdict.map_err(|(_, rejection)| rejection.reasons)
     }
 
     /// Brings the state back; who was gone.

@@ -153,11 +153,7 @@ impl Required {
                 .iter()
                 .position(|c| c.topology == number)
                 .unwrap_or_else(|| {
-                    self.shunned_by.push(Count {
-                        topology: number,
-                        pods: Vec::new(),
-                        total: 0,
-                    });
+                    self.shunned_by.push(Count::empty(number, 0));
                     self.shunned_by.len() - 1
                 });
             self.shunned_by[at].add_on(node, by);

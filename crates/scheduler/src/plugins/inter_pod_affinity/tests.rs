@@ -250,6 +250,10 @@ fn only_pods_that_the_terms_speak_of_wake() {
     let placed = |app: &str| ClusterEvent::PodPlaced(pod("x", app, json!({})).pod);
     assert!(plugin().may_help(&placed("db"), &new));
     assert!(!plugin().may_help(&placed("web"), &new));
+    let own = pod("new", "web", required("podAffinity", json!([term("web", "zone")])));
+    let last = ClusterEvent::PodGone(pod("x", "web", json!({})).pod);
+    assert!(plugin().may_help(&last, &own), "the first of its like may go anywhere");
+    assert!(!plugin().may_help(&last, &new));
     let plain = pod("new", "web", json!({}));
     let gone = |spec: Value| ClusterEvent::PodGone(pod("x", "shy", spec).pod);
     assert!(plugin().may_help(&gone(required("podAntiAffinity", json!([term("web", "zone")]))), &plain));

@@ -1,4 +1,5 @@
-//! Constraints that keep a pod out: how many pods each domain has, and the fewest that any domain has.
+//! Constraints that keep a pod out: how many pods each domain has, and the fewest that any domain has. One more or fewer
+//! is noted without a look at the other domains.
 
 use std::sync::Arc;
 
@@ -17,7 +18,11 @@ struct Count {
     topology: usize,
     /// Pods by the number of the domain.
     pods: Vec<i64>,
-    fewest: i64,
+    /// How many domains have so many pods.
+    levels: Vec<u32>,
+    /// The first level with any.
+    lowest: usize,
+    domains: i64,
     /// The pod itself is one of those that are spread.
     counts_itself: bool,
 }
@@ -46,14 +51,46 @@ pub fn counts_for<'a>(pod: &PodInfo, node: &NodeInfo, constraints: impl Iterator
 }
 
 impl Count {
-    fn settle(&mut self, min_domains: i64) {
-        let domains = self.pods.iter().filter(|n| **n != ABSENT);
-        let (mut count, mut fewest) = (0, i64::MAX);
-        for pods in domains {
-            count += 1;
-            fewest = fewest.min(*pods);
+    /// Begins to count a domain, if it is not counted yet.
+    fn open(&mut self, domain: usize) {
+        if self.pods[domain] == ABSENT {
+            self.pods[domain] = 0;
+            self.domains += 1;
+            self.enter(0);
         }
-        self.fewest = if count < min_domains || count == 0 { 0 } else { fewest };
+    }
+
+    fn enter(&mut self, level: usize) {
+        if self.levels.len() <= level {
+            self.levels.resize(level + 1, 0);
+        }
+        self.levels[level] += 1;
+        self.lowest = self.lowest.min(level);
+    }
+
+    /// `by` more pods in the domain.
+    fn add(&mut self, domain: usize, by: i64) {
+        let level = |pods: i64| usize::try_from(pods).unwrap_or(0);
+        let pods = &mut self.pods[domain];
+        if *pods == ABSENT || by == 0 {
+            return;
+        }
+        let before = level(*pods);
+        *pods = (*pods + by).max(0);
+        let after = level(*pods);
+        self.levels[before] -= 1;
+        self.enter(after);
+        while self.levels[self.lowest] == 0 {
+            self.lowest += 1;
+        }
+    }
+
+    /// The fewest pods of any domain; none, if there are too few domains.
+    fn fewest(&self, min_domains: i64) -> i64 {
+        match self.domains == 0 || self.domains < min_domains {
+            true => 0,
+            false => i64::try_from(self.lowest).unwrap_or(i64::MAX),
+        }
     }
 }
 
@@ -65,7 +102,9 @@ impl Hard {
                 constraint,
                 topology: snapshot.topology_number(&c.topology_key).unwrap_or(usize::MAX),
                 pods: vec![ABSENT; snapshot.topology(&c.topology_key).map_or(0, |t| t.len())],
-                fewest: 0,
+                levels: Vec::new(),
+                lowest: usize::MAX,
+                domains: 0,
                 counts_itself: c.selector.matches_labels(pod.shape.labels()),
             })
             .collect();
@@ -84,7 +123,7 @@ impl Hard {
                 if mask & (1 << i) != 0
                     && let Some(domain) = node.domain(count.topology)
                 {
-                    count.pods[domain] = count.pods[domain].max(0);
+                    count.open(domain);
                 }
             }
         }
@@ -98,19 +137,21 @@ impl Hard {
                 for share in &used.shares {
                     let counted = eligible.get(share.node as usize).is_some_and(|m| m & (1 << i) != 0);
                     if counted && let Some(domain) = topology.and_then(|t| t.value(share.node)) {
-                        count.pods[domain] += i64::from(share.pods - share.terminating);
+                        count.add(domain, i64::from(share.pods - share.terminating));
                     }
                 }
             }
-        }
-        for count in &mut counts {
-            count.settle(constraints[count.constraint].min_domains);
         }
         Self {
             constraints: constraints.clone(),
             counts,
             eligible,
         }
+    }
+
+    /// Whether it counts for these constraints.
+    pub fn is_of(&self, constraints: &Arc<[SpreadConstraint]>) -> bool {
+        Arc::ptr_eq(&self.constraints, constraints)
     }
 
     #[inline]
@@ -122,7 +163,8 @@ impl Hard {
                 ));
             };
             let pods = count.pods.get(domain).copied().unwrap_or(0).max(0);
-            if pods + i64::from(count.counts_itself) - count.fewest > self.constraints[count.constraint].max_skew {
+            let constraint = &self.constraints[count.constraint];
+            if pods + i64::from(count.counts_itself) - count.fewest(constraint.min_domains) > constraint.max_skew {
                 return Err(Rejection::new("node(s) didn't match pod topology spread constraints"));
             }
         }
@@ -141,8 +183,7 @@ impl Hard {
                 && constraint.selector.matches_labels(other.shape.labels())
                 && let Some(domain) = node.domain(count.topology)
             {
-                count.pods[domain] += by;
-                count.settle(constraint.min_domains);
+                count.add(domain, by);
             }
         }
     }

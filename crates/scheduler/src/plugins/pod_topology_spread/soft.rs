@@ -3,26 +3,33 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::hard::counts_for;
 use crate::framework::MAX_SCORE;
 use crate::node_info::NodeInfo;
 use crate::shape::{PodInfo, SpreadConstraint};
 use crate::snapshot::Snapshot;
 
-const ABSENT: i64 = -1;
-
 struct Count {
+    constraint: usize,
     topology: usize,
-    /// Pods by the number of the domain; only domains of nodes that are scored.
+    /// Pods by the number of the domain.
     pods: Vec<i64>,
+    /// In which round the domain was one of those scored.
+    seen: Vec<u32>,
     weight: f64,
     max_skew: i64,
 }
 
 /// What Score looks at.
 pub struct Soft {
+    constraints: Arc<[SpreadConstraint]>,
     requires_all: bool,
     counts: Vec<Count>,
+    /// Which of `counts` a node counts for, a bit each, by node number; asked only of those with pods that do.
+    eligible: Vec<Option<u64>>,
+    round: u32,
 }
 
 impl Soft {
@@ -30,45 +37,35 @@ impl Soft {
         constraints: &Arc<[SpreadConstraint]>,
         requires_all: bool,
         pod: &PodInfo,
-        nodes: &[&NodeInfo],
         snapshot: &Snapshot,
     ) -> Self {
-        let soft: Vec<&SpreadConstraint> = constraints.iter().filter(|c| !c.hard).collect();
-        let counts = soft.iter().map(|c| Count {
-            topology: snapshot.topology_number(&c.topology_key).unwrap_or(usize::MAX),
-            pods: vec![ABSENT; snapshot.topology(&c.topology_key).map_or(0, |t| t.len())],
-            weight: 0.0,
-            max_skew: c.max_skew,
+        let soft = constraints.iter().enumerate().filter(|(_, c)| !c.hard).take(64);
+        let counts = soft.map(|(constraint, c)| {
+            let domains = snapshot.topology(&c.topology_key).map_or(0, |t| t.len());
+            Count {
+                constraint,
+                topology: snapshot.topology_number(&c.topology_key).unwrap_or(usize::MAX),
+                pods: vec![0; domains],
+                seen: vec![0; domains],
+                weight: 0.0,
+                max_skew: c.max_skew,
+            }
         });
         let mut out = Self {
-            requires_all,
             counts: counts.collect(),
+            constraints: constraints.clone(),
+            requires_all,
+            eligible: Vec::new(),
+            round: 0,
         };
-        out.size(nodes);
-        // Whether a node counts is asked only of those with pods that do.
-        let mut known: Vec<Option<u64>> = Vec::new();
         for used in snapshot.shapes().filter(|s| s.shape.namespace() == pod.namespace()) {
-            for (i, constraint) in soft.iter().enumerate().take(64) {
-                let Some(topology) = snapshot.topology(&constraint.topology_key) else {
-                    continue;
-                };
-                if !constraint.selector.matches_labels(used.shape.labels()) {
+            for i in 0..out.counts.len() {
+                if !out.constraint(i).selector.matches_labels(used.shape.labels()) {
                     continue;
                 }
                 for share in &used.shares {
-                    let Some(domain) = topology.value(share.node).filter(|d| out.counts[i].pods[*d] != ABSENT) else {
-                        continue;
-                    };
-                    let at = share.node as usize;
-                    if known.len() <= at {
-                        known.resize(at + 1, None);
-                    }
-                    let counted = *known[at].get_or_insert_with(|| match snapshot.node(share.node) {
-                        Some(node) if !out.ignores(node) => counts_for(pod, node, soft.iter().copied()),
-                        _ => 0,
-                    });
-                    if counted & (1 << i) != 0 {
-                        out.counts[i].pods[domain] += i64::from(share.pods - share.terminating);
+                    if let Some(node) = snapshot.node(share.node) {
+                        out.add(i, pod, node, i64::from(share.pods - share.terminating));
                     }
                 }
             }
@@ -76,22 +73,76 @@ impl Soft {
         out
     }
 
-    /// Notes the domains of the nodes to score, and weighs topologies by how many there are.
-    fn size(&mut self, nodes: &[&NodeInfo]) {
-        let scored: Vec<&&NodeInfo> = nodes.iter().filter(|n| !self.ignores(n)).collect();
-        for count in &mut self.counts {
-            let (mut domains, mut without) = (0_usize, 0_usize);
-            for node in &scored {
+    fn constraint(&self, count: usize) -> &SpreadConstraint {
+        &self.constraints[self.counts[count].constraint]
+    }
+
+    /// Whether it counts for these constraints.
+    pub fn is_of(&self, constraints: &Arc<[SpreadConstraint]>) -> bool {
+        Arc::ptr_eq(&self.constraints, constraints)
+    }
+
+    /// `by` more pods of one constraint on the node.
+    fn add(&mut self, i: usize, pod: &PodInfo, node: &NodeInfo, by: i64) {
+        let Some(domain) = node.domain(self.counts[i].topology) else {
+            return;
+        };
+        let at = node.number as usize;
+        if self.eligible.len() <= at {
+            self.eligible.resize(at + 1, None);
+        }
+        let counted = match self.eligible[at] {
+            Some(known) => known,
+            None => {
+                let soft = self.counts.iter().map(|c| &self.constraints[c.constraint]);
+                let counted = if self.ignores(node) {
+                    0
+                } else {
+                    counts_for(pod, node, soft)
+                };
+                self.eligible[at] = Some(counted);
+                counted
+            }
+        };
+        if counted & (1 << i) != 0 {
+            self.counts[i].pods[domain] += by;
+        }
+    }
+
+    /// `by` more pods like `other` are on the node.
+    pub fn change(&mut self, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
+        if other.namespace() != pod.namespace() || other.is_terminating() {
+            return;
+        }
+        for i in 0..self.counts.len() {
+            if self.constraint(i).selector.matches_labels(other.shape.labels()) {
+                self.add(i, pod, node, by);
+            }
+        }
+    }
+
+    /// Weighs topologies by how many domains the nodes to score are in.
+    pub fn weigh(&mut self, nodes: &[&NodeInfo]) {
+        self.round = self.round.wrapping_add(1).max(1);
+        let mut domains: SmallVec<[(usize, bool); 4]> = self.counts.iter().map(|_| (0, false)).collect();
+        for node in nodes {
+            if self.ignores(node) {
+                continue;
+            }
+            for (count, (domains, without)) in self.counts.iter_mut().zip(&mut domains) {
                 match node.domain(count.topology) {
-                    Some(domain) if count.pods[domain] == ABSENT => {
-                        count.pods[domain] = 0;
-                        domains += 1;
+                    Some(domain) if count.seen[domain] != self.round => {
+                        count.seen[domain] = self.round;
+                        *domains += 1;
                     }
                     Some(_) => {}
-                    None => without = 1,
+                    // Together they are one more.
+                    None => *without = true,
                 }
             }
-            count.weight = ((domains + without + 2) as f64).ln();
+        }
+        for (count, (domains, without)) in self.counts.iter_mut().zip(domains) {
+            count.weight = ((domains + usize::from(without) + 2) as f64).ln();
         }
     }
 
