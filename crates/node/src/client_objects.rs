@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use coracle_client::event::{self, EventRecorder};
 use coracle_client::{Client, DeleteOptions, Error, Patch, TypedKind};
 use coracle_clock::{Clock, Timestamp};
-use coracle_informer::{CancellationToken, InformerOptions, Lister, SharedInformer};
+use coracle_informer::{CancellationToken, InformerOptions, Lister, Metrics, SharedInformer};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service, ServiceAccount,
@@ -28,6 +28,7 @@ struct Followed<K> {
     client: Client,
     clock: Clock,
     shutdown: CancellationToken,
+    metrics: Metrics,
     entries: Mutex<BTreeMap<(String, String), Entry<K>>>,
 }
 
@@ -38,12 +39,12 @@ struct Entry<K> {
 
 impl<K: TypedKind> Followed<K> {
     fn new(client: Client, clock: Clock, shutdown: CancellationToken) -> Self {
-        let entries = Mutex::default();
         Self {
             client,
             clock,
             shutdown,
-            entries,
+            metrics: Metrics::default(),
+            entries: Mutex::default(),
         }
     }
 
@@ -77,7 +78,7 @@ impl<K: TypedKind> Followed<K> {
             ..InformerOptions::default()
         };
         let api = self.client.namespaced::<K>(namespace);
-        let informer = SharedInformer::start(api, &options, self.clock, &self.shutdown);
+        let informer = SharedInformer::start(api, &options, self.clock, &self.shutdown, &self.metrics);
         let users: Arc<Mutex<BTreeMap<String, Wake>>> = Arc::default();
         let told = users.clone();
         informer.add_handler(move |_| {
@@ -187,7 +188,12 @@ pub(crate) fn status_patch(pod: &Pod, status: &PodStatus) -> Result<Value, serde
             }
         }
         // Conditions are merged by their type, so what one no longer says has to be taken out of it.
-        for condition in map.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+        for condition in map
+            .get_mut("conditions")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             if let Some(condition) = condition.as_object_mut() {
                 for field in ["reason", "message"] {
                     condition.entry(field).or_insert(Value::Null);

@@ -29,6 +29,7 @@ pub fn controllers(args: ControllerManager) -> anyhow::Result<()> {
     if flags.leader_elect_renew_deadline >= flags.leader_elect_lease_duration {
         bail!("--leader-elect-renew-deadline must be less than --leader-elect-lease-duration");
     }
+    let metrics = coracle_controllers::Metrics::default();
     let setup = Setup {
         kubeconfig: flags.kubeconfig,
         rate_limit: None,
@@ -40,7 +41,7 @@ pub fn controllers(args: ControllerManager) -> anyhow::Result<()> {
         }),
         endpoint: flags.endpoint,
         port: 10257,
-        metrics: registry(|_| {}),
+        metrics: registry(|registry| metrics.register(registry)),
         log: flags.log,
     };
     run(
@@ -48,7 +49,9 @@ pub fn controllers(args: ControllerManager) -> anyhow::Result<()> {
         "kube-controller-manager",
         move |client, clock, shutdown, ca| async move {
             let ca = root_ca.unwrap_or(ca);
-            let cx = coracle_controllers::Context::new(client, clock, shutdown, &ca).with_keys(keys);
+            let cx = coracle_controllers::Context::new(client, clock, shutdown, &ca)
+                .with_keys(keys)
+                .metered(metrics);
             coracle_controllers::run(cx, |name| wanted.includes(name)).await;
         },
     )
@@ -78,7 +81,7 @@ pub fn scheduler(args: SchedulerArgs) -> anyhow::Result<()> {
     let connection = &configuration.client_connection;
     let leader = &configuration.leader_election;
     let elects = leader.leader_elect && !args.no_leader_election;
-    let metrics = Metrics::default();
+    let (metrics, work) = (Metrics::default(), coracle_informer::Metrics::default());
     let setup = Setup {
         kubeconfig: args
             .kubeconfig
@@ -95,11 +98,14 @@ pub fn scheduler(args: SchedulerArgs) -> anyhow::Result<()> {
         }),
         endpoint: args.endpoint,
         port: 10259,
-        metrics: registry(|registry| metrics.register(registry)),
+        metrics: registry(|registry| {
+            metrics.register(registry);
+            work.register(registry);
+        }),
         log: args.log,
     };
     run(setup, "kube-scheduler", |client, clock, shutdown, _| async move {
-        let informers = InformerFactory::new(client.clone(), clock, shutdown.clone());
+        let informers = InformerFactory::new(client.clone(), clock, shutdown.clone()).metered(work);
         let options = SchedulerOptions {
             configuration,
             metrics,
@@ -138,10 +144,9 @@ struct Setup {
     log: String,
 }
 
-/// What every component counts, and what this one adds.
+/// What a component counts.
 fn registry(own: impl FnOnce(&mut Registry)) -> Registry {
     let mut registry = Registry::default();
-    coracle_informer::metrics::register(&mut registry);
     own(&mut registry);
     registry
 }

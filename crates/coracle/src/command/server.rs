@@ -172,7 +172,7 @@ async fn serve(
             &pki,
             clock,
             &shutdown,
-            &metrics.work,
+            &metrics.controllers.work,
         )
         .await?;
         Milestone::FakeNodes(fleet.nodes()).tell();

@@ -290,7 +290,7 @@ mod tests {
         let tokens = accounts.subresource::<TokenRequest>("token");
         let wanted: TokenRequest = typed(json!({"spec": {"audiences": []}}));
         let token = tokens.create_at("reader", &wanted).await.unwrap().unwrap();
-        let token = token.status.as_ref().unwrap().token.clone();
+        let token = token.status.as_ref().unwrap().token.clone().unwrap();
 
         let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let dir = tempfile::tempdir().unwrap();
