@@ -14,7 +14,7 @@ use coracle_api::patch::managed::{self, Form, Manager};
 use coracle_api::resource::{Registry, Resource};
 use coracle_api::schema::decode::{Mode, decode};
 use coracle_api::schema::parse::parse_json;
-use coracle_api::selector::label::LabelSelector;
+use coracle_api::selector::LabelSelector;
 use coracle_api::{meta, protobuf};
 use divan::{Bencher, black_box};
 use serde_json::{Value, json};
