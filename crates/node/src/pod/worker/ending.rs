@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_runtime::ContainerState;
+use coracle_runtime::{ContainerState, SandboxState};
 use jiff::SignedDuration;
 use tokio::sync::watch;
 
@@ -217,7 +217,9 @@ impl Worker {
 async fn stop_sandboxes(cx: &Context, uid: &str) -> Result<(), String> {
     for sandbox in cx.runtime.sandboxes().await {
         if crate::pod::start::uid_of(&sandbox.id) == uid {
-            cx.runtime.stop_sandbox(&sandbox.id).await.map_err(|e| e.chain())?;
+            if sandbox.state == SandboxState::Ready {
+                cx.runtime.stop_sandbox(&sandbox.id).await.map_err(|e| e.chain())?;
+            }
             cx.network.detach(sandbox.id.as_str()).await?;
         }
     }
