@@ -6,21 +6,29 @@ use std::time::Duration;
 use coracle_client::{Api, WatchEvent};
 use coracle_client::{Client, ListOptions, TypedKind, Whole};
 use coracle_clock::Clock;
-use coracle_testkit::{Options, TestCluster};
+use coracle_testkit::{FakeNodes, Options, TestCluster};
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Controllers alone: no scheduler, no node.
 pub async fn cluster() -> TestCluster {
-    let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
-    TestCluster::with(Options {
-        clock,
-        scheduler: false,
+    start(false, FakeNodes::default()).await
+}
+
+/// With a scheduler, and fake nodes on which pods live as the configuration says.
+pub async fn cluster_with_nodes(count: u32, config: &str) -> TestCluster {
+    start(true, FakeNodes::configured(count, config).unwrap()).await
+}
+
+async fn start(scheduler: bool, fake_nodes: FakeNodes) -> TestCluster {
+    let options = Options {
+        clock: Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()),
+        scheduler,
+        fake_nodes,
         ..Options::default()
-    })
-    .await
-    .unwrap()
+    };
+    TestCluster::with(options).await.unwrap()
 }
 
 pub fn from<K: DeserializeOwned>(value: Value) -> K {
@@ -32,14 +40,15 @@ pub async fn create<K: TypedKind + Whole + DeserializeOwned>(client: &Client, va
 }
 
 /// Longer than anything waited for, in virtual time.
-const LONG: Duration = Duration::from_secs(400 * 86_400);
+pub const LONG: Duration = Duration::from_secs(400 * 86_400);
 
 /// Waits until the object of this name (or its absence) is as wanted. While nothing else is to be done the clock is turned,
 /// so that a condition that never comes ends the test soon.
-async fn watched<K: TypedKind>(
+pub async fn watched<K: TypedKind>(
     cluster: &TestCluster,
     api: Api<K>,
     name: &str,
+    limit: Duration,
     wanted: impl Fn(Option<&K>) -> bool,
 ) -> Option<Arc<K>> {
     let follow = async {
@@ -67,7 +76,7 @@ async fn watched<K: TypedKind>(
             }
         }
     };
-    match cluster.clock.timeout(LONG, follow).await {
+    match cluster.clock.timeout(limit, follow).await {
         Ok(found) => found,
         Err(_) => {
             let now = api.find(name).await.unwrap();
@@ -83,11 +92,11 @@ pub async fn until<K: TypedKind>(
     name: &str,
     wanted: impl Fn(&K) -> bool,
 ) -> Arc<K> {
-    watched(cluster, api, name, |found| found.is_some_and(&wanted))
+    watched(cluster, api, name, LONG, |found| found.is_some_and(&wanted))
         .await
         .unwrap()
 }
 
 pub async fn until_gone<K: TypedKind>(cluster: &TestCluster, api: Api<K>, name: &str) {
-    watched(cluster, api, name, |found| found.is_none()).await;
+    watched(cluster, api, name, LONG, |found| found.is_none()).await;
 }

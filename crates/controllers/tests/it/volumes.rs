@@ -249,6 +249,46 @@ async fn the_standard_class_gives_a_directory_of_the_selected_node_and_takes_it_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_of_the_standard_class_that_asks_for_more_gets_it() {
+    let cluster = cluster().await;
+    let claims = cluster.client.namespaced::<PersistentVolumeClaim>("default");
+    create::<Node>(
+        &cluster.client,
+        json!({"metadata": {"name": "n1", "labels": {"kubernetes.io/hostname": "n1"},
+            "annotations": {"coracle.dev/local-volumes": "/data/volumes"}}}),
+    )
+    .await;
+    create::<PersistentVolumeClaim>(&cluster.client, pvc("c", Some("standard"))).await;
+    let selected = json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n1"}}});
+    claims.patch("c", Patch::Merge(selected)).await.unwrap();
+    let claim = until(&cluster, claims.clone(), "c", |c| phase_of_claim(c) == "Bound").await;
+    let more = json!({"spec": {"resources": {"requests": {"storage": "8Gi"}}}});
+    claims.patch("c", Patch::Merge(more)).await.unwrap();
+    until(&cluster, claims, "c", |c| {
+        let capacity = c.status.as_ref().and_then(|s| s.capacity.as_ref());
+        capacity.is_some_and(|c| c["storage"].0 == "8Gi")
+    })
+    .await;
+    let volume = cluster
+        .client
+        .all::<PersistentVolume>()
+        .get(volume_of(&claim))
+        .await
+        .unwrap();
+    assert_eq!(
+        volume.spec.as_ref().unwrap().capacity.as_ref().unwrap()["storage"].0,
+        "8Gi"
+    );
+    until_event(
+        &cluster,
+        cluster.client.namespaced::<Event>("default"),
+        "VolumeResizeSuccessful",
+    )
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ephemeral_volume_has_a_claim_of_the_pods_which_is_protected_while_the_pod_has_a_node() {
     let cluster = cluster().await;
     let pods = cluster.client.namespaced::<Pod>("default");

@@ -1,0 +1,238 @@
+//! CronJob, as <https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/> and the fields' descriptions say:
+//! days in milliseconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use crate::world::{World, name, template, with};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn cron(spec: Value) -> Value {
+    let pod = with(template("work"), json!({"spec": {"restartPolicy": "Never"}}));
+    let base = json!({"schedule": "0 * * * *", "jobTemplate": {"spec": {"template": pod}}});
+    json!({"metadata": {"name": "tick"}, "spec": with(base, spec)})
+}
+
+/// Pods end by themselves after so many minutes (0: never), with this code.
+async fn ending(minutes: u64, code: i32) -> World {
+    let world = World::new().await;
+    if minutes > 0 {
+        world.end_after(Duration::from_secs(minutes * 60), code);
+    }
+    world
+}
+
+/// The scheduled times of the jobs there are, in order.
+async fn times(world: &World) -> Vec<String> {
+    let mut jobs = world.list::<Job>().await;
+    jobs.sort_by_key(|j| name(&**j));
+    let time = |j: &Arc<Job>| {
+        let annotations = j.metadata.annotations.as_ref().unwrap();
+        annotations["batch.kubernetes.io/cronjob-scheduled-timestamp"].clone()
+    };
+    jobs.iter().map(time).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_job_starts_one_job_at_each_time_of_its_schedule_all_day() {
+    let world = ending(1, 0).await;
+    world
+        .make::<CronJob>(cron(json!({"successfulJobsHistoryLimit": 100})))
+        .await;
+    // The last one has its minute too.
+    world.pass(DAY + Duration::from_secs(90)).await;
+    let times = times(&world).await;
+    assert_eq!(times.len(), 24);
+    let all: std::collections::BTreeSet<_> = times.iter().collect();
+    assert_eq!(all.len(), 24, "never two for one tick");
+    assert_eq!(times[0], "2026-01-01T01:00:00Z");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn macros_and_lists_are_schedules_too() {
+    for (schedule, within, expected) in [
+        ("@hourly", 3, 3),
+        ("@daily", 49, 2),
+        ("@weekly", 24 * 14, 2),
+        ("@monthly", 24 * 31, 1),
+        ("0,30 8-9 * * MON-FRI", 48, 8),
+        ("*/15 * * * *", 2, 8),
+        ("@every 40m", 2, 3),
+    ] {
+        let world = ending(1, 0).await;
+        let spec = json!({"schedule": schedule, "successfulJobsHistoryLimit": 100});
+        world.make::<CronJob>(cron(spec)).await;
+        world.pass(HOUR * within).await;
+        world.settle().await;
+        assert_eq!(times(&world).await.len(), expected, "{schedule}");
+        world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_zone_moves_the_schedule_and_its_summer_time_counts() {
+    let world = ending(1, 0).await;
+    let spec = json!({"schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "successfulJobsHistoryLimit": 400});
+    world.make::<CronJob>(cron(spec)).await;
+    world.pass(DAY * 95).await;
+    let times = times(&world).await;
+    assert_eq!(times[0], "2026-01-01T02:30:00+01:00");
+    // In the night of 29 March the clocks go from 2 to 3: there is no half past two.
+    assert!(times.contains(&"2026-03-28T02:30:00+01:00".to_owned()));
+    assert!(!times.iter().any(|t| t.starts_with("2026-03-29")), "{times:?}");
+    assert!(times.contains(&"2026-03-30T02:30:00+02:00".to_owned()));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrency_policy_allow_runs_jobs_beside_each_other_and_lists_them_as_active() {
+    let world = ending(150, 0).await;
+    world.make::<CronJob>(cron(json!({}))).await;
+    world.pass(HOUR * 3 + HOUR / 4).await;
+    let found = world.get::<CronJob>("tick").await;
+    assert_eq!(found.status.as_ref().unwrap().active.as_ref().unwrap().len(), 3);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrency_policy_forbid_skips_the_run_while_the_last_one_has_not_finished() {
+    let world = ending(90, 0).await;
+    let spec = json!({"concurrencyPolicy": "Forbid", "successfulJobsHistoryLimit": 100});
+    world.make::<CronJob>(cron(spec)).await;
+    world.pass(HOUR * 2 + HOUR / 4).await;
+    assert_eq!(times(&world).await, ["2026-01-01T01:00:00Z"]);
+    let message = "Not starting job because prior execution is running and concurrency policy is Forbid";
+    world.told("tick", "Normal JobAlreadyActive", message).await;
+    // When it has finished, the time that was missed is made up for.
+    world.pass(HOUR / 2).await;
+    assert_eq!(times(&world).await, ["2026-01-01T01:00:00Z", "2026-01-01T02:00:00Z"]);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrency_policy_replace_puts_a_new_job_in_the_place_of_the_running_one() {
+    let world = ending(0, 0).await;
+    world
+        .make::<CronJob>(cron(json!({"concurrencyPolicy": "Replace"})))
+        .await;
+    world.pass(HOUR * 3 + HOUR / 4).await;
+    assert_eq!(times(&world).await, ["2026-01-01T03:00:00Z"]);
+    assert_eq!(world.active("work").await.len(), 1);
+    let events = world.events("tick").await;
+    assert!(events["Normal SuccessfulDelete"].starts_with("Deleted job tick-"));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_cron_job_starts_nothing_and_starts_the_last_missed_time_when_it_is_resumed() {
+    let world = ending(1, 0).await;
+    world.make::<CronJob>(cron(json!({"suspend": true}))).await;
+    world.pass(HOUR * 5 + HOUR / 4).await;
+    assert!(times(&world).await.is_empty());
+    world
+        .merge::<CronJob>("tick", json!({"spec": {"suspend": false}}))
+        .await;
+    world.settle().await;
+    assert_eq!(times(&world).await, ["2026-01-01T05:00:00Z"]);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_cannot_start_within_its_starting_deadline_is_skipped() {
+    let world = ending(1, 0).await;
+    let spec = json!({"suspend": true, "startingDeadlineSeconds": 600});
+    world.make::<CronJob>(cron(spec)).await;
+    world.pass(HOUR * 5 + HOUR / 4).await;
+    world
+        .merge::<CronJob>("tick", json!({"spec": {"suspend": false}}))
+        .await;
+    world.settle().await;
+    assert!(times(&world).await.is_empty());
+    world.pass(HOUR).await;
+    assert_eq!(times(&world).await, ["2026-01-01T06:00:00Z"]);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_100_missed_schedules_are_told_of() {
+    let world = ending(1, 0).await;
+    world
+        .make::<CronJob>(cron(json!({"schedule": "* * * * *", "suspend": true})))
+        .await;
+    world.pass(HOUR * 2 + Duration::from_secs(30)).await;
+    world
+        .merge::<CronJob>("tick", json!({"spec": {"suspend": false}}))
+        .await;
+    world.settle().await;
+    let message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+    world.told("tick", "Warning TooManyMissedTimes", message).await;
+    assert_eq!(times(&world).await.len(), 1);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_limits_say_how_many_finished_jobs_are_kept() {
+    let world = ending(1, 0).await;
+    world.make::<CronJob>(cron(json!({}))).await;
+    world.pass(HOUR * 6 + HOUR / 4).await;
+    assert_eq!(
+        times(&world).await,
+        ["2026-01-01T04:00:00Z", "2026-01-01T05:00:00Z", "2026-01-01T06:00:00Z"],
+        "three by default"
+    );
+    world
+        .merge::<CronJob>("tick", json!({"spec": {"successfulJobsHistoryLimit": 0}}))
+        .await;
+    world.settle().await;
+    assert!(times(&world).await.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_failed_jobs_one_is_kept_by_default() {
+    let world = ending(1, 3).await;
+    let spec = json!({"jobTemplate": {"spec": {"backoffLimit": 0}}});
+    world.make::<CronJob>(cron(spec)).await;
+    world.pass(HOUR * 4 + HOUR / 4).await;
+    assert_eq!(times(&world).await, ["2026-01-01T04:00:00Z"]);
+    let found = world.get::<CronJob>("tick").await;
+    assert_eq!(found.status.as_ref().unwrap().last_successful_time, None);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_schedule_or_template_counts_for_later_jobs_only() {
+    let world = ending(0, 0).await;
+    world.make::<CronJob>(cron(json!({}))).await;
+    world.pass(HOUR + HOUR / 4).await;
+    let changed = json!({"spec": {"schedule": "30 * * * *", "jobTemplate": {"metadata": {"labels": {"new": "yes"}}}}});
+    world.merge::<CronJob>("tick", changed).await;
+    world.pass(HOUR / 2).await;
+    assert_eq!(times(&world).await, ["2026-01-01T01:00:00Z", "2026-01-01T01:30:00Z"]);
+    let labelled = world.list::<Job>().await;
+    let labelled = labelled
+        .iter()
+        .filter(|j| j.metadata.labels.as_ref().is_some_and(|l| l.contains_key("new")));
+    assert_eq!(labelled.count(), 1);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_a_cron_job_deletes_its_jobs_and_their_pods() {
+    let world = ending(0, 0).await;
+    world.make::<CronJob>(cron(json!({}))).await;
+    world.pass(HOUR + HOUR / 4).await;
+    assert_eq!(world.active("work").await.len(), 1);
+    world.delete::<CronJob>("tick").await;
+    world.pass(Duration::from_secs(30)).await;
+    assert!(world.list::<Job>().await.is_empty());
+    assert!(world.list::<Pod>().await.is_empty());
+    world.stop().await;
+}
