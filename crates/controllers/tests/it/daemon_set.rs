@@ -170,22 +170,6 @@ async fn a_set_of_tolerations_is_added_automatically() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn daemons_run_on_nodes_that_are_cordoned() {
-    let world = World::new().await;
-    world.nodes(1).await;
-    world
-        .merge::<Node>("n1", json!({"spec": {"unschedulable": true}}))
-        .await;
-    world.settle().await;
-    let node = world.get::<Node>("n1").await;
-    let taints = node.spec.as_ref().unwrap().taints.as_ref().unwrap();
-    assert!(taints.iter().any(|t| t.key == "node.kubernetes.io/unschedulable"));
-    world.make::<DaemonSet>(set(json!({}))).await;
-    assert_eq!(world.pods("agent").await.len(), 1);
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_untolerated_no_schedule_taint_keeps_new_daemons_away_and_no_execute_takes_old_ones() {
     let world = World::new().await;
     world.nodes(2).await;

@@ -648,29 +648,6 @@ async fn a_pod_whose_finalizer_was_not_removed_in_time_is_still_counted_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_are_preserved_by_default_when_a_job_is_deleted_and_go_with_it_in_the_background() {
-    let world = World::new().await;
-    world.make::<Job>(job(json!({}))).await;
-    world.settle().await;
-    let background = coracle_client::DeleteOptions {
-        propagation: Some(coracle_client::Propagation::Background),
-        ..Default::default()
-    };
-    world.api::<Job>().delete("work", &background).await.unwrap();
-    world.until_gone::<Job>("work").await;
-    assert!(world.pods("work").await.is_empty());
-    world.make::<Job>(job(json!({}))).await;
-    world.settle().await;
-    world.delete::<Job>("work").await;
-    world.until_gone::<Job>("work").await;
-    let pods = world.pods("work").await;
-    assert_eq!(pods.len(), 1);
-    assert_eq!(pods[0].metadata.finalizers, None);
-    assert_eq!(pods[0].metadata.owner_references, None);
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn steps_in_sequence_are_init_containers_of_one_job() {
     let world = World::with_nodes(1, "rules:\n- init: 10s\n  run: 5s\n").await;
     let step = |name: &str| json!({"name": name, "image": "v1"});

@@ -105,35 +105,6 @@ async fn pods_that_fail_are_deleted_or_terminated_are_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_status_counts_replicas_by_label_readiness_availability_and_end() {
-    let world = World::new().await;
-    let spec = with(on_node(), json!({"replicas": 3, "minReadySeconds": 8}));
-    world.make::<ReplicaSet>(set(spec)).await;
-    let pods = world.pods("web").await;
-    let status = |wanted: Value| async {
-        world.settle().await;
-        let found = world.get::<ReplicaSet>("web").await;
-        says(&found.status, wanted);
-    };
-    status(json!({"replicas": 3, "fullyLabeledReplicas": 3, "observedGeneration": 1, "terminatingReplicas": 0})).await;
-    world.ready(&pods[..2]).await;
-    status(json!({"readyReplicas": 2, "availableReplicas": null})).await;
-    world.pass(Duration::from_secs(8)).await;
-    status(json!({"readyReplicas": 2, "availableReplicas": 2})).await;
-    world.run(&name(&*pods[0]), false).await;
-    status(json!({"readyReplicas": 1, "availableReplicas": 1})).await;
-    world.delete::<Pod>(&name(&*pods[1])).await;
-    status(json!({"replicas": 3, "terminatingReplicas": 1, "readyReplicas": null})).await;
-    world.kill(&name(&*pods[1])).await;
-    status(json!({"replicas": 3, "terminatingReplicas": 0})).await;
-    world
-        .merge::<ReplicaSet>("web", json!({"spec": {"minReadySeconds": 0}}))
-        .await;
-    status(json!({"observedGeneration": 2})).await;
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_set_that_cannot_create_its_pods_says_so_in_its_replica_failure_condition() {
     let world = World::new().await;
     let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"pods": "1"}}});

@@ -137,26 +137,6 @@ async fn with_publish_not_ready_addresses_every_endpoint_is_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slice_has_no_more_than_100_endpoints() {
-    let world = World::new().await;
-    world.zone("n1", "a").await;
-    world.make::<Service>(service(json!({}))).await;
-    for number in 1..=120 {
-        world.backend(number, "n1", json!({})).await;
-    }
-    let mut sizes: Vec<usize> = world
-        .slices()
-        .await
-        .iter()
-        .map(|s| s.endpoints.as_ref().unwrap().len())
-        .collect();
-    sizes.sort_unstable();
-    assert_eq!(sizes.iter().sum::<usize>(), 120);
-    assert!(sizes.iter().all(|size| *size <= 100), "{sizes:?}");
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_target_port_by_name_may_be_another_number_in_each_pod() {
     let world = World::new().await;
     world.zone("n1", "a").await;
