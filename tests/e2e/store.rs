@@ -104,6 +104,23 @@ fn a_cluster_on_etcd_is_a_cluster_and_moves_between_engines() {
     cluster.wait_for("deployment/web", ".status.replicas", "2");
     let keys = etcd.ctl(&["get", "/registry/deployments/default", "--prefix", "--keys-only"]);
     assert_eq!(keys.trim(), "/registry/deployments/default/web");
+    // Upstream's layout: etcdctl shows what people expect to find.
+    for key in [
+        "/registry/namespaces/default",
+        "/registry/services/specs/default/kubernetes",
+        "/registry/services/endpoints/default/kubernetes",
+        "/registry/serviceaccounts/default/default",
+        "/registry/clusterroles/cluster-admin",
+        "/registry/leases/kube-system/kube-controller-manager",
+    ] {
+        let value = etcd.ctl(&["get", key, "--print-value-only"]);
+        let object: serde_json::Value = serde_json::from_str(&value).unwrap_or_else(|e| panic!("{key}: {e}: {value}"));
+        let name = key.rsplit('/').next().unwrap();
+        assert_eq!(object["metadata"]["name"], name, "{key}");
+        assert!(object["kind"].is_string(), "{key}: {value}");
+    }
+    let pods = etcd.ctl(&["get", "/registry/pods/default/web-", "--prefix", "--keys-only"]);
+    assert_eq!(pods.matches("/registry/pods/default/web-").count(), 2, "{pods}");
     cluster.coracle(&["down"]).expect_ok();
 
     let dir = cluster.data_dir();

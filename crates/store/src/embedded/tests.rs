@@ -1,5 +1,6 @@
 //! Tests of the embedded engine: the suite, with a disk and without, and what is its own.
 
+mod bounds;
 mod concurrent;
 mod crash;
 mod damage;

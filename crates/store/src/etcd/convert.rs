@@ -111,18 +111,11 @@ fn advice(cause: &str, tls: bool) -> &'static str {
         "its certificate is not valid at this time: renew it, or set the clock"
     } else if says(&["Connection refused"]) {
         "check that it runs and that the address is right"
-    } else if !tls
-        && says(&[
-            "connection closed",
-            "broken pipe",
-            "reset",
-            "frame",
-            "h2 protocol error",
-        ])
-    {
-        "if it speaks TLS the address has to begin with https"
+    } else if tls {
+        // A certificate that is refused may show as a connection that breaks.
+        "check that it runs, its address, and the certificates given by --store-ca, --store-cert and --store-key"
     } else {
-        "check that it runs, the addresses and the certificates"
+        "check that it runs, and its address, which begins with https if it speaks TLS"
     }
 }
 

@@ -107,6 +107,56 @@ async fn any_flipped_byte_and_any_truncation_of_a_snapshot_is_found() {
 }
 
 #[tokio::test]
+async fn a_bad_snapshot_is_named_and_restores_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, target) = (directory.path().join("snapshot"), directory.path().join("restored"));
+    save(&filled(30).await, &file, Clock::system()).await.unwrap();
+    let good = std::fs::read(&file).unwrap();
+    let mut newer = good[..28].to_vec();
+    newer[8] = 9;
+    newer.extend(crc32fast::hash(&newer).to_le_bytes());
+    newer.extend(&good[32..]);
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 4;
+    for (bad, words) in [
+        (&good[..good.len() / 2], "take another"),
+        (&good[..20], "header"),
+        (&flipped[..], "corrupt"),
+        (&newer[..], "has format 9, and this version reads up to 1"),
+        (&b""[..], "corrupt header"),
+        (&b"a database of something else"[..], "corrupt header"),
+    ] {
+        std::fs::write(&file, bad).unwrap();
+        let error = restore(&file, &target).await.unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("snapshot"), "{error}");
+        assert!(!target.exists(), "nothing is made");
+        assert!(std::fs::read(&file).unwrap() == bad, "it is left as it was");
+    }
+    let error = restore(&directory.path().join("absent"), &target).await.unwrap_err();
+    assert!(
+        error.to_string().contains("cannot open") && error.to_string().contains("absent"),
+        "{error}"
+    );
+    assert!(!target.exists());
+}
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_written_leaves_the_one_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("snapshot");
+    let store = filled(30).await;
+    let saved = save(&store, &file, Clock::system()).await.unwrap();
+    // What it would write to first is taken.
+    std::fs::create_dir(directory.path().join("snapshot.unfinished")).unwrap();
+    let error = save(&store, &file, Clock::system()).await.unwrap_err();
+    assert!(error.to_string().contains("cannot write"), "{error}");
+    assert_eq!(verify(&file).await.unwrap(), saved);
+    let nowhere = directory.path().join("no/such/directory/snapshot");
+    let error = save(&store, &nowhere, Clock::system()).await.unwrap_err();
+    assert!(error.to_string().contains("no/such/directory"), "{error}");
+}
+
+#[tokio::test]
 async fn a_restore_does_not_touch_a_store_that_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let (file, target) = (directory.path().join("snapshot"), directory.path().join("store"));

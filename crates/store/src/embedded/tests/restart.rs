@@ -129,31 +129,3 @@ async fn what_a_window_forgot_stays_forgotten_on_the_disk() {
         "the window's limits hold"
     );
 }
-
-#[tokio::test]
-async fn the_disk_stays_bounded_under_many_updates_of_the_same_keys() {
-    let directory = tempfile::tempdir().unwrap();
-    let history = HistoryLimits {
-        commits: 1000,
-        ..Default::default()
-    };
-    let options = EmbeddedOptions {
-        history,
-        ..Default::default()
-    };
-    let store = Embedded::open(directory.path(), options).await.unwrap();
-    let live = 200 * 1000;
-    let mut largest = 0;
-    for round in 0..60_u8 {
-        let updates = (0..1000).map(|n| store.txn(Txn::put(format!("/a/{:03}", n % 200), vec![round; 1000])));
-        for result in futures::future::join_all(updates).await {
-            result.unwrap();
-        }
-        largest = store.status().await.unwrap().disk_bytes.max(largest);
-    }
-    assert!(
-        largest < 8 * (live + 1000 * 1000),
-        "60 MB were written, {largest} bytes are held"
-    );
-    store.close().await;
-}

@@ -2,11 +2,9 @@
 //! namespaces of its own, so that it leaves nothing behind; it needs root and iproute2.
 
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::{Cluster, Member};
-use super::faults::Load;
 use crate::testing::commit;
 use crate::{Error, Store, Txn};
 
@@ -84,30 +82,6 @@ async fn partitioned_cluster() -> Cluster {
     let mut cluster = Cluster::start_all((0..3).map(member).collect(), Vec::new());
     cluster.options.timeout = Duration::from_secs(1);
     cluster
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_is_cut_off_clients_go_on_and_see_one_history() {
-    if std::env::var_os(INSIDE).is_none() {
-        return again_inside("whoever_is_cut_off_clients_go_on_and_see_one_history");
-    }
-    let cluster = partitioned_cluster().await;
-    let load = Load::start(Arc::new(cluster.connect().await)).await;
-    load.answered(50).await;
-    for n in 0..3 {
-        let others = [(n + 1) % 3, (n + 2) % 3];
-        // From the other members, but not from clients: what it knows is old, and it must not tell.
-        others.iter().for_each(|other| part(n, *other, "add"));
-        load.answered(150).await;
-        others.iter().for_each(|other| part(n, *other, "del"));
-        load.answered(50).await;
-        // From everybody, without a word.
-        ip(&format!("link set v{n} down"));
-        load.answered(150).await;
-        ip(&format!("link set v{n} up"));
-        load.answered(50).await;
-    }
-    load.check().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

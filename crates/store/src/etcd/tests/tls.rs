@@ -96,7 +96,7 @@ async fn certificates_on_both_sides_are_wanted_and_what_is_wrong_with_them_is_sa
                 identity: None,
                 ..good()
             },
-            &["--store-cert", "client"][..],
+            &["--store-cert"][..],
         ),
         (
             EtcdOptions {
