@@ -25,6 +25,6 @@ mod volume;
 
 pub use agent::{Agent, AgentOptions, Error};
 pub use pod::context::PodNetworking;
-pub use server::{Error as ServeError, Serving};
+pub use server::{Certificate, Error as ServeError, Serving};
 #[cfg(any(test, fuzzing))]
 pub use streaming::fuzz;
