@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::RwLock;
 use ring::digest;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
@@ -63,15 +64,17 @@ enum Signer {
     Rsa(Box<RsaKeyPair>),
 }
 
-/// The key that signs service account tokens.
-pub struct TokenKey {
+/// The key that signs service account tokens. It is replaced while controllers hold it.
+pub struct TokenKey(RwLock<Arc<Signing>>);
+
+struct Signing {
     signer: Signer,
     id: String,
 }
 
 impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TokenKey({})", self.id)
+        write!(f, "TokenKey({})", self.0.read().id)
     }
 }
 
@@ -105,20 +108,26 @@ impl TokenKey {
             Signer::Rsa(key) => key.public_key().as_ref(),
         };
         let id = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, public));
-        Self { signer, id }
+        Self(RwLock::new(Arc::new(Signing { signer, id })))
+    }
+
+    /// Signs with another key from now on.
+    pub fn replace(&self, by: Self) {
+        *self.0.write() = by.0.into_inner();
     }
 
     /// A JSON web token; `None` if the key fails.
     pub fn token(&self, claims: &Value) -> Option<String> {
-        let algorithm = match self.signer {
+        let Signing { signer, id } = &*self.0.read().clone();
+        let algorithm = match signer {
             Signer::Ecdsa(_) => "ES256",
             Signer::Rsa(_) => "RS256",
         };
-        let header = json!({"alg": algorithm, "kid": self.id});
+        let header = json!({"alg": algorithm, "kid": id});
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", part(&header), part(claims));
         let random = SystemRandom::new();
-        let signature = match &self.signer {
+        let signature = match signer {
             Signer::Ecdsa(key) => key.sign(&random, signed.as_bytes()).ok()?.as_ref().to_vec(),
             Signer::Rsa(key) => {
                 let mut signature = vec![0; key.public().modulus_len()];

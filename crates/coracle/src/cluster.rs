@@ -184,3 +184,16 @@ pub fn close_stdout() -> std::io::Result<()> {
     nix::unistd::dup2(std::os::fd::AsRawFd::as_raw_fd(&null.as_fd()), 1)?;
     Ok(())
 }
+/// A file that only its owner may read.
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(text.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+}

@@ -7,6 +7,7 @@ mod command;
 mod image_service;
 mod local_socket;
 mod preflight;
+mod renewals;
 mod snapshots;
 mod store;
 mod user_kubeconfig;

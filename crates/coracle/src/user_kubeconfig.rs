@@ -62,7 +62,32 @@ const LISTS: [&str; 3] = ["clusters", "contexts", "users"];
 /// Puts the entries of `admin` (one cluster, context and user) into the file under `name` and makes it current.
 pub fn merge(path: &Path, admin: &Value, name: &str) -> anyhow::Result<()> {
     let mut config = read(path)?;
-    remove_entries(&mut config, name);
+    put_entries(&mut config, admin, name);
+    config["apiVersion"] = json!("v1");
+    config["kind"] = json!("Config");
+    config["current-context"] = json!(name);
+    write(path, &config)
+}
+
+/// Brings the entries under `name` up to date, if the file still has them; which context is current is the user's.
+pub fn refresh(path: &Path, admin: &Value, name: &str) -> anyhow::Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut config = read(path)?;
+    let has = |list: &str| {
+        let entries = config[list].as_array();
+        entries.is_some_and(|all| all.iter().any(|e| e["name"] == json!(name)))
+    };
+    if !has("users") {
+        return Ok(());
+    }
+    put_entries(&mut config, admin, name);
+    write(path, &config)
+}
+
+fn put_entries(config: &mut Value, admin: &Value, name: &str) {
+    remove_entries(config, name);
     for list in LISTS {
         let mut entry = admin[list][0].clone();
         entry["name"] = json!(name);
@@ -75,10 +100,6 @@ pub fn merge(path: &Path, admin: &Value, name: &str) -> anyhow::Result<()> {
             None => config[list] = json!([entry]),
         }
     }
-    config["apiVersion"] = json!("v1");
-    config["kind"] = json!("Config");
-    config["current-context"] = json!(name);
-    write(path, &config)
 }
 
 /// Takes the context out of the file; a file left without contexts that only we wrote is removed.
@@ -138,6 +159,26 @@ mod tests {
         let config = read(&path).unwrap();
         assert_eq!(config["contexts"].as_array().unwrap().len(), 1);
         assert_eq!(config["clusters"][0]["name"], "mine");
+    }
+
+    #[test]
+    fn a_refreshed_context_stays_where_it_is_and_one_that_was_taken_out_stays_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        let mut renewed = admin();
+        renewed["users"][0]["user"]["token"] = "t2".into();
+        refresh(&path, &renewed, "coracle").unwrap();
+        assert!(!path.exists());
+        merge(&path, &admin(), "coracle").unwrap();
+        let mut config = read(&path).unwrap();
+        config["current-context"] = "mine".into();
+        write(&path, &config).unwrap();
+        refresh(&path, &renewed, "other").unwrap();
+        assert_eq!(read(&path).unwrap(), config);
+        refresh(&path, &renewed, "coracle").unwrap();
+        let config = read(&path).unwrap();
+        assert_eq!(config["users"][0]["user"]["token"], "t2");
+        assert_eq!(config["current-context"], "mine");
     }
 
     #[test]

@@ -34,7 +34,7 @@ mod volume;
 
 pub use agent::{Agent, AgentOptions, Error};
 pub use pod::context::PodNetworking;
-pub use server::{Error as ServeError, Serving};
+pub use server::{Certificate, Error as ServeError, Serving};
 pub use settings::{Settings, SettingsError, ShutdownGroup};
 #[cfg(any(test, fuzzing))]
 pub use streaming::fuzz;

@@ -16,6 +16,7 @@ use coracle_informer::{CancellationToken, Lister};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::machine::own_address;
@@ -37,6 +38,15 @@ pub struct Serving {
     pub client_ca: Vec<u8>,
     /// The certificate is the node's own and of no authority: it is published on the Node for the API server to know it by.
     pub self_signed: bool,
+    /// Another certificate, when the first has become old.
+    pub renewals: Option<watch::Receiver<Certificate>>,
+}
+
+/// A serving certificate (with its chain) and key, PEM.
+#[derive(Clone)]
+pub struct Certificate {
+    pub certificate: Vec<u8>,
+    pub key: Vec<u8>,
 }
 
 impl Serving {
@@ -56,6 +66,7 @@ impl Serving {
             key: pair.key,
             client_ca,
             self_signed: true,
+            renewals: None,
         })
     }
 
@@ -83,6 +94,7 @@ pub enum Error {
 pub(crate) struct Listener {
     tcp: TcpListener,
     tls: TlsAcceptor,
+    serving: Serving,
 }
 
 /// Binds; requests are answered once [`Listener::serve`] runs.
@@ -94,7 +106,22 @@ pub(crate) async fn bind(serving: &Serving) -> Result<Listener, Error> {
             address: serving.listen,
             source,
         })?;
-    Ok(Listener { tcp, tls })
+    Ok(Listener {
+        tcp,
+        tls,
+        serving: serving.clone(),
+    })
+}
+
+/// Waits for the next certificate; for ever when none will come.
+async fn renewal(renewals: &mut Option<watch::Receiver<Certificate>>) -> Certificate {
+    if let Some(receiver) = renewals
+        && receiver.changed().await.is_ok()
+    {
+        return receiver.borrow_and_update().clone();
+    }
+    *renewals = None;
+    std::future::pending().await
 }
 
 /// What requests are answered from.
@@ -129,11 +156,31 @@ impl Listener {
         self.tcp.local_addr().ok()
     }
 
+    /// Shows another certificate to those who come from now on.
+    fn take(&mut self, renewed: Certificate) {
+        self.serving.certificate = renewed.certificate;
+        self.serving.key = renewed.key;
+        match tls::acceptor(&self.serving) {
+            Ok(tls) => {
+                self.tls = tls;
+                tracing::info!("the serving certificate of the node's API was renewed");
+            }
+            Err(error) => tracing::error!(
+                error,
+                "the renewed serving certificate cannot be used; the old one stays"
+            ),
+        }
+    }
+
     /// Answers until the agent's end.
-    pub(crate) async fn serve(self, api: Api) {
+    pub(crate) async fn serve(mut self, api: Api) {
         let api = Arc::new(api);
         loop {
             let stream = tokio::select! {
+                renewed = renewal(&mut self.serving.renewals) => {
+                    self.take(renewed);
+                    continue;
+                }
                 accepted = self.tcp.accept() => match accepted {
                     Ok((stream, _)) => stream,
                     Err(error) => {

@@ -37,4 +37,4 @@ pub use options::{
     RegisterMetrics, ServerOptions,
 };
 pub use pki::{Authority, Identity, Pair, PkiDir, PkiError, kubeconfig};
-pub use server::{ApiServer, KubeconfigSource, RunningServer, StartError};
+pub use server::{ApiServer, Credentials, RunningServer, StartError};

@@ -304,12 +304,12 @@ impl RunningServer {
 
     /// A kubeconfig for an administrator.
     pub fn admin_kubeconfig(&self) -> String {
-        self.kubeconfig_source().text()
+        self.credentials().kubeconfig()
     }
 
-    /// The administrator's kubeconfig as certificates come and go.
-    pub fn kubeconfig_source(&self) -> KubeconfigSource {
-        KubeconfigSource {
+    /// What is renewed while the server runs.
+    pub fn credentials(&self) -> Credentials {
+        Credentials {
             url: self.url(),
             renewals: self.current.renewed.subscribe(),
             current: self.current.clone(),
@@ -327,15 +327,16 @@ impl RunningServer {
     }
 }
 
-/// Makes the administrator's kubeconfig of the certificates that are in use.
-pub struct KubeconfigSource {
+/// The keys and certificates that are in use, for those outside of the server that need them as they come and go.
+pub struct Credentials {
     url: String,
     current: Arc<Current>,
     renewals: watch::Receiver<u64>,
 }
 
-impl KubeconfigSource {
-    pub fn text(&self) -> String {
+impl Credentials {
+    /// A kubeconfig for an administrator.
+    pub fn kubeconfig(&self) -> String {
         let pki = self.current.pki.load();
         pki::kubeconfig(
             "coracle",
@@ -346,9 +347,13 @@ impl KubeconfigSource {
         )
     }
 
-    /// Waits until certificates have been renewed; `None` when the server is gone.
-    pub async fn renewed(&mut self) -> Option<String> {
-        self.renewals.changed().await.ok()?;
-        Some(self.text())
+    /// The key that signs service account tokens, PKCS #8.
+    pub fn token_key(&self) -> Vec<u8> {
+        self.current.pki.load().token_keys.private.clone()
+    }
+
+    /// Waits until something has been renewed; `None` when the server is gone.
+    pub async fn renewed(&mut self) -> Option<()> {
+        self.renewals.changed().await.ok()
     }
 }

@@ -5,7 +5,6 @@ use std::fmt;
 use std::future::Future;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -17,7 +16,7 @@ use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_node::{Agent, AgentOptions, Serving, Settings};
 use coracle_scheduler::{Scheduler, SchedulerOptions};
-use coracle_server::{AdmissionPlugins, ApiServer, KubeconfigSource, PkiDir, RunningServer, ServerOptions};
+use coracle_server::{AdmissionPlugins, ApiServer, PkiDir, RunningServer, ServerOptions};
 use coracle_store::Store;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
@@ -27,7 +26,8 @@ use super::container::{self, NodeParts};
 use super::fake_node::{self, Files};
 use super::node;
 use crate::cli::{Server, Serving as ServingArgs};
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, write_private};
+use crate::renewals::{self, NodeNames};
 use crate::{image_service, preflight, snapshots, store};
 
 /// What a starting server tells `up`, a line each.
@@ -141,14 +141,16 @@ async fn serve(
     Milestone::Api(server.url()).tell();
 
     let mut components = JoinSet::new();
-    components.spawn(keep_kubeconfig(
-        server.kubeconfig_source(),
-        cluster.admin_kubeconfig(),
+    let token_key = Arc::new(TokenKey::from_pkcs8(&server.token_key())?);
+    components.spawn(renewals::follow(
+        server.credentials(),
+        cluster.clone(),
+        token_key.clone(),
         shutdown.clone(),
     ));
     start_snapshots(cluster, args, store, clock, &shutdown, &mut components)?;
     let shared = !args.store.store.is_empty();
-    start_controllers(&server, shared, &metrics.controllers, clock, &shutdown, &mut components)?;
+    start_controllers(&server, shared, token_key, &metrics.controllers, clock, &shutdown, &mut components);
     let scheduling = SchedulerOptions {
         configuration: component::scheduler_configuration(args.scheduler_config.as_deref())?,
         metrics: metrics.scheduler,
@@ -193,16 +195,6 @@ async fn serve(
     Ok(())
 }
 
-/// Writes the administrator's kubeconfig again whenever certificates have been renewed.
-async fn keep_kubeconfig(mut source: KubeconfigSource, path: PathBuf, shutdown: CancellationToken) {
-    while let Some(Some(text)) = shutdown.run_until_cancelled(source.renewed()).await {
-        if let Err(error) = write_private(&path, &text) {
-            tracing::error!(
-                error = format!("{error:#}"),
-                "the renewed kubeconfig could not be written"
-            );
-        }
-    }
 }
 
 async fn start_api(
@@ -316,15 +308,16 @@ fn run_elected<F, Fut>(
 fn start_controllers(
     server: &RunningServer,
     shared: bool,
+    token_key: Arc<TokenKey>,
     metrics: &coracle_controllers::Metrics,
     clock: Clock,
     shutdown: &CancellationToken,
     components: &mut JoinSet<()>,
-) -> anyhow::Result<()> {
+) {
     let client = client(server, "system:kube-controller-manager", &[]).named("kube-controller-manager");
     let keys = Keys {
         cluster_signing: Some(Arc::new(SigningPair::new(server.ca(), server.ca_key()))),
-        service_account: Some(Arc::new(TokenKey::from_pkcs8(&server.token_key())?)),
+        service_account: Some(token_key),
     };
     let (manager, ca, metrics) = (client.clone(), server.ca().to_owned(), metrics.clone());
     let work = move |led: CancellationToken| {
@@ -342,7 +335,6 @@ fn start_controllers(
         components,
         work,
     );
-    Ok(())
 }
 
 fn start_scheduler(
@@ -381,19 +373,28 @@ async fn start_node(
     };
     let pki = PkiDir::new(cluster.pki_dir(), clock);
     let user = format!("system:node:{name}");
-    let pair = pki.serving(
-        "kubelet",
-        &user,
-        std::slice::from_ref(&name),
-        &[node_ip, IpAddr::from([127, 0, 0, 1])],
-    )?;
+    let names = NodeNames {
+        user: user.clone(),
+        name: name.clone(),
+        addresses: vec![node_ip, IpAddr::from([127, 0, 0, 1])],
+    };
+    let first = renewals::of_pair(names.certificate(&pki)?);
+    let (current, renewed) = tokio::sync::watch::channel(first.clone());
     let serving = Serving {
         listen: SocketAddr::new(node_ip, 0),
-        certificate: pair.certificate.into_bytes(),
-        key: pair.key.into_bytes(),
+        certificate: first.certificate,
+        key: first.key,
         client_ca: pki.authority()?.certificate().as_bytes().to_vec(),
         self_signed: false,
+        renewals: Some(renewed),
     };
+    tokio::spawn(renewals::keep_node_certificate(
+        pki,
+        names,
+        current,
+        clock,
+        shutdown.clone(),
+    ));
     let agent = Agent::start(AgentOptions {
         client: client(server, &user, &["system:nodes"]),
         runtime: Arc::new(parts.engine),
@@ -428,20 +429,6 @@ pub fn node_name(given: Option<&str>) -> String {
         .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
         .collect();
     if name.is_empty() { "localhost".to_owned() } else { name }
-}
-
-/// A file that only its owner may read.
-fn write_private(path: &PathBuf, text: &str) -> anyhow::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    file.write_all(text.as_bytes())
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -273,6 +273,7 @@ async fn agent(
             key: serving.key.into_bytes(),
             client_ca: pki.authority().unwrap().certificate().as_bytes().to_vec(),
             self_signed: false,
+            renewals: None,
         }),
         shutdown: stop.clone(),
     };
