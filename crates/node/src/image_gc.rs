@@ -101,9 +101,9 @@ impl ImageCollector {
         let mut seen = self.seen.lock();
         seen.retain(|id, _| images.iter().any(|i| i.id.as_str() == id));
         let used = |image: &ImageInfo| {
-            containers.iter().any(|c| {
-                c.image_id == image.id || c.image == image.id.as_str() || image.repo_tags.iter().any(|t| *t == c.image)
-            })
+            containers
+                .iter()
+                .any(|c| c.image_id == image.id || c.image == image.id.as_str() || image.repo_tags.contains(&c.image))
         };
         let mut unused = Vec::new();
         for image in &images {

@@ -486,14 +486,14 @@ async fn annotations_of_the_deployment_are_its_newest_sets_too_but_for_those_of_
     world.make::<Deployment>(made).await;
     world.settle().await;
     let annotations = |set: &ReplicaSet| set.metadata.annotations.clone().unwrap();
-    let found = annotations(&*world.sets().await[0]);
+    let found = annotations(&world.sets().await[0]);
     assert_eq!(found["kubernetes.io/change-cause"], "first");
     assert!(!found.contains_key("kubectl.kubernetes.io/last-applied-configuration"));
     let second = json!({"metadata": {"annotations": {"kubernetes.io/change-cause": "second"}}});
     world.merge::<Deployment>("web", second).await;
     world.settle().await;
     assert_eq!(
-        annotations(&*world.sets().await[0])["kubernetes.io/change-cause"],
+        annotations(&world.sets().await[0])["kubernetes.io/change-cause"],
         "second"
     );
     world.stop().await;

@@ -15,7 +15,7 @@ fn service(spec: Value) -> Value {
     json!({"metadata": {"name": "web"}, "spec": with(base, spec)})
 }
 
-fn of<'s>(slices: &'s [Arc<EndpointSlice>]) -> Vec<&'s Endpoint> {
+fn of(slices: &[Arc<EndpointSlice>]) -> Vec<&Endpoint> {
     let mut all: Vec<_> = slices.iter().flat_map(|s| s.endpoints.iter().flatten()).collect();
     all.sort_by(|a, b| a.addresses.cmp(&b.addresses));
     all

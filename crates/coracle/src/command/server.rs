@@ -150,7 +150,15 @@ async fn serve(
     ));
     start_snapshots(cluster, args, store, clock, &shutdown, &mut components)?;
     let shared = !args.store.store.is_empty();
-    start_controllers(&server, shared, token_key, &metrics.controllers, clock, &shutdown, &mut components);
+    start_controllers(
+        &server,
+        shared,
+        token_key,
+        &metrics.controllers,
+        clock,
+        &shutdown,
+        &mut components,
+    );
     let scheduling = SchedulerOptions {
         configuration: component::scheduler_configuration(args.scheduler_config.as_deref())?,
         metrics: metrics.scheduler,
@@ -193,8 +201,6 @@ async fn serve(
     while components.join_next().await.is_some() {}
     server.shutdown().await;
     Ok(())
-}
-
 }
 
 async fn start_api(

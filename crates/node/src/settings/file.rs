@@ -77,8 +77,10 @@ impl Settings {
         if (file.api_version.as_str(), file.kind.as_str()) != (VERSION, KIND) {
             return Err(Error::Kind(format!("{} {}", file.api_version, file.kind)));
         }
-        let mut settings = Self::default();
-        settings.static_pods = file.static_pod_path.as_ref().filter(|p| !p.is_empty()).map(Into::into);
+        let mut settings = Self {
+            static_pods: file.static_pod_path.as_ref().filter(|p| !p.is_empty()).map(Into::into),
+            ..Self::default()
+        };
         if let Some(most) = file.max_pods {
             settings.max_pods = most;
         }

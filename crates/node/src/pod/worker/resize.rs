@@ -95,9 +95,7 @@ impl Worker {
 
     /// Gives running containers what the pod was granted. Returns when to try again though nothing happens.
     pub(super) fn actuate(&mut self) -> Option<Timestamp> {
-        let Some(sandbox) = self.sandbox.as_ref().filter(|s| s.ready).map(|s| s.id.clone()) else {
-            return None;
-        };
+        let sandbox = self.sandbox.as_ref().filter(|s| s.ready).map(|s| s.id.clone())?;
         if self.resize.under_way {
             return None;
         }
