@@ -108,9 +108,11 @@ mod tests {
     use super::replay::replay;
     use super::*;
 
+    type Target = fn(&[u8]);
+
     #[test]
     fn every_input_of_the_corpora_and_what_is_near_it_holds() {
-        let targets: &[(&str, fn(&[u8]))] = &[
+        let targets: &[(&str, Target)] = &[
             ("continue_token", continue_token),
             ("request_info", request_info),
             ("accept", accept),

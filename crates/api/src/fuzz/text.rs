@@ -41,7 +41,7 @@ pub fn quantity(bytes: &[u8]) {
     assert_eq!(again, Ok(quantity), "{shown}");
     assert_eq!(again.map(|q| q.to_string()), Ok(shown));
     let _ = (quantity.value(), quantity.milli_value(), quantity.as_f64());
-    let _ = (quantity + quantity, quantity - quantity, quantity.times(-3));
+    let _ = (quantity + quantity, quantity.times(-3) - quantity);
 }
 
 const FORMATS: [&str; 19] = [

@@ -161,7 +161,7 @@ pub(crate) struct Threshold {
 }
 
 impl Threshold {
-    /// Upstream's.
+    /// Upstream's, but for the disk's space: of a large disk that is someone's own, a tenth is much, and often not free.
     pub(crate) fn defaults() -> Vec<Self> {
         let hard = |signal, value| Self {
             signal,
@@ -171,9 +171,9 @@ impl Threshold {
         };
         vec![
             hard(Signal::Memory, Value::Amount(100 << 20)),
-            hard(Signal::NodeFs, Value::Percent(10.0)),
+            hard(Signal::NodeFs, Value::Percent(5.0)),
             hard(Signal::NodeFsInodes, Value::Percent(5.0)),
-            hard(Signal::ImageFs, Value::Percent(15.0)),
+            hard(Signal::ImageFs, Value::Percent(5.0)),
             hard(Signal::ImageFsInodes, Value::Percent(5.0)),
         ]
     }

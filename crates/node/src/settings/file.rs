@@ -293,9 +293,9 @@ mod tests {
             shown(&settings),
             [
                 "memory.available<100Mi after 0s",
-                "nodefs.available<10% after 0s",
+                "nodefs.available<5% after 0s",
                 "nodefs.inodesFree<5% after 0s",
-                "imagefs.available<15% after 0s",
+                "imagefs.available<5% after 0s",
                 "imagefs.inodesFree<5% after 0s",
             ]
         );
