@@ -118,7 +118,7 @@ fn a_running_pod_is_resized_without_a_restart_and_told_when_it_cannot_be() {
         cluster.field("pod/sized", ".status.containerStatuses[0].resources.requests.cpu"),
         "150m"
     );
-    resize(&cluster, r#"{"requests":{"cpu":"1000"},"limits":{"cpu":"1000"}}"#);
+    resize(&cluster, r#"{"requests":{"cpu":"1000"},"limits":{"cpu":"1001"}}"#);
     let reason = r#".status.conditions[?(@.type=="PodResizePending")].reason"#;
     cluster.wait_for("pod/sized", reason, "Infeasible");
     resize(&cluster, r#"{"requests":{"cpu":"150m"},"limits":{"cpu":"300m"}}"#);

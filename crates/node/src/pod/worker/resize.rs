@@ -218,14 +218,15 @@ async fn apply(
     };
     let last = resize::pod_limits(after);
     let first = resize::roomiest(&resize::pod_limits(before), &last);
-    if first != last {
-        pod(first).await?;
-    }
+    // A container's limit may not exceed its pod's, not even between two writes.
+    pod(first.clone()).await?;
     let mut changed = Vec::new();
     for Change { id, to, .. } in changes {
         runtime.update_resources(&id, to).await.map_err(|e| e.chain())?;
         changed.push(id);
     }
-    pod(last).await?;
+    if first != last {
+        pod(last).await?;
+    }
     Ok(changed)
 }
