@@ -68,6 +68,8 @@ enum Source {
     Input(Name),
     AttachedInput(Name, usize),
     AttachedOutput(Name, usize, Stream),
+    /// Nobody reads any more.
+    AttachedGone(Name, usize, Stream),
 }
 
 /// Signals that arrive as data from now on.
@@ -193,14 +195,31 @@ impl Server {
                 Err(error) => return Err(error.into()),
             }
         }
-        let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+        let ready: Vec<PollFlags> = fds
+            .iter()
+            .map(|fd| fd.revents().unwrap_or(PollFlags::empty()))
+            .collect();
         drop(fds);
+        let gone = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
         Ok(sources
             .into_iter()
             .zip(ready)
-            .filter(|(_, ready)| *ready)
-            .map(|(source, _)| source)
+            .filter(|(_, ready)| !ready.is_empty())
+            .map(|(source, ready)| match source {
+                Source::AttachedOutput(name, index, stream) if ready.intersects(gone) => {
+                    Source::AttachedGone(name, index, stream)
+                }
+                source => source,
+            })
             .collect())
+    }
+
+    fn outlet(&mut self, name: &Name, index: usize, stream: Stream) -> Option<&mut Option<Outlet>> {
+        let attached = self.containers.get_mut(name)?.attached.get_mut(index)?;
+        Some(match stream {
+            Stream::Stdout => &mut attached.stdout,
+            Stream::Stderr => &mut attached.stderr,
+        })
     }
 
     fn handle(&mut self, source: Source) {
@@ -234,21 +253,17 @@ impl Server {
                     container.read_input(index);
                 }
             }
+            // By now there may be nothing left to write: output that came in the same round went out with what was waiting.
             Source::AttachedOutput(name, index, stream) => {
-                let Some(container) = self.containers.get_mut(&name) else {
-                    return;
-                };
-                if let Some(attached) = container.attached.get_mut(index) {
-                    let outlet = match stream {
-                        Stream::Stdout => &mut attached.stdout,
-                        Stream::Stderr => &mut attached.stderr,
-                    };
-                    if let Some(open) = outlet {
-                        // Ready with nothing to write means that the other end is gone.
-                        if open.pending.is_empty() || !open.flush() {
-                            *outlet = None;
-                        }
-                    }
+                if let Some(outlet) = self.outlet(&name, index, stream)
+                    && outlet.as_mut().is_some_and(|open| !open.flush())
+                {
+                    *outlet = None;
+                }
+            }
+            Source::AttachedGone(name, index, stream) => {
+                if let Some(outlet) = self.outlet(&name, index, stream) {
+                    *outlet = None;
                 }
             }
         }
