@@ -1,6 +1,7 @@
 //! Kubernetes in one binary. This crate only wires the others together: [`cli`] says what can be asked, `command/` has
 //! one file per subcommand, [`cluster`] is a cluster's directory on this machine.
 
+mod allocator;
 mod cli;
 mod cluster;
 mod command;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     if let Some(code) = command::container::dispatch(&arguments) {
         return code;
     }
+    allocator::give_back_at_rest();
     let cli = cli::Cli::parse_from(arguments);
     match command::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
