@@ -4,7 +4,8 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -160,8 +161,8 @@ impl Head {
     }
 }
 
-/// One revision of one object: its JSON bytes, shared by all who read it, and its typed form, decoded at most once while
-/// the revision is news ([`forget_typed`](Self::forget_typed)).
+/// One revision of one object: its JSON bytes, shared by all who read it, and its typed form, decoded once
+/// for all who have it at the same time.
 ///
 /// The bytes do not contain `metadata.resourceVersion`: the store assigns the revision at commit, and every reader
 /// splices it in ([`write_json`](Self::write_json)).
@@ -169,18 +170,15 @@ pub struct StoredObject {
     raw: Bytes,
     /// Offset just behind the `{` of `metadata`.
     splice: usize,
+    /// Where the value of `metadata.managedFields` is; empty if there is none.
+    managed: Range<usize>,
     revision: u64,
     head: Head,
-    typed: Mutex<Typed>,
+    typed: Mutex<Option<Typed>>,
 }
 
-/// The typed form of a stored object, several times as large as its bytes.
-enum Typed {
-    Undecoded,
-    Decoded(Arc<dyn Any + Send + Sync>),
-    /// Whoever wants it decodes it for himself.
-    NotKept,
-}
+/// The typed form of a stored object, several times as large as its bytes: whoever reads it keeps it, not the object.
+type Typed = Weak<dyn Any + Send + Sync>;
 
 /// Bytes that do not hold an object with metadata.
 #[derive(Debug, thiserror::Error)]
@@ -195,7 +193,7 @@ struct Skim<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct SkimMeta {
+struct SkimMeta<'a> {
     #[serde(default)]
     name: Option<Box<str>>,
     #[serde(default)]
@@ -206,6 +204,8 @@ struct SkimMeta {
     labels: Option<std::collections::BTreeMap<Box<str>, Box<str>>>,
     #[serde(default)]
     deletion_timestamp: Option<IgnoredAny>,
+    #[serde(default, borrow)]
+    managed_fields: Option<&'a RawValue>,
 }
 
 impl StoredObject {
@@ -216,9 +216,10 @@ impl StoredObject {
         if !text.starts_with('{') {
             return Err(NotAnObject("metadata is not an object".into()));
         }
-        // Both pointers are into `raw`; the difference is the offset of metadata's `{`.
-        let splice = text.as_ptr() as usize - raw.as_ptr() as usize + 1;
-        let meta: SkimMeta = serde_json::from_str(text).map_err(|e| NotAnObject(e.to_string()))?;
+        // Both pointers are into `raw`; their difference is an offset.
+        let offset = |part: &str| part.as_ptr() as usize - raw.as_ptr() as usize;
+        let splice = offset(text) + 1;
+        let meta: SkimMeta<'_> = serde_json::from_str(text).map_err(|e| NotAnObject(e.to_string()))?;
         let head = Head {
             namespace: meta.namespace.unwrap_or_default(),
             name: meta.name.unwrap_or_default(),
@@ -226,12 +227,17 @@ impl StoredObject {
             labels: meta.labels.map(|l| l.into_iter().collect()).unwrap_or_default(),
             terminating: meta.deletion_timestamp.is_some(),
         };
+        let managed = meta.managed_fields.map_or(0..0, |fields| {
+            let start = offset(fields.get());
+            start..start + fields.get().len()
+        });
         Ok(Self {
             raw,
             splice,
+            managed,
             revision,
             head,
-            typed: Mutex::new(Typed::Undecoded),
+            typed: Mutex::new(None),
         })
     }
 
@@ -262,17 +268,34 @@ impl StoredObject {
 
     /// Appends the object as clients see it.
     pub fn write_json(&self, out: &mut Vec<u8>) {
+        out.reserve(self.raw.len() + 48);
+        self.write_head(out);
+        out.extend_from_slice(&self.raw[self.splice..]);
+    }
+
+    /// Appends the bytes up to what stands in metadata, with the resourceVersion.
+    fn write_head(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.raw[..self.splice]);
         if self.revision == 0 {
-            out.extend_from_slice(&self.raw);
             return;
         }
-        out.reserve(self.raw.len() + 48);
-        out.extend_from_slice(&self.raw[..self.splice]);
         out.extend_from_slice(b"\"resourceVersion\":\"");
         out.extend_from_slice(self.revision.to_string().as_bytes());
         let empty = self.raw[self.splice..].iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'}');
         out.extend_from_slice(if empty { b"\"" } else { b"\"," });
-        out.extend_from_slice(&self.raw[self.splice..]);
+    }
+
+    /// The object as clients see it, but for its managedFields.
+    fn to_json_unmanaged(&self) -> Vec<u8> {
+        if self.managed.is_empty() {
+            return self.to_json();
+        }
+        let mut out = Vec::with_capacity(self.raw.len() - self.managed.len() + 48);
+        self.write_head(&mut out);
+        out.extend_from_slice(&self.raw[self.splice..self.managed.start]);
+        out.extend_from_slice(b"null");
+        out.extend_from_slice(&self.raw[self.managed.end..]);
+        out
     }
 
     pub fn to_json(&self) -> Vec<u8> {
@@ -291,28 +314,53 @@ impl StoredObject {
         object
     }
 
-    /// The typed form, decoded the first time and then shared. One revision is meant to be read as one type; another
-    /// type is decoded without being kept.
+    /// The typed form, decoded if nobody has it at the moment and shared with those who do: ten informers that follow a kind
+    /// hold one copy, and once they have let go of a revision nothing is left of it. One revision is meant to be read as
+    /// one type; another type is decoded without being shared.
+    ///
+    /// It has no managedFields: they are the server's book of who owns what, and decoded they are several times as large as
+    /// all the rest of an object. An update that does not send them changes none.
     pub fn typed<K: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<Arc<K>, serde_json::Error> {
-        let kept = match &*self.typed.lock() {
-            Typed::Decoded(kept) => kept.clone().downcast::<K>().ok(),
-            Typed::Undecoded | Typed::NotKept => None,
-        };
-        if let Some(kept) = kept {
-            return Ok(kept);
+        let shared = || self.typed.lock().as_ref()?.upgrade();
+        if let Some(known) = shared() {
+            if let Ok(known) = known.downcast::<K>() {
+                return Ok(known);
+            }
+            return self.decode_unmanaged().map(Arc::new);
         }
-        let decoded = Arc::new(serde_json::from_slice::<K>(&self.to_json())?);
+        let decoded: Arc<K> = Arc::new(self.decode_unmanaged()?);
         let mut typed = self.typed.lock();
-        if let Typed::Undecoded = *typed {
-            *typed = Typed::Decoded(decoded.clone());
+        if let Some(known) = typed.as_ref().and_then(Weak::upgrade) {
+            // Somebody else was faster.
+            return Ok(known.downcast().unwrap_or(decoded));
         }
+        let erased: Arc<dyn Any + Send + Sync> = decoded.clone();
+        *typed = Some(Arc::downgrade(&erased));
         Ok(decoded)
     }
 
-    /// Lets go of the typed form, now and for good: for a revision that is kept for its bytes alone. Those who have it
-    /// keep it.
+    /// Forgets who has the typed form: what is left to know of a revision that is past is not worth its memory.
     pub fn forget_typed(&self) {
-        *self.typed.lock() = Typed::NotKept;
+        *self.typed.lock() = None;
+    }
+
+    fn decode_unmanaged<K: DeserializeOwned>(&self) -> Result<K, serde_json::Error> {
+        serde_json::from_slice(&self.to_json_unmanaged())
+    }
+
+    /// The object whole, managedFields included, decoded afresh.
+    pub fn decode<K: DeserializeOwned>(&self) -> Result<K, serde_json::Error> {
+        serde_json::from_slice(&self.to_json())
+    }
+
+    /// Metadata alone, without managedFields, decoded afresh.
+    pub fn metadata<M: DeserializeOwned>(&self) -> Result<M, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Only<M> {
+            metadata: M,
+        }
+        let only: Only<M> = self.decode_unmanaged()?;
+        Ok(only.metadata)
     }
 }
 
@@ -350,15 +398,35 @@ mod tests {
     }
 
     #[test]
-    fn the_typed_form_is_decoded_once() {
+    fn the_typed_form_is_shared_by_those_who_have_it_and_by_nobody_else() {
+        use k8s_openapi::api::core::v1::{ConfigMap, Pod};
         let stored = StoredObject::from_bytes(Bytes::from_static(b"{\"metadata\":{\"name\":\"a\"}}"), 3).unwrap();
-        let first = stored.typed::<k8s_openapi::api::core::v1::Pod>().unwrap();
-        let second = stored.typed::<k8s_openapi::api::core::v1::Pod>().unwrap();
-        assert!(Arc::ptr_eq(&first, &second));
-        stored.forget_typed();
-        let third = stored.typed::<k8s_openapi::api::core::v1::Pod>().unwrap();
-        assert!(!Arc::ptr_eq(&first, &third) && *first == *third);
-        assert_eq!(Arc::strong_count(&third), 1);
+        let first = stored.typed::<Pod>().unwrap();
+        assert!(Arc::ptr_eq(&first, &stored.typed().unwrap()));
         assert_eq!(first.metadata.resource_version.as_deref(), Some("3"));
+        assert_eq!(
+            stored.typed::<ConfigMap>().unwrap().metadata,
+            first.metadata,
+            "of another type, it is decoded apart"
+        );
+        assert!(Arc::ptr_eq(&first, &stored.typed().unwrap()));
+        assert_eq!(Arc::strong_count(&first), 1, "the object itself keeps none");
+    }
+
+    #[test]
+    fn the_typed_form_has_no_managed_fields_and_a_decoded_one_has_them() {
+        use k8s_openapi::api::core::v1::ConfigMap;
+        use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+        let value = json!({"metadata": {
+            "labels": {"a": "b"}, "managedFields": [{"manager": "m", "fieldsV1": {"f:data": {}}}], "name": "n",
+        }, "data": {"k": "v"}});
+        let stored = StoredObject::from_bytes(serde_json::to_vec(&value).unwrap().into(), 5).unwrap();
+        let whole: ConfigMap = stored.decode().unwrap();
+        assert_eq!(whole.metadata.managed_fields.as_ref().unwrap().len(), 1);
+        let mut expected = whole.clone();
+        expected.metadata.managed_fields = None;
+        assert_eq!(*stored.typed::<ConfigMap>().unwrap(), expected);
+        assert_eq!(stored.metadata::<ObjectMeta>().unwrap(), expected.metadata);
+        assert_eq!(serde_json::from_slice::<ConfigMap>(&stored.to_json()).unwrap(), whole);
     }
 }

@@ -69,6 +69,8 @@ impl From<&coracle_api::resource::Resource> for ApiResource {
 }
 
 /// A form in which objects are read: every object type of `k8s_openapi`, [`DynamicObject`] and [`PartialObject`].
+///
+/// Of these only [`DynamicObject`] tells managedFields: an informer's cache would hold little else.
 pub trait Kind: Sized + Send + Sync + 'static {
     /// Only metadata is wanted: over HTTP the server is asked to send no more.
     const METADATA_ONLY: bool = false;
@@ -179,7 +181,7 @@ impl Kind for DynamicObject {
     }
 
     fn decode(stored: &StoredObject) -> Result<Arc<Self>, serde_json::Error> {
-        stored.typed()
+        stored.decode().map(Arc::new)
     }
 }
 
@@ -205,15 +207,7 @@ impl Kind for PartialObject {
 
     /// Decoded on its own, so that the revision's shared form stays free for the kind's type.
     fn decode(stored: &StoredObject) -> Result<Arc<Self>, serde_json::Error> {
-        #[derive(Deserialize)]
-        struct Only {
-            metadata: ObjectMeta,
-        }
-        let Only { mut metadata } = serde_json::from_slice(stored.raw())?;
-        metadata.managed_fields = None;
-        if stored.revision() != 0 {
-            metadata.resource_version = Some(stored.revision().to_string());
-        }
+        let metadata = stored.metadata()?;
         Ok(Arc::new(Self { metadata }))
     }
 }

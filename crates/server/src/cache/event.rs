@@ -99,18 +99,16 @@ impl Event {
         }
     }
 
-    /// Lets go of all that is only kept because many read an event soon after it happened: its lines, and the typed forms
-    /// of what is past.
+    /// Lets go of all that is only kept because many read an event soon after it happened.
     pub fn settle(&self) {
         *self.encoded.write() = Encoded {
             lines: Default::default(),
             settled: true,
         };
-        if let Some(previous) = &self.previous {
-            previous.object.forget_typed();
-        }
-        if let Some(Some(gone)) = self.gone.get() {
-            gone.forget_typed();
+        let previous = self.previous.as_ref().map(|p| &p.object);
+        let gone = self.gone.get().and_then(Option::as_ref);
+        for past in [previous, gone].into_iter().flatten() {
+            past.forget_typed();
         }
     }
 
