@@ -2,6 +2,7 @@
 //! and storage keys derive. Built-in rows are declared in [`crate::kinds`]; custom rows are added at run time.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -246,6 +247,8 @@ impl std::fmt::Debug for Resource {
 pub struct Table {
     /// Sorted by group, version, plural.
     rows: Vec<Arc<Resource>>,
+    /// Where the rows of a plural are: every request asks for some by their names.
+    by_plural: HashMap<Name, Vec<usize>>,
     /// Counts changes, for caches of what derives from the table.
     pub generation: u64,
 }
@@ -253,15 +256,20 @@ pub struct Table {
 impl Table {
     fn new(mut rows: Vec<Arc<Resource>>, generation: u64) -> Self {
         rows.sort_by(|a, b| a.order().cmp(&b.order()));
-        Self { rows, generation }
+        let mut by_plural: HashMap<Name, Vec<usize>> = HashMap::new();
+        for (at, row) in rows.iter().enumerate() {
+            by_plural.entry(row.plural.clone()).or_default().push(at);
+        }
+        Self {
+            rows,
+            by_plural,
+            generation,
+        }
     }
 
     pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        let at = self
-            .rows
-            .binary_search_by(|r| r.order().cmp(&(group, version, plural)))
-            .ok()?;
-        self.rows.get(at)
+        let rows = self.by_plural.get(plural)?.iter().filter_map(|at| self.rows.get(*at));
+        rows.into_iter().find(|r| r.group == group && r.version == version)
     }
 
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Resource>> {

@@ -34,6 +34,7 @@ use crate::authn;
 use crate::authz::{self, Attributes, Decision};
 use crate::core::Core;
 use crate::metrics::Labels;
+use crate::registry::meta;
 use query::Query;
 use request_info::RequestInfo;
 
@@ -72,7 +73,7 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Incomin
         .get("audit-id")
         .filter(|v| v.len() <= 64)
         .cloned()
-        .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
+        .or_else(|| HeaderValue::from_str(&meta::uuid(&core.random).to_string()).ok());
     let head_only = request.method() == Method::HEAD;
     let labels = known_labels(&core, &info);
     let long = info.is_long_running();
@@ -104,7 +105,9 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Incomin
             ))
         }
     };
-    if let Some(id) = audit_id {
+    if let Some(mut id) = audit_id {
+        // It never comes again: in HTTP/2's table of headers it would only displace others.
+        id.set_sensitive(true);
         answer.headers_mut().insert(HeaderName::from_static("audit-id"), id);
     }
     answer.headers_mut().insert(

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Call;
 
 /// A new object.
-pub(crate) fn create(row: &Resource, object: &Object) -> Result<(), Status> {
+pub(crate) fn create(row: &Resource, object: &mut Object) -> Result<(), Status> {
     with_cursor(row, object, |at, errors| {
         meta::validate(at, row.is_namespaced(), row.strategy.name_rule(), errors);
         row.strategy.validate(at, errors);
@@ -18,7 +18,7 @@ pub(crate) fn create(row: &Resource, object: &Object) -> Result<(), Status> {
 }
 
 /// An update of the main resource.
-pub(crate) fn update(row: &Resource, new: &Object, old: &Object) -> Result<(), Status> {
+pub(crate) fn update(row: &Resource, new: &mut Object, old: &mut Object) -> Result<(), Status> {
     two(row, new, old, |new, old, errors| {
         meta::validate_update(new, old, errors);
         row.strategy.validate_update(new, old, errors);
@@ -26,7 +26,7 @@ pub(crate) fn update(row: &Resource, new: &Object, old: &Object) -> Result<(), S
 }
 
 /// An update by a subresource that changes one part: what is immutable otherwise may change by it.
-pub(crate) fn update_part(row: &Resource, part: &str, new: &Object, old: &Object) -> Result<(), Status> {
+pub(crate) fn update_part(row: &Resource, part: &str, new: &mut Object, old: &mut Object) -> Result<(), Status> {
     two(row, new, old, |new, old, errors| {
         meta::validate_update(new, old, errors);
         row.strategy.validate_subresource_update(part, new, old, errors);
@@ -34,7 +34,7 @@ pub(crate) fn update_part(row: &Resource, part: &str, new: &Object, old: &Object
 }
 
 /// An update of `status`.
-pub(crate) fn update_status(row: &Resource, new: &Object, old: &Object) -> Result<(), Status> {
+pub(crate) fn update_status(row: &Resource, new: &mut Object, old: &mut Object) -> Result<(), Status> {
     two(row, new, old, |new, old, errors| {
         meta::validate_update(new, old, errors);
         row.strategy.validate_status_update(new, old, errors);
@@ -43,24 +43,36 @@ pub(crate) fn update_status(row: &Resource, new: &Object, old: &Object) -> Resul
 
 fn two(
     row: &Resource,
-    new: &Object,
-    old: &Object,
+    new: &mut Object,
+    old: &mut Object,
     rules: impl Fn(&Cursor<'_>, &Cursor<'_>, &mut ErrorList),
 ) -> Result<(), Status> {
-    let old = Value::Object(old.0.clone());
-    with_cursor(row, new, |at, errors| {
-        rules(at, &Cursor::root(&old, Some(row.schema())), errors)
+    lend(old, |old| {
+        let old = Cursor::root(old, Some(row.schema()));
+        with_cursor(row, new, |at, errors| rules(at, &old, errors))
     })
 }
 
-fn with_cursor(row: &Resource, object: &Object, rules: impl Fn(&Cursor<'_>, &mut ErrorList)) -> Result<(), Status> {
+fn with_cursor(row: &Resource, object: &mut Object, rules: impl Fn(&Cursor<'_>, &mut ErrorList)) -> Result<(), Status> {
     let mut errors = ErrorList::new();
-    let value = Value::Object(object.0.clone());
-    rules(&Cursor::root(&value, Some(row.schema())), &mut errors);
+    lend(object, |value| {
+        rules(&Cursor::root(value, Some(row.schema())), &mut errors)
+    });
     if errors.is_empty() {
         return Ok(());
     }
     Err(Status::invalid(&row.group, &row.kind, object.name(), errors.as_slice()))
+}
+
+/// Lends the object as the value that rules walk over, which it is but for its type: a copy would cost as much as the
+/// rules.
+fn lend<T>(object: &mut Object, to: impl FnOnce(&Value) -> T) -> T {
+    let value = Value::Object(std::mem::take(&mut object.0));
+    let result = to(&value);
+    if let Value::Object(map) = value {
+        object.0 = map;
+    }
+    result
 }
 
 /// One mistake found outside of the kind's rules.

@@ -67,7 +67,7 @@ pub(crate) async fn insert(
         ownership::track(call, None, &mut object, options);
     }
     let name = object.name().to_owned();
-    check::create(&row, &object)?;
+    check::create(&row, &mut object)?;
     for warning in row.strategy.warnings(&object, None) {
         call.warn(warning);
     }

@@ -16,13 +16,17 @@ pub(crate) fn time_text(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// A new uid, or the id of a request.
+pub(crate) fn uuid(random: &Random) -> uuid::Uuid {
+    uuid::Builder::from_random_bytes(random.bytes()).into_uuid()
+}
+
 /// Prepares a new object: what a client may not choose is wiped, what the server chooses is set.
 pub(crate) fn prepare_for_create(core: &Core, row: &Resource, object: &mut Object) {
     object.remove(&DELETION_TIMESTAMP);
     object.remove(&DELETION_GRACE);
     object.remove(&["metadata", "selfLink"]);
-    let uid = uuid::Builder::from_random_bytes(core.random.bytes()).into_uuid();
-    object.set(&["metadata", "uid"], uid.to_string());
+    object.set(&["metadata", "uid"], uuid(&core.random).to_string());
     object.set(&["metadata", "creationTimestamp"], time_text(core.clock.now()));
     if row.has_generation {
         object.set(&GENERATION, 1);

@@ -25,7 +25,7 @@ pub(crate) async fn patch(
     let mut tries = 1;
     loop {
         let current = load(call.core, &call.row, &key).await?;
-        let Some(current) = current else {
+        let Some(mut current) = current else {
             if kind == PatchKind::Apply && call.target.subresource.is_empty() {
                 return create_by_apply(call, patch, options).await;
             }
@@ -44,7 +44,7 @@ pub(crate) async fn patch(
         let mut new = codec::decode(call, new, options.field_validation)?;
         call.row.strategy.set_defaults(&mut new);
         let conditional = new.resource_version() != current.object.resource_version();
-        match revise(call, &key, &current, new, options, tracking).await? {
+        match revise(call, &key, &mut current, new, options, tracking).await? {
             Commit::Done(object) => return Ok(Output::object(object)),
             Commit::Conflict if !conditional && tries < TRIES => {
                 call.warnings.truncate(before);

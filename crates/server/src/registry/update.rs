@@ -28,7 +28,7 @@ pub(crate) async fn update(call: &mut Call<'_>, mut object: Object, options: &Wr
     let conditional = !object.resource_version().is_empty();
     let mut tries = 0;
     loop {
-        let Some(current) = load(call.core, &call.row, &key).await? else {
+        let Some(mut current) = load(call.core, &call.row, &key).await? else {
             if call.row.create_on_update && call.target.subresource.is_empty() {
                 return create::insert(call, object, options, false).await;
             }
@@ -38,7 +38,7 @@ pub(crate) async fn update(call: &mut Call<'_>, mut object: Object, options: &Wr
             let path = "metadata.resourceVersion";
             return Err(check::invalid(call, path, "0x0", "must be specified for an update"));
         }
-        match revise(call, &key, &current, object.clone(), options, Tracking::Update).await? {
+        match revise(call, &key, &mut current, object.clone(), options, Tracking::Update).await? {
             Commit::Done(object) => return Ok(Output::object(object)),
             Commit::Conflict if !conditional && tries < UNCONDITIONAL_TRIES => tries += 1,
             Commit::Conflict => return Err(Status::modified(call.of(), &call.target.name)),
@@ -66,7 +66,7 @@ pub(crate) enum Commit {
 pub(crate) async fn revise(
     call: &mut Call<'_>,
     key: &str,
-    current: &Current,
+    current: &mut Current,
     mut new: Object,
     options: &WriteOptions,
     tracking: Tracking,
@@ -96,10 +96,11 @@ pub(crate) async fn revise(
         ownership::track(call, Some(old), &mut new, options);
     }
     match subresource.as_str() {
-        "status" => check::update_status(&row, &new, old)?,
-        "" | "scale" => check::update(&row, &new, old)?,
-        part => check::update_part(&row, part, &new, old)?,
+        "status" => check::update_status(&row, &mut new, &mut current.object)?,
+        "" | "scale" => check::update(&row, &mut new, &mut current.object)?,
+        part => check::update_part(&row, part, &mut new, &mut current.object)?,
     }
+    let old = &current.object;
     for warning in row.strategy.warnings(&new, Some(old)) {
         call.warn(warning);
     }

@@ -53,7 +53,7 @@ async fn change(
     let key = call.key(&call.target.name);
     let mut tries = 1;
     loop {
-        let current = current(call).await?;
+        let mut current = current(call).await?;
         let shown = scale_of(&call.row, paths, &current.object);
         let mut wanted = match change {
             Change::Put(object) => object.clone(),
@@ -81,7 +81,7 @@ async fn change(
             new.set(&["metadata", "uid"], wanted.uid());
         }
         let explicit = matches!(change, Change::Put(o) if !o.resource_version().is_empty());
-        match revise(call, &key, &current, new, options, Tracking::Update).await? {
+        match revise(call, &key, &mut current, new, options, Tracking::Update).await? {
             Commit::Done(object) => return Output::made(scale_of(&call.row, paths, &object.to_object()), false),
             Commit::Conflict if !explicit && tries < TRIES => tries += 1,
             Commit::Conflict => return Err(Status::modified(call.of(), &call.target.name)),
