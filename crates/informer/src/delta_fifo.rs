@@ -18,6 +18,9 @@ use tokio::sync::Notify;
 use crate::indexer::Indexer;
 use crate::shared_informer::Change;
 
+/// For how many keys an empty queue keeps room.
+const KEPT: usize = 256;
+
 /// How many deltas an entry holds at most.
 const MOST: usize = 6;
 
@@ -166,6 +169,11 @@ impl<K: Kind> DeltaFifo<K> {
         let key = state.queue.pop_front()?;
         state.popped += 1;
         let deltas = state.items.swap_remove(&key).unwrap_or_default();
+        if state.queue.is_empty() && state.queue.capacity() > KEPT {
+            // What a long list took is not kept for the few changes that follow.
+            state.queue.shrink_to(KEPT);
+            state.items.shrink_to(KEPT);
+        }
         let mut changes = Vec::with_capacity(deltas.len());
         for delta in deltas {
             self.apply(&key, delta, &mut changes);

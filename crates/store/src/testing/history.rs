@@ -1,7 +1,7 @@
 //! What clients of a store asked and were answered, and the store as one would expect it if they came one at a time.
 //! Everything an answer shows is checked: revisions, values, whole lists, and each batch of a watch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -406,6 +406,48 @@ pub fn of_killed<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Timed<Oper
         .iter_mut()
         .for_each(|timed| timed.ended = timed.ended.or(Some(death)));
     history
+}
+
+/// A history in which what became of unanswered writes is told by what watches of everything saw: no value is written twice.
+/// Left to a search, each of them might have happened anywhere, and many together are more than can be tried. A write that
+/// the watches did not see had not happened when they ended, and nothing else in the history can tell of it.
+pub fn settled(history: Vec<Timed<Operation>>) -> Vec<Timed<Operation>> {
+    let mut seen: Vec<Change> = Vec::new();
+    let mut answered = BTreeSet::new();
+    for timed in &history {
+        match &timed.operation {
+            Operation::Watch { prefix, events, .. } if prefix.is_empty() => seen.extend(events.iter().cloned()),
+            Operation::Txn(_, Outcome::Committed(revision)) => {
+                answered.insert(*revision);
+            }
+            _ => {}
+        }
+    }
+    let put = |key: &str, value: &[u8]| {
+        let value = String::from_utf8_lossy(value);
+        seen.iter()
+            .find(|(_, at, held)| at == key && held.as_deref() == Some(&*value))
+    };
+    let deleted = |key: &str| {
+        seen.iter()
+            .any(|(revision, at, held)| at == key && held.is_none() && !answered.contains(revision))
+    };
+    let settle = |mut timed: Timed<Operation>| {
+        let Operation::Txn(txn, outcome @ Outcome::Unknown) = &mut timed.operation else {
+            return Some(timed);
+        };
+        let first_put = txn.ops.iter().find_map(|op| match op {
+            Op::Put { key, value } => Some((key, value)),
+            Op::Delete { .. } => None,
+        });
+        match first_put {
+            Some((key, value)) => *outcome = Outcome::Committed(put(key, value)?.0),
+            None if txn.ops.iter().any(|op| deleted(op.key())) => {}
+            None => return None,
+        }
+        Some(timed)
+    };
+    history.into_iter().filter_map(settle).collect()
 }
 
 /// The store after a history that began with this one; fails if the history is not linearizable.

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
 use crate::testing::clients::Client;
-use crate::testing::history::{Ideal, Recorder, check};
+use crate::testing::history::{Ideal, Recorder, check, settled};
 use crate::{Etcd, Store};
 
 /// Clients and watches at work.
@@ -69,16 +69,19 @@ impl Load {
             recorder: self.recorder.clone(),
             name: 0,
         };
-        let upto = loop {
+        let revision = async || loop {
             if let Ok(revision) = self.store.revision().await {
                 break revision;
             }
         };
+        revision().await;
         witness.list("", &mut Default::default()).await;
+        // Behind everything that anybody has seen.
+        let upto = revision().await;
         // A request that was not answered may still be done.
         witness.replay(1, upto).await.unwrap();
         self.watches.iter().for_each(JoinHandle::abort);
-        let history = self.recorder.take();
+        let history = settled(self.recorder.take());
         println!("{} operations up to revision {upto}", history.len());
         let after = check(Ideal::new(1), &history).unwrap_or_else(|why| panic!("{why}"));
         assert!(after.revision() >= upto);

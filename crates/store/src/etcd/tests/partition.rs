@@ -2,9 +2,11 @@
 //! namespaces of its own, so that it leaves nothing behind; it needs root and iproute2.
 
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::{Cluster, Member};
+use super::faults::Load;
 use crate::testing::commit;
 use crate::{Error, Store, Txn};
 
@@ -111,4 +113,23 @@ async fn when_no_two_members_hear_each_other_nothing_is_acknowledged() {
     let kv = tokio::time::timeout(Duration::from_secs(60), healed).await.unwrap();
     assert!(kv.mod_revision >= first);
     super::commit_at_last(&store, "/k", "3").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_go_on_while_a_member_is_cut_off_and_what_they_see_is_linearizable() {
+    if std::env::var_os(INSIDE).is_none() {
+        return again_inside("clients_go_on_while_a_member_is_cut_off_and_what_they_see_is_linearizable");
+    }
+    let cluster = partitioned_cluster().await;
+    let load = Load::start(Arc::new(cluster.connect().await)).await;
+    load.answered(50).await;
+    // Whichever leads is among them.
+    for victim in 0..3 {
+        let others = (0..3).filter(|other| *other != victim);
+        others.clone().for_each(|other| part(victim, other, "add"));
+        load.answered(100).await;
+        others.for_each(|other| part(victim, other, "del"));
+        load.answered(100).await;
+    }
+    load.check().await;
 }

@@ -155,6 +155,30 @@ fn what_was_not_answered_may_have_happened_or_not_but_not_come_and_go() {
 }
 
 #[test]
+fn a_watch_of_everything_settles_what_was_not_answered() {
+    let unanswered_delete = Operation::Txn(Txn::delete("b", None), Outcome::Unknown);
+    let history = settled(vec![
+        timed(0, NEVER, unanswered("a", "1")),
+        timed(1, NEVER, unanswered("a", "2")),
+        timed(2, NEVER, unanswered_delete.clone()),
+        timed(3, 4, put("b", "3", 3)),
+        timed(
+            5,
+            6,
+            watch(1, 4, &[(2, "a", Some("1")), (3, "b", Some("3")), (4, "b", None)]),
+        ),
+        timed(7, NEVER, Operation::Txn(Txn::delete("a", None), Outcome::Unknown)),
+    ]);
+    assert_eq!(
+        history.iter().map(|timed| &timed.operation).collect::<Vec<_>>()[..3],
+        [&put("a", "1", 2), &unanswered_delete, &put("b", "3", 3)],
+        "the rest of the writes had not happened"
+    );
+    assert_eq!(history.len(), 4);
+    right(&history);
+}
+
+#[test]
 fn what_was_under_way_at_a_crash_does_not_happen_after_it() {
     let asked = timed(0, 1, unanswered("a", "1"));
     right(&[asked.clone(), timed(2, 3, get("a", Some((2, "1")), 2))]);
