@@ -78,13 +78,7 @@ fn a_damaged_data_directory_is_named_and_left_as_it_is() {
     let cluster = Cluster::without_node();
     cluster.k(&["create", "configmap", "kept"]);
     cluster.coracle(&["down"]).expect_ok();
-    let store = cluster.data_dir().join("store");
-    let file = std::fs::read_dir(&store)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .filter(|p| p.is_file())
-        .max_by_key(|p| p.metadata().unwrap().len())
-        .expect("the store has no file");
+    let file = store_file(&cluster);
     let whole = std::fs::read(&file).unwrap();
     let mut damaged = whole.clone();
     for byte in damaged.iter_mut().take(8192) {
@@ -101,4 +95,56 @@ fn a_damaged_data_directory_is_named_and_left_as_it_is() {
     std::fs::write(&file, whole).unwrap();
     cluster.up(&["--no-node"]).expect_ok();
     cluster.k(&["get", "configmap", "kept"]);
+}
+
+/// The file that the embedded store keeps its data in.
+fn store_file(cluster: &Cluster) -> std::path::PathBuf {
+    let files = std::fs::read_dir(cluster.data_dir().join("store")).unwrap();
+    files
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .max_by_key(|path| path.metadata().unwrap().len())
+        .expect("the store has no file")
+}
+
+#[test]
+fn a_data_directory_of_a_newer_version_is_left_as_it_is() {
+    let cluster = Cluster::without_node();
+    cluster.coracle(&["down"]).expect_ok();
+    let file = store_file(&cluster);
+    {
+        let database = redb::Database::open(&file).unwrap();
+        let txn = database.begin_write().unwrap();
+        let meta = redb::TableDefinition::<&str, u64>::new("meta");
+        txn.open_table(meta).unwrap().insert("format", 99).unwrap();
+        txn.commit().unwrap();
+    }
+    let before = std::fs::read(&file).unwrap();
+    let said = cluster.up(&["--no-node"]).expect_error();
+    assert!(
+        said.contains("format 99") && said.contains("use the version that wrote it"),
+        "{said}"
+    );
+    assert!(std::fs::read(&file).unwrap() == before, "nothing changed on the disk");
+}
+
+#[test]
+fn a_data_directory_that_another_process_holds_is_named_with_the_process() {
+    let cluster = Cluster::without_node();
+    let directory = cluster.data_dir();
+    let second = [
+        "server",
+        "--no-node",
+        "--port",
+        "0",
+        "--data-dir",
+        directory.to_str().unwrap(),
+    ];
+    let said = coracle(&second).expect_error();
+    assert!(said.contains(&cluster.pid().to_string()), "{said}");
+    assert_eq!(
+        cluster.field("namespace/default", ".metadata.name"),
+        "default",
+        "the first goes on"
+    );
 }
