@@ -253,6 +253,42 @@ mod tests {
     }
 
     #[test]
+    fn a_status_that_nobody_wrote_is_what_upstream_prints_of_it() {
+        let table = Registry::built_in().table();
+        let reset = |group: &str, version: &str, plural: &str| {
+            let row = table.get(group, version, plural).unwrap();
+            let mut object = Object::from_value(json!({"status": {"phase": "forged"}})).unwrap();
+            row.reset_status(&mut object);
+            object.get(&["status"]).cloned().unwrap_or_default()
+        };
+        for (group, version, plural, status) in [
+            ("apps", "v1", "deployments", json!({})),
+            ("apps", "v1", "replicasets", json!({"replicas": 0})),
+            (
+                "apps",
+                "v1",
+                "statefulsets",
+                json!({"replicas": 0, "availableReplicas": 0}),
+            ),
+            ("", "v1", "services", json!({"loadBalancer": {}})),
+            ("networking.k8s.io", "v1", "ingresses", json!({"loadBalancer": {}})),
+            ("apiregistration.k8s.io", "v1", "apiservices", json!({})),
+            (
+                "policy",
+                "v1",
+                "poddisruptionbudgets",
+                json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}),
+            ),
+        ] {
+            assert_eq!(reset(group, version, plural), status, "{plural}");
+        }
+        // Every kind with a status has one from the start.
+        for row in table.iter().filter(|row| row.has_status()) {
+            assert!(reset(&row.group, &row.version, &row.plural).is_object(), "{row:?}");
+        }
+    }
+
+    #[test]
     fn reviews_and_bindings_are_created_and_never_kept() {
         for row in all() {
             let review = row.group.starts_with("auth") && row.group.ends_with(".k8s.io");

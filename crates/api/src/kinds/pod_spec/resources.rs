@@ -42,6 +42,7 @@ pub(super) fn pod_level(spec: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorL
         }
     };
     requests_and_limits(&resources, supported, errors);
+    limits_hold(spec, &resources, errors);
     let sums = container_requests(spec.value().and_then(Value::as_object));
     let requests = resources.at("requests");
     for (name, quantity) in requests.entries() {
@@ -53,6 +54,24 @@ pub(super) fn pod_level(spec: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorL
                 &quantity,
                 format!("must be greater than or equal to aggregate container requests of {sum}"),
             );
+        }
+    }
+}
+
+/// No container may use more than the pod as a whole.
+fn limits_hold(spec: &Cursor<'_>, resources: &Cursor<'_>, errors: &mut ErrorList) {
+    let pod_limits = resources.at("limits");
+    let place = resources.said("containers");
+    for (i, container) in spec.at("containers").items().enumerate() {
+        let own = container.at("resources");
+        for (name, limit) in own.at("limits").entries() {
+            if let (Some(limit), Some(most)) = (limit.quantity(), pod_limits.key(name).quantity())
+                && limit > most
+            {
+                let (place, shown) = (place.index(i), limit.to_string());
+                let detail = format!("must be less than or equal to pod limits of {most}");
+                errors.invalid_value(&place.key(name).said("limits"), &shown.into(), detail);
+            }
         }
     }
 }
@@ -113,7 +132,7 @@ fn whole_pages(name: &str, quantity: &Cursor<'_>, errors: &mut ErrorList) {
 }
 
 fn claim_names(claims: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
-    let mut seen = BTreeSet::new();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
     for claim in claims.items() {
         let name = claim.at("name");
         if name.is_empty() {
@@ -121,9 +140,15 @@ fn claim_names(claims: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
             continue;
         }
         let request = claim.at("request");
-        if !seen.insert((name.str().to_owned(), request.str().to_owned())) {
+        named_if_set(&request, names::dns1123_label, errors);
+        // A claim as a whole overlaps with each of its requests.
+        let (whole, key) = (name.str().to_owned(), format!("{}/{}", name.str(), request.str()));
+        if seen.contains(&whole) || request.is_empty() && seen.iter().any(|s| s.starts_with(&key)) {
             errors.duplicate_value(&claim, &name.str().into(), "");
+        } else if seen.contains(&key) {
+            errors.duplicate_value(&claim, &key.as_str().into(), "");
         }
+        seen.insert(if request.is_empty() { whole } else { key });
         if !cx.resource_claims.contains(name.str()) {
             let list: Vec<&str> = cx.resource_claims.iter().copied().collect();
             let detail = if list.is_empty() {
@@ -134,7 +159,7 @@ fn claim_names(claims: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
                     list.join(", ")
                 )
             };
-            errors.not_found_because(&name, detail);
+            errors.not_found_value(&claim, &name.str().into(), detail);
         }
     }
 }
