@@ -20,6 +20,7 @@ mod row;
 
 mod admission_policy;
 mod admission_policy_binding;
+mod admission_rule;
 mod api_service;
 mod binding;
 mod certificate_signing_request;
@@ -56,6 +57,7 @@ mod pod;
 mod pod_certificate_request;
 mod pod_disruption_budget;
 mod pod_template;
+mod policy_expression;
 mod priority_class;
 mod priority_level_configuration;
 mod replica_set;
