@@ -282,6 +282,42 @@ pub(super) fn immutable(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorLi
     }
 }
 
+/// The name of a signer: `example.com/client`, a domain and what it signs.
+pub(super) fn signer_name(at: &Cursor<'_>, errors: &mut ErrorList) {
+    const LONGEST: usize = 253;
+    let name = at.str();
+    if name.is_empty() {
+        return errors.required(at, "");
+    }
+    let [domain, path] = name.split('/').collect::<Vec<_>>()[..] else {
+        return errors.invalid(
+            at,
+            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        );
+    };
+    if domain.len() > LONGEST {
+        errors.too_long(at, LONGEST);
+    }
+    let mut first_wrong = |part: &str, rule: fn(&str) -> Vec<String>| {
+        let wrong = part.split('.').find(|label| !rule(label).is_empty());
+        for (label, fault) in wrong.into_iter().flat_map(|l| rule(l).into_iter().map(move |f| (l, f))) {
+            errors.invalid_value(at, &part.into(), format!("validating label {label:?}: {fault}"));
+        }
+    };
+    first_wrong(domain, names::dns1123_label);
+    first_wrong(path, names::dns1123_subdomain);
+    if !domain.contains('.') {
+        errors.invalid_value(
+            at,
+            &domain.into(),
+            "should be a domain with at least two segments separated by dots",
+        );
+    }
+    if name.len() > 2 * LONGEST + 1 {
+        errors.too_long(at, 2 * LONGEST + 1);
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::check::{named_if_set, not_empty, one_of_if_set};
+use super::super::check::{named_if_set, not_empty, one_of_if_set, signer_name};
 use super::super::persistent_volume_claim;
 use super::environment::{FILE_FIELDS, field_ref, resource_field_ref};
 use super::iscsi;
@@ -443,7 +443,7 @@ fn trust_bundle(bundle: &Cursor<'_>, errors: &mut ErrorList) {
             if signer.is_empty() {
                 errors.required(&signer, "must be a valid signer name");
             }
-            errors.faults(&signer, names::domain_prefixed_path(signer.str()));
+            signer_name(&signer, errors);
             validate_label_selector(&selector, errors);
         }
         (false, false) => errors.required(bundle, "either name or signerName must be specified"),
@@ -454,12 +454,7 @@ fn trust_bundle(bundle: &Cursor<'_>, errors: &mut ErrorList) {
 }
 
 fn pod_certificate(certificate: &Cursor<'_>, errors: &mut ErrorList) {
-    let signer = certificate.at("signerName");
-    if signer.is_empty() {
-        errors.required(&signer, "");
-    } else {
-        errors.faults(&signer, names::domain_prefixed_path(signer.str()));
-    }
+    signer_name(&certificate.at("signerName"), errors);
     let key = certificate.at("keyType");
     if !matches!(
         key.str(),
