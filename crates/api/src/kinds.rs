@@ -26,6 +26,7 @@ mod binding;
 mod certificate_signing_request;
 mod cluster_trust_bundle;
 mod component_status;
+mod conditions;
 mod config_map;
 mod controller_revision;
 pub mod cron_job;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::admission_rule;
 use super::cells::{age, age_of, integer, name, text};
 use super::check::one_of;
+use super::conditions;
 use super::fill::{at, fill, map_at};
 use super::policy_expression::Scope;
 use super::row::cluster;
@@ -134,6 +135,7 @@ impl Strategy for AdmissionPolicy {
                 }
             }
         }
+        conditions::validate(&status.at("conditions"), errors);
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {

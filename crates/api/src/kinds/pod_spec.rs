@@ -105,7 +105,8 @@ pub(super) fn validate(spec: &Cursor<'_>, pod_name: Option<&str>, claims: &[Stri
         errors.faults(&class, names::dns1123_subdomain(class.str()));
     }
     one_of_if_set(&spec.at("preemptionPolicy"), &["PreemptLowerPriority", "Never"], errors);
-    resources::overhead(&spec.at("overhead"), errors);
+    let overhead = spec.at("overhead");
+    resources::overhead(&overhead, &overhead, errors);
     operating_system::validate(spec, errors);
 }
 

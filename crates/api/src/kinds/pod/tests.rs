@@ -424,7 +424,7 @@ fn containers_are_checked() {
             (
                 "/spec/overhead/pods",
                 json!("1"),
-                "spec.overhead[pods]: Invalid value: \"pods\": must be a standard resource for containers",
+                "spec.overhead.limits[pods]: Invalid value: \"pods\": must be a standard resource for containers",
             ),
             (
                 "/spec/containers/0/imagePullPolicy",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::super::check::{
-    container_resource_name, is_huge_page, may_overcommit, named_if_set, not_empty, quantity_of,
+    container_resource_name, is_huge_page, may_overcommit, named_if_set, not_empty, quantity_at, quantity_of,
 };
 use super::super::fill::{at, fill, map_made};
 use super::Context;
@@ -13,16 +13,30 @@ use crate::field::{Cursor, ErrorList};
 use crate::names;
 use crate::quantity::Quantity;
 
+const NEEDS_COMPUTE: &str = "HugePages require cpu or memory";
+
 /// The rules for a container's resources.
 pub(super) fn container(resources: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
     requests_and_limits(resources, container_resource_name, errors);
     claim_names(&resources.at("claims"), cx, errors);
 }
 
-pub(in crate::kinds) fn overhead(overhead: &Cursor<'_>, errors: &mut ErrorList) {
-    for (name, quantity) in overhead.entries() {
-        container_resource_name(&quantity, name, errors);
-        quantity_of(name, &quantity, errors);
+/// What running a pod takes beyond its containers: upstream judges it as a container's limits, and names it so.
+pub(in crate::kinds) fn overhead(place: &Cursor<'_>, amounts: &Cursor<'_>, errors: &mut ErrorList) {
+    let limits = place.said("limits");
+    let (mut computes, mut huge_pages) = (false, false);
+    for (name, quantity) in amounts.entries() {
+        let at = limits.key(name);
+        container_resource_name(&at, name, errors);
+        quantity_at(&at, name, &quantity, errors);
+        computes |= matches!(name, "cpu" | "memory");
+        if is_huge_page(name) {
+            huge_pages = true;
+            whole_pages(&at, name, &quantity, errors);
+        }
+    }
+    if huge_pages && !computes {
+        errors.forbidden(place, NEEDS_COMPUTE);
     }
 }
 
@@ -90,7 +104,7 @@ fn requests_and_limits(
         computes |= matches!(name, "cpu" | "memory");
         if is_huge_page(name) {
             huge_pages = true;
-            whole_pages(name, quantity, errors);
+            whole_pages(quantity, name, quantity, errors);
         }
     };
     for (name, quantity) in limits.entries() {
@@ -115,19 +129,20 @@ fn requests_and_limits(
         }
     }
     if huge_pages && !computes {
-        errors.forbidden(resources, "HugePages require cpu or memory");
+        errors.forbidden(resources, NEEDS_COMPUTE);
     }
 }
 
 /// Huge pages are asked for in whole ones: `hugepages-2Mi: 4Mi`.
-fn whole_pages(name: &str, quantity: &Cursor<'_>, errors: &mut ErrorList) {
+fn whole_pages(place: &Cursor<'_>, name: &str, quantity: &Cursor<'_>, errors: &mut ErrorList) {
     let size = name.strip_prefix("hugepages-").and_then(|s| s.parse::<Quantity>().ok());
     let (Some(size), Some(asked)) = (size, quantity.quantity()) else {
         return;
     };
     let (size, asked_bytes) = (size.value(), asked.value());
     if size <= 0 || asked_bytes % size != 0 {
-        errors.invalid(quantity, format!("{asked} is not positive integer multiple of {name}"));
+        let detail = format!("{asked} is not positive integer multiple of {name}");
+        errors.invalid_value(place, quantity.value().unwrap_or(&Value::Null), detail);
     }
 }
 
