@@ -41,7 +41,9 @@ pub(super) fn validate(service: &Cursor<'_>, errors: &mut ErrorList) {
     affinity(&spec, errors);
     for ip in spec.at("externalIPs").items() {
         valid_ip(&ip, errors);
-        ordinary_ip(&ip, errors);
+        if address::parse_ip(ip.str()).is_some() {
+            ordinary_ip(&ip, errors);
+        }
     }
     one_of(
         &kind,
