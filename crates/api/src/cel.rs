@@ -32,6 +32,16 @@ pub use value::{Key, List, Merge, Value};
 /// What one expression may cost: about a tenth of a second.
 pub const CALL_LIMIT: u64 = 1_000_000;
 
+/// Whether a variable may be called this in an expression.
+pub fn is_identifier(name: &str) -> bool {
+    parse::is_identifier(name)
+}
+
+/// The type that asks whether somebody may do something.
+pub const AUTHORIZER: &str = "kubernetes.authorization.Authorizer";
+/// The type of such a question about a resource.
+pub const RESOURCE_CHECK: &str = "kubernetes.authorization.ResourceCheck";
+
 /// The variables of an expression.
 #[derive(Clone, Debug, Default)]
 pub struct Env {
@@ -53,6 +63,7 @@ impl Env {
         Self::default()
     }
 
+    /// A name may have a dot: `authorizer.requestResource` is a variable, whatever `authorizer` is.
     pub fn variable(mut self, name: &str, of: Type) -> Self {
         self.variables.push((name.to_owned(), of));
         self

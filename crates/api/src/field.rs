@@ -78,7 +78,7 @@ impl FieldError {
             self.kind,
             K::Required | K::Forbidden | K::TooLong | K::Internal | K::TooMany
         );
-        if shows_value {
+        if shows_value && !self.value.is_empty() {
             out.push_str(": ");
             out.push_str(&self.value);
         }
@@ -150,6 +150,11 @@ impl ErrorList {
         self.add(FieldErrorKind::Invalid, at, show(value), detail);
     }
 
+    /// What is at the cursor is not acceptable as a whole; upstream does not show it.
+    pub fn invalid_unshown(&mut self, at: &Cursor<'_>, detail: impl Into<String>) {
+        self.add(FieldErrorKind::Invalid, at, String::new(), detail);
+    }
+
     /// [`invalid`](Self::invalid) for each of the reasons, as the checks of [`names`](crate::names) return them.
     pub fn faults(&mut self, at: &Cursor<'_>, faults: Vec<String>) {
         for fault in faults {
@@ -177,23 +182,20 @@ impl ErrorList {
         self.add(FieldErrorKind::Forbidden, at, String::new(), detail);
     }
 
+    /// The value at the cursor is not one of these, which are shown in this order.
     pub fn not_supported(&mut self, at: &Cursor<'_>, supported: &[&str]) {
-        let mut sorted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-        sorted.sort();
-        self.add(
-            FieldErrorKind::NotSupported,
-            at,
-            at.shown(),
-            format!("supported values: {}", sorted.join(", ")),
-        );
+        self.not_supported_shown(at, at.shown(), supported);
+    }
+
+    fn not_supported_shown(&mut self, at: &Cursor<'_>, value: String, supported: &[&str]) {
+        let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let detail = format!("supported values: {}", supported.join(", "));
+        self.add(FieldErrorKind::NotSupported, at, value, detail);
     }
 
     /// Some other value than the one at the cursor is not among those supported there.
     pub fn not_supported_value(&mut self, at: &Cursor<'_>, value: &Value, supported: &[&str]) {
-        self.not_supported(at, supported);
-        if let Some(last) = self.errors.last_mut() {
-            last.value = show(value);
-        }
+        self.not_supported_shown(at, show(value), supported);
     }
 
     pub fn not_found(&mut self, at: &Cursor<'_>) {
@@ -202,6 +204,11 @@ impl ErrorList {
 
     pub fn not_found_because(&mut self, at: &Cursor<'_>, detail: impl Into<String>) {
         self.add(FieldErrorKind::NotFound, at, at.shown(), detail);
+    }
+
+    /// Something that is named at the cursor is not there.
+    pub fn not_found_value(&mut self, at: &Cursor<'_>, value: &Value, detail: impl Into<String>) {
+        self.add(FieldErrorKind::NotFound, at, show(value), detail);
     }
 
     pub fn too_long(&mut self, at: &Cursor<'_>, most: usize) {
@@ -278,6 +285,15 @@ impl<'a> Cursor<'a> {
             value,
             step: Step::Field(self, name),
             schema,
+        }
+    }
+
+    /// A place that upstream's messages name though the types have no such field (`status.Phase`). Nothing is there.
+    pub fn said<'b>(&'b self, name: &'b str) -> Cursor<'b> {
+        Cursor {
+            value: None,
+            step: Step::Field(self, name),
+            schema: None,
         }
     }
 

@@ -20,11 +20,13 @@ mod row;
 
 mod admission_policy;
 mod admission_policy_binding;
+mod admission_rule;
 mod api_service;
 mod binding;
 mod certificate_signing_request;
 mod cluster_trust_bundle;
 mod component_status;
+mod conditions;
 mod config_map;
 mod controller_revision;
 pub mod cron_job;
@@ -56,6 +58,7 @@ mod pod;
 mod pod_certificate_request;
 mod pod_disruption_budget;
 mod pod_template;
+mod policy_expression;
 mod priority_class;
 mod priority_level_configuration;
 mod replica_set;
@@ -249,6 +252,42 @@ mod tests {
             ),
         ] {
             assert_eq!(table.get(group, version, plural).unwrap().storage.prefix, prefix);
+        }
+    }
+
+    #[test]
+    fn a_status_that_nobody_wrote_is_what_upstream_prints_of_it() {
+        let table = Registry::built_in().table();
+        let reset = |group: &str, version: &str, plural: &str| {
+            let row = table.get(group, version, plural).unwrap();
+            let mut object = Object::from_value(json!({"status": {"phase": "forged"}})).unwrap();
+            row.reset_status(&mut object);
+            object.get(&["status"]).cloned().unwrap_or_default()
+        };
+        for (group, version, plural, status) in [
+            ("apps", "v1", "deployments", json!({})),
+            ("apps", "v1", "replicasets", json!({"replicas": 0})),
+            (
+                "apps",
+                "v1",
+                "statefulsets",
+                json!({"replicas": 0, "availableReplicas": 0}),
+            ),
+            ("", "v1", "services", json!({"loadBalancer": {}})),
+            ("networking.k8s.io", "v1", "ingresses", json!({"loadBalancer": {}})),
+            ("apiregistration.k8s.io", "v1", "apiservices", json!({})),
+            (
+                "policy",
+                "v1",
+                "poddisruptionbudgets",
+                json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}),
+            ),
+        ] {
+            assert_eq!(reset(group, version, plural), status, "{plural}");
+        }
+        // Every kind with a status has one from the start.
+        for row in table.iter().filter(|row| row.has_status()) {
+            assert!(reset(&row.group, &row.version, &row.plural).is_object(), "{row:?}");
         }
     }
 

@@ -6,7 +6,7 @@
 pub mod address;
 mod metadata;
 
-pub use metadata::{MAX_ANNOTATIONS_BYTES, annotations, label_name, labels, object_name};
+pub use metadata::{MAX_ANNOTATIONS_BYTES, annotations, annotations_at, label_name, labels, labels_at, object_name};
 
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
@@ -93,6 +93,25 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
     }
     if !is_subdomain(value) {
         faults.push(mismatch(SUBDOMAIN_TEXT, SUBDOMAIN, &["example.com"]));
+    }
+    faults
+}
+
+/// A subdomain whose labels may have underscores, as a search path's have: `_sip._tcp.example.com`.
+pub fn subdomain_with_underscores(value: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if value.len() > 253 {
+        faults.push(too_long(253));
+    }
+    let is_label = |label: &str| {
+        let label = label.strip_prefix('_').unwrap_or(label);
+        is_word(label, is_lower_alnum, |b| is_lower_alnum(b) || matches!(b, b'-' | b'_'))
+    };
+    if !value.split('.').all(is_label) {
+        let text = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', \
+                    and must start and end with an alphanumeric character";
+        let label = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+        faults.push(mismatch(text, &format!(r"{label}(\.{label})*"), &["example.com"]));
     }
     faults
 }
@@ -366,6 +385,19 @@ pub fn fully_qualified_name(value: &str) -> Vec<String> {
         return vec!["should be a domain with at least three segments separated by dots".into()];
     }
     faults
+}
+
+/// A domain's whole name, with or without the dot of the root.
+pub fn fully_qualified_domain(value: &str) -> Vec<String> {
+    let value = value.strip_suffix('.').unwrap_or(value);
+    let faults = dns1123_subdomain(value);
+    if !faults.is_empty() {
+        return faults;
+    }
+    if !value.contains('.') {
+        return vec!["should be a domain with at least two segments separated by dots".into()];
+    }
+    value.split('.').flat_map(dns1123_label).collect()
 }
 
 #[cfg(test)]

@@ -218,6 +218,17 @@ impl Resource {
         self.schema.at(self.schema_root)
     }
 
+    /// Makes the status what it is before anybody has written one: the zero that upstream's type prints (`{}`, or
+    /// `{"replicas": 0}`), or nothing where that type is a pointer or the kind is a custom one.
+    pub fn reset_status(&self, object: &mut Object) {
+        match self.schema().zero_of("status") {
+            Some(zero) => object.set(&["status"], zero),
+            None => {
+                object.remove(&["status"]);
+            }
+        }
+    }
+
     /// The store's key of an object: `/registry/pods/default/web`.
     pub fn key(&self, namespace: &str, name: &str) -> String {
         match self.scope {

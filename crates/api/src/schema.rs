@@ -318,6 +318,18 @@ impl<'a> Schema<'a> {
         self.property_row(name).map(|p| self.set.at(p.node))
     }
 
+    /// What upstream prints of a property that nobody has set, if it prints anything. Nothing is printed of a custom
+    /// resource's.
+    pub fn zero_of(&self, name: &str) -> Option<Value> {
+        let property = self.property_row(name).filter(|_| self.is_built_in())?;
+        decode::zero(property, self.other(property.node))
+    }
+
+    /// Whether this is an object of a built-in type.
+    fn is_built_in(&self) -> bool {
+        self.object().is_some_and(|o| o.name.is_some())
+    }
+
     /// What the elements of this list are.
     pub fn items(&self) -> Option<Schema<'a>> {
         match &self.node.shape {

@@ -7,7 +7,7 @@
 //!   `K` is any type of `k8s_openapi`, or [`DynamicObject`] or [`PartialObject`] with an [`ApiResource`] told at run time.
 //! * [`Error`]: what can go wrong, once.
 //! * [`EventRecorder`](event::EventRecorder) tells people what a component did; [`LeaderElector`](leader::LeaderElector)
-//!   lets one of several replicas work.
+//!   lets one of several replicas work; [`Access`](access::Access) finds out who calls it and whether it may.
 //!
 //! Objects come as `Arc<K>`: they are shared with every other reader in the process and never changed in place. To
 //! change one, clone it, or better patch it:
@@ -36,6 +36,7 @@
 //! To follow objects as they change use an informer (`coracle_informer`) instead of [`Api::watch`]: it lists again when
 //! it must and shares one cache. Start reading at [`client`] and [`api`].
 
+pub mod access;
 pub mod api;
 pub mod client;
 pub mod config;

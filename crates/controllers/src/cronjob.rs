@@ -1,7 +1,6 @@
 //! CronJob: makes a Job at each time of a schedule. Watches CronJobs, and Jobs by owner. Writes Jobs and the status.
 
 pub mod plan;
-pub mod schedule;
 #[cfg(test)]
 mod tests;
 

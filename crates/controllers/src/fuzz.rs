@@ -3,7 +3,7 @@
 use coracle_clock::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::cronjob::schedule::Schedule;
+use coracle_api::kinds::cron_job::schedule::Schedule;
 
 /// A schedule in cron's form: whatever is read is due in order, and the last time due is one of those.
 pub fn cron(bytes: &[u8]) {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::claim::{Claiming, selected};
 use crate::owner::{controller_of, controller_reference};
-use crate::template::template_hash;
+use crate::template::{settled, template_hash};
 
 /// The label by which a pod tells of which revision it is.
 pub const REVISION_LABEL: &str = "controller-revision-hash";
@@ -61,7 +61,20 @@ pub fn holds(revision: &ControllerRevision, data: &Value) -> bool {
             other => other.clone(),
         }
     }
-    without_null(&revision.data.0) == without_null(data)
+    let (held, data) = (without_null(&revision.data.0), without_null(data));
+    held == data || settled_data(held) == settled_data(data)
+}
+
+/// Revision data with its template as a server prints it.
+fn settled_data(mut data: Value) -> Value {
+    if let Some(template) = data.pointer_mut("/spec/template") {
+        let patch = template.as_object_mut().and_then(|t| t.remove("$patch"));
+        *template = settled(template.take());
+        if let (Some(patch), Some(template)) = (patch, template.as_object_mut()) {
+            template.insert("$patch".into(), patch);
+        }
+    }
+    data
 }
 
 /// How the newest revision comes to hold the template of now.

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::machine::own_address;
 use crate::pod::context::Context;
 use crate::stats::Sampler;
-use access::Access;
+use access::NodeAccess;
 
 pub(crate) use router::{Body, Query, empty, plain, text};
 
@@ -130,7 +130,7 @@ pub(crate) struct Api {
     pub(crate) pods: Lister<Pod>,
     pub(crate) stats: Arc<Sampler>,
     pub(crate) shutdown: CancellationToken,
-    access: Access,
+    access: NodeAccess,
 }
 
 impl Api {
@@ -142,7 +142,7 @@ impl Api {
         shutdown: CancellationToken,
     ) -> Self {
         Self {
-            access: Access::new(client, cx.clock, cx.node().name.clone()),
+            access: NodeAccess::new(client, cx.clock, cx.node().name.clone()),
             stats,
             cx,
             pods,

@@ -85,6 +85,15 @@ impl Checker {
         self.issue(at, format!("undeclared reference to '{name}' (in container '')"))
     }
 
+    /// The variable that a field of a name is, if there is one.
+    fn dotted_variable(&self, of: &Expr, field: &str) -> Option<String> {
+        let Kind::Ident { name, .. } = &of.kind else {
+            return None;
+        };
+        let dotted = format!("{name}.{field}");
+        self.find(&dotted).map(|_| dotted)
+    }
+
     fn find(&self, name: &str) -> Option<usize> {
         self.scope.iter().rposition(|(n, _)| n == name)
     }
@@ -133,6 +142,10 @@ impl Checker {
                     return Type::Type;
                 }
                 let optional = *optional;
+                if !optional && let Some(name) = self.dotted_variable(of, field) {
+                    expr.kind = Kind::Ident { name, slot: 0 };
+                    return self.step(expr);
+                }
                 let within = self.typed(of);
                 let found = self.field(at, &within, field);
                 match (optional, found) {

@@ -1,6 +1,7 @@
 //! The functions of the language and of Kubernetes' libraries: each declared once, with what it takes, what it makes
 //! and how. The check reads the signatures; a run calls what they stand beside.
 
+mod authorizer;
 mod convert;
 mod lists;
 pub(super) mod named;
@@ -60,6 +61,7 @@ fn all() -> &'static Overloads {
             net::ALL,
             semver::ALL,
             named::ALL,
+            authorizer::ALL,
         ];
         let mut all = Overloads::new();
         for entry in libraries.into_iter().flatten() {
@@ -150,6 +152,11 @@ fn read_type(text: &str) -> Option<(Type, &str)> {
         "CIDR" => Type::Opaque("net.CIDR"),
         "Semver" => Type::Opaque("kubernetes.Semver"),
         "NamedFormat" => Type::Opaque("kubernetes.NamedFormat"),
+        "Authorizer" => Type::Opaque(super::AUTHORIZER),
+        "PathCheck" => Type::Opaque("kubernetes.authorization.PathCheck"),
+        "GroupCheck" => Type::Opaque("kubernetes.authorization.GroupCheck"),
+        "ResourceCheck" => Type::Opaque(super::RESOURCE_CHECK),
+        "Decision" => Type::Opaque("kubernetes.authorization.Decision"),
         "A" => Type::Param('A'),
         "B" => Type::Param('B'),
         _ => return None,
@@ -195,6 +202,7 @@ mod tests {
             net::ALL,
             semver::ALL,
             named::ALL,
+            authorizer::ALL,
         ] {
             for text in entries.iter().flat_map(|e| e.signatures) {
                 assert!(read(text).is_some(), "{text}");

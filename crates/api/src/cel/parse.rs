@@ -27,6 +27,14 @@ const RESERVED: [&str; 17] = [
     "while",
 ];
 
+/// Whether a variable or a field may be called this.
+pub(super) fn is_identifier(name: &str) -> bool {
+    let is_word = !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    is_word && !matches!(name, "true" | "false" | "null" | "in") && !RESERVED.contains(&name)
+}
+
 /// Reads a whole expression.
 pub(super) fn parse(text: &str) -> Result<Expr, Mistake> {
     let tokens = tokens(text)?;

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, condition, name, str_of, str_or, text};
+use super::check::signer_name;
 use super::human_duration::human_duration;
 use super::row::{READ_WRITE, cluster};
 use crate::field::{Cursor, ErrorList};
-use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::{NameRule, Strategy};
@@ -131,10 +131,10 @@ impl Strategy for CertificateSigningRequest {
             }
         }
         let signer = spec.at("signerName");
-        if signer.is_empty() {
-            errors.required(&signer, "");
+        if signer.str() == "kubernetes.io/legacy-unknown" {
+            errors.invalid(&signer, "the legacy signerName is not allowed via this API version");
         } else {
-            errors.faults(&signer, names::domain_prefixed_path(signer.str()));
+            signer_name(&signer, errors);
         }
         let seconds = spec.at("expirationSeconds");
         if seconds.i64().is_some_and(|n| n < 600) {
@@ -149,12 +149,24 @@ impl Strategy for CertificateSigningRequest {
         conditions(new, errors);
     }
 
-    fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+    fn validate_status_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
         conditions(new, errors);
+        let (status, old_status) = (new.at("status"), old.at("status"));
+        let (issued, before) = (status.at("certificate"), old_status.at("certificate"));
+        if issued.str() != before.str() {
+            if let Err(fault) = is_chain(issued.str()) {
+                errors.invalid_value(&issued, &"<certificate data>".into(), fault);
+            }
+            if !before.is_empty() {
+                errors.forbidden(&issued, "updates may not modify existing certificate content");
+            }
+        }
+        nothing_taken_back(new, old, errors);
     }
 
-    fn validate_subresource_update(&self, _name: &str, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+    fn validate_subresource_update(&self, _name: &str, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
         conditions(new, errors);
+        nothing_taken_back(new, old, errors);
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
@@ -184,7 +196,49 @@ fn is_request(text: &str) -> bool {
     block.is_some_and(|kind| kind.trim_end().strip_suffix("-----") == Some("CERTIFICATE REQUEST"))
 }
 
-/// A request is approved or denied, and neither is taken back.
+/// Whether a text in base64 is PEM of certificates and nothing else.
+fn is_chain(text: &str) -> Result<(), String> {
+    use base64::Engine;
+    if text.is_empty() {
+        return Ok(());
+    }
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .unwrap_or_default();
+    let pem = String::from_utf8_lossy(&bytes);
+    let mut blocks = 0;
+    for kind in pem
+        .lines()
+        .filter_map(|line| line.trim_end().strip_prefix("-----BEGIN "))
+    {
+        match kind.strip_suffix("-----") {
+            Some("CERTIFICATE") => blocks += 1,
+            Some(other) => return Err(format!("only CERTIFICATE PEM blocks are allowed, found {other:?}")),
+            None => {}
+        }
+    }
+    match blocks {
+        0 => Err("must contain at least one CERTIFICATE PEM block".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// What was decided stays decided.
+fn nothing_taken_back(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+    let (status, old_status) = (new.at("status"), old.at("status"));
+    let conditions = status.at("conditions");
+    let count = |list: &Cursor<'_>, kind: &str| list.items().filter(|c| c.at("type").str() == kind).count();
+    for kind in ["Approved", "Denied", "Failed"] {
+        if count(&conditions, kind) < count(&old_status.at("conditions"), kind) {
+            errors.forbidden(
+                &conditions,
+                format!("updates may not remove a condition of type {kind:?}"),
+            );
+        }
+    }
+}
+
+/// A request is approved or denied, not both.
 fn conditions(csr: &Cursor<'_>, errors: &mut ErrorList) {
     let status = csr.at("status");
     let list = status.at("conditions");
@@ -195,9 +249,9 @@ fn conditions(csr: &Cursor<'_>, errors: &mut ErrorList) {
             errors.required(&kind, "");
         }
         match (kind.str(), state.str()) {
+            (_, "") => errors.required(&state, ""),
             ("Approved" | "Denied" | "Failed", "True") => {}
             ("Approved" | "Denied" | "Failed", _) => errors.not_supported(&state, &["True"]),
-            (_, "") => errors.required(&state, ""),
             (_, "True" | "False" | "Unknown") => {}
             _ => errors.not_supported(&state, &["False", "True", "Unknown"]),
         }
@@ -236,8 +290,85 @@ fn state(csr: &Object) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::check::tests::{refuses, refuses_status, with};
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn decisions_and_certificates_stay() {
+        let certificate = |pem: &str| {
+            use base64::Engine;
+            base64::engine::general_purpose::STANDARD.encode(pem)
+        };
+        let issued = certificate("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        let csr =
+            json!({"metadata": {"name": "c"}, "status": {"conditions": [{"type": "Approved", "status": "True"}]}});
+        refuses_status(
+            &row(),
+            &csr,
+            &[
+                (
+                    "/status/conditions",
+                    json!([]),
+                    "status.conditions: Forbidden: updates may not remove a condition of type \"Approved\"",
+                ),
+                (
+                    "/status/conditions/1",
+                    json!({"type": "Failed", "status": "False"}),
+                    "status.conditions[1].status: Unsupported value: \"False\": supported values: \"True\"",
+                ),
+                (
+                    "/status/certificate",
+                    json!(certificate("-----BEGIN RSA PRIVATE KEY-----")),
+                    "status.certificate: Invalid value: \"<certificate data>\": only CERTIFICATE PEM blocks are allowed, \
+                     found \"RSA PRIVATE KEY\"",
+                ),
+            ],
+        );
+        let csr = with(&csr, "/status/certificate", json!(issued));
+        refuses_status(
+            &row(),
+            &csr,
+            &[(
+                "/status/certificate",
+                json!(""),
+                "status.certificate: Forbidden: updates may not modify existing certificate content",
+            )],
+        );
+    }
+
+    #[test]
+    fn a_signer_is_a_domain_and_a_path() {
+        use base64::Engine;
+        let request = base64::engine::general_purpose::STANDARD.encode("-----BEGIN CERTIFICATE REQUEST-----\n");
+        let valid = json!({"metadata": {"name": "c"}, "spec": {"request": request, "usages": ["client auth"],
+            "signerName": "example.com/client"}});
+        refuses(
+            &row(),
+            &valid,
+            &[
+                ("/spec/signerName", json!(""), "spec.signerName: Required value"),
+                (
+                    "/spec/signerName",
+                    json!("kubernetes.io/legacy-unknown"),
+                    "spec.signerName: Invalid value: \"kubernetes.io/legacy-unknown\": the legacy signerName is not allowed \
+                     via this API version",
+                ),
+                (
+                    "/spec/signerName",
+                    json!("a.b/c/d"),
+                    "spec.signerName: Invalid value: \"a.b/c/d\": must be a fully qualified domain and path of the form \
+                     'example.com/signer-name'",
+                ),
+                (
+                    "/spec/signerName",
+                    json!("example/client"),
+                    "spec.signerName: Invalid value: \"example\": should be a domain with at least two segments separated \
+                     by dots",
+                ),
+            ],
+        );
+    }
 
     #[test]
     fn the_condition_tells_decision_and_outcome() {

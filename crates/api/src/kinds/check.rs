@@ -67,14 +67,20 @@ pub(super) fn port(at: &Cursor<'_>, errors: &mut ErrorList) {
 
 /// A quantity that is not negative, and whole where the resource comes in pieces.
 pub(super) fn quantity_of(resource: &str, at: &Cursor<'_>, errors: &mut ErrorList) {
+    quantity_at(at, resource, at, errors);
+}
+
+/// [`quantity_of`] that is told of at another place.
+pub(super) fn quantity_at(place: &Cursor<'_>, resource: &str, at: &Cursor<'_>, errors: &mut ErrorList) {
     let Some(quantity) = at.quantity() else {
         return;
     };
+    let shown = at.value().unwrap_or(&Value::Null);
     if quantity.is_negative() {
-        errors.invalid(at, NOT_NEGATIVE);
+        errors.invalid_value(place, shown, NOT_NEGATIVE);
     }
     if is_integer_resource(resource) && quantity.milli_value() % 1000 != 0 {
-        errors.invalid(at, "must be an integer");
+        errors.invalid_value(place, shown, "must be an integer");
     }
 }
 
@@ -255,10 +261,60 @@ fn is_zero(field: &str, value: &Value) -> bool {
     }
 }
 
+/// A quantity that is not negative, as upstream says it of storage.
+pub(super) fn basic_quantity(at: &Cursor<'_>, errors: &mut ErrorList) {
+    if let Some(amount) = at.quantity().filter(Quantity::is_negative) {
+        errors.invalid_value(at, &amount.value().into(), "must be a valid resource quantity");
+    }
+}
+
+/// [`immutable`] of what upstream tells of at another place.
+pub(super) fn immutable_at(place: &Cursor<'_>, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+    if !same(new.value(), old.value()) {
+        errors.invalid_value(place, new.value().unwrap_or(&Value::Null), IMMUTABLE);
+    }
+}
+
 /// Refuses a change, in the sense of [`same`].
 pub(super) fn immutable(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
     if !same(new.value(), old.value()) {
         errors.invalid(new, IMMUTABLE);
+    }
+}
+
+/// The name of a signer: `example.com/client`, a domain and what it signs.
+pub(super) fn signer_name(at: &Cursor<'_>, errors: &mut ErrorList) {
+    const LONGEST: usize = 253;
+    let name = at.str();
+    if name.is_empty() {
+        return errors.required(at, "");
+    }
+    let [domain, path] = name.split('/').collect::<Vec<_>>()[..] else {
+        return errors.invalid(
+            at,
+            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        );
+    };
+    if domain.len() > LONGEST {
+        errors.too_long(at, LONGEST);
+    }
+    let mut first_wrong = |part: &str, rule: fn(&str) -> Vec<String>| {
+        let wrong = part.split('.').find(|label| !rule(label).is_empty());
+        for (label, fault) in wrong.into_iter().flat_map(|l| rule(l).into_iter().map(move |f| (l, f))) {
+            errors.invalid_value(at, &part.into(), format!("validating label {label:?}: {fault}"));
+        }
+    };
+    first_wrong(domain, names::dns1123_label);
+    first_wrong(path, names::dns1123_subdomain);
+    if !domain.contains('.') {
+        errors.invalid_value(
+            at,
+            &domain.into(),
+            "should be a domain with at least two segments separated by dots",
+        );
+    }
+    if name.len() > 2 * LONGEST + 1 {
+        errors.too_long(at, 2 * LONGEST + 1);
     }
 }
 
@@ -300,11 +356,15 @@ pub(super) mod tests {
         let mut new = crate::object::Object::from_value(new).unwrap();
         row.strategy.set_defaults(&mut new);
         row.strategy.prepare_for_update(&mut new, &old);
-        let (old, new) = (old.into_value(), new.into_value());
+        checked(row, &old.into_value(), &new.into_value())
+    }
+
+    /// What an update says of an object that comes to it as it is.
+    pub fn checked(row: &Resource, old: &Value, new: &Value) -> Vec<String> {
         let mut errors = ErrorList::new();
         row.strategy.validate_update(
-            &Cursor::root(&new, Some(row.schema())),
-            &Cursor::root(&old, Some(row.schema())),
+            &Cursor::root(new, Some(row.schema())),
+            &Cursor::root(old, Some(row.schema())),
             &mut errors,
         );
         texts(&errors)
@@ -349,6 +409,27 @@ pub(super) mod tests {
         for (pointer, value, expected) in table {
             let errors = updated(row, valid.clone(), with(valid, pointer, value.clone()));
             assert_eq!(errors, [*expected], "{pointer} = {value}");
+        }
+    }
+
+    /// The same for updates of the status.
+    pub fn refuses_status(row: &Resource, valid: &Value, table: &[(&str, Value, &str)]) {
+        let checked = |new: &Value| {
+            let mut errors = ErrorList::new();
+            row.strategy.validate_status_update(
+                &Cursor::root(new, Some(row.schema())),
+                &Cursor::root(valid, Some(row.schema())),
+                &mut errors,
+            );
+            texts(&errors)
+        };
+        assert_eq!(checked(valid), [""; 0]);
+        for (pointer, value, expected) in table {
+            assert_eq!(
+                checked(&with(valid, pointer, value.clone())),
+                [*expected],
+                "{pointer} = {value}"
+            );
         }
     }
 

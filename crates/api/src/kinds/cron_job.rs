@@ -64,21 +64,11 @@ impl Strategy for CronJob {
         if name.str().len() > 52 {
             errors.invalid(&name, "must be no more than 52 characters");
         }
-        let spec = object.at("spec");
-        schedule_of(&spec, errors);
-        not_negative(&spec.at("startingDeadlineSeconds"), errors);
-        one_of(&spec.at("concurrencyPolicy"), &["Allow", "Forbid", "Replace"], errors);
-        for field in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
-            not_negative(&spec.at(field), errors);
-        }
-        let template = spec.at("jobTemplate");
-        let job = template.at("spec");
-        let manual = job.at("manualSelector");
-        if manual.is_true() {
-            errors.not_supported(&manual, &["nil", "false"]);
-        }
-        validate_spec_of_job(&job, errors);
-        validate_template_of_job(&job.at("template"), &job, errors);
+        validate_spec(&object.at("spec"), None, errors);
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        validate_spec(&new.at("spec"), Some(&old.at("spec")), errors);
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
@@ -108,21 +98,55 @@ impl Strategy for CronJob {
     }
 }
 
-fn schedule_of(spec: &Cursor<'_>, errors: &mut ErrorList) {
-    let schedule = spec.at("schedule");
+/// The rules for a spec; of an update, what was there before is let be.
+fn validate_spec(spec: &Cursor<'_>, old: Option<&Cursor<'_>>, errors: &mut ErrorList) {
+    schedule_of(spec, old, errors);
+    not_negative(&spec.at("startingDeadlineSeconds"), errors);
+    one_of(&spec.at("concurrencyPolicy"), &["Allow", "Forbid", "Replace"], errors);
+    for field in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
+        not_negative(&spec.at(field), errors);
+    }
+    let template = spec.at("jobTemplate");
+    let job = template.at("spec");
+    let manual = job.at("manualSelector");
+    let selector = job.at("selector");
+    if selector.is_set() {
+        errors.invalid(&selector, "`selector` will be auto-generated");
+    }
+    if manual.is_true() {
+        errors.not_supported(&manual, &["nil", "false"]);
+    }
+    validate_spec_of_job(&job, errors);
+    validate_template_of_job(&job.at("template"), &job, errors);
+}
+
+fn schedule_of(spec: &Cursor<'_>, old: Option<&Cursor<'_>>, errors: &mut ErrorList) {
+    let (schedule, zone) = (spec.at("schedule"), spec.at("timeZone"));
     let text = schedule.str();
     if text.is_empty() {
         errors.required(&schedule, "");
-    } else if text.contains("TZ") {
-        errors.invalid(
-            &schedule,
-            "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
-        );
-    } else if let Err(fault) = schedule::Schedule::parse(text) {
-        errors.invalid(&schedule, fault);
+    } else {
+        // A zone in front, which old schedules may have, is the parser's no more.
+        let fields = ["CRON_TZ=", "TZ="]
+            .iter()
+            .find_map(|zone| text.strip_prefix(zone)?.split_once(' '));
+        if let Err(fault) = schedule::Schedule::parse(fields.map_or(text, |(_, fields)| fields)) {
+            errors.invalid(&schedule, fault);
+        }
+        let had_zone = old.is_some_and(|old| old.at("schedule").str().contains("TZ"));
+        match text.contains("TZ") {
+            true if !had_zone => errors.invalid(
+                &schedule,
+                "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+            ),
+            true if zone.is_set() => errors.invalid(
+                &schedule,
+                "cannot use both timeZone field and TZ or CRON_TZ in schedule",
+            ),
+            _ => {}
+        }
     }
-    let zone = spec.at("timeZone");
-    if !zone.is_set() {
+    if !zone.is_set() || old.is_some_and(|old| old.at("timeZone").value() == zone.value()) {
         return;
     }
     match zone.str() {
@@ -142,7 +166,7 @@ fn schedule_of(spec: &Cursor<'_>, errors: &mut ErrorList) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::tests::{defaulted, refuses};
+    use super::super::check::tests::{defaulted, refuses, refuses_update, with};
     use super::*;
     use serde_json::json;
 
@@ -202,10 +226,35 @@ mod tests {
                     ),
                 ),
                 (
+                    "/spec/jobTemplate/spec/selector",
+                    json!({"matchLabels": {"a": "b"}}),
+                    "spec.jobTemplate.spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"b\"}}: `selector` will be \
+                     auto-generated",
+                ),
+                (
                     "/spec/jobTemplate/spec/template/spec/restartPolicy",
                     json!("Always"),
                     "spec.jobTemplate.spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \
                      \"Never\"",
+                ),
+            ],
+        );
+        // A zone in the schedule is no more, but where one is already.
+        let zoned = with(&valid, "/spec/schedule", json!("TZ=UTC 0 * * * *"));
+        refuses_update(
+            &row(),
+            &zoned,
+            &[
+                (
+                    "/spec/schedule",
+                    json!("TZ=UTC 0 * *"),
+                    "spec.schedule: Invalid value: \"TZ=UTC 0 * *\": expected exactly 5 fields, found 3: [0 * *]",
+                ),
+                (
+                    "/spec/timeZone",
+                    json!("Etc/UTC"),
+                    "spec.schedule: Invalid value: \"TZ=UTC 0 * * * *\": cannot use both timeZone field and TZ or \
+                     CRON_TZ in schedule",
                 ),
             ],
         );

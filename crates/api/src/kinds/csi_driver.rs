@@ -4,9 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, boolean, join, name, text};
-use super::check::{immutable, one_of};
+use super::check::{immutable_at, one_of};
 use super::fill::{at, fill};
-use super::pod_spec::csi_driver_name;
 use super::row::cluster;
 use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
@@ -34,6 +33,9 @@ pub(super) fn row() -> Resource {
         .build()
 }
 
+/// What upstream's messages call `attachRequired`.
+const ATTACH: &str = "attachedRequired";
+
 struct CsiDriver;
 
 impl Strategy for CsiDriver {
@@ -54,13 +56,14 @@ impl Strategy for CsiDriver {
     }
 
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
-        let metadata = object.at("metadata");
-        csi_driver_name(&metadata.at("name"), errors);
         let spec = object.at("spec");
-        for field in ["attachRequired", "podInfoOnMount", "storageCapacity", "seLinuxMount"] {
-            let flag = spec.at(field);
-            if !flag.is_set() {
-                errors.required(&flag, "");
+        for (field, place) in [
+            ("attachRequired", ATTACH),
+            ("podInfoOnMount", "podInfoOnMount"),
+            ("storageCapacity", "storageCapacity"),
+        ] {
+            if !spec.at(field).is_set() {
+                errors.required(&spec.said(place), "");
             }
         }
         one_of(
@@ -73,22 +76,40 @@ impl Strategy for CsiDriver {
             let audience = request.at("audience");
             if !seen.insert(audience.str().to_owned()) {
                 errors.duplicate(&audience);
+                continue;
             }
             let seconds = request.at("expirationSeconds");
             if seconds.i64().is_some_and(|n| n < 600) {
                 errors.invalid(&seconds, "may not specify a duration less than 10 minutes");
             }
+            if seconds.int() > 1 << 32 {
+                errors.invalid(&seconds, "may not specify a duration larger than 2^32 seconds");
+            }
         }
-        for mode in spec.at("volumeLifecycleModes").items() {
-            one_of(&mode, &["Ephemeral", "Persistent"], errors);
+        let modes = spec.at("volumeLifecycleModes");
+        for mode in modes.strs() {
+            if !matches!(mode, "Persistent" | "Ephemeral") {
+                errors.not_supported_value(&modes, &mode.into(), &["Persistent", "Ephemeral"]);
+            }
+        }
+        let label = spec.at("seLinuxMount");
+        if !label.is_set() {
+            errors.required(&label, "");
+        }
+        let period = spec.at("nodeAllocatableUpdatePeriodSeconds");
+        if period.i64().is_some_and(|n| n < 10) {
+            errors.invalid(&period, "must be greater than or equal to 10 seconds");
         }
     }
 
     fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
         self.validate(new, errors);
         let (spec, old_spec) = (new.at("spec"), old.at("spec"));
-        for field in ["attachRequired", "fsGroupPolicy", "volumeLifecycleModes"] {
-            immutable(&spec.at(field), &old_spec.at(field), errors);
+        for (field, place) in [
+            ("attachRequired", ATTACH),
+            ("volumeLifecycleModes", "volumeLifecycleModes"),
+        ] {
+            immutable_at(&spec.said(place), &spec.at(field), &old_spec.at(field), errors);
         }
     }
 
@@ -121,7 +142,7 @@ impl Strategy for CsiDriver {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::tests::{defaulted, refuses_update};
+    use super::super::check::tests::{defaulted, refuses, refuses_update};
     use super::*;
     use serde_json::json;
 
@@ -134,13 +155,35 @@ mod tests {
                 "requiresRepublish": false, "fsGroupPolicy": "ReadWriteOnceWithFSType",
                 "volumeLifecycleModes": ["Persistent"]})
         );
+        refuses(
+            &row(),
+            &valid,
+            &[
+                (
+                    "/spec/volumeLifecycleModes",
+                    json!(["X"]),
+                    "spec.volumeLifecycleModes: Unsupported value: \"X\": supported values: \"Persistent\", \"Ephemeral\"",
+                ),
+                (
+                    "/spec/tokenRequests",
+                    json!([{"audience": "a"}, {"audience": "a", "expirationSeconds": 1}]),
+                    "spec.tokenRequests[1].audience: Duplicate value: \"a\"",
+                ),
+                (
+                    "/spec/nodeAllocatableUpdatePeriodSeconds",
+                    json!(9),
+                    "spec.nodeAllocatableUpdatePeriodSeconds: Invalid value: 9: must be greater than or equal to 10 \
+                     seconds",
+                ),
+            ],
+        );
         refuses_update(
             &row(),
             &valid,
             &[(
                 "/spec/attachRequired",
                 json!(false),
-                "spec.attachRequired: Invalid value: false: field is immutable",
+                "spec.attachedRequired: Invalid value: false: field is immutable",
             )],
         );
     }

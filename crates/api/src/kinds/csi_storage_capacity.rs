@@ -35,7 +35,6 @@ impl Strategy for CsiStorageCapacity {
             errors.invalid_value(&class, &class.str().into(), fault);
         }
         quantity_of("storage", &object.at("capacity"), errors);
-        quantity_of("storage", &object.at("maximumVolumeSize"), errors);
     }
 
     fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {

@@ -109,6 +109,7 @@ impl Strategy for DaemonSet {
             "updatedNumberScheduled",
             "numberAvailable",
             "numberUnavailable",
+            "collisionCount",
         ] {
             not_negative(&status.at(field), errors);
         }
@@ -151,7 +152,7 @@ fn rollout(update: &Cursor<'_>, errors: &mut ErrorList) {
                 _ => {}
             }
         }
-        _ => errors.not_supported(&update.at("type"), &["OnDelete", "RollingUpdate"]),
+        _ => errors.not_supported(update, &["RollingUpdate", "OnDelete"]),
     }
 }
 
@@ -220,8 +221,8 @@ mod tests {
                 (
                     "/spec/updateStrategy",
                     json!({"type": "X"}),
-                    "spec.updateStrategy.type: Unsupported value: \"X\": supported values: \"OnDelete\", \
-                     \"RollingUpdate\"",
+                    "spec.updateStrategy: Unsupported value: {\"type\":\"X\"}: supported values: \"RollingUpdate\", \
+                     \"OnDelete\"",
                 ),
             ],
         );

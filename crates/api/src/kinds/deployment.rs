@@ -107,6 +107,7 @@ impl Strategy for Deployment {
                 "collisionCount",
             ],
             &["updatedReplicas", "readyReplicas", "availableReplicas"],
+            "readyReplicas",
             errors,
         );
         let old_status = old.at("status");
@@ -146,7 +147,7 @@ fn rollout(strategy: &Cursor<'_>, errors: &mut ErrorList) {
             }
             at_most_all(&unavailable, errors);
         }
-        _ => errors.not_supported(&strategy.at("type"), &["Recreate", "RollingUpdate"]),
+        _ => errors.not_supported(strategy, &["Recreate", "RollingUpdate"]),
     }
 }
 

@@ -45,9 +45,10 @@ impl Strategy for EndpointSlice {
         let endpoints = object.at("endpoints");
         if endpoints.len() > 1000 {
             errors.too_many(&endpoints, endpoints.len(), 1000);
-        }
-        for endpoint in endpoints.items() {
-            one_endpoint(&endpoint, kind.str(), errors);
+        } else {
+            for endpoint in endpoints.items() {
+                one_endpoint(&endpoint, kind.str(), errors);
+            }
         }
         slice_ports(&object.at("ports"), errors);
     }
@@ -111,38 +112,47 @@ fn one_endpoint(endpoint: &Cursor<'_>, kind: &str, errors: &mut ErrorList) {
                 errors.faults(&address, names::address::ipv6(address.str()));
                 ordinary_ip(&address, errors);
             }
-            "FQDN" => {
-                let name = address.str().strip_suffix('.').unwrap_or(address.str());
-                errors.faults(&address, names::dns1123_subdomain(name));
-            }
+            "FQDN" if address.is_empty() => errors.required(&address, ""),
+            "FQDN" => errors.faults(&address, names::fully_qualified_domain(address.str())),
             _ => {}
         }
     }
-    named_if_set(&endpoint.at("nodeName"), names::dns1123_subdomain, errors);
+    let node = endpoint.at("nodeName");
+    if node.is_set() {
+        errors.faults(&node, names::dns1123_subdomain(node.str()));
+    }
     let topology = endpoint.at("deprecatedTopology");
     if topology.len() > 16 {
         errors.too_many(&topology, topology.len(), 16);
     }
     names::labels(&topology, errors);
-    named_if_set(&endpoint.at("hostname"), names::dns1123_label, errors);
+    let host = endpoint.at("hostname");
+    if host.is_set() {
+        errors.faults(&host, names::dns1123_label(host.str()));
+    }
     let hints = endpoint.at("hints");
-    let zones = hints.at("forZones");
-    if zones.len() > 8 {
-        errors.too_many(&zones, zones.len(), 8);
+    hinted(&hints.at("forZones"), names::label_value, errors);
+    hinted(&hints.at("forNodes"), names::dns1123_subdomain, errors);
+}
+
+/// Where an endpoint is best for: few places, each once.
+fn hinted(places: &Cursor<'_>, rule: fn(&str) -> Vec<String>, errors: &mut ErrorList) {
+    if places.len() > 8 {
+        return errors.too_many(places, places.len(), 8);
     }
     let mut seen = std::collections::BTreeSet::new();
-    for zone in zones.items() {
-        let name = zone.at("name");
+    for place in places.items() {
+        let name = place.at("name");
         if !seen.insert(name.str().to_owned()) {
             errors.duplicate(&name);
         }
-        errors.faults(&name, names::label_value(name.str()));
+        errors.faults(&name, rule(name.str()));
     }
 }
 
 fn slice_ports(ports: &Cursor<'_>, errors: &mut ErrorList) {
     if ports.len() > 20_000 {
-        errors.too_many(ports, ports.len(), 20_000);
+        return errors.too_many(ports, ports.len(), 20_000);
     }
     let mut seen = std::collections::BTreeSet::new();
     for port in ports.items() {
@@ -186,6 +196,19 @@ mod tests {
                     "/endpoints/0/addresses",
                     json!([]),
                     "endpoints[0].addresses: Required value: must contain at least 1 address",
+                ),
+                (
+                    "/endpoints/0/nodeName",
+                    json!("N"),
+                    &format!(
+                        "endpoints[0].nodeName: Invalid value: \"N\": {}",
+                        names::dns1123_subdomain("N")[0]
+                    ),
+                ),
+                (
+                    "/endpoints/0/hints",
+                    json!({"forNodes": [{"name": "n"}, {"name": "n"}]}),
+                    "endpoints[0].hints.forNodes[1].name: Duplicate value: \"n\"",
                 ),
                 ("/ports/1", json!({"port": 81}), "ports[1].name: Duplicate value: \"\""),
             ],

@@ -78,14 +78,17 @@ fn endpoint_address(address: &Cursor<'_>, errors: &mut ErrorList) {
     let ip = address.at("ip");
     valid_ip(&ip, errors);
     named_if_set(&address.at("hostname"), names::dns1123_label, errors);
-    named_if_set(&address.at("nodeName"), names::dns1123_subdomain, errors);
+    let node = address.at("nodeName");
+    if node.is_set() {
+        errors.faults(&node, names::dns1123_subdomain(node.str()));
+    }
     ordinary_ip(&ip, errors);
 }
 
 /// Not an address that means something else: unspecified, loopback, link-local.
 pub(super) fn ordinary_ip(at: &Cursor<'_>, errors: &mut ErrorList) {
-    let Some(ip) = names::address::parse_ip(at.str()) else {
-        return;
+    let Some(ip) = names::address::parse_ip(at.str()).map(|ip| ip.to_canonical()) else {
+        return errors.invalid_value(at, &at.str().into(), "must be a valid IP address");
     };
     if ip.is_unspecified() {
         errors.invalid(at, format!("may not be unspecified ({})", at.str()));
@@ -150,7 +153,7 @@ fn addresses(subsets: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::tests::refuses;
+    use super::super::check::tests::{created, refuses};
     use super::*;
     use serde_json::json;
 
@@ -174,6 +177,12 @@ mod tests {
                      (127.0.0.0/8, ::1/128)",
                 ),
                 (
+                    "/subsets/0/addresses/0/ip",
+                    json!("::ffff:127.0.0.1"),
+                    "subsets[0].addresses[0].ip: Invalid value: \"::ffff:127.0.0.1\": may not be in the loopback range \
+                     (127.0.0.0/8, ::1/128)",
+                ),
+                (
                     "/subsets/0/ports/0/port",
                     json!(0),
                     "subsets[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
@@ -184,6 +193,19 @@ mod tests {
                     "subsets[0].ports[1].name: Required value",
                 ),
             ],
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_twice_as_upstream_does() {
+        let object = json!({"metadata": {"name": "s"}, "subsets": [{"addresses": [{"ip": "x"}]}]});
+        assert_eq!(
+            created(&row(), object),
+            [
+                "subsets[0].addresses[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or \
+                 2001:db8::ffff)",
+                "subsets[0].addresses[0].ip: Invalid value: \"x\": must be a valid IP address"
+            ]
         );
     }
 

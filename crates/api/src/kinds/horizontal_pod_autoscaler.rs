@@ -65,6 +65,10 @@ impl Strategy for HorizontalPodAutoscaler {
         rules::validate(&Cursor::root(&value, None), errors);
     }
 
+    fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+        rules::validate_status(new, errors);
+    }
+
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let target = |field| object.str(&["spec", "scaleTargetRef", field]).unwrap_or_default();
         let metrics = if object.api_version() == "autoscaling/v1" {
@@ -156,7 +160,7 @@ fn metric(spec: &Value, status: Option<&Value>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::tests::{created, defaulted, refuses};
+    use super::super::check::tests::{created, defaulted, refuses, with};
     use super::*;
     use serde_json::json;
 
@@ -195,9 +199,20 @@ mod tests {
             &valid(),
             &[
                 (
-                    "/spec/maxReplicas",
-                    json!(0),
-                    "spec.maxReplicas: Invalid value: 0: must be greater than 0",
+                    "/spec/metrics",
+                    json!([{"type": "Pods", "resource": {"name": "cpu",
+                        "target": {"type": "Utilization", "averageUtilization": 1}}, "pods": {"metric": {"name": "m"},
+                        "target": {"type": "AverageValue", "averageValue": "1"}}}]),
+                    "spec.metrics[0].resource: Forbidden: must populate the given metric source only",
+                ),
+                (
+                    "/spec/metrics",
+                    json!([{"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "A",
+                        "target": {"type": "Utilization", "averageUtilization": 1}}}]),
+                    &format!(
+                        "spec.metrics[0].containerResource.container: Invalid value: \"A\": {}",
+                        crate::names::dns1123_label("A")[0]
+                    ),
                 ),
                 (
                     "/spec/minReplicas",
@@ -226,6 +241,13 @@ mod tests {
                     "spec.behavior.scaleUp.policies[0].value: Invalid value: 0: must be greater than zero",
                 ),
             ],
+        );
+        assert_eq!(
+            created(&row_v2(), with(&valid(), "/spec/maxReplicas", json!(0))),
+            [
+                "spec.maxReplicas: Invalid value: 0: must be greater than 0",
+                "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`"
+            ]
         );
         let v1 = json!({"apiVersion": "autoscaling/v1", "metadata": {"name": "h"}, "spec": {"maxReplicas": 5,
             "targetCPUUtilizationPercentage": 0, "scaleTargetRef": {"kind": "Deployment", "name": "web"}}});

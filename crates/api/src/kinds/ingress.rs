@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, text};
-use super::check::{not_empty, one_of};
 use super::row::namespaced;
 use super::service::load_balancer;
 use crate::field::{Cursor, ErrorList};
@@ -40,30 +39,30 @@ pub(super) fn row() -> Resource {
         .build()
 }
 
+const CLASS: &str = "kubernetes.io/ingress.class";
+const NO_ADDRESS: &str = "must be a DNS name, not an IP address";
+
 struct Ingress;
 
 impl Strategy for Ingress {
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
-        let spec = object.at("spec");
-        let (backend, rules) = (spec.at("defaultBackend"), spec.at("rules"));
-        if backend.is_set() {
-            one_backend(&backend, errors);
-        } else if rules.is_empty() {
-            errors.invalid(&spec, "either `defaultBackend` or `rules` must be specified");
+        validate(object, errors);
+        let (metadata, spec) = (object.at("metadata"), object.at("spec"));
+        let annotations = metadata.at("annotations");
+        let (old_class, class) = (annotations.key(CLASS), spec.at("ingressClassName"));
+        if old_class.is_set() && class.is_set() && old_class.str() != class.str() {
+            // Upstream leaves `metadata` out of the path.
+            let place = object.said("annotations");
+            errors.invalid_value(
+                &place.said(CLASS),
+                &old_class.str().into(),
+                "must match `ingressClassName` when both are specified",
+            );
         }
-        for rule in rules.items() {
-            one_rule(&rule, errors);
-        }
-        for tls in spec.at("tls").items() {
-            for host in tls.at("hosts").items() {
-                host_name(&host, errors);
-            }
-            super::check::named_if_set(&tls.at("secretName"), names::dns1123_subdomain, errors);
-        }
-        let class = spec.at("ingressClassName");
-        if class.is_set() {
-            errors.faults(&class, names::dns1123_subdomain(class.str()));
-        }
+    }
+
+    fn validate_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+        validate(new, errors);
     }
 
     fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
@@ -76,6 +75,9 @@ impl Strategy for Ingress {
             }
             if !host.is_empty() {
                 errors.faults(&host, names::dns1123_subdomain(host.str()));
+                if address::parse_ip(host.str()).is_some() {
+                    errors.invalid(&host, NO_ADDRESS);
+                }
             }
         }
     }
@@ -93,6 +95,33 @@ impl Strategy for Ingress {
     }
 }
 
+fn validate(object: &Cursor<'_>, errors: &mut ErrorList) {
+    let spec = object.at("spec");
+    let (backend, rules) = (spec.at("defaultBackend"), spec.at("rules"));
+    if backend.is_set() {
+        one_backend(&backend, errors);
+    } else if rules.is_empty() {
+        errors.invalid_value(
+            &spec,
+            &Value::Null,
+            "either `defaultBackend` or `rules` must be specified",
+        );
+    }
+    for rule in rules.items() {
+        one_rule(&rule, errors);
+    }
+    for tls in spec.at("tls").items() {
+        for host in tls.at("hosts").items() {
+            host_name(&host, errors);
+        }
+        super::check::named_if_set(&tls.at("secretName"), names::dns1123_subdomain, errors);
+    }
+    let class = spec.at("ingressClassName");
+    if class.is_set() {
+        errors.faults(&class, names::dns1123_subdomain(class.str()));
+    }
+}
+
 /// A name, or a wildcard for one label.
 fn host_name(host: &Cursor<'_>, errors: &mut ErrorList) {
     if host.str().starts_with('*') || host.str().contains('*') {
@@ -106,10 +135,9 @@ fn one_rule(rule: &Cursor<'_>, errors: &mut ErrorList) {
     let host = rule.at("host");
     if !host.is_empty() {
         if address::parse_ip(host.str()).is_some() {
-            errors.invalid(&host, "must be a DNS name, not an IP address");
-        } else {
-            host_name(&host, errors);
+            errors.invalid(&host, NO_ADDRESS);
         }
+        host_name(&host, errors);
     }
     let http = rule.at("http");
     let paths = http.at("paths");
@@ -123,8 +151,10 @@ fn one_rule(rule: &Cursor<'_>, errors: &mut ErrorList) {
 
 fn one_path(path: &Cursor<'_>, errors: &mut ErrorList) {
     let (text, kind) = (path.at("path"), path.at("pathType"));
+    if !kind.is_set() {
+        return errors.required(&kind, "pathType must be specified");
+    }
     match kind.str() {
-        "" => errors.required(&kind, "pathType must be specified"),
         "Exact" | "Prefix" => {
             if !text.str().starts_with('/') {
                 errors.invalid_value(&text, &text.str().into(), "must be an absolute path");
@@ -147,9 +177,29 @@ fn one_path(path: &Cursor<'_>, errors: &mut ErrorList) {
                 errors.invalid(&text, "must be an absolute path");
             }
         }
-        _ => one_of(&kind, &["Exact", "ImplementationSpecific", "Prefix"], errors),
+        _ => errors.not_supported_value(
+            &kind,
+            &kind.str().into(),
+            &["Exact", "ImplementationSpecific", "Prefix"],
+        ),
     }
     one_backend(&path.at("backend"), errors);
+}
+
+/// A reference to an object of any kind, as classes and backends have them.
+pub(super) fn local_reference(at: &Cursor<'_>, errors: &mut ErrorList) {
+    let group = at.at("apiGroup");
+    if group.is_set() {
+        errors.faults(&group, names::dns1123_subdomain(group.str()));
+    }
+    for (field, missing) in [("kind", "kind is required"), ("name", "name is required")] {
+        let part = at.at(field);
+        if part.is_empty() {
+            errors.required(&part, missing);
+        } else {
+            errors.faults(&part, names::path_segment(part.str()));
+        }
+    }
 }
 
 /// A service's port, or another resource.
@@ -158,9 +208,7 @@ fn one_backend(backend: &Cursor<'_>, errors: &mut ErrorList) {
     if service.is_set() && resource.is_set() {
         errors.invalid_value(backend, &"".into(), "cannot set both resource and service backends");
     } else if resource.is_set() {
-        for field in ["kind", "name"] {
-            not_empty(&resource.at(field), errors);
-        }
+        local_reference(&resource, errors);
     } else if service.is_set() {
         let name = service.at("name");
         if name.is_empty() {
@@ -171,13 +219,13 @@ fn one_backend(backend: &Cursor<'_>, errors: &mut ErrorList) {
         let port = service.at("port");
         let (named, number) = (port.at("name"), port.at("number"));
         match (named.is_empty(), number.int() == 0) {
-            (false, false) => errors.invalid_value(&port, &"".into(), "cannot set both port name & port number"),
-            (true, true) => errors.required(&port, "port name or number is required"),
+            (false, false) => errors.invalid_value(backend, &"".into(), "cannot set both port name & port number"),
+            (true, true) => errors.required(backend, "port name or number is required"),
             (false, true) => errors.faults(&named, names::port_name(named.str())),
             (true, false) => errors.faults(&number, names::port_number(number.int())),
         }
     } else {
-        errors.required(backend, "resource or service backend is required");
+        errors.invalid_value(backend, &"".into(), "resource or service backend is required");
     }
 }
 
@@ -206,7 +254,7 @@ fn hosts(rules: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::tests::refuses;
+    use super::super::check::tests::{created, refuses, refuses_status, updated};
     use super::*;
     use serde_json::json;
 
@@ -221,7 +269,7 @@ mod tests {
                 (
                     "/spec",
                     json!({}),
-                    "spec: Invalid value: {}: either `defaultBackend` or `rules` must be specified",
+                    "spec: Invalid value: null: either `defaultBackend` or `rules` must be specified",
                 ),
                 (
                     "/spec/rules/0/host",
@@ -241,12 +289,18 @@ mod tests {
                 (
                     "/spec/rules/0/http/paths/0/backend",
                     json!({}),
-                    "spec.rules[0].http.paths[0].backend: Required value: resource or service backend is required",
+                    "spec.rules[0].http.paths[0].backend: Invalid value: \"\": resource or service backend is \
+                     required",
                 ),
                 (
                     "/spec/rules/0/http/paths/0/backend/service/port",
                     json!({}),
-                    "spec.rules[0].http.paths[0].backend.service.port: Required value: port name or number is required",
+                    "spec.rules[0].http.paths[0].backend: Required value: port name or number is required",
+                ),
+                (
+                    "/spec/rules/0/http/paths/0/backend",
+                    json!({"resource": {"name": "b"}}),
+                    "spec.rules[0].http.paths[0].backend.resource.kind: Required value: kind is required",
                 ),
                 (
                     "/spec/rules/0/http/paths",
@@ -254,6 +308,36 @@ mod tests {
                     "spec.rules[0].http.paths: Required value",
                 ),
             ],
+        );
+    }
+
+    #[test]
+    fn a_new_ingress_has_one_class() {
+        let annotated = json!({"metadata": {"name": "i", "annotations": {CLASS: "a"}},
+            "spec": {"ingressClassName": "b", "defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}});
+        assert_eq!(
+            created(&row(), annotated.clone()),
+            [
+                "annotations.kubernetes.io/ingress.class: Invalid value: \"a\": must match `ingressClassName` when both \
+                 are specified"
+            ]
+        );
+        assert_eq!(updated(&row(), annotated.clone(), annotated), [""; 0]);
+    }
+
+    #[test]
+    fn a_balancers_name_is_no_address() {
+        let valid =
+            json!({"metadata": {"name": "i"}, "status": {"loadBalancer": {"ingress": [{"hostname": "a.example"}]}}});
+        refuses_status(
+            &row(),
+            &valid,
+            &[(
+                "/status/loadBalancer/ingress/0/hostname",
+                json!("10.0.0.1"),
+                "status.loadBalancer.ingress[0].hostname: Invalid value: \"10.0.0.1\": must be a DNS name, not an IP \
+                 address",
+            )],
         );
     }
 

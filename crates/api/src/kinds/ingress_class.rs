@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, str_of, text};
-use super::check::{immutable, not_empty};
+use super::check::immutable;
 use super::fill::{fill, map_at};
+use super::ingress::local_reference;
 use super::row::cluster;
 use crate::field::{Cursor, ErrorList};
 use crate::names;
@@ -50,10 +51,11 @@ impl Strategy for IngressClass {
         if !parameters.is_set() {
             return;
         }
-        for field in ["kind", "name"] {
-            not_empty(&parameters.at(field), errors);
-        }
+        local_reference(&parameters, errors);
         let (scope, namespace) = (parameters.at("scope"), parameters.at("namespace"));
+        if scope.str() == "Namespace" && namespace.is_set() {
+            errors.faults(&namespace, names::dns1123_label(namespace.str()));
+        }
         match (scope.str(), namespace.is_set()) {
             ("", _) => errors.required(&scope, ""),
             ("Cluster", true) => {
@@ -114,6 +116,16 @@ mod tests {
                     "spec.parameters.namespace: Required value: `parameters.scope` is set to 'Namespace'",
                 ),
             ],
+        );
+        let parameters = json!({"kind": "K", "name": "a/b", "scope": "Cluster"});
+        refuses(
+            &row(),
+            &valid,
+            &[(
+                "/spec/parameters",
+                parameters,
+                "spec.parameters.name: Invalid value: \"a/b\": may not contain '/'",
+            )],
         );
         refuses_update(
             &row(),

@@ -15,6 +15,7 @@ use crate::strategy::Strategy;
 
 mod defaults;
 mod rules;
+mod status;
 mod update;
 
 pub(super) use rules::{validate_spec as validate_spec_of_job, validate_template_of_job};
@@ -52,6 +53,7 @@ impl Strategy for Job {
     }
 
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        rules::validate_new(object, errors);
         rules::validate(object, errors);
     }
 
@@ -60,11 +62,8 @@ impl Strategy for Job {
         update::validate(new, old, errors);
     }
 
-    fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
-        let status = new.at("status");
-        for field in ["active", "succeeded", "failed", "ready", "terminating"] {
-            super::check::not_negative(&status.at(field), errors);
-        }
+    fn validate_status_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        status::validate(new, old, errors);
     }
 
     fn selectable_field(&self, object: &Object, path: &str) -> String {
@@ -181,7 +180,7 @@ mod tests {
                 (
                     "/spec/completionMode",
                     json!("X"),
-                    "spec.completionMode: Unsupported value: \"X\": supported values: \"Indexed\", \"NonIndexed\"",
+                    "spec.completionMode: Unsupported value: \"X\": supported values: \"NonIndexed\", \"Indexed\"",
                 ),
                 (
                     "/spec/podReplacementPolicy",

@@ -99,7 +99,7 @@ fn one_limit(limit: &Cursor<'_>, kind: &str, errors: &mut ErrorList) {
     let (max, min) = (limit.at("max"), limit.at("min"));
     if kind == "PersistentVolumeClaim" && !min.key("storage").is_set() && !max.key("storage").is_set() {
         errors.required(
-            limit,
+            &limit.said("limits"),
             "either minimum or maximum storage value is required, but neither was provided",
         );
     }
@@ -116,8 +116,15 @@ fn one_limit(limit: &Cursor<'_>, kind: &str, errors: &mut ErrorList) {
                 if let (Some(low), Some(high)) = (low, high)
                     && low > high
                 {
-                    errors.invalid(
+                    // Of a default upstream shows the bound that it breaks.
+                    let shown = match (low_is, high_is) {
+                        ("min", "default") => low.to_string().into(),
+                        ("default", "max") => high.to_string().into(),
+                        _ => list.key(name).value().cloned().unwrap_or_default(),
+                    };
+                    errors.invalid_value(
                         &list.key(name),
+                        &shown,
                         format!("{low_is} value {low} is greater than {high_is} value {high}"),
                     );
                 }
@@ -207,7 +214,7 @@ mod tests {
                 (
                     "/spec/limits/1",
                     json!({"type": "PersistentVolumeClaim"}),
-                    "spec.limits[1]: Required value: either minimum or maximum storage value is required, but neither was \
+                    "spec.limits[1].limits: Required value: either minimum or maximum storage value is required, but neither was \
                      provided",
                 ),
                 (

@@ -83,11 +83,21 @@ impl Strategy for Namespace {
     fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
         let status = new.at("status");
         let phase = status.at("phase");
+        // Upstream's messages have a capital here.
+        let place = status.said("Phase");
         let metadata = new.at("metadata");
         match (metadata.at("deletionTimestamp").is_set(), phase.str()) {
             (false, "Active") | (true, "Terminating") => {}
-            (false, _) => errors.invalid(&phase, "may only be 'Active' if `deletionTimestamp` is empty"),
-            (true, _) => errors.invalid(&phase, "may only be 'Terminating' if `deletionTimestamp` is not empty"),
+            (false, _) => errors.invalid_value(
+                &place,
+                &phase.str().into(),
+                "may only be 'Active' if `deletionTimestamp` is empty",
+            ),
+            (true, _) => errors.invalid_value(
+                &place,
+                &phase.str().into(),
+                "may only be 'Terminating' if `deletionTimestamp` is not empty",
+            ),
         }
     }
 
@@ -165,7 +175,7 @@ mod tests {
         assert_eq!(check(json!({"status": {"phase": "Active"}})), [""; 0]);
         assert_eq!(
             check(json!({"status": {"phase": "Terminating"}})),
-            ["status.phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"]
+            ["status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"]
         );
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, format_selector, name, text};
-use super::check::{one_of, port};
+use super::check::{one_of_if_set, port};
 use super::fill::{at, each, fill};
 use super::row::namespaced;
 use crate::field::{Cursor, ErrorList};
@@ -69,7 +69,9 @@ impl Strategy for NetworkPolicy {
             return;
         }
         for kind in types.items() {
-            one_of(&kind, &["Egress", "Ingress"], errors);
+            if !matches!(kind.str(), "Ingress" | "Egress") {
+                errors.not_supported_value(&kind, &kind.str().into(), &["Ingress", "Egress"]);
+            }
         }
     }
 
@@ -83,21 +85,22 @@ impl Strategy for NetworkPolicy {
 }
 
 fn one_port(entry: &Cursor<'_>, errors: &mut ErrorList) {
-    one_of(&entry.at("protocol"), &["SCTP", "TCP", "UDP"], errors);
+    one_of_if_set(&entry.at("protocol"), &["TCP", "UDP", "SCTP"], errors);
     let (first, last) = (entry.at("port"), entry.at("endPort"));
+    let is_number = first.i64().is_some();
+    match (first.is_set(), last.is_set()) {
+        (false, true) => errors.invalid(&last, "may not be specified when `port` is not specified"),
+        (true, true) if !is_number => errors.invalid(&last, "may not be specified when `port` is non-numeric"),
+        _ => {}
+    }
     if first.is_set() {
         port(&first, errors);
-        if last.is_set() {
-            if first.i64().is_none() {
-                errors.invalid(&last, "may not be specified when `port` is non-numeric");
-            } else if last.int() < first.int() {
-                errors.invalid(&last, "must be greater than or equal to `port`");
-            }
-        }
-    } else if last.is_set() {
-        errors.required(&first, "must be specified when `endPort` is set");
     }
-    if last.is_set() {
+    if is_number && last.is_set() {
+        if last.int() < first.int() {
+            // Upstream shows the first port here.
+            errors.invalid_value(&last, &first.int().into(), "must be greater than or equal to `port`");
+        }
         errors.faults(&last, crate::names::port_number(last.int()));
     }
 }
@@ -112,9 +115,13 @@ fn one_peer(peer: &Cursor<'_>, errors: &mut ErrorList) {
         }
         return;
     }
+    ip_block(&block, errors);
     if pods.is_set() || namespaces.is_set() {
         errors.forbidden(peer, "may not specify both ipBlock and another peer");
     }
+}
+
+fn ip_block(block: &Cursor<'_>, errors: &mut ErrorList) {
     let cidr = block.at("cidr");
     if cidr.is_empty() {
         errors.required(&cidr, "");
@@ -173,12 +180,23 @@ mod tests {
                 (
                     "/spec/ingress/0/ports/0/endPort",
                     json!(79),
-                    "spec.ingress[0].ports[0].endPort: Invalid value: 79: must be greater than or equal to `port`",
+                    "spec.ingress[0].ports[0].endPort: Invalid value: 80: must be greater than or equal to `port`",
+                ),
+                (
+                    "/spec/ingress/0/ports/0",
+                    json!({"endPort": 80}),
+                    "spec.ingress[0].ports[0].endPort: Invalid value: 80: may not be specified when `port` is not \
+                     specified",
+                ),
+                (
+                    "/spec/ingress/0/ports/0",
+                    json!({"port": "web", "endPort": 80}),
+                    "spec.ingress[0].ports[0].endPort: Invalid value: 80: may not be specified when `port` is non-numeric",
                 ),
                 (
                     "/spec/policyTypes",
                     json!(["X"]),
-                    "spec.policyTypes[0]: Unsupported value: \"X\": supported values: \"Egress\", \"Ingress\"",
+                    "spec.policyTypes[0]: Unsupported value: \"X\": supported values: \"Ingress\", \"Egress\"",
                 ),
             ],
         );

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, condition, has_condition, name, str_of, str_or, text};
-use super::check::quantity_of;
+use super::check::quantity_at;
 use super::pod_spec::taint_effect;
 use super::row::{PROXY, cluster};
 use crate::field::{Cursor, ErrorList};
@@ -64,7 +64,7 @@ impl Strategy for Node {
 
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
         let spec = object.at("spec");
-        taints(&spec.at("taints"), errors);
+        taints(object, errors);
         resources(object, errors);
         let cidrs = spec.at("podCIDRs");
         let mut seen = BTreeSet::new();
@@ -87,8 +87,11 @@ impl Strategy for Node {
 
     fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
         let (spec, old_spec) = (new.at("spec"), old.at("spec"));
-        taints(&spec.at("taints"), errors);
+        taints(new, errors);
         resources(new, errors);
+        if spec.at("externalID").str() != old_spec.at("externalID").str() {
+            errors.forbidden(&spec.at("externalID"), "may not be updated");
+        }
         for (field, text) in [
             (
                 "podCIDRs",
@@ -152,19 +155,23 @@ impl Strategy for Node {
     }
 }
 
-fn taints(taints: &Cursor<'_>, errors: &mut ErrorList) {
+fn taints(node: &Cursor<'_>, errors: &mut ErrorList) {
     let mut seen = BTreeSet::new();
-    for taint in taints.items() {
+    let (metadata, spec) = (node.at("metadata"), node.at("spec"));
+    // This is where upstream's messages have them.
+    let all = metadata.said("taints");
+    for (i, taint) in spec.at("taints").items().enumerate() {
+        let place = all.index(i);
         let (key, value, effect) = (taint.at("key"), taint.at("value"), taint.at("effect"));
-        names::label_name(&key, key.str(), errors);
+        names::label_name(&place.said("key"), key.str(), errors);
         let faults = names::label_value(value.str());
         if !faults.is_empty() {
-            errors.invalid(&value, faults.join(";"));
+            errors.invalid_value(&place.said("value"), &value.str().into(), faults.join(";"));
         }
-        taint_effect(&effect, errors);
+        taint_effect(&place.said("effect"), effect.str(), errors);
         if !seen.insert((key.str().to_owned(), effect.str().to_owned())) {
             let shown = taint.value().cloned().unwrap_or_default();
-            errors.duplicate_value(&taint, &shown, "taints must be unique by key and effect pair");
+            errors.duplicate_value(&place, &shown, "taints must be unique by key and effect pair");
         }
     }
 }
@@ -173,8 +180,10 @@ fn taints(taints: &Cursor<'_>, errors: &mut ErrorList) {
 fn resources(node: &Cursor<'_>, errors: &mut ErrorList) {
     let status = node.at("status");
     for field in ["capacity", "allocatable"] {
-        for (name, amount) in status.at(field).entries() {
-            quantity_of(name, &amount, errors);
+        let list = status.at(field);
+        for (name, amount) in list.entries() {
+            // Upstream's path of a resource is that of a field.
+            quantity_at(&list.said(name), name, &amount, errors);
         }
     }
 }
@@ -230,13 +239,13 @@ mod tests {
                 (
                     "/spec/taints/0/effect",
                     json!("X"),
-                    "spec.taints[0].effect: Unsupported value: \"X\": supported values: \"NoExecute\", \
-                     \"NoSchedule\", \"PreferNoSchedule\"",
+                    "metadata.taints[0].effect: Unsupported value: \"X\": supported values: \"NoSchedule\", \
+                     \"PreferNoSchedule\", \"NoExecute\"",
                 ),
                 (
                     "/spec/taints/1",
                     json!({"key": "a", "effect": "NoSchedule"}),
-                    "spec.taints[1]: Duplicate value: {\"effect\":\"NoSchedule\",\"key\":\"a\"}: taints must be \
+                    "metadata.taints[1]: Duplicate value: {\"effect\":\"NoSchedule\",\"key\":\"a\"}: taints must be \
                      unique by key and effect pair",
                 ),
                 (
@@ -248,7 +257,7 @@ mod tests {
                 (
                     "/status/allocatable",
                     json!({"pods": "1500m"}),
-                    "status.allocatable[pods]: Invalid value: \"1500m\": must be an integer",
+                    "status.allocatable.pods: Invalid value: \"1500m\": must be an integer",
                 ),
             ],
         );
@@ -260,6 +269,11 @@ mod tests {
                     "/spec/podCIDRs",
                     json!(["10.1.0.0/24"]),
                     "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
+                ),
+                (
+                    "/spec/externalID",
+                    json!("y"),
+                    "spec.externalID: Forbidden: may not be updated",
                 ),
                 (
                     "/spec/providerID",

@@ -1,10 +1,10 @@
 //! PersistentVolume: a piece of storage in the cluster.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::cells::{age, age_of, name, str_of, str_or, text};
-use super::check::{immutable, named_if_set, not_empty, one_of_if_set, positive_quantity, same};
+use super::check::{basic_quantity, immutable_at, named_if_set, not_empty, one_of_if_set, positive_quantity, same};
 use super::fill::{at, fill, fill_empty, map_made};
 use super::persistent_volume_claim::access_modes_agree;
 use super::pod_spec::{
@@ -90,10 +90,13 @@ impl Strategy for PersistentVolume {
         let capacity = spec.at("capacity");
         if capacity.is_empty() {
             errors.required(&capacity, "");
-        } else if !capacity.key("storage").is_set() || capacity.len() > 1 {
-            errors.not_supported(&capacity, &["storage"]);
+        }
+        if !capacity.key("storage").is_set() || capacity.len() > 1 {
+            let shown = capacity.value().cloned().unwrap_or_else(|| Value::Object(Map::new()));
+            errors.not_supported_value(&capacity, &shown, &["storage"]);
         }
         for (_, amount) in capacity.entries() {
+            basic_quantity(&amount, errors);
             positive_quantity(&amount, errors);
         }
         let policy = spec.at("persistentVolumeReclaimPolicy");
@@ -136,13 +139,23 @@ impl Strategy for PersistentVolume {
             .filter(|source| !same_source(source, &spec, &old_spec))
             .count();
         if changed > 0 {
-            errors.forbidden(&spec, "spec.persistentvolumesource is immutable after creation");
+            errors.forbidden(
+                &spec.said("persistentvolumesource"),
+                "spec.persistentvolumesource is immutable after creation",
+            );
         }
-        immutable(&spec.at("volumeMode"), &old_spec.at("volumeMode"), errors);
+        // Upstream leaves `spec` out of the paths of these two.
+        immutable_at(
+            &new.said("volumeMode"),
+            &spec.at("volumeMode"),
+            &old_spec.at("volumeMode"),
+            errors,
+        );
         let (affinity, old_affinity) = (spec.at("nodeAffinity"), old_spec.at("nodeAffinity"));
         if old_affinity.is_set() && !same(affinity.value(), old_affinity.value()) {
-            errors.invalid(
-                &affinity,
+            errors.invalid_value(
+                &new.said("nodeAffinity"),
+                affinity.value().unwrap_or(&Value::Null),
                 "field is immutable, except for updating from beta label to GA",
             );
         }
@@ -197,7 +210,17 @@ fn sources(spec: &Cursor<'_>, name: &str, errors: &mut ErrorList) {
         required_fields(&source, kind, errors);
         match kind {
             "hostPath" => host_path(&source, errors),
-            "iscsi" => iscsi(&source, name, errors),
+            "iscsi" => {
+                iscsi::validate(&source, "must be valid format", errors);
+                let secret = source.at("secretRef");
+                if secret.is_set() {
+                    not_empty(&secret.at("name"), errors);
+                }
+                if iscsi::portal_is_too_long(&source, name) {
+                    let portal = source.at("targetPortal");
+                    errors.invalid_value(&source.said("targetportal"), &portal.str().into(), iscsi::LONG_PORTAL);
+                }
+            }
             "csi" => csi(&source, errors),
             "local" => {
                 no_backsteps(&source.at("path"), errors);
@@ -206,8 +229,23 @@ fn sources(spec: &Cursor<'_>, name: &str, errors: &mut ErrorList) {
                     errors.required(&affinity, "Local volume requires node affinity");
                 }
             }
-            "glusterfs" => named_if_set(&source.at("endpointsNamespace"), names::dns1123_label, errors),
-            "cinder" => {
+            "glusterfs" => {
+                let namespace = source.at("endpointsNamespace");
+                if namespace.is_set() && namespace.is_empty() {
+                    errors.invalid(
+                        &namespace,
+                        "if the endpointnamespace is set, it must be a valid namespace name",
+                    );
+                }
+                named_if_set(&namespace, names::dns1123_label, errors);
+            }
+            "azureFile" => {
+                let namespace = source.at("secretNamespace");
+                if namespace.is_set() {
+                    not_empty(&namespace, errors);
+                }
+            }
+            "cinder" | "storageos" => {
                 secret(&source.at("secretRef"), errors);
                 plugin(&source, kind, errors);
             }
@@ -284,7 +322,7 @@ pub(super) fn access_modes(modes: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::tests::{defaulted, refuses, refuses_update};
+    use super::super::check::tests::{created, defaulted, refuses, refuses_update};
     use super::*;
     use serde_json::json;
 
@@ -302,8 +340,8 @@ mod tests {
                 ("/spec/accessModes", json!([]), "spec.accessModes: Required value"),
                 (
                     "/spec/capacity",
-                    json!({"storage": "-1"}),
-                    "spec.capacity[storage]: Invalid value: \"-1\": must be greater than zero",
+                    json!({"storage": "0"}),
+                    "spec.capacity[storage]: Invalid value: \"0\": must be greater than zero",
                 ),
                 (
                     "/spec/hostPath",
@@ -331,12 +369,51 @@ mod tests {
         refuses_update(
             &row(),
             &valid,
-            &[(
-                "/spec/hostPath/path",
-                json!("/other"),
-                "spec: Forbidden: spec.persistentvolumesource is immutable after creation",
-            )],
+            &[
+                (
+                    "/spec/hostPath/path",
+                    json!("/other"),
+                    "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation",
+                ),
+                (
+                    "/spec/volumeMode",
+                    json!("Block"),
+                    "volumeMode: Invalid value: \"Block\": field is immutable",
+                ),
+            ],
         );
+    }
+
+    #[test]
+    fn what_a_volume_comes_from_is_checked() {
+        for (source, expected) in [
+            (
+                json!({"iscsi": {"targetPortal": "", "iqn": "iqn.2001-04.com.example:disk"}}),
+                "spec.iscsi.targetPortal: Required value",
+            ),
+            (
+                json!({"iscsi": {"targetPortal": "p", "iqn": "disk"}}),
+                "spec.iscsi.iqn: Invalid value: \"disk\": must be valid format",
+            ),
+            (
+                json!({"azureFile": {"shareName": "s", "secretName": "x", "secretNamespace": ""}}),
+                "spec.azureFile.secretNamespace: Required value",
+            ),
+            (
+                json!({"glusterfs": {"endpoints": "e", "path": "p", "endpointsNamespace": ""}}),
+                "spec.glusterfs.endpointsNamespace: Invalid value: \"\": if the endpointnamespace is set, it must be a \
+                 valid namespace name",
+            ),
+        ] {
+            let mut spec = json!({"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"]});
+            spec.as_object_mut()
+                .unwrap()
+                .extend(source.as_object().unwrap().clone());
+            assert_eq!(
+                created(&row(), json!({"metadata": {"name": "v"}, "spec": spec})),
+                [expected]
+            );
+        }
     }
 
     #[test]

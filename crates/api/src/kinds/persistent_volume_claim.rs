@@ -1,17 +1,19 @@
 //! PersistentVolumeClaim: a request for storage.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::cells::{age, age_of, name, str_of, str_or, text};
-use super::check::{immutable, named_if_set, not_empty, one_of_if_set};
-use super::fill::{at, fill, fill_empty, map_made};
+use super::check::{
+    IMMUTABLE, basic_quantity, immutable_at, is_native_resource, named_if_set, not_empty, one_of_if_set, same,
+};
+use super::fill::{at, fill, fill_empty, map_at, map_made};
 use super::persistent_volume::{access_modes, class_of};
 use super::row::namespaced;
-use super::workload::changed_beyond;
 use crate::field::{Cursor, ErrorList};
 use crate::names;
 use crate::object::Object;
+use crate::quantity::Quantity;
 use crate::resource::Resource;
 use crate::selector::validate_label_selector;
 use crate::strategy::Strategy;
@@ -59,19 +61,9 @@ impl Strategy for PersistentVolumeClaim {
     fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
         self.validate(new, errors);
         let (spec, old_spec) = (new.at("spec"), old.at("spec"));
-        let mut may_change = vec!["volumeAttributesClassName"];
-        if old_spec.at("volumeName").is_empty() {
-            may_change.push("volumeName");
-        }
-        if !old_spec.at("storageClassName").is_set() {
-            may_change.push("storageClassName");
-        }
-        let (status, old_status) = (new.at("status"), old.at("status"));
-        let (size, old_size) = (requested(&spec), requested(&old_spec));
-        if status.at("phase").str() == "Bound" {
-            may_change.push("resources");
-        }
-        if changed_beyond(&spec, &old_spec, &may_change) {
+        let bound = new.at("status").at("phase").str() == "Bound";
+        let old_status = old.at("status");
+        if !same_but_for_what_may_change(new, old, bound, errors) {
             errors.forbidden(
                 &spec,
                 "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound \
@@ -80,13 +72,19 @@ impl Strategy for PersistentVolumeClaim {
         }
         let (resources, capacity) = (spec.at("resources"), old_status.at("capacity"));
         let requests = resources.at("requests");
-        if let (Some(now), Some(before)) = (size, old_size)
+        if let (Some(now), Some(before)) = (requested(&spec), requested(&old_spec))
             && now < before
-            && capacity.key("storage").quantity().is_none_or(|have| now <= have)
+            && now <= capacity.key("storage").quantity().unwrap_or(Quantity::ZERO)
         {
-            errors.forbidden(&requests.at("storage"), "field can not be less than status.capacity");
+            errors.forbidden(&requests.said("storage"), "field can not be less than status.capacity");
         }
-        immutable(&spec.at("volumeMode"), &old_spec.at("volumeMode"), errors);
+        // Upstream leaves `spec` out of this path.
+        immutable_at(
+            &new.said("volumeMode"),
+            &spec.at("volumeMode"),
+            &old_spec.at("volumeMode"),
+            errors,
+        );
         let (class, old_class) = (
             spec.at("volumeAttributesClassName"),
             old_spec.at("volumeAttributesClassName"),
@@ -101,8 +99,20 @@ impl Strategy for PersistentVolumeClaim {
     fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
         let status = new.at("status");
         for (_, amount) in status.at("capacity").entries() {
-            if amount.quantity().is_some_and(|q| q.is_negative()) {
-                errors.invalid(&amount, "must be a valid resource quantity");
+            basic_quantity(&amount, errors);
+        }
+        // The word in upstream's messages is not quite the field's.
+        let place = status.said("allocatedResourceStatus");
+        for (name, state) in status.at("allocatedResourceStatuses").entries() {
+            claim_resource(&place, name, errors);
+            if !RESIZE_STATES.contains(&state.str()) {
+                errors.not_supported_value(&place, &name.into(), &RESIZE_STATES);
+            }
+        }
+        let allocated = status.at("allocatedResources");
+        for (name, amount) in allocated.entries() {
+            if claim_resource(&allocated, name, errors) {
+                basic_quantity(&amount, errors);
             }
         }
     }
@@ -136,9 +146,88 @@ impl Strategy for PersistentVolumeClaim {
     }
 }
 
-fn requested(spec: &Cursor<'_>) -> Option<crate::quantity::Quantity> {
+const RESIZE_STATES: [&str; 5] = [
+    "ControllerResizeInProgress",
+    "ControllerResizeInfeasible",
+    "NodeResizeInProgress",
+    "NodeResizeInfeasible",
+    "NodeResizePending",
+];
+
+const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// Whether a name is one of a resource of claims: `storage`, or somebody's own.
+fn claim_resource(place: &Cursor<'_>, name: &str, errors: &mut ErrorList) -> bool {
+    let faults = names::qualified_name(name);
+    let before = errors.len();
+    if faults.is_empty() && is_native_resource(name) && name != "storage" {
+        errors.not_supported_value(place, &name.into(), &["storage"]);
+    }
+    for fault in faults {
+        errors.invalid_value(place, &name.into(), fault);
+    }
+    errors.len() == before
+}
+
+/// The volume is given once, the class once (or as an old annotation has it); bound claims may ask for more storage and
+/// for other attributes.
+fn same_but_for_what_may_change(new: &Cursor<'_>, old: &Cursor<'_>, bound: bool, errors: &mut ErrorList) -> bool {
+    let map = |at: &Cursor<'_>| {
+        at.at("spec")
+            .value()
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let (mut now, mut before) = (map(new), map(old));
+    if before.get("volumeName").is_none_or(|v| v == "") {
+        put(&mut before, "volumeName", now.get("volumeName").cloned());
+    }
+    let (metadata, old_metadata) = (new.at("metadata"), old.at("metadata"));
+    let (annotations, old_annotations) = (metadata.at("annotations"), old_metadata.at("annotations"));
+    let (beta, old_beta) = (annotations.key(BETA_CLASS), old_annotations.key(BETA_CLASS));
+    let set_now = now.get("storageClassName").and_then(Value::as_str).map(str::to_owned);
+    let was_set = before.get("storageClassName").is_some_and(|v| !v.is_null());
+    let from_annotation = old_beta.is_set() && !was_set && set_now.as_deref() == Some(old_beta.str());
+    if from_annotation && (!beta.is_set() || beta.str() == old_beta.str()) {
+        now.remove("storageClassName");
+    } else {
+        if beta.str() != old_beta.str() {
+            let place = metadata.said("annotations");
+            errors.invalid_value(&place.said(BETA_CLASS), &beta.str().into(), IMMUTABLE);
+        }
+        if !was_set && set_now.is_some() && (!old_beta.is_set() || from_annotation) {
+            now.remove("storageClassName");
+            before.remove("storageClassName");
+        }
+    }
+    if bound {
+        let storage = |spec: &Map<String, Value>| spec.get("resources")?.get("requests")?.get("storage").cloned();
+        let old_storage = storage(&before);
+        if let Some(requests) = map_at(&mut now, &["resources", "requests"]) {
+            put(requests, "storage", old_storage);
+        }
+        if now.get("volumeAttributesClassName").is_some_and(|v| !v.is_null()) {
+            put(
+                &mut now,
+                "volumeAttributesClassName",
+                before.get("volumeAttributesClassName").cloned(),
+            );
+        }
+    }
+    same(Some(&Value::Object(now)), Some(&Value::Object(before)))
+}
+
+fn put(map: &mut Map<String, Value>, field: &str, value: Option<Value>) {
+    match value {
+        Some(value) => map.insert(field.to_owned(), value),
+        None => map.remove(field),
+    };
+}
+
+fn requested(spec: &Cursor<'_>) -> Option<Quantity> {
     let storage = spec.value()?.get("resources")?.get("requests")?.get("storage")?;
-    crate::quantity::Quantity::from_json(storage).ok()
+    Quantity::from_json(storage).ok()
 }
 
 /// `dataSource` and `dataSourceRef` say the same, where the older one can say it.
@@ -189,15 +278,16 @@ pub(super) fn validate_spec(spec: &Cursor<'_>, errors: &mut ErrorList) {
     let (source, reference) = (spec.at("dataSource"), spec.at("dataSourceRef"));
     if source.is_set() && reference.is_set() {
         if !reference.at("namespace").is_empty() {
-            errors.invalid(
-                &source,
+            errors.invalid_value(
+                spec,
+                &source.path().into(),
                 "may not be specified when dataSourceRef.namespace is specified",
             );
         } else if ["apiGroup", "kind", "name"]
             .iter()
             .any(|f| source.at(f).value() != reference.at(f).value())
         {
-            errors.invalid(&source, "must match dataSourceRef");
+            errors.invalid_value(spec, &source.path().into(), "must match dataSourceRef");
         }
     }
     named_if_set(&spec.at("volumeAttributesClassName"), names::dns1123_subdomain, errors);
@@ -246,7 +336,7 @@ fn data_source(source: &Cursor<'_>, errors: &mut ErrorList) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::tests::{prepared, refuses, updated, with};
+    use super::super::check::tests::{checked, prepared, refuses, refuses_status, updated, with};
     use super::*;
     use serde_json::json;
 
@@ -318,8 +408,51 @@ mod tests {
         let resized = |size: &str| with(&bound, "/spec/resources/requests/storage", json!(size));
         assert_eq!(updated(&row, bound.clone(), resized("2Gi")), [""; 0]);
         assert_eq!(
-            updated(&row, bound.clone(), resized("1Mi")),
+            checked(&row, &bound, &resized("1Mi")),
             ["spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"]
+        );
+    }
+
+    #[test]
+    fn a_class_in_the_old_annotation_moves_into_the_spec() {
+        const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+        let annotated = with(&valid(), "/metadata/annotations", json!({CLASS: "fast"}));
+        let row = row();
+        let moved = with(&annotated, "/spec/storageClassName", json!("fast"));
+        assert_eq!(updated(&row, annotated.clone(), moved.clone()), [""; 0]);
+        let other = with(&annotated, "/spec/storageClassName", json!("slow"));
+        assert_eq!(updated(&row, annotated.clone(), other).len(), 1);
+        let changed = with(&annotated, "/metadata/annotations", json!({CLASS: "slow"}));
+        assert_eq!(
+            updated(&row, annotated, changed),
+            [
+                "metadata.annotations.volume.beta.kubernetes.io/storage-class: Invalid value: \"slow\": field is \
+                 immutable"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_states_of_a_resize_are_known_ones() {
+        let claim = json!({"metadata": {"name": "c"}, "status": {"phase": "Bound",
+            "allocatedResources": {"storage": "1Gi"}, "allocatedResourceStatuses": {"storage": "NodeResizePending"}}});
+        refuses_status(
+            &row(),
+            &claim,
+            &[
+                (
+                    "/status/allocatedResources",
+                    json!({"cpu": "1"}),
+                    "status.allocatedResources: Unsupported value: \"cpu\": supported values: \"storage\"",
+                ),
+                (
+                    "/status/allocatedResourceStatuses",
+                    json!({"storage": "Done"}),
+                    "status.allocatedResourceStatus: Unsupported value: \"storage\": supported values: \
+                     \"ControllerResizeInProgress\", \"ControllerResizeInfeasible\", \"NodeResizeInProgress\", \
+                     \"NodeResizeInfeasible\", \"NodeResizePending\"",
+                ),
+            ],
         );
     }
 }

@@ -6,16 +6,16 @@ use serde_json::{Map, Value, json};
 
 use super::cells::{age, name, text};
 use super::check::same;
-use super::pod_spec::{self, qos, set_pod_defaults, update, valid_ip};
+use super::pod_spec::{self, APP_ARMOR, MIRROR, qos, set_pod_defaults, update};
 use super::row::{PROXY, READ_WRITE, STREAM, namespaced};
 use crate::field::{Cursor, ErrorList};
-use crate::names;
 use crate::object::Object;
 use crate::resource::{Resource, Verbs};
 use crate::strategy::Strategy;
 
 mod label_keys;
 mod resize;
+mod status;
 mod table;
 
 pub(super) fn row() -> Resource {
@@ -67,8 +67,6 @@ pub(super) fn row() -> Resource {
 }
 
 struct Pod;
-
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 impl Strategy for Pod {
     fn set_defaults(&self, object: &mut Object) {
@@ -148,37 +146,13 @@ impl Strategy for Pod {
 
     fn validate_status_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
         fixed_annotations(new, old, errors);
-        let status = new.at("status");
-        for condition in status.at("conditions").items() {
-            let kind = condition.at("type");
-            if !matches!(kind.str(), "PodScheduled" | "Ready" | "Initialized") {
-                super::check::qualified(&kind, errors);
-            }
-        }
-        let nominated = status.at("nominatedNodeName");
-        if !nominated.is_empty() && nominated.str() != old.at("status").at("nominatedNodeName").str() {
-            errors.faults(&nominated, names::dns1123_subdomain(nominated.str()));
-        }
-        ended_containers_stay_ended(new, old, errors);
-        claim_statuses(new, errors);
-        addresses(&status.at("podIPs"), errors);
-        let host_ips = status.at("hostIPs");
-        if let Some(first) = host_ips.items().next() {
-            let ip = first.at("ip");
-            if ip.str() != status.at("hostIP").str() {
-                errors.invalid(&ip, "must be equal to `hostIP`");
-            }
-        }
-        addresses(&host_ips, errors);
+        status::validate(new, old, errors);
     }
 
     fn validate_subresource_update(&self, name: &str, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
         match name {
             "ephemeralcontainers" => ephemeral_containers(new, old, errors),
-            "resize" => {
-                validate_any(new, errors);
-                resize::validate(new, old, errors);
-            }
+            "resize" => resize::validate(new, old, errors),
             _ => {}
         }
     }
@@ -235,7 +209,7 @@ fn keep_all_but_identity(new: &mut Object, old: &Object) {
 fn validate_any(pod: &Cursor<'_>, errors: &mut ErrorList) {
     let spec = pod.at("spec");
     let metadata = pod.at("metadata");
-    pod_spec::annotations(&metadata, &spec, errors);
+    pod_spec::annotations(&metadata, &metadata.said("annotations"), &spec, errors);
     pod_spec::validate(&spec, Some(metadata.at("name").str()), &[], errors);
     if spec.at("serviceAccountName").is_empty() {
         for volume in spec.at("volumes").items() {
@@ -256,7 +230,7 @@ fn fixed_annotations(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList)
     let what = |key: &str| {
         if key == MIRROR {
             Some("mirror pod annotation")
-        } else if key.starts_with("container.apparmor.security.beta.kubernetes.io/") {
+        } else if key.starts_with(APP_ARMOR) {
             Some("AppArmor annotations")
         } else {
             None
@@ -301,103 +275,6 @@ fn ephemeral_containers(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorLi
             ),
             Some(_) => {}
         }
-    }
-}
-
-/// Where containers are not restarted, one that has ended does not run again.
-fn ended_containers_stay_ended(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
-    let old_spec = old.at("spec");
-    let pod_policy = old_spec.at("restartPolicy");
-    let own_policy = |list: &str, name: &str| -> String {
-        let containers = old_spec.at(list);
-        let found = containers.items().find(|c| c.at("name").str() == name);
-        found
-            .map(|c| c.at("restartPolicy").str().to_owned())
-            .unwrap_or_default()
-    };
-    for (field, list) in [
-        ("containerStatuses", "containers"),
-        ("initContainerStatuses", "initContainers"),
-        ("ephemeralContainerStatuses", ""),
-    ] {
-        let (status, old_status) = (new.at("status"), old.at("status"));
-        let (now, before) = (status.at(field), old_status.at(field));
-        for (i, old_container) in before.items().enumerate() {
-            let name = old_container.at("name");
-            let ended = old_container.at("state");
-            let ended = ended.at("terminated");
-            if !ended.is_set() {
-                continue;
-            }
-            let own = if list.is_empty() {
-                String::new()
-            } else {
-                own_policy(list, name.str())
-            };
-            let policy = match (list, own.as_str()) {
-                ("", _) => "Never",
-                (_, "") => pod_policy.str(),
-                (_, own) => own,
-            };
-            let may_restart = match policy {
-                "Always" => true,
-                "OnFailure" => ended.at("exitCode").int() != 0,
-                // A restart rule may still apply.
-                _ => !own.is_empty(),
-            };
-            if may_restart {
-                continue;
-            }
-            for container in now.items() {
-                let same_name = container.at("name").str() == name.str();
-                if same_name && !container.at("state").at("terminated").is_set() {
-                    errors.forbidden(
-                        &now.index(i).at("state"),
-                        "may not be transitioned to non-terminated state",
-                    );
-                }
-            }
-        }
-    }
-}
-
-fn claim_statuses(pod: &Cursor<'_>, errors: &mut ErrorList) {
-    let (spec, status) = (pod.at("spec"), pod.at("status"));
-    let claims = spec.at("resourceClaims");
-    let mut seen = std::collections::BTreeSet::new();
-    for entry in status.at("resourceClaimStatuses").items() {
-        let name = entry.at("name");
-        if !claims.items().any(|c| c.at("name").str() == name.str()) {
-            errors.invalid(&name, "must match the name of an entry in `spec.resourceClaims`");
-        }
-        if !seen.insert(name.str().to_owned()) {
-            errors.duplicate(&name);
-        }
-        let claim = entry.at("resourceClaimName");
-        if claim.is_set() {
-            errors.faults(&claim, names::dns1123_subdomain(claim.str()));
-        }
-    }
-}
-
-/// One address, or one of each family.
-fn addresses(list: &Cursor<'_>, errors: &mut ErrorList) {
-    let mut seen = std::collections::BTreeSet::new();
-    let (mut v4, mut v6) = (0, 0);
-    for entry in list.items() {
-        let ip = entry.at("ip");
-        valid_ip(&ip, errors);
-        match names::address::parse_ip(ip.str()) {
-            Some(ip) if ip.is_ipv4() => v4 += 1,
-            Some(_) => v6 += 1,
-            None => {}
-        }
-        if !seen.insert(ip.str().to_owned()) {
-            errors.duplicate(&entry);
-        }
-    }
-    if v4 > 1 || v6 > 1 {
-        errors.invalid(list, "may specify no more than one IP for each IP family");
     }
 }
 

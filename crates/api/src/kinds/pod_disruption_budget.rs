@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::cells::{age, age_of, int_of, integer, name, plain, text};
 use super::check::{not_negative, one_of_if_set};
+use super::conditions;
 use super::row::namespaced;
 use super::workload::{at_most_all, int_or_percent};
 use crate::field::{Cursor, ErrorList};
@@ -58,6 +59,7 @@ impl Strategy for PodDisruptionBudget {
 
     fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
         let status = new.at("status");
+        conditions::validate(&status.at("conditions"), errors);
         for field in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
             not_negative(&status.at(field), errors);
         }
@@ -77,9 +79,48 @@ impl Strategy for PodDisruptionBudget {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::tests::refuses;
+    use super::super::check::tests::{refuses, refuses_status};
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn conditions_are_whole() {
+        let condition = json!({"type": "DisruptionAllowed", "status": "True", "reason": "SufficientPods",
+            "lastTransitionTime": "2024-01-01T00:00:00Z"});
+        let reason = crate::names::condition_reason("a b");
+        refuses_status(
+            &row(),
+            &json!({"metadata": {"name": "b"}, "status": {"conditions": [condition]}}),
+            &[
+                (
+                    "/status/conditions/0/reason",
+                    json!(""),
+                    "status.conditions[0].reason: Required value: must be set",
+                ),
+                (
+                    "/status/conditions/0/reason",
+                    json!("a b"),
+                    &format!("status.conditions[0].reason: Invalid value: \"a b\": {}", reason[0]),
+                ),
+                (
+                    "/status/conditions/0/lastTransitionTime",
+                    json!(null),
+                    "status.conditions[0].lastTransitionTime: Required value: must be set",
+                ),
+                (
+                    "/status/conditions/0/status",
+                    json!("Maybe"),
+                    "status.conditions[0].status: Unsupported value: \"Maybe\": supported values: \"False\", \"True\", \
+                     \"Unknown\"",
+                ),
+                (
+                    "/status/conditions/1",
+                    condition.clone(),
+                    "status.conditions[1].type: Duplicate value: \"DisruptionAllowed\"",
+                ),
+            ],
+        );
+    }
 
     #[test]
     fn bounds_are_checked() {

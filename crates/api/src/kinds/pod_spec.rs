@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use super::check::{named_if_set, one_of, one_of_if_set, qualified};
 use crate::field::{Cursor, ErrorList};
-use crate::meta;
 use crate::names;
 
 mod affinity;
 mod container;
 mod defaults;
 mod environment;
+pub(super) mod iscsi;
 mod network;
 mod operating_system;
 mod probe;
@@ -30,7 +30,7 @@ pub(super) use defaults::{set_pod_defaults, set_template_defaults, volume_source
 pub(super) use network::valid_ip;
 pub(super) use resources::overhead;
 pub(super) use toleration::{taint_effect, validate as tolerations};
-pub(super) use volume_source::{csi_driver_name, host_path, iscsi, no_backsteps, plugin, required_fields};
+pub(super) use volume_source::{csi_driver_name, host_path, no_backsteps, plugin, required_fields};
 
 /// What the rules for one part of a spec must know of its other parts.
 struct Context<'a> {
@@ -105,15 +105,18 @@ pub(super) fn validate(spec: &Cursor<'_>, pod_name: Option<&str>, claims: &[Stri
         errors.faults(&class, names::dns1123_subdomain(class.str()));
     }
     one_of_if_set(&spec.at("preemptionPolicy"), &["PreemptLowerPriority", "Never"], errors);
-    resources::overhead(&spec.at("overhead"), errors);
+    let overhead = spec.at("overhead");
+    resources::overhead(&overhead, &overhead, errors);
     operating_system::validate(spec, errors);
 }
 
 /// The rules for a pod template.
 pub(super) fn validate_template(template: &Cursor<'_>, claims: &[String], errors: &mut ErrorList) {
-    let spec = template.at("spec");
-    meta::validate_template(&template.at("metadata"), errors);
-    annotations(&template.at("metadata"), &spec, errors);
+    let (spec, metadata) = (template.at("spec"), template.at("metadata"));
+    // Upstream leaves `metadata` out of these paths.
+    names::labels_at(&template.said("labels"), &metadata.at("labels"), errors);
+    names::annotations_at(&template.said("annotations"), &metadata.at("annotations"), errors);
+    annotations(&metadata, &template.said("annotations"), &spec, errors);
     validate(&spec, None, claims, errors);
     let ephemeral = spec.at("ephemeralContainers");
     if !ephemeral.is_empty() {
@@ -122,15 +125,51 @@ pub(super) fn validate_template(template: &Cursor<'_>, claims: &[String], errors
 }
 
 /// Annotations that mean something to the system.
-pub(super) fn annotations(metadata: &Cursor<'_>, spec: &Cursor<'_>, errors: &mut ErrorList) {
-    let annotations = metadata.at("annotations");
-    let mirror = annotations.key("kubernetes.io/config.mirror");
-    if mirror.is_set() && spec.at("nodeName").is_empty() {
-        errors.invalid(&mirror, "must set spec.nodeName if mirror pod annotation is set");
+pub(super) fn annotations(metadata: &Cursor<'_>, place: &Cursor<'_>, spec: &Cursor<'_>, errors: &mut ErrorList) {
+    for (key, value) in metadata.at("annotations").entries() {
+        let text = value.str();
+        let complaint = match key {
+            MIRROR if spec.at("nodeName").is_empty() => "must set spec.nodeName if mirror pod annotation is set",
+            "controller.kubernetes.io/pod-deletion-cost" if text.parse::<i32>().is_err() || text.starts_with('+') => {
+                "must be a 32bit integer"
+            }
+            _ => {
+                if let Some(container) = key.strip_prefix(APP_ARMOR) {
+                    app_armor(&place.key(key), container, text, spec, errors);
+                } else if key == SECCOMP_POD || key.starts_with(SECCOMP_CONTAINER) {
+                    seccomp(&place.said(key), text, errors);
+                }
+                continue;
+            }
+        };
+        errors.invalid_value(&place.key(key), &text.into(), complaint);
     }
-    let cost = annotations.key("controller.kubernetes.io/pod-deletion-cost");
-    if cost.is_set() && (cost.str().parse::<i32>().is_err() || cost.str().starts_with('+')) {
-        errors.invalid(&cost, "must be a 32bit integer");
+}
+
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Followed by the name of a container.
+pub(super) const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
+const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
+
+/// A profile in the old form, which is of a container that there must be.
+fn app_armor(place: &Cursor<'_>, container: &str, profile: &str, spec: &Cursor<'_>, errors: &mut ErrorList) {
+    let mut is_there = false;
+    each_container(spec, |c| is_there |= c.at("name").str() == container);
+    if !is_there {
+        errors.invalid_value(place, &container.into(), "container not found");
+    }
+    if !matches!(profile, "" | "runtime/default" | "unconfined") && !profile.starts_with("localhost/") {
+        let detail = format!("invalid AppArmor profile name: {profile:?}");
+        errors.invalid_value(place, &profile.into(), detail);
+    }
+}
+
+fn seccomp(place: &Cursor<'_>, profile: &str, errors: &mut ErrorList) {
+    match profile.strip_prefix("localhost/") {
+        Some(path) => volume_source::local_descending(place, path, errors),
+        None if matches!(profile, "runtime/default" | "docker/default" | "unconfined") => {}
+        None => errors.invalid_value(place, &profile.into(), "must be a valid seccomp profile"),
     }
 }
 

@@ -75,7 +75,7 @@ impl Strategy for PriorityClass {
         }
         let policy = object.at("preemptionPolicy");
         if !matches!(policy.str(), "PreemptLowerPriority" | "Never") {
-            errors.not_supported(&policy, &["Never", "PreemptLowerPriority"]);
+            errors.not_supported(&policy, &["PreemptLowerPriority", "Never"]);
         }
     }
 
@@ -125,8 +125,8 @@ mod tests {
                 (
                     "/preemptionPolicy",
                     json!("X"),
-                    "preemptionPolicy: Unsupported value: \"X\": supported values: \"Never\", \
-                     \"PreemptLowerPriority\"",
+                    "preemptionPolicy: Unsupported value: \"X\": supported values: \
+                     \"PreemptLowerPriority\", \"Never\"",
                 ),
             ],
         );

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, str_of, text};
-use super::check::{not_negative, one_of};
+
 use super::fill::{at, fill, fill_empty, fill_zero, map_made};
+use super::flow_schema::unique_conditions;
 use super::row::cluster;
 use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
@@ -37,6 +38,10 @@ pub(super) fn row() -> Resource {
     .build()
 }
 
+const MOST_QUEUES: i64 = 10_000_000;
+/// Bits of a hash that hands are dealt from.
+const HASH_BITS: f64 = 60.0;
+
 struct PriorityLevelConfiguration;
 
 impl Strategy for PriorityLevelConfiguration {
@@ -64,11 +69,19 @@ impl Strategy for PriorityLevelConfiguration {
     }
 
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
-        let spec = object.at("spec");
+        let (metadata, spec) = (object.at("metadata"), object.at("spec"));
         let kind = spec.at("type");
+        if (metadata.at("name").str() == "exempt") != (kind.str() == "Exempt") {
+            errors.invalid_value(
+                &kind,
+                &kind.str().into(),
+                "type must be 'Exempt' if and only if name is 'exempt'",
+            );
+        }
         let (exempt, limited) = (spec.at("exempt"), spec.at("limited"));
         match kind.str() {
             "Exempt" => {
+                shares(&exempt, errors);
                 if limited.is_set() {
                     errors.forbidden(&limited, "must be nil if the type is not Limited");
                 }
@@ -77,36 +90,24 @@ impl Strategy for PriorityLevelConfiguration {
                 if exempt.is_set() {
                     errors.forbidden(&exempt, "must be nil if the type is Limited");
                 }
-                if !limited.is_set() {
+                if limited.is_set() {
+                    shares(&limited, errors);
+                    let borrowed = limited.at("borrowingLimitPercent");
+                    if borrowed.int() < 0 {
+                        errors.invalid(&borrowed, "if specified, must be a non-negative integer");
+                    }
+                    limit_response(&limited.at("limitResponse"), errors);
+                } else {
                     errors.required(&limited, "must not be empty when type is Limited");
                 }
             }
-            _ => one_of(&kind, &["Exempt", "Limited"], errors),
+            other => errors.not_supported_value(&kind, &other.into(), &["Exempt", "Limited"]),
         }
-        for level in [&exempt, &limited] {
-            not_negative(&level.at("nominalConcurrencyShares"), errors);
-            let lendable = level.at("lendablePercent");
-            if lendable.is_set() && !(0..=100).contains(&lendable.int()) {
-                errors.invalid(&lendable, "must be between 0 and 100, inclusive");
-            }
-        }
-        let response = limited.at("limitResponse");
-        if !response.is_set() {
-            return;
-        }
-        let (kind, queuing) = (response.at("type"), response.at("queuing"));
-        match (kind.str(), queuing.is_set()) {
-            ("Reject", true) => errors.forbidden(&queuing, "must be nil if limited.limitResponse.type is not Limited"),
-            ("Queue", false) => {
-                errors.required(&queuing, "must not be empty if limited.limitResponse.type is Limited");
-            }
-            ("Reject" | "Queue", _) => {}
-            _ => errors.not_supported(&kind, &["Queue", "Reject"]),
-        }
-        let (queues, hand) = (queuing.at("queues"), queuing.at("handSize"));
-        if hand.int() > queues.int() {
-            errors.invalid(&hand, format!("should not be greater than queues ({})", queues.int()));
-        }
+        unique_conditions(&object.at("status"), errors);
+    }
+
+    fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
+        unique_conditions(&new.at("status"), errors);
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
@@ -121,5 +122,116 @@ impl Strategy for PriorityLevelConfiguration {
             queuing("queueLengthLimit"),
             age_of(object, now),
         ]
+    }
+}
+
+fn shares(level: &Cursor<'_>, errors: &mut ErrorList) {
+    let (shares, lendable) = (level.at("nominalConcurrencyShares"), level.at("lendablePercent"));
+    if shares.int() < 0 {
+        errors.invalid(&shares, "must be a non-negative integer");
+    }
+    if !(0..=100).contains(&lendable.int()) {
+        errors.invalid(&lendable, "must be between 0 and 100, inclusive");
+    }
+}
+
+fn limit_response(response: &Cursor<'_>, errors: &mut ErrorList) {
+    let (kind, queuing) = (response.at("type"), response.at("queuing"));
+    match (kind.str(), queuing.is_set()) {
+        ("Reject", true) => errors.forbidden(&queuing, "must be nil if limited.limitResponse.type is not Limited"),
+        ("Queue", false) => errors.required(&queuing, "must not be empty if limited.limitResponse.type is Limited"),
+        ("Queue", true) => queues(&queuing, errors),
+        ("Reject", false) => {}
+        (other, _) => errors.not_supported_value(&kind, &other.into(), &["Queue", "Reject"]),
+    }
+}
+
+fn queues(queuing: &Cursor<'_>, errors: &mut ErrorList) {
+    let positive = |at: &Cursor<'_>, errors: &mut ErrorList| {
+        if at.int() <= 0 {
+            errors.invalid_value(at, &at.int().into(), "must be positive");
+        }
+        at.int() > 0
+    };
+    let (queues, hand) = (queuing.at("queues"), queuing.at("handSize"));
+    positive(&queuing.at("queueLengthLimit"), errors);
+    if positive(&queues, errors) && queues.int() > MOST_QUEUES {
+        errors.invalid(&queues, format!("must not be greater than {MOST_QUEUES}"));
+    }
+    if !positive(&hand, errors) {
+        return;
+    }
+    let (deck, size) = (queues.int(), hand.int());
+    if size > deck {
+        return errors.invalid(&hand, format!("should not be greater than queues ({deck})"));
+    }
+    // A hand is dealt from the bits of one hash.
+    let bits = ((deck as f64).log2() * size as f64).ceil();
+    if bits > HASH_BITS {
+        errors.invalid(
+            &hand,
+            format!(
+                "required entropy bits of deckSize {deck} and handSize {size} should not be greater than {HASH_BITS}"
+            ),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::{defaulted, refuses};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_level_is_checked() {
+        let valid = json!({"metadata": {"name": "low"}, "spec": {"type": "Limited",
+            "limited": {"limitResponse": {"type": "Queue", "queuing": {}}}}});
+        assert_eq!(
+            defaulted(&row(), valid.clone())["spec"]["limited"],
+            json!({"nominalConcurrencyShares": 30, "lendablePercent": 0, "limitResponse": {"type": "Queue",
+                "queuing": {"queues": 64, "handSize": 8, "queueLengthLimit": 50}}})
+        );
+        let queuing = "spec.limited.limitResponse.queuing";
+        refuses(
+            &row(),
+            &valid,
+            &[
+                (
+                    "/metadata/name",
+                    json!("exempt"),
+                    "spec.type: Invalid value: \"Limited\": type must be 'Exempt' if and only if name is 'exempt'",
+                ),
+                (
+                    "/spec/limited/lendablePercent",
+                    json!(101),
+                    "spec.limited.lendablePercent: Invalid value: 101: must be between 0 and 100, inclusive",
+                ),
+                (
+                    "/spec/limited/limitResponse/type",
+                    json!("Reject"),
+                    "spec.limited.limitResponse.queuing: Forbidden: must be nil if limited.limitResponse.type is not \
+                     Limited",
+                ),
+                (
+                    "/spec/limited/limitResponse/queuing/queues",
+                    json!(4),
+                    &format!("{queuing}.handSize: Invalid value: 8: should not be greater than queues (4)"),
+                ),
+                (
+                    "/spec/limited/limitResponse/queuing/handSize",
+                    json!(11),
+                    &format!(
+                        "{queuing}.handSize: Invalid value: 11: required entropy bits of deckSize 64 and handSize 11 \
+                         should not be greater than 60"
+                    ),
+                ),
+                (
+                    "/spec/limited/limitResponse/queuing/queueLengthLimit",
+                    json!(-1),
+                    &format!("{queuing}.queueLengthLimit: Invalid value: -1: must be positive"),
+                ),
+            ],
+        );
     }
 }

@@ -82,6 +82,7 @@ impl Strategy for ReplicaSet {
                 "observedGeneration",
             ],
             &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+            "readyReplicas",
             errors,
         );
     }

@@ -95,6 +95,7 @@ impl Strategy for ReplicationController {
                 "observedGeneration",
             ],
             &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+            "readyReplicas",
             errors,
         );
     }

@@ -70,7 +70,7 @@ impl Strategy for RoleBinding {
         }
         let kind = role.at("kind");
         let kinds: &[&str] = if self.namespaced {
-            &["ClusterRole", "Role"]
+            &["Role", "ClusterRole"]
         } else {
             &["ClusterRole"]
         };
@@ -134,7 +134,7 @@ impl RoleBinding {
                     errors.not_supported(&group, &[GROUP]);
                 }
             }
-            _ => errors.not_supported_value(&kind, &kind.str().into(), &["Group", "ServiceAccount", "User"]),
+            _ => errors.not_supported_value(&kind, &kind.str().into(), &["ServiceAccount", "User", "Group"]),
         }
     }
 }
@@ -185,8 +185,8 @@ mod tests {
                 (
                     "/subjects/0/kind",
                     json!("Robot"),
-                    "subjects[0].kind: Unsupported value: \"Robot\": supported values: \"Group\", \"ServiceAccount\", \
-                     \"User\"",
+                    "subjects[0].kind: Unsupported value: \"Robot\": supported values: \"ServiceAccount\", \"User\", \
+                     \"Group\"",
                 ),
                 (
                     "/subjects/1/namespace",

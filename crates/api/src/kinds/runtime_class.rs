@@ -29,10 +29,18 @@ impl Strategy for RuntimeClass {
             errors.invalid_value(&handler, &handler.str().into(), fault);
         }
         let overhead = object.at("overhead");
-        super::pod_spec::overhead(&overhead.at("podFixed"), errors);
+        super::pod_spec::overhead(&overhead, &overhead.at("podFixed"), errors);
         let scheduling = object.at("scheduling");
         names::labels(&scheduling.at("nodeSelector"), errors);
-        super::pod_spec::tolerations(&scheduling.at("tolerations"), errors);
+        let tolerations = scheduling.at("tolerations");
+        super::pod_spec::tolerations(&tolerations, errors);
+        let mut seen = std::collections::BTreeSet::new();
+        for toleration in tolerations.items() {
+            let key = ["key", "operator", "value", "effect"].map(|field| toleration.at(field).str().to_owned());
+            if !seen.insert(key) {
+                errors.duplicate(&toleration);
+            }
+        }
     }
 
     fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
@@ -61,6 +69,22 @@ mod tests {
                 json!("a.b"),
                 "handler: Invalid value: \"a.b\": must not contain dots",
             )],
+        );
+        refuses(
+            &row(),
+            &valid,
+            &[
+                (
+                    "/overhead",
+                    json!({"podFixed": {"pods": "1"}}),
+                    "overhead.limits[pods]: Invalid value: \"pods\": must be a standard resource for containers",
+                ),
+                (
+                    "/scheduling",
+                    json!({"tolerations": [{"key": "a", "operator": "Exists"}, {"key": "a", "operator": "Exists"}]}),
+                    "scheduling.tolerations[1]: Duplicate value: {\"key\":\"a\",\"operator\":\"Exists\"}",
+                ),
+            ],
         );
         refuses_update(
             &row(),

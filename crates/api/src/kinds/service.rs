@@ -74,11 +74,16 @@ impl Strategy for Service {
         if balanced(&spec) && balanced(&old_spec) && class.value() != old_class.value() {
             errors.invalid(&class, "may not change once set");
         }
+        let (health, old_health) = (spec.at("healthCheckNodePort"), old_spec.at("healthCheckNodePort"));
+        let needs_health = |spec: &Cursor<'_>| balanced(spec) && spec.at("externalTrafficPolicy").str() == "Local";
+        if needs_health(&spec) && needs_health(&old_spec) && health.int() != old_health.int() {
+            errors.forbidden(&health, "field is immutable");
+        }
         self.validate(new, errors);
     }
 
     fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
-        rules::load_balancer_status(&new.at("status"), errors);
+        rules::load_balancer_status(new, errors);
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
@@ -150,7 +155,7 @@ fn ports(ports: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::tests::{created, defaulted, refuses, refuses_update, updated, with};
+    use super::super::check::tests::{created, defaulted, refuses, refuses_status, refuses_update, updated, with};
     use super::*;
     use serde_json::json;
 
@@ -185,9 +190,9 @@ mod tests {
             &[
                 ("/spec/ports", json!([]), "spec.ports: Required value"),
                 (
-                    "/spec/ports/0/port",
-                    json!(70000),
-                    "spec.ports[0].port: Invalid value: 70000: must be between 1 and 65535, inclusive",
+                    "/spec/ports/0",
+                    json!({"port": 0, "targetPort": 80}),
+                    "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
                 ),
                 (
                     "/spec/ports/1",
@@ -266,6 +271,68 @@ mod tests {
         named["spec"]["externalName"] = json!("db.example");
         named["spec"]["clusterIPs"] = json!(["10.0.0.1"]);
         assert_eq!(updated(&row(), old, named), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_balancer_was_told_stays() {
+        let mut balanced = with(&valid(), "/spec/type", json!("LoadBalancer"));
+        balanced["spec"]["externalTrafficPolicy"] = json!("Local");
+        balanced["spec"]["healthCheckNodePort"] = json!(30100);
+        refuses_update(
+            &row(),
+            &balanced,
+            &[(
+                "/spec/healthCheckNodePort",
+                json!(30101),
+                "spec.healthCheckNodePort: Forbidden: field is immutable",
+            )],
+        );
+        refuses(
+            &row(),
+            &balanced,
+            &[(
+                "/spec/loadBalancerSourceRanges",
+                json!(["10.0.0.0/40"]),
+                "spec.LoadBalancerSourceRanges[0]: Invalid value: \"10.0.0.0/40\": must be a valid CIDR value, (e.g. \
+                 10.9.8.0/24 or 2001:db8::/64)",
+            )],
+        );
+        refuses_status(
+            &row(),
+            &balanced,
+            &[(
+                "/status",
+                json!({"loadBalancer": {"ingress": [{"ip": "x", "ipMode": "VIP"}]}}),
+                "status.loadBalancer.ingress[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or \
+                 2001:db8::ffff)",
+            )],
+        );
+        refuses_status(
+            &row(),
+            &valid(),
+            &[(
+                "/status",
+                json!({"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}}),
+                "status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is 'LoadBalancer'",
+            )],
+        );
+    }
+
+    #[test]
+    fn the_two_names_of_the_topology_annotation_agree() {
+        let annotated = |mode: &str| {
+            let annotations = json!({"service.kubernetes.io/topology-mode": mode,
+                "service.kubernetes.io/topology-aware-hints": "Auto"});
+            created(&row(), with(&valid(), "/metadata/annotations", annotations))
+        };
+        assert_eq!(annotated("Auto"), [""; 0]);
+        assert_eq!(
+            annotated("Disabled"),
+            [
+                "metadata.annotations[service.kubernetes.io/topology-mode]: Invalid value: \"Disabled\": must match \
+                 annotations[service.kubernetes.io/topology-aware-hints] when both are specified"
+            ]
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::workload::{
 use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
 use crate::resource::Resource;
-use crate::strategy::Strategy;
+use crate::strategy::{NameRule, Strategy};
 
 pub(super) fn row() -> Resource {
     namespaced("apps", "v1", "StatefulSet", "statefulsets")
@@ -50,6 +50,11 @@ const MAY_CHANGE: [&str; 8] = [
 ];
 
 impl Strategy for StatefulSet {
+    /// Its pods are named after it, and are hosts.
+    fn name_rule(&self) -> NameRule {
+        NameRule::DnsLabel
+    }
+
     fn set_defaults(&self, object: &mut Object) {
         let Some(spec) = at(&mut object.0, "spec") else {
             return;
@@ -86,12 +91,17 @@ impl Strategy for StatefulSet {
 
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
         let spec = object.at("spec");
-        one_of(&spec.at("podManagementPolicy"), &["OrderedReady", "Parallel"], errors);
+        let management = spec.at("podManagementPolicy");
+        match management.str() {
+            "OrderedReady" | "Parallel" => {}
+            "" => errors.required(&management, ""),
+            _ => errors.invalid(&management, "must be 'OrderedReady' or 'Parallel'"),
+        }
         rollout(&spec.at("updateStrategy"), errors);
         let policy = spec.at("persistentVolumeClaimRetentionPolicy");
         if policy.is_set() {
             for field in ["whenDeleted", "whenScaled"] {
-                one_of(&policy.at(field), &["Delete", "Retain"], errors);
+                one_of(&policy.at(field), &["Retain", "Delete"], errors);
             }
         }
         not_negative(&spec.at("replicas"), errors);
@@ -143,6 +153,7 @@ impl Strategy for StatefulSet {
                 "updatedReplicas",
                 "availableReplicas",
             ],
+            "status.readyReplicas",
             errors,
         );
         not_decremented(&status.at("collisionCount"), &old_status.at("collisionCount"), errors);
@@ -179,8 +190,8 @@ fn rollout(update: &Cursor<'_>, errors: &mut ErrorList) {
                 at_most_all(&unavailable, errors);
             }
         }
-        "" => errors.required(&kind, ""),
-        _ => errors.invalid(&kind, "must be 'RollingUpdate' or 'OnDelete'"),
+        "" => errors.required(update, ""),
+        _ => errors.invalid(update, "must be 'RollingUpdate' or 'OnDelete'"),
     }
 }
 
@@ -242,8 +253,7 @@ mod tests {
                 (
                     "/spec/podManagementPolicy",
                     json!("X"),
-                    "spec.podManagementPolicy: Unsupported value: \"X\": supported values: \"OrderedReady\", \
-                     \"Parallel\"",
+                    "spec.podManagementPolicy: Invalid value: \"X\": must be 'OrderedReady' or 'Parallel'",
                 ),
                 (
                     "/spec/updateStrategy",

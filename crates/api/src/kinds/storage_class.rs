@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, str_of, text};
-use super::check::{immutable, one_of, same};
+use super::check::{immutable, one_of, one_of_if_set, same};
 use super::fill::fill;
 use super::pod_spec::topology_selector_term;
 use super::row::cluster;
@@ -29,6 +29,10 @@ pub(super) fn row() -> Resource {
         .build()
 }
 
+const MOST_PARAMETERS: usize = 512;
+/// Bytes of all keys and values.
+const LONGEST_PARAMETERS: usize = 256 * 1024;
+
 struct StorageClass;
 
 impl Strategy for StorageClass {
@@ -38,34 +42,26 @@ impl Strategy for StorageClass {
     }
 
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
-        let provisioner = object.at("provisioner");
-        if provisioner.is_empty() {
-            errors.required(&provisioner, "");
-        } else {
-            errors.faults(&provisioner, names::qualified_name(&provisioner.str().to_lowercase()));
-        }
-        let parameters = object.at("parameters");
-        if parameters.len() > 512 {
-            errors.too_many(&parameters, parameters.len(), 512);
-        }
-        let mut bytes = 0;
-        for (key, value) in parameters.entries() {
-            if key.is_empty() {
-                errors.invalid_value(&parameters, &key.into(), "field can not be empty.");
-            }
-            bytes += key.len() + value.str().len();
-        }
-        if bytes > 256 * 1024 {
-            errors.too_long(&parameters, 256 * 1024);
-        }
-        one_of(&object.at("reclaimPolicy"), &["Delete", "Retain"], errors);
+        provisioner(&object.at("provisioner"), errors);
+        parameters(&object.at("parameters"), errors);
+        one_of_if_set(&object.at("reclaimPolicy"), &["Delete", "Retain"], errors);
         one_of(
             &object.at("volumeBindingMode"),
             &["Immediate", "WaitForFirstConsumer"],
             errors,
         );
+        let mut seen = Vec::new();
         for term in object.at("allowedTopologies").items() {
             topology_selector_term(&term, errors);
+            let expressions = term.at("matchLabelExpressions");
+            let shown = expressions.value().cloned();
+            if seen
+                .iter()
+                .any(|other: &Option<Value>| same(other.as_ref(), shown.as_ref()))
+            {
+                errors.duplicate_value(&expressions, &"".into(), "");
+            }
+            seen.push(shown);
         }
     }
 
@@ -92,6 +88,34 @@ impl Strategy for StorageClass {
             object.bool(&["allowVolumeExpansion"]).unwrap_or_default().into(),
             age_of(object, now),
         ]
+    }
+}
+
+/// Who makes volumes: a qualified name, in whatever case.
+pub(super) fn provisioner(at: &Cursor<'_>, errors: &mut ErrorList) {
+    let name = at.str().to_lowercase();
+    if name.is_empty() {
+        return errors.required(at, "");
+    }
+    for fault in names::qualified_name(&name) {
+        errors.invalid_value(at, &name.as_str().into(), fault);
+    }
+}
+
+/// What the provisioner is told: few keys, and all of it small.
+pub(super) fn parameters(at: &Cursor<'_>, errors: &mut ErrorList) {
+    if at.len() > MOST_PARAMETERS {
+        return errors.too_long(at, MOST_PARAMETERS);
+    }
+    let mut bytes = 0;
+    for (key, value) in at.entries() {
+        if key.is_empty() {
+            errors.invalid_value(at, &key.into(), "field can not be empty.");
+        }
+        bytes += key.len() + value.str().len();
+    }
+    if bytes > LONGEST_PARAMETERS {
+        errors.too_long(at, LONGEST_PARAMETERS);
     }
 }
 

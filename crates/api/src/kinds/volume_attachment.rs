@@ -29,33 +29,25 @@ pub(super) fn row() -> Resource {
         .build()
 }
 
+/// Bytes of all keys and values.
+const LONGEST_METADATA: usize = 256 * 1024;
+
 struct VolumeAttachment;
 
 impl Strategy for VolumeAttachment {
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
+        validate(object, errors);
         let spec = object.at("spec");
-        csi_driver_name(&spec.at("attacher"), errors);
-        let source = spec.at("source");
-        let (volume, inline) = (source.at("persistentVolumeName"), source.at("inlineVolumeSpec"));
-        match (volume.is_set(), inline.is_set()) {
-            (false, false) => errors.required(
-                &source,
-                "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
-            ),
-            (true, true) => errors.forbidden(
-                &source,
-                "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
-            ),
-            (true, false) => not_empty(&volume, errors),
-            (false, true) => {}
+        let attacher = spec.at("attacher");
+        if !attacher.is_empty() {
+            csi_driver_name(&attacher, errors);
         }
-        let node = spec.at("nodeName");
-        not_empty(&node, errors);
-        super::check::named_if_set(&node, names::dns1123_subdomain, errors);
+        let source = spec.at("source");
+        super::check::named_if_set(&source.at("persistentVolumeName"), names::dns1123_subdomain, errors);
     }
 
     fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
-        self.validate(new, errors);
+        validate(new, errors);
         immutable(&new.at("spec"), &old.at("spec"), errors);
     }
 
@@ -68,5 +60,89 @@ impl Strategy for VolumeAttachment {
             object.bool(&["status", "attached"]).unwrap_or_default().into(),
             age_of(object, now),
         ]
+    }
+}
+
+fn validate(object: &Cursor<'_>, errors: &mut ErrorList) {
+    let spec = object.at("spec");
+    not_empty(&spec.at("attacher"), errors);
+    let source = spec.at("source");
+    let (volume, inline) = (source.at("persistentVolumeName"), source.at("inlineVolumeSpec"));
+    match (volume.is_set(), inline.is_set()) {
+        (false, false) => errors.required(
+            &source,
+            "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+        ),
+        (true, true) => errors.forbidden(
+            &source,
+            "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+        ),
+        (true, false) if volume.is_empty() => {
+            errors.required(&volume, "must specify non empty persistentVolumeName");
+        }
+        (true, false) => {}
+        (false, true) => {}
+    }
+    let node = spec.at("nodeName");
+    for fault in names::dns1123_subdomain(node.str()) {
+        errors.invalid_value(&node, &node.str().into(), fault);
+    }
+    let status = object.at("status");
+    let metadata = status.at("attachmentMetadata");
+    let bytes: usize = metadata
+        .entries()
+        .map(|(key, value)| key.len() + value.str().len())
+        .sum();
+    if bytes > LONGEST_METADATA {
+        errors.too_long(&metadata, LONGEST_METADATA);
+    }
+    for field in ["attachError", "detachError"] {
+        let failure = status.at(field);
+        let (message, code) = (failure.at("message"), failure.at("errorCode"));
+        if message.str().len() > 1024 {
+            // Upstream names another limit than the one it has.
+            errors.too_long(&message, LONGEST_METADATA);
+        }
+        if code.int() < 0 {
+            errors.invalid(&code, "must be between 0 and 2147483647, inclusive");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::{refuses, refuses_update};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_attachment_has_one_source_and_stays() {
+        let valid = json!({"metadata": {"name": "a"}, "spec": {"attacher": "d.example", "nodeName": "n",
+            "source": {"persistentVolumeName": "v"}}});
+        refuses(
+            &row(),
+            &valid,
+            &[
+                ("/spec/attacher", json!(""), "spec.attacher: Required value"),
+                (
+                    "/spec/source",
+                    json!({}),
+                    "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+                ),
+                (
+                    "/spec/source/persistentVolumeName",
+                    json!(""),
+                    "spec.source.persistentVolumeName: Required value: must specify non empty persistentVolumeName",
+                ),
+                (
+                    "/status",
+                    json!({"attachError": {"errorCode": -1}}),
+                    "status.attachError.errorCode: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+                ),
+            ],
+        );
+        let changed = "spec: Invalid value: {\"attacher\":\"d.example\",\"nodeName\":\"m\",\"source\":\
+                       {\"persistentVolumeName\":\"v\"}}: field is immutable";
+        refuses_update(&row(), &valid, &[("/spec/nodeName", json!("m"), changed)]);
     }
 }

@@ -5,8 +5,9 @@ use serde_json::Value;
 
 use super::cells::{age, age_of, name, str_of, text};
 use super::check::same;
-use super::pod_spec::csi_driver_name;
+
 use super::row::cluster;
+use super::storage_class::{self, provisioner};
 use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
 use crate::resource::Resource;
@@ -33,8 +34,9 @@ struct VolumeAttributesClass;
 
 impl Strategy for VolumeAttributesClass {
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
-        csi_driver_name(&object.at("driverName"), errors);
+        provisioner(&object.at("driverName"), errors);
         let parameters = object.at("parameters");
+        storage_class::parameters(&parameters, errors);
         if parameters.is_empty() {
             errors.required(&parameters, "must contain at least one key/value pair");
         }
@@ -50,6 +52,7 @@ impl Strategy for VolumeAttributesClass {
                 errors.forbidden(&now, text);
             }
         }
+        self.validate(new, errors);
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
@@ -58,5 +61,43 @@ impl Strategy for VolumeAttributesClass {
             str_of(object, &["driverName"]),
             age_of(object, now),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::{refuses, refuses_update};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_class_names_its_driver_and_stays() {
+        let valid = json!({"metadata": {"name": "c"}, "driverName": "d.example", "parameters": {"iops": "1"}});
+        refuses(
+            &row(),
+            &valid,
+            &[
+                ("/driverName", json!(""), "driverName: Required value"),
+                (
+                    "/parameters",
+                    json!({}),
+                    "parameters: Required value: must contain at least one key/value pair",
+                ),
+                (
+                    "/parameters",
+                    json!({"": "x"}),
+                    "parameters: Invalid value: \"\": field can not be empty.",
+                ),
+            ],
+        );
+        refuses_update(
+            &row(),
+            &valid,
+            &[(
+                "/parameters/iops",
+                json!("2"),
+                "parameters: Forbidden: updates to parameters are forbidden.",
+            )],
+        );
     }
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::admission_rule;
 use super::cells::{age, age_of, integer, name};
 use super::check::{not_empty, one_of, one_of_if_set};
 use super::fill::{each, fill, fill_empty, map_made};
@@ -63,7 +64,7 @@ impl Strategy for WebhookConfiguration {
             if mutating {
                 fill_empty(webhook, "reinvocationPolicy", "Never");
             }
-            each(webhook, "rules", |rule| fill_empty(rule, "scope", "*"));
+            admission_rule::default_rules(webhook, "rules");
             if let Some(config) = map_made(webhook, "clientConfig")
                 && let Some(service) = super::fill::at(config, "service")
             {
@@ -81,12 +82,9 @@ impl Strategy for WebhookConfiguration {
             } else {
                 errors.faults(&name, names::fully_qualified_name(name.str()));
             }
-            if !seen.insert(name.str().to_owned()) {
+            one_webhook(&webhook, self.mutating, errors);
+            if !name.is_empty() && !seen.insert(name.str().to_owned()) {
                 errors.duplicate(&name);
-            }
-            one_webhook(&webhook, errors);
-            if self.mutating {
-                one_of_if_set(&webhook.at("reinvocationPolicy"), &["IfNeeded", "Never"], errors);
             }
         }
     }
@@ -100,15 +98,9 @@ impl Strategy for WebhookConfiguration {
     }
 }
 
-fn one_webhook(webhook: &Cursor<'_>, errors: &mut ErrorList) {
-    let versions = webhook.at("admissionReviewVersions");
-    if versions.is_empty() {
-        errors.required(&versions, "must specify one of v1, v1beta1");
-    } else if !versions.strs().any(|v| matches!(v, "v1" | "v1beta1")) {
-        errors.invalid(&versions, "must include at least one of v1, v1beta1");
-    }
+fn one_webhook(webhook: &Cursor<'_>, mutating: bool, errors: &mut ErrorList) {
     for rule in webhook.at("rules").items() {
-        one_rule(&rule, errors);
+        admission_rule::rule(&rule, errors);
     }
     one_of_if_set(&webhook.at("failurePolicy"), &["Fail", "Ignore"], errors);
     one_of_if_set(&webhook.at("matchPolicy"), &["Equivalent", "Exact"], errors);
@@ -124,19 +116,30 @@ fn one_webhook(webhook: &Cursor<'_>, errors: &mut ErrorList) {
     }
     validate_label_selector(&webhook.at("namespaceSelector"), errors);
     validate_label_selector(&webhook.at("objectSelector"), errors);
+    if mutating {
+        one_of_if_set(&webhook.at("reinvocationPolicy"), &["IfNeeded", "Never"], errors);
+    }
     client_config(&webhook.at("clientConfig"), errors);
+    admission_rule::match_conditions(&webhook.at("matchConditions"), false, errors);
+    review_versions(&webhook.at("admissionReviewVersions"), errors);
+}
+
+/// The versions that a webhook reads, of which the server has to write one.
+fn review_versions(versions: &Cursor<'_>, errors: &mut ErrorList) {
+    if versions.is_empty() {
+        errors.required(versions, "must specify one of v1, v1beta1");
+        return;
+    }
     let mut seen = std::collections::BTreeSet::new();
-    for condition in webhook.at("matchConditions").items() {
-        let name = condition.at("name");
-        if name.is_empty() {
-            errors.required(&name, "");
-        } else {
-            errors.faults(&name, names::qualified_name(name.str()));
+    for version in versions.items() {
+        if !seen.insert(version.str().to_owned()) {
+            errors.invalid(&version, "duplicate version");
+            continue;
         }
-        if !seen.insert(name.str().to_owned()) {
-            errors.duplicate(&name);
-        }
-        not_empty(&condition.at("expression"), errors);
+        errors.faults(&version, names::dns1035_label(version.str()));
+    }
+    if !versions.strs().any(|v| matches!(v, "v1" | "v1beta1")) {
+        errors.invalid(versions, "must include at least one of v1, v1beta1");
     }
 }
 
@@ -163,38 +166,6 @@ fn client_config(config: &Cursor<'_>, errors: &mut ErrorList) {
             errors.faults(&port, names::port_number(port.int()));
         }
     }
-}
-
-fn one_rule(rule: &Cursor<'_>, errors: &mut ErrorList) {
-    for (field, others) in [
-        ("apiGroups", "API groups"),
-        ("apiVersions", "API versions"),
-        ("operations", "operations"),
-        ("resources", ""),
-    ] {
-        let list = rule.at(field);
-        if list.is_empty() {
-            errors.required(&list, "");
-        }
-        let all = list.strs().any(|v| v == "*");
-        if all && list.len() > 1 && !others.is_empty() {
-            errors.invalid(&list, format!("if '*' is present, must not specify other {others}"));
-        }
-    }
-    for version in rule.at("apiVersions").items() {
-        if version.is_empty() {
-            errors.required(&version, "");
-        }
-    }
-    for operation in rule.at("operations").items() {
-        one_of(&operation, &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"], errors);
-    }
-    let resources = rule.at("resources");
-    let all = resources.strs().any(|r| r == "*/*");
-    if all && resources.len() > 1 {
-        errors.invalid(&resources, "if '*/*' is present, must not specify other resources");
-    }
-    one_of_if_set(&rule.at("scope"), &["*", "Cluster", "Namespaced"], errors);
 }
 
 #[cfg(test)]
@@ -251,6 +222,29 @@ mod tests {
                     "/webhooks/0/clientConfig/url",
                     json!("https://x"),
                     "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
+                ),
+                (
+                    "/webhooks/0/admissionReviewVersions/1",
+                    json!("v1"),
+                    "webhooks[0].admissionReviewVersions[1]: Invalid value: \"v1\": duplicate version",
+                ),
+                (
+                    "/webhooks/0/rules/0/resources",
+                    json!(["pods/*", "pods/log"]),
+                    "webhooks[0].rules[0].resources[1]: Invalid value: \"pods/log\": if 'pods/*' is present, must not \
+                     specify pods/log",
+                ),
+                (
+                    "/webhooks/0/rules/0/resources",
+                    json!(["*", "pods"]),
+                    "webhooks[0].rules[0].resources: Invalid value: [\"*\",\"pods\"]: if '*' is present, must not specify \
+                     other resources without subresources",
+                ),
+                (
+                    "/webhooks/0/matchConditions",
+                    json!([{"name": "a", "expression": "request.name"}]),
+                    "webhooks[0].matchConditions[0].expression: Invalid value: \"request.name\": must evaluate to bool but \
+                     got string",
                 ),
                 (
                     "/webhooks/0/rules/0/operations/0",

@@ -52,8 +52,8 @@ pub(super) fn lasting_template(template: &Cursor<'_>, kind: &str, claims: &[Stri
     pod_spec::validate_template(template, claims, errors);
     let spec = template.at("spec");
     let policy = spec.at("restartPolicy");
-    if matches!(policy.str(), "OnFailure" | "Never") {
-        errors.not_supported(&policy, &["Always"]);
+    if policy.str() != "Always" {
+        errors.not_supported_value(&policy, &policy.str().into(), &["Always"]);
     }
     let deadline = spec.at("activeDeadlineSeconds");
     if deadline.is_set() {
@@ -86,7 +86,8 @@ pub(super) fn is_none(at: &Cursor<'_>) -> bool {
 }
 
 /// The counts of a status: none negative, and none of `parts` above `replicas`.
-pub(super) fn counts(status: &Cursor<'_>, all: &[&str], parts: &[&str], errors: &mut ErrorList) {
+/// `ready` is how upstream names the count of those that are ready.
+pub(super) fn counts(status: &Cursor<'_>, all: &[&str], parts: &[&str], ready: &str, errors: &mut ErrorList) {
     for field in all {
         not_negative(&status.at(field), errors);
     }
@@ -102,7 +103,7 @@ pub(super) fn counts(status: &Cursor<'_>, all: &[&str], parts: &[&str], errors: 
         errors.invalid_value(
             &available,
             &available.int().into(),
-            "cannot be greater than readyReplicas",
+            format!("cannot be greater than {ready}"),
         );
     }
 }

@@ -64,6 +64,41 @@ pub fn ip(value: &str) -> Vec<String> {
     )
 }
 
+/// An address in the one form that newer fields take.
+pub fn strict_ip(value: &str) -> Vec<String> {
+    let Some(ip) = parse_ip(value) else {
+        return self::ip(value);
+    };
+    let fault = match value.parse::<IpAddr>() {
+        Err(_) => "must not have leading 0s".to_owned(),
+        Ok(written) if written != written.to_canonical() => "must not be an IPv4-mapped IPv6 address".to_owned(),
+        Ok(_) if ip.to_string() != value => format!("must be in canonical form ({:?})", ip.to_string()),
+        Ok(_) => return Vec::new(),
+    };
+    vec![fault]
+}
+
+/// A block in the one form that newer fields take.
+pub fn strict_cidr(value: &str) -> Vec<String> {
+    let (Some((ip, length)), Some((written, digits))) = (parse_cidr(value), value.split_once('/')) else {
+        return cidr(value);
+    };
+    let is_standard = written.parse::<IpAddr>().is_ok() && (digits == "0" || !digits.starts_with('0'));
+    let canonical = format!("{ip}/{length}");
+    let fault = if !is_standard {
+        "must not have leading 0s in IP or prefix length".to_owned()
+    } else if ip != ip.to_canonical() {
+        "must not have an IPv4-mapped IPv6 address".to_owned()
+    } else if network(ip, length) != ip {
+        "must not have bits set beyond the prefix length".to_owned()
+    } else if canonical != value {
+        format!("must be in canonical form ({canonical:?})")
+    } else {
+        return Vec::new();
+    };
+    vec![fault]
+}
+
 /// IPv4, also written within IPv6.
 pub fn ipv4(value: &str) -> Vec<String> {
     let is_v4 = parse_ip(value).is_some_and(|ip| ip.to_canonical().is_ipv4());

@@ -30,10 +30,15 @@ pub fn object_name(rule: NameRule, name: &str, is_prefix: bool) -> Vec<String> {
 
 /// A map of labels: every key a qualified name, every value a label value.
 pub fn labels(at: &Cursor<'_>, errors: &mut ErrorList) {
-    for (key, value) in at.entries() {
-        label_name(at, key, errors);
+    labels_at(at, at, errors);
+}
+
+/// [`labels`] that are told of at another place.
+pub fn labels_at(place: &Cursor<'_>, labels: &Cursor<'_>, errors: &mut ErrorList) {
+    for (key, value) in labels.entries() {
+        label_name(place, key, errors);
         for fault in label_value(value.str()) {
-            errors.invalid_value(at, &Value::from(value.str()), fault);
+            errors.invalid_value(place, &Value::from(value.str()), fault);
         }
     }
 }
@@ -47,15 +52,20 @@ pub fn label_name(at: &Cursor<'_>, key: &str, errors: &mut ErrorList) {
 
 /// A map of annotations: keys are qualified names in any case, and all of it has a size.
 pub fn annotations(at: &Cursor<'_>, errors: &mut ErrorList) {
+    annotations_at(at, at, errors);
+}
+
+/// [`annotations`] that are told of at another place.
+pub fn annotations_at(place: &Cursor<'_>, annotations: &Cursor<'_>, errors: &mut ErrorList) {
     let mut bytes = 0;
-    for (key, value) in at.entries() {
+    for (key, value) in annotations.entries() {
         for fault in qualified_name(&key.to_ascii_lowercase()) {
-            errors.invalid_value(at, &Value::from(key), fault);
+            errors.invalid_value(place, &Value::from(key), fault);
         }
         bytes += key.len() + value.str().len();
     }
     if bytes > MAX_ANNOTATIONS_BYTES {
-        errors.too_long(at, MAX_ANNOTATIONS_BYTES);
+        errors.too_long(place, MAX_ANNOTATIONS_BYTES);
     }
 }
 

@@ -264,7 +264,7 @@ fn a_list_has_its_metadata_and_its_items() {
 
 #[test]
 fn a_watch_frame_holds_the_event_behind_its_length() {
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {}, "status": {}});
     let object = Object::from_value(pod).unwrap();
     let frame = encode_watch_frame("ADDED", &encode_object(&object).unwrap());
     let length = u32::from_be_bytes(frame[..4].try_into().unwrap());

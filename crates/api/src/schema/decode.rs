@@ -1,8 +1,9 @@
 //! A decoded value against its schema, in one pass: types, unknown fields, and the form that upstream would print.
 //!
 //! What "the form" is depends on who declared the object. Built-in types are Go structs upstream: null and empty mean
-//! unset, zero means unset except behind a pointer, and a scalar without `omitempty` is always there. Custom resources
-//! keep what was written, less the fields that their schema does not know. Defaults and rules are not applied here.
+//! unset, zero means unset except behind a pointer, and a scalar without `omitempty` and a struct that is no pointer are
+//! always there. Custom resources keep what was written, less the fields that their schema does not know. Defaults and
+//! rules are not applied here.
 
 #[cfg(test)]
 mod tests;
@@ -421,13 +422,20 @@ pub(crate) fn is_set(value: &Value, shape: &Shape, field: Field) -> bool {
     }
 }
 
-/// The zero that Go prints for a field that nobody set, if it prints one.
-pub(crate) fn zero(property: &Property, shape: &Shape) -> Option<Value> {
+/// The zero that Go prints for a field that nobody set, if it prints one: a scalar without `omitempty`, and a struct that is
+/// not behind a pointer, which `omitempty` never leaves out.
+pub(crate) fn zero(property: &Property, schema: Schema<'_>) -> Option<Value> {
     let field = property.field;
-    if field.pointer || field.omit_empty || field.omit_zero || field.number == 0 {
+    if field.pointer || field.omit_zero || field.number == 0 {
         return None;
     }
-    match shape {
+    match schema.shape() {
+        Shape::Object(object) if object.name.is_some() => {
+            let mut map = Map::new();
+            fill(&mut map, object, schema);
+            Some(Value::Object(map))
+        }
+        _ if field.omit_empty => None,
         Shape::Boolean => Some(Value::Bool(false)),
         Shape::Integer { .. } | Shape::Number => Some(0.into()),
         Shape::String(StringFormat::Plain) => Some("".into()),
@@ -435,11 +443,11 @@ pub(crate) fn zero(property: &Property, shape: &Shape) -> Option<Value> {
     }
 }
 
-/// Fills in the scalars that upstream always prints.
+/// Fills in what upstream always prints.
 pub(crate) fn fill(map: &mut Map<String, Value>, object: &ObjectShape, schema: Schema<'_>) {
     for property in &object.properties {
-        if let Some(zero) = zero(property, schema.other(property.node).shape())
-            && !map.contains_key(property.name.as_ref())
+        if !map.contains_key(property.name.as_ref())
+            && let Some(zero) = zero(property, schema.other(property.node))
         {
             map.insert(property.name.to_string(), zero);
         }

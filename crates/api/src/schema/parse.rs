@@ -284,6 +284,39 @@ mod tests {
     }
 
     #[test]
+    fn a_fraction_keeps_its_last_bit() {
+        // The first ones are read one bit off by a parser that is fast rather than exact.
+        let mut numbers: Vec<f64> = vec![
+            122.416294033786585,
+            31.245270191439438,
+            1.7976931348623157e308,
+            5e-324,
+            -0.1,
+            9007199254740993.0,
+        ];
+        // And a walk over all exponents.
+        let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+        numbers.extend(
+            std::iter::repeat_with(|| {
+                bits = bits.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                f64::from_bits(bits)
+            })
+            .take(20_000)
+            .filter(|f| f.is_finite()),
+        );
+        for number in numbers {
+            for text in [format!("{number:e}"), json!(number).to_string()] {
+                for parse in [parse_json, parse_yaml] {
+                    let (value, _) = parse(format!("{{\"a\": {text}}}").as_bytes()).unwrap();
+                    assert_eq!(value["a"].as_f64().map(f64::to_bits), Some(number.to_bits()), "{text}");
+                }
+                let value: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(value.as_f64().map(f64::to_bits), Some(number.to_bits()), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn depth_and_bombs_are_refused() {
         assert!(parse_json("[".repeat(100_000).as_bytes()).is_err());
         assert!(parse_yaml("[".repeat(100_000).as_bytes()).is_err());

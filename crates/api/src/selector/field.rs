@@ -254,6 +254,21 @@ mod tests {
     }
 
     #[test]
+    fn a_term_means_the_same_however_its_sign_is_written() {
+        let of = |text: &str| FieldSelector::parse(text).unwrap();
+        assert_eq!(of("a==b,c=d"), of("c==d,a=b"));
+        // The order is that of the texts, as upstream's is; which it is changes nothing.
+        let (one, other) = (of("c==,c=\u{1f}"), of("c=,c=\u{1f}"));
+        assert_ne!(one, other);
+        for value in ["", "\u{1f}", "x"] {
+            assert_eq!(
+                one.matches(|_| Some(value.into())),
+                other.matches(|_| Some(value.into()))
+            );
+        }
+    }
+
+    #[test]
     fn mistakes_are_named_in_upstreams_words() {
         for (text, error) in [
             ("a", "invalid selector: 'a'; can't understand 'a'"),

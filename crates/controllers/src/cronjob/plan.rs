@@ -11,9 +11,9 @@ use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::schedule::Schedule;
 use crate::job::plan::finished;
 use crate::owner;
+use coracle_api::kinds::cron_job::schedule::Schedule;
 
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 /// So many missed times are worth a warning.

@@ -30,7 +30,6 @@ impl Admission for CertificateRequester {
         if !user.extra.is_empty() {
             request.set(&["spec", "extra"], json!(user.extra));
         }
-        request.remove(&["status"]);
         Ok(true)
     }
 }

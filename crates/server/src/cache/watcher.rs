@@ -35,7 +35,9 @@ pub(crate) struct Watcher {
     cursor: u64,
     /// The client knows that it has seen everything up to here.
     told: Revision,
+    /// When the next bookmark falls due.
     bookmarks: Option<Instant>,
+    bookmark_due: bool,
     deadline: Instant,
     ended: bool,
 }
@@ -84,6 +86,7 @@ impl Watcher {
             cursor,
             told,
             bookmarks,
+            bookmark_due: false,
             deadline: now + timeout,
             ended: false,
         })
@@ -134,6 +137,13 @@ impl Watcher {
                 }
                 Ok((_, false)) => {}
             }
+            if std::mem::take(&mut self.bookmark_due) && fed > self.told {
+                self.told = fed;
+                return Some(Ok(vec![Delivery::Bookmark {
+                    revision: fed,
+                    initial_events_end: false,
+                }]));
+            }
             let clock = cache.clock();
             let wake = self.bookmarks.map_or(self.deadline, |at| at.min(self.deadline));
             tokio::select! {
@@ -148,11 +158,9 @@ impl Watcher {
                         self.ended = true;
                         return None;
                     }
+                    // What there is by now is sent before a bookmark tells of it.
                     self.bookmarks = Some(cache.next_bookmark(clock.instant()));
-                    if fed > self.told {
-                        self.told = fed;
-                        return Some(Ok(vec![Delivery::Bookmark { revision: fed, initial_events_end: false }]));
-                    }
+                    self.bookmark_due = true;
                 }
             }
         }

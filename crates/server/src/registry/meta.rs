@@ -33,16 +33,10 @@ pub(crate) fn prepare_for_create(core: &Core, row: &Resource, object: &mut Objec
     } else {
         object.remove(&GENERATION);
     }
-    if row.has_status() && !keeps_status_on_create(row) {
-        object.remove(&["status"]);
+    if row.has_status() && !row.strategy.keeps_status_on_create() {
+        row.reset_status(object);
     }
     row.strategy.prepare_for_create(object);
-}
-
-/// Kinds whose status clients may give at creation, as upstream lets them.
-fn keeps_status_on_create(row: &Resource) -> bool {
-    // Static pods are mirrored, and nodes register, with their status.
-    row.group.is_empty() && matches!(row.plural.as_ref(), "nodes" | "pods")
 }
 
 /// A name from a prefix, as upstream makes them: five characters that cannot form words.
@@ -97,6 +91,10 @@ pub(crate) fn prepare_for_update(row: &Resource, new: &mut Object, old: &Object)
     carry_over(new, old);
     if row.has_status() {
         copy(new, old, &["status"]);
+        // What an older version of this server stored may lack one.
+        if new.get(&["status"]).is_none() {
+            row.reset_status(new);
+        }
     }
     row.strategy.prepare_for_update(new, old);
     if row.has_generation && row.strategy.changes_generation(new, old) {

@@ -279,6 +279,52 @@ async fn a_method_that_is_not_served_is_405_and_an_old_path_of_a_watch_is_a_watc
 }
 
 #[tokio::test]
+async fn across_namespaces_there_are_lists_and_nothing_else() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(true).await;
+    assert_eq!(http.get("/api/v1/configmaps").await.code, 200);
+    assert_eq!(
+        http.send(Method::POST, "/api/v1/configmaps", &JSON, "{}").await.code,
+        405
+    );
+    assert_eq!(http.send(Method::DELETE, "/api/v1/configmaps", &[], "").await.code, 405);
+    for method in [Method::GET, Method::DELETE] {
+        assert_eq!(http.send(method, "/api/v1/configmaps/a", &[], "").await.code, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_scale_is_printed_as_one_whatever_it_is_the_scale_of() {
+    let cluster = Cluster::start().await;
+    let web = json!({"metadata": {"name": "web"}, "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    cluster.create(at("apps/v1/deployments"), web).await.unwrap();
+    let mut http = cluster.http(true).await;
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let path = "/apis/apps/v1/namespaces/default/deployments/web/scale";
+    let printed = http.send(Method::GET, path, &table, "").await.json();
+    let columns: Vec<_> = printed["columnDefinitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(columns, ["Name", "Desired", "Available", "Age"]);
+    let cells = printed["rows"][0]["cells"].as_array().unwrap();
+    assert_eq!(cells[..3], [json!("web"), json!(2), json!(0)]);
+}
+
+#[tokio::test]
+async fn a_selectors_mistake_is_told_once() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(true).await;
+    let got = http.get(&format!("{MAPS}?labelSelector=a%20in%20(")).await;
+    assert_eq!(got.code, 400);
+    let message = got.json()["message"].as_str().unwrap().to_owned();
+    assert_eq!(message.matches("unable to parse requirement").count(), 1, "{message}");
+}
+
+#[tokio::test]
 async fn impersonation_acts_as_the_other_for_those_who_may() {
     let cluster = Cluster::start().await;
     let mut http = cluster.http(true).await;

@@ -244,6 +244,66 @@ async fn a_service_holds_its_address_and_port_until_it_goes() {
 }
 
 #[tokio::test]
+async fn a_service_asks_for_the_families_that_there_are() {
+    let cluster = Cluster::start().await;
+    let families = |made: &coracle_api::object::Object| {
+        (
+            made.str(&["spec", "ipFamilyPolicy"]).unwrap().to_owned(),
+            Value::from(made.array(&["spec", "ipFamilies"])),
+        )
+    };
+    let make = async |name: &str, spec: Value| cluster.create(at("services"), service(name, spec)).await;
+    let plain = make("plain", json!({"selector": {"a": "b"}})).await.unwrap();
+    assert_eq!(families(&plain), ("SingleStack".into(), json!(["IPv4"])));
+    let preferring = make(
+        "preferring",
+        json!({"selector": {"a": "b"}, "ipFamilyPolicy": "PreferDualStack"}),
+    )
+    .await;
+    assert_eq!(families(&preferring.unwrap()).1, json!(["IPv4"]));
+    // Whoever writes its endpoints chooses their families.
+    let headless = make("headless", json!({"clusterIP": "None"})).await.unwrap();
+    assert_eq!(
+        families(&headless),
+        ("RequireDualStack".into(), json!(["IPv4", "IPv6"]))
+    );
+    for (spec, expected) in [
+        (
+            json!({"ipFamilyPolicy": "RequireDualStack"}),
+            "Service \"x\" is invalid: spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not \
+             configured for dual-stack services",
+        ),
+        (
+            json!({"ipFamilies": ["IPv6"]}),
+            "Service \"x\" is invalid: spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
+        ),
+    ] {
+        let refused = make("x", spec).await.unwrap_err();
+        assert_eq!((refused.code, refused.message.as_str()), (422, expected));
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_a_token_is_refused_under_its_own_kind() {
+    let cluster = with_account().await;
+    for (seconds, why) in [
+        (1_i64, "may not specify a duration less than 10 minutes"),
+        (1 << 33, "may not specify a duration larger than 2^32 seconds"),
+    ] {
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds}});
+        let refused = cluster
+            .create(sub("serviceaccounts", "default", "token"), request)
+            .await
+            .unwrap_err();
+        let expected = format!(
+            "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: {seconds}: {why}"
+        );
+        assert_eq!((refused.code, refused.message.as_str()), (422, expected.as_str()));
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_its_account_as_long_as_that_lives() {
     let cluster = with_account().await;
     let request =

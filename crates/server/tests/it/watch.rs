@@ -159,3 +159,58 @@ async fn a_watch_ends_by_its_timeout_and_at_shutdown_without_an_error() {
     cluster.server.shutdown().await;
     assert!(long.next().await.is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bookmark_is_never_ahead_of_what_was_sent() {
+    const WRITES: usize = 1200;
+    let is_map = |i: &usize| i % 7 > 2;
+    let cluster = Cluster::start().await;
+    let options = ListOptions {
+        send_initial_events: Some(true),
+        resource_version_match: Some(VersionMatch::NotOlderThan),
+        allow_watch_bookmarks: true,
+        ..ListOptions::default()
+    };
+    let mut watch = cluster.watch(at("configmaps"), options.clone()).await.unwrap();
+    // Writes fall on the very moments at which bookmarks do, and some are of another kind.
+    let write = async {
+        let clock = coracle_clock::Clock::system();
+        for i in 0..WRITES {
+            let kind = if is_map(&i) { "configmaps" } else { "serviceaccounts" };
+            let made = json!({"metadata": {"name": format!("m{i:04}")}});
+            cluster.create(at(kind), made).await.unwrap();
+            clock.sleep(std::time::Duration::from_millis(500)).await;
+        }
+    };
+    let read = async {
+        let (mut sent, mut last, mut promised, mut bookmarks) = (Vec::new(), 0, 0, 0);
+        while sent.len() < (0..WRITES).filter(is_map).count() {
+            match watch.next().await.unwrap().unwrap() {
+                WatchEvent::Bookmark { revision, .. } => {
+                    assert!(revision >= last && revision >= promised, "{revision}");
+                    promised = revision;
+                    bookmarks += 1;
+                }
+                WatchEvent::Added(o) => {
+                    assert!(o.revision() > promised, "{} was promised by {promised}", o.head().name);
+                    last = o.revision();
+                    sent.push(last);
+                }
+                _ => panic!("nothing changes or goes"),
+            }
+        }
+        (sent, promised, bookmarks)
+    };
+    let ((), (sent, promised, bookmarks)) = tokio::join!(write, read);
+    assert!(bookmarks > 2, "{bookmarks}");
+    // Who goes on from a bookmark gets what had not been sent before it.
+    let from = ListOptions {
+        resource_version: promised.to_string(),
+        ..ListOptions::default()
+    };
+    let mut next = cluster.watch(at("configmaps"), from).await.unwrap();
+    let Some(Ok(WatchEvent::Added(first))) = next.next().await else {
+        panic!("nothing is left");
+    };
+    assert_eq!(Some(&first.revision()), sent.iter().find(|r| **r > promised));
+}

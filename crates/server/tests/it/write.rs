@@ -1,6 +1,9 @@
 //! Creating, changing and deleting.
 
+use std::sync::Arc;
+
 use coracle_api::service::{Answer, DeleteOptions, ListOptions, Operation, PatchKind, Propagation, WriteOptions};
+use coracle_store::{Embedded, Op, Store, Txn};
 use serde_json::json;
 
 use crate::harness::{Cluster, at, config_map, named, names, object, options, sub};
@@ -363,4 +366,95 @@ async fn apply_creates_owns_fields_and_refuses_those_of_others() {
         "{}",
         nobody.message
     );
+}
+
+#[tokio::test]
+async fn a_new_object_has_the_status_that_upstreams_type_prints_when_nobody_wrote_one() {
+    let cluster = Cluster::start().await;
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let selector = json!({"matchLabels": {"a": "b"}});
+    for (path, spec, status) in [
+        (
+            "apps/v1/deployments",
+            json!({"selector": selector, "template": template}),
+            json!({}),
+        ),
+        (
+            "apps/v1/replicasets",
+            json!({"selector": selector, "template": template}),
+            json!({"replicas": 0}),
+        ),
+        (
+            "apps/v1/daemonsets",
+            json!({"selector": selector, "template": template}),
+            json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0}),
+        ),
+        (
+            "services",
+            json!({"ports": [{"port": 80}]}),
+            json!({"loadBalancer": {}}),
+        ),
+        (
+            "batch/v1/cronjobs",
+            json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never",
+                "containers": [{"name": "c", "image": "i"}]}}}}}),
+            json!({}),
+        ),
+        (
+            "/storage.k8s.io/v1/volumeattachments",
+            json!({"attacher": "a", "nodeName": "n",
+            "source": {"persistentVolumeName": "v"}}),
+            json!({"attached": false}),
+        ),
+    ] {
+        let forged = json!({"metadata": {"name": "new"}, "spec": spec, "status": {"observedGeneration": 7}});
+        let made = cluster.create(at(path), forged).await.unwrap();
+        assert_eq!(made.get(&["status"]), Some(&status), "{path}");
+        // It stays when the object is written again, and is nobody's.
+        let again = cluster.update(named(path, "new"), made.clone()).await.unwrap();
+        assert_eq!(again.resource_version(), made.resource_version(), "{path}");
+        let owned = made.get(&["metadata", "managedFields"]).unwrap().to_string();
+        assert!(!owned.contains("f:status"), "{owned}");
+    }
+    let applied = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "applied"},
+        "spec": {"selector": selector, "template": template}});
+    let applied = cluster
+        .patch(named("apps/v1/deployments", "applied"), PatchKind::Apply, applied)
+        .await
+        .unwrap();
+    assert_eq!(applied.get(&["status"]), Some(&json!({})));
+    assert_eq!(
+        applied.get(&["spec", "template", "spec", "containers"]).unwrap()[0]["resources"],
+        json!({})
+    );
+}
+
+#[tokio::test]
+async fn an_object_of_an_older_server_gets_its_status_with_its_next_change() {
+    let store: Arc<dyn Store> = Arc::new(Embedded::in_memory());
+    let cluster = Cluster::with(store.clone()).await;
+    let made = cluster.create(
+        at("services"),
+        json!({"metadata": {"name": "old"}, "spec": {"ports": [{"port": 80}]}}),
+    );
+    let mut old = made.await.unwrap();
+    old.remove(&["status"]);
+    old.remove(&["metadata", "resourceVersion"]);
+    let key = "/registry/services/specs/default/old".to_owned();
+    let value = serde_json::to_vec(&old).unwrap().into();
+    let put = Txn {
+        compare: Vec::new(),
+        ops: vec![Op::Put { key, value }],
+    };
+    store.txn(put).await.unwrap();
+    assert_eq!(
+        cluster.get(named("services", "old")).await.unwrap().get(&["status"]),
+        None
+    );
+    let labelled = json!({"metadata": {"labels": {"a": "b"}}});
+    let labelled = cluster
+        .patch(named("services", "old"), PatchKind::Merge, labelled)
+        .await
+        .unwrap();
+    assert_eq!(labelled.get(&["status"]), Some(&json!({"loadBalancer": {}})));
 }

@@ -2,20 +2,20 @@
 
 use serde_json::{Value, json};
 
-use super::super::check::one_of_if_set;
+use super::super::check::{container_resource_name, not_negative, one_of_if_set};
 use super::super::fill::{at, fill, map_made};
 use crate::field::{Cursor, ErrorList};
 use crate::names;
 use crate::object::Object;
 use crate::quantity::Quantity;
-use crate::selector::validate_label_selector;
 
 /// Each metric's type and the field that holds it.
+/// In the order in which the first that is there is looked for.
 const SOURCES: [(&str, &str); 5] = [
     ("Object", "object"),
+    ("External", "external"),
     ("Pods", "pods"),
     ("Resource", "resource"),
-    ("External", "external"),
     ("ContainerResource", "containerResource"),
 ];
 
@@ -60,12 +60,29 @@ pub(super) fn validate(object: &Cursor<'_>, errors: &mut ErrorList) {
     }
     if most.int() < 1 {
         errors.invalid_value(&most, &most.int().into(), "must be greater than 0");
-    } else if least.int() > most.int() {
-        errors.invalid(&most, "must be greater than or equal to `minReplicas`");
+    }
+    if least.is_set() && least.int() > most.int() {
+        errors.invalid_value(
+            &most,
+            &most.int().into(),
+            "must be greater than or equal to `minReplicas`",
+        );
     }
     reference(&spec.at("scaleTargetRef"), errors);
-    for metric in spec.at("metrics").items() {
+    let metrics = spec.at("metrics");
+    for metric in metrics.items() {
         one_metric(&metric, errors);
+    }
+    let to_zero = least.i64() == Some(0);
+    if to_zero
+        && !metrics
+            .items()
+            .any(|m| matches!(m.at("type").str(), "Object" | "External"))
+    {
+        errors.forbidden(
+            &metrics,
+            "must specify at least one Object or External metric to support scaling to zero replicas",
+        );
     }
     let behavior = spec.at("behavior");
     for direction in ["scaleUp", "scaleDown"] {
@@ -73,6 +90,14 @@ pub(super) fn validate(object: &Cursor<'_>, errors: &mut ErrorList) {
         if rules.is_set() {
             scaling_rules(&rules, errors);
         }
+    }
+}
+
+/// The rules for an update of `status`.
+pub(super) fn validate_status(object: &Cursor<'_>, errors: &mut ErrorList) {
+    let status = object.at("status");
+    for field in ["currentReplicas", "desiredReplicas"] {
+        not_negative(&status.at(field), errors);
     }
 }
 
@@ -87,70 +112,103 @@ fn reference(target: &Cursor<'_>, errors: &mut ErrorList) {
     }
 }
 
+/// Of several sources, the first is checked; the one that the type names is what there should be.
 fn one_metric(metric: &Cursor<'_>, errors: &mut ErrorList) {
     let kind = metric.at("type");
-    let Some((_, field)) = SOURCES.iter().find(|(name, _)| *name == kind.str()) else {
-        if kind.is_empty() {
-            errors.required(&kind, "must specify a metric source type");
-        } else {
-            let kinds: Vec<&str> = SOURCES.iter().map(|(name, _)| *name).collect();
-            errors.not_supported(&kind, &kinds);
+    let expected = SOURCES.iter().find(|(name, _)| *name == kind.str());
+    if kind.is_empty() {
+        errors.required(&kind, "must specify a metric source type");
+    }
+    if expected.is_none() {
+        not_a_source(&kind, errors);
+    }
+    let present: Vec<&str> = SOURCES
+        .iter()
+        .map(|(_, field)| *field)
+        .filter(|field| metric.at(field).is_set())
+        .collect();
+    if let Some(first) = present.first() {
+        source(&metric.at(first), first, errors);
+    }
+    match expected {
+        Some((_, field)) if !metric.at(field).is_set() => {
+            errors.required(
+                &metric.at(field),
+                "must populate information for the given metric source",
+            );
         }
+        Some(_) => {}
+        None => not_a_source(&kind, errors),
+    }
+    if present.len() == 1 {
         return;
-    };
-    for (_, other) in SOURCES {
-        let source = metric.at(other);
-        if other != *field && source.is_set() {
-            errors.forbidden(&source, "must populate the given metric source only");
+    }
+    for other in present {
+        if expected.is_none_or(|(_, field)| *field != other) {
+            errors.forbidden(&metric.at(other), "must populate the given metric source only");
         }
     }
-    let source = metric.at(field);
-    if !source.is_set() {
-        errors.required(&source, "must populate information for the given metric source");
-        return;
-    }
+}
+
+fn not_a_source(kind: &Cursor<'_>, errors: &mut ErrorList) {
+    let mut kinds = SOURCES.map(|(name, _)| name);
+    kinds.sort_unstable();
+    errors.not_supported_value(kind, &kind.str().into(), &kinds);
+}
+
+fn source(source: &Cursor<'_>, field: &str, errors: &mut ErrorList) {
     let target = source.at("target");
-    metric_target(&target, errors);
     let (value, average, utilization) = (
         target.at("value"),
         target.at("averageValue"),
         target.at("averageUtilization"),
     );
-    match *field {
+    match field {
         "resource" | "containerResource" => {
             let name = source.at("name");
             if name.is_empty() {
                 errors.required(&name, "must specify a resource name");
+            } else if field == "containerResource" {
+                container_resource_name(&name, name.str(), errors);
             }
-            if *field == "containerResource" && source.at("container").is_empty() {
-                errors.required(&source.at("container"), "must specify a container");
+            if field == "containerResource" {
+                let container = source.at("container");
+                if container.is_empty() {
+                    errors.required(&container, "must specify a container");
+                } else {
+                    errors.faults(&container, names::dns1123_label(container.str()));
+                }
             }
+            metric_target(&target, errors);
             match (utilization.is_set(), average.is_set()) {
                 (false, false) => errors.required(
                     &utilization,
                     "must set either a target raw value or a target utilization",
                 ),
                 (true, true) => {
-                    errors.forbidden(&average, "may not set both a target raw value and a target utilization")
+                    errors.forbidden(&average, "may not set both a target raw value and a target utilization");
                 }
                 _ => {}
             }
         }
         "pods" => {
             identifier(&source.at("metric"), errors);
-            if average.quantity().is_none_or(|q| q <= Quantity::ZERO) {
+            metric_target(&target, errors);
+            if !average.is_set() {
                 errors.required(&average, "must specify a positive target averageValue");
             }
         }
         "object" => {
             reference(&source.at("describedObject"), errors);
             identifier(&source.at("metric"), errors);
+            metric_target(&target, errors);
             if !value.is_set() && !average.is_set() {
                 errors.required(&average, "must set either a target value or averageValue");
             }
         }
         _ => {
             identifier(&source.at("metric"), errors);
+            metric_target(&target, errors);
             match (value.is_set(), average.is_set()) {
                 (false, false) => errors.required(
                     &average,
@@ -173,15 +231,22 @@ fn identifier(metric: &Cursor<'_>, errors: &mut ErrorList) {
     } else {
         errors.faults(&name, names::path_segment(name.str()));
     }
-    validate_label_selector(&metric.at("selector"), errors);
 }
 
 fn metric_target(target: &Cursor<'_>, errors: &mut ErrorList) {
     let kind = target.at("type");
     match kind.str() {
-        "" => errors.required(&kind, "must specify a metric target type"),
         "Utilization" | "Value" | "AverageValue" => {}
-        _ => errors.invalid(&kind, "must be either Utilization, Value, or AverageValue"),
+        given => {
+            if given.is_empty() {
+                errors.required(&kind, "must specify a metric target type");
+            }
+            errors.invalid_value(
+                &kind,
+                &given.into(),
+                "must be either Utilization, Value, or AverageValue",
+            );
+        }
     }
     for field in ["value", "averageValue"] {
         let amount = target.at(field);

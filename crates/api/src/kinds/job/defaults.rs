@@ -1,6 +1,6 @@
 //! What a job means when it does not say, and the labels by which it finds its pods.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::fill::{at, each, fill, fill_empty};
 use super::super::pod_spec::set_template_defaults;
@@ -64,12 +64,14 @@ pub(super) fn generate_selector(job: &mut Object) {
         ("batch.kubernetes.io/job-name", &name),
         ("job-name", &name),
     ] {
-        job.set(&[&template[..], &[label]].concat(), value.as_str());
+        // What the client says itself is left for validation to judge.
+        let path = [&template[..], &[label]].concat();
+        if job.get(&path).is_none() {
+            job.set(&path, value.as_str());
+        }
     }
-    // A selector of the client's own is left for validation to judge.
-    if job.get(&["spec", "selector"]).is_none() {
-        job.set(&["spec", "selector"], json!({"matchLabels": {UID: uid}}));
-    } else {
-        job.set(&["spec", "selector", "matchLabels", UID], uid);
+    let path = ["spec", "selector", "matchLabels", UID];
+    if job.get(&path).is_none() {
+        job.set(&path, uid);
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::check::{immutable, same};
+use super::super::fill::map_made;
 use super::rules::is_suspended;
 use crate::field::{Cursor, ErrorList};
 
@@ -33,9 +34,9 @@ fn completions(spec: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
         immutable(&now, &before, errors);
         return;
     }
-    let (parallelism, old_parallelism) = (spec.at("parallelism"), old.at("parallelism"));
-    if now.int() != parallelism.int() || before.int() != old_parallelism.int() {
-        errors.invalid(&now, "can only be modified in tandem with parallelism");
+    let parallelism = spec.at("parallelism");
+    if now.is_set() && now.int() != parallelism.int() {
+        errors.invalid(&now, "can only be modified in tandem with spec.parallelism");
     }
 }
 
@@ -62,17 +63,31 @@ fn put_back(changed: &mut Map<String, Value>, kept: &Map<String, Value>) {
     let part = |map: &Map<String, Value>, part: &str, field: &str| map.get(part).and_then(|m| m.get(field)).cloned();
     for (section, fields) in [
         ("metadata", &["labels", "annotations"][..]),
-        ("spec", &["nodeSelector", "tolerations", "schedulingGates", "affinity"]),
+        ("spec", &["nodeSelector", "tolerations", "schedulingGates"]),
     ] {
         for field in fields {
             let before = part(kept, section, field);
             let Some(map) = changed.get_mut(section).and_then(Value::as_object_mut) else {
                 continue;
             };
-            match before {
-                Some(value) => map.insert((*field).to_owned(), value),
-                None => map.remove(*field),
-            };
+            put(map, field, before);
         }
     }
+    // Of affinity, only that to nodes may change.
+    let before = kept
+        .get("spec")
+        .and_then(|s| s.get("affinity")?.get("nodeAffinity"))
+        .cloned();
+    if let Some(spec) = changed.get_mut("spec").and_then(Value::as_object_mut)
+        && let Some(affinity) = map_made(spec, "affinity")
+    {
+        put(affinity, "nodeAffinity", before);
+    }
+}
+
+fn put(map: &mut Map<String, Value>, field: &str, value: Option<Value>) {
+    match value {
+        Some(value) => map.insert(field.to_owned(), value),
+        None => map.remove(field),
+    };
 }

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
+use super::super::check::same;
 use super::super::fill::map_at;
-use super::super::pod_spec::qos;
+use super::super::pod_spec::{MIRROR, qos};
+use super::validate_any;
 use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
 
@@ -35,43 +37,58 @@ pub(super) fn take_resources(pod: &mut Object, asked: &Object) {
     }
 }
 
+/// What a resize may ask for; a pod that cannot be resized at all is told so and nothing else.
 pub(super) fn validate(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
     let object = |at: &Cursor<'_>| Object::from_value(at.value().cloned().unwrap_or_default());
     let (Some(now), Some(before)) = (object(new), object(old)) else {
         return;
     };
-    let spec = new.at("spec");
-    if before.annotation("kubernetes.io/config.mirror").is_some() {
-        errors.forbidden(&spec, "static pods cannot be resized");
+    let (spec, old_spec) = (new.at("spec"), old.at("spec"));
+    if before.annotation(MIRROR).is_some() {
+        return errors.forbidden(new, "static pods cannot be resized");
     }
+    if old_spec.at("os").at("name").str() == "windows" {
+        return errors.forbidden(new, "windows pods cannot be resized");
+    }
+    validate_any(new, errors);
     if qos::class_of(&now) != qos::class_of(&before) {
-        errors.invalid(&spec, "Pod QOS Class may not change as a result of resizing");
+        errors.invalid_value(
+            &spec,
+            &qos::class_of(&before).into(),
+            "Pod QOS Class may not change as a result of resizing",
+        );
     }
-    let old_spec = old.at("spec");
-    for list in LISTS {
-        for (container, before) in spec.at(list).items().zip(old_spec.at(list).items()) {
-            let resources = container.at("resources");
-            let old_resources = before.at("resources");
-            for kind in ["requests", "limits"] {
-                let (amounts, old_amounts) = (resources.at(kind), old_resources.at(kind));
-                for (name, old_amount) in old_amounts.entries() {
-                    let amount = amounts.key(name);
-                    match (amount.quantity(), old_amount.quantity()) {
-                        (None, Some(_)) => {
-                            errors.forbidden(&amounts, format!("resource {kind} cannot be removed"));
-                        }
-                        (Some(a), Some(b)) if a != b && !matches!(name, "cpu" | "memory") => {
-                            errors.forbidden(&amount, "only cpu and memory resources are mutable");
-                        }
-                        _ => {}
-                    }
-                }
-                for (name, amount) in amounts.entries() {
-                    if !matches!(name, "cpu" | "memory") && !old_amounts.key(name).is_set() {
-                        errors.forbidden(&amount, "only cpu and memory resources are mutable");
-                    }
-                }
-            }
+    for (container, before) in spec
+        .at("initContainers")
+        .items()
+        .zip(old_spec.at("initContainers").items())
+    {
+        if container.at("restartPolicy").str() == "Always" {
+            let complaint = "only cpu and memory resources for sidecar containers are mutable";
+            one(&spec, &container, &before, complaint, errors);
+        } else if !same(container.value(), before.value()) {
+            errors.forbidden(&spec, "resources for non-sidecar init containers are immutable");
         }
+    }
+    for (container, before) in spec.at("containers").items().zip(old_spec.at("containers").items()) {
+        let complaint = "only cpu and memory resources are mutable";
+        one(&spec, &container, &before, complaint, errors);
+    }
+}
+
+fn one(spec: &Cursor<'_>, new: &Cursor<'_>, old: &Cursor<'_>, complaint: &str, errors: &mut ErrorList) {
+    let (resources, old_resources) = (new.at("resources"), old.at("resources"));
+    let mut others_change = !same(resources.at("claims").value(), old_resources.at("claims").value());
+    for kind in ["requests", "limits"] {
+        let (amounts, old_amounts) = (resources.at(kind), old_resources.at(kind));
+        if old_amounts.entries().any(|(name, _)| !amounts.key(name).is_set()) {
+            errors.forbidden(&amounts, format!("resource {kind} cannot be removed"));
+        }
+        let changes = |name: &str| amounts.key(name).quantity() != old_amounts.key(name).quantity();
+        let names = amounts.entries().chain(old_amounts.entries()).map(|(name, _)| name);
+        others_change |= names.filter(|n| !matches!(*n, "cpu" | "memory")).any(changes);
+    }
+    if others_change {
+        errors.forbidden(spec, complaint);
     }
 }

@@ -2,8 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::super::check::tests::{created, defaulted, refuses, refuses_update, texts, updated, with};
+use super::super::check::tests::{created, defaulted, refuses, with};
 use super::*;
+
+mod status;
+mod subresource;
+mod update;
 
 fn pod() -> Value {
     json!({
@@ -204,14 +208,14 @@ fn the_spec_is_checked() {
             (
                 "/spec/restartPolicy",
                 json!("Sometimes"),
-                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \
-                 \"OnFailure\"",
+                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \
+                 \"Never\"",
             ),
             (
                 "/spec/dnsPolicy",
                 json!("X"),
-                "spec.dnsPolicy: Unsupported value: \"X\": supported values: \"ClusterFirst\", \
-                 \"ClusterFirstWithHostNet\", \"Default\", \"None\"",
+                "spec.dnsPolicy: Unsupported value: \"X\": supported values: \
+                 \"ClusterFirstWithHostNet\", \"ClusterFirst\", \"Default\", \"None\"",
             ),
             (
                 "/spec/activeDeadlineSeconds",
@@ -236,8 +240,8 @@ fn the_spec_is_checked() {
             (
                 "/spec/preemptionPolicy",
                 json!("X"),
-                "spec.preemptionPolicy: Unsupported value: \"X\": supported values: \"Never\", \
-                 \"PreemptLowerPriority\"",
+                "spec.preemptionPolicy: Unsupported value: \"X\": supported values: \
+                 \"PreemptLowerPriority\", \"Never\"",
             ),
             (
                 "/spec/ephemeralContainers",
@@ -258,7 +262,7 @@ fn the_spec_is_checked() {
             (
                 "/spec/os/name",
                 json!("plan9"),
-                "spec.os.name: Unsupported value: \"plan9\": supported values: \"linux\", \"windows\"",
+                "spec.os: Unsupported value: \"plan9\": supported values: \"linux\", \"windows\"",
             ),
             (
                 "/spec/tolerations/0/effect",
@@ -397,12 +401,12 @@ fn containers_are_checked() {
             (
                 "/spec/containers/0/volumeMounts/0/subPath",
                 json!("../x"),
-                "spec.containers[0].volumeMounts[0].subPath: Invalid value: \"../x\": must not contain '..'",
+                "spec.containers[0].volumeMounts.subPath: Invalid value: \"../x\": must not contain '..'",
             ),
             (
                 "/spec/containers/0/volumeMounts/0/mountPropagation",
                 json!("Bidirectional"),
-                "spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is \
+                "spec.containers[0].volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation is \
                  available only to privileged containers",
             ),
             (
@@ -420,7 +424,7 @@ fn containers_are_checked() {
             (
                 "/spec/overhead/pods",
                 json!("1"),
-                "spec.overhead[pods]: Invalid value: \"pods\": must be a standard resource for containers",
+                "spec.overhead.limits[pods]: Invalid value: \"pods\": must be a standard resource for containers",
             ),
             (
                 "/spec/containers/0/imagePullPolicy",
@@ -534,7 +538,7 @@ fn volumes_are_checked() {
         ),
         (
             json!({"downwardAPI": {"items": [{"path": "x"}]}}),
-            "spec.volumes[5].downwardAPI.items[0]: Required value: one of fieldRef and resourceFieldRef is required",
+            "spec.volumes[5].downwardAPI: Required value: one of fieldRef and resourceFieldRef is required",
         ),
     ] {
         assert_eq!(volume(source), expected);
@@ -557,158 +561,6 @@ fn tokens_need_an_account() {
     );
 }
 
-const MAY_CHANGE: &str = "spec: Forbidden: pod updates may not change fields other than \
-    `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only \
-    additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
-    previously negative)\nchanged: ";
-
-#[test]
-fn an_update_changes_little() {
-    let valid = full();
-    for (pointer, value) in [
-        ("/spec/containers/0/image", json!("nginx:2")),
-        ("/spec/initContainers/0/image", json!("busybox:2")),
-        ("/spec/activeDeadlineSeconds", json!(5)),
-        ("/spec/tolerations/0/tolerationSeconds", json!(5)),
-        ("/spec/tolerations/1", json!({"key": "k2", "operator": "Exists"})),
-        ("/spec/schedulingGates", json!([])),
-        ("/spec/nodeSelector", json!({"a": "b"})),
-        ("/spec/hostNetwork", json!(false)),
-        ("/spec/containers/0/resources/limits/cpu", json!("1000m")),
-        ("/metadata/labels/x", json!("y")),
-    ] {
-        // The defaults of the changed image differ; a client sends back what it read.
-        let mut object = with(&defaulted(&row(), valid.clone()), pointer, value);
-        object.as_object_mut().unwrap().remove("status");
-        assert_eq!(updated(&row(), valid.clone(), object), [""; 0], "{pointer}");
-    }
-    refuses_update(
-        &row(),
-        &valid,
-        &[
-            (
-                "/spec/containers/1",
-                json!({"name": "b", "image": "x"}),
-                "spec.containers: Forbidden: pod updates may not add or remove containers",
-            ),
-            (
-                "/spec/containers/0/command",
-                json!(["x"]),
-                &format!("{MAY_CHANGE}containers"),
-            ),
-            ("/spec/hostUsers", json!(false), &format!("{MAY_CHANGE}hostUsers")),
-            (
-                "/spec/tolerations",
-                json!([]),
-                "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds",
-            ),
-            (
-                "/spec/schedulingGates/1",
-                json!({"name": "example.com/more"}),
-                "spec.schedulingGates[1].name: Forbidden: only deletion is allowed, but found new scheduling gate \
-                 'example.com/more'",
-            ),
-            (
-                "/metadata/annotations",
-                json!({"container.apparmor.security.beta.kubernetes.io/a": "x"}),
-                "metadata.annotations[container.apparmor.security.beta.kubernetes.io/a]: Forbidden: may not add \
-                 AppArmor annotations",
-            ),
-        ],
-    );
-    let ungated = with(&valid, "/spec/schedulingGates", json!(null));
-    assert_eq!(
-        updated(
-            &row(),
-            ungated.clone(),
-            with(&ungated, "/spec/nodeSelector", json!({"a": "b"}))
-        ),
-        [format!("{MAY_CHANGE}nodeSelector")]
-    );
-}
-
-#[test]
-fn a_deadline_only_comes_nearer() {
-    let object = with(&pod(), "/spec/activeDeadlineSeconds", json!(10));
-    let with_deadline = |value: Value| {
-        updated(
-            &row(),
-            object.clone(),
-            with(&object, "/spec/activeDeadlineSeconds", value),
-        )
-    };
-    assert_eq!(with_deadline(json!(5)), [""; 0]);
-    assert_eq!(
-        with_deadline(json!(11)),
-        ["spec.activeDeadlineSeconds: Invalid value: 11: must be less than or equal to previous value"]
-    );
-    assert_eq!(
-        with_deadline(json!(null)),
-        ["spec.activeDeadlineSeconds: Invalid value: null: must not update from a positive integer to nil value"]
-    );
-}
-
-#[test]
-fn status_follows_the_rules_of_restarting() {
-    let status = |state: Value| {
-        json!({
-            "metadata": {"name": "web"},
-            "spec": {"restartPolicy": "Never", "containers": [{"name": "a"}]},
-            "status": {"containerStatuses": [{"name": "a", "state": state}],
-                "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]},
-        })
-    };
-    let check = |old: Value, new: Value| {
-        let mut errors = ErrorList::new();
-        Pod.validate_status_update(
-            &Cursor::root(&new, Some(row().schema())),
-            &Cursor::root(&old, None),
-            &mut errors,
-        );
-        texts(&errors)
-    };
-    let (ended, running) = (
-        status(json!({"terminated": {"exitCode": 0}})),
-        status(json!({"running": {}})),
-    );
-    assert_eq!(check(running.clone(), ended.clone()), [""; 0]);
-    assert_eq!(
-        check(ended.clone(), running.clone()),
-        ["status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"]
-    );
-    let two = with(
-        &running,
-        "/status/podIPs",
-        json!([{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]),
-    );
-    assert_eq!(
-        check(running, two),
-        [
-            "status.podIPs: Invalid value: [{\"ip\":\"10.0.0.1\"},{\"ip\":\"10.0.0.2\"}]: may specify no more than one \
-             IP for each IP family"
-        ]
-    );
-}
-
-#[test]
-fn status_keeps_both_forms_of_the_address() {
-    let old = Object::from_value(pod()).unwrap();
-    for (status, expected) in [
-        (json!({"podIP": "10.0.0.1"}), json!([{"ip": "10.0.0.1"}])),
-        (json!({"podIPs": [{"ip": "10.0.0.1"}]}), json!([{"ip": "10.0.0.1"}])),
-        (
-            json!({"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.1"}]}),
-            json!([{"ip": "10.0.0.2"}]),
-        ),
-    ] {
-        let mut new = old.clone();
-        new.set(&["status"], status);
-        Pod.prepare_for_status_update(&mut new, &old);
-        assert_eq!(new.get(&["status", "podIPs"]), Some(&expected));
-        assert_eq!(new.str(&["status", "podIP"]), expected[0]["ip"].as_str());
-    }
-}
-
 #[test]
 fn deletion_gives_time_to_pods_that_run() {
     let with_spec = |change: Value| {
@@ -729,108 +581,5 @@ fn deletion_gives_time_to_pods_that_run() {
     assert_eq!(
         Pod.deletion_grace(&with_spec(json!({"status": {"phase": "Failed"}})), None),
         Some(0)
-    );
-}
-
-#[test]
-fn ephemeral_containers_come_and_stay() {
-    let row = row();
-    let old = Object::from_value(defaulted(&row, pod())).unwrap();
-    let check = |old: &Object, change: &[(&str, Value)]| {
-        let mut new = old.clone().into_value();
-        for (pointer, value) in change {
-            new = with(&new, pointer, value.clone());
-        }
-        let mut new = Object::from_value(new).unwrap();
-        Pod.set_defaults(&mut new);
-        Pod.prepare_for_subresource_update("ephemeralcontainers", &mut new, old);
-        let (value, old) = (new.clone().into_value(), old.clone().into_value());
-        let mut errors = ErrorList::new();
-        Pod.validate_subresource_update(
-            "ephemeralcontainers",
-            &Cursor::root(&value, Some(row.schema())),
-            &Cursor::root(&old, Some(row.schema())),
-            &mut errors,
-        );
-        (new, texts(&errors))
-    };
-    let debugger = json!([{"name": "debug", "image": "busybox", "targetContainerName": "a"}]);
-    let (new, errors) = check(
-        &old,
-        &[
-            ("/spec/ephemeralContainers", debugger.clone()),
-            ("/spec/hostNetwork", json!(true)),
-        ],
-    );
-    assert_eq!(errors, [""; 0]);
-    assert_eq!(new.get(&["spec", "hostNetwork"]), None, "only the containers are taken");
-    assert_eq!(new.str(&["metadata", "name"]), Some("web"));
-    assert_eq!(
-        check(&new, &[("/spec/ephemeralContainers", json!([]))]).1,
-        ["spec.ephemeralContainers: Forbidden: existing ephemeral containers \"debug\" may not be removed\n"]
-    );
-    for (field, value, expected) in [
-        (
-            "ports",
-            json!([{"containerPort": 1}]),
-            "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container",
-        ),
-        (
-            "targetContainerName",
-            json!("b"),
-            "spec.ephemeralContainers[0].targetContainerName: Not found: \"b\"",
-        ),
-        (
-            "name",
-            json!("a"),
-            "spec.ephemeralContainers[0].name: Duplicate value: \"a\"",
-        ),
-    ] {
-        let list = with(&debugger, &format!("/0/{field}"), value);
-        assert_eq!(check(&old, &[("/spec/ephemeralContainers", list)]).1, [expected]);
-    }
-}
-
-#[test]
-fn a_resize_changes_cpu_and_memory_within_the_class() {
-    let row = row();
-    let valid = with(
-        &pod(),
-        "/spec/containers/0/resources",
-        json!({"requests": {"cpu": "1", "memory": "1Gi"}}),
-    );
-    let old = Object::from_value(defaulted(&row, valid)).unwrap();
-    let check = |resources: Value| {
-        let changed = with(&old.clone().into_value(), "/spec/containers/0/resources", resources);
-        let mut new = Object::from_value(changed).unwrap();
-        new.set(&["spec", "nodeName"], "elsewhere");
-        Pod.prepare_for_subresource_update("resize", &mut new, &old);
-        assert_eq!(new.get(&["spec", "nodeName"]), None);
-        let (new, old) = (new.into_value(), old.clone().into_value());
-        let mut errors = ErrorList::new();
-        Pod.validate_subresource_update(
-            "resize",
-            &Cursor::root(&new, Some(row.schema())),
-            &Cursor::root(&old, Some(row.schema())),
-            &mut errors,
-        );
-        errors
-            .as_slice()
-            .iter()
-            .map(|e| format!("{}: {}", e.path, e.detail))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(check(json!({"requests": {"cpu": "2", "memory": "1Gi"}})), [""; 0]);
-    assert_eq!(
-        check(json!({"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}})),
-        ["spec: Pod QOS Class may not change as a result of resizing"]
-    );
-    assert_eq!(
-        check(json!({"requests": {"cpu": "2"}})),
-        ["spec.containers[0].resources.requests: resource requests cannot be removed"]
-    );
-    assert_eq!(
-        check(json!({"requests": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}})),
-        ["spec.containers[0].resources.requests[ephemeral-storage]: only cpu and memory resources are mutable"]
     );
 }

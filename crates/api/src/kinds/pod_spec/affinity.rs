@@ -19,7 +19,8 @@ pub(super) fn validate(affinity: &Cursor<'_>, errors: &mut ErrorList) {
     }
     for term in node.at(PREFERRED).items() {
         weight(&term.at("weight"), errors);
-        node_selector_term(&term.at("preference"), errors);
+        // A preference for a value that no label can have is merely never met.
+        node_selector_term(&term.at("preference"), false, errors);
     }
     for field in ["podAffinity", "podAntiAffinity"] {
         let pods = affinity.at(field);
@@ -46,13 +47,18 @@ pub(in crate::kinds) fn node_selector(selector: &Cursor<'_>, errors: &mut ErrorL
         errors.required(&terms, "must have at least one node selector term");
     }
     for term in terms.items() {
-        node_selector_term(&term, errors);
+        node_selector_term(&term, true, errors);
     }
 }
 
-fn node_selector_term(term: &Cursor<'_>, errors: &mut ErrorList) {
+fn node_selector_term(term: &Cursor<'_>, checks_values: bool, errors: &mut ErrorList) {
     for requirement in term.at("matchExpressions").items() {
         node_requirement(&requirement, errors);
+        if checks_values {
+            for value in requirement.at("values").items() {
+                errors.faults(&value, names::label_value(value.str()));
+            }
+        }
     }
     for requirement in term.at("matchFields").items() {
         node_field_requirement(&requirement, errors);
@@ -134,8 +140,10 @@ fn pod_term(term: &Cursor<'_>, errors: &mut ErrorList) {
     for field in ["labelSelector", "namespaceSelector"] {
         validate_label_selector(&term.at(field), errors);
     }
-    for namespace in term.at("namespaces").items() {
-        errors.faults(&namespace, names::dns1123_label(namespace.str()));
+    for namespace in term.at("namespaces").strs() {
+        for fault in names::dns1123_label(namespace) {
+            errors.invalid_value(&term.said("namespace"), &namespace.into(), fault);
+        }
     }
     label_keys(term, errors);
     let key = term.at("topologyKey");
@@ -183,8 +191,11 @@ fn label_keys(term: &Cursor<'_>, errors: &mut ErrorList) {
 }
 
 pub(super) fn topology_spread(constraints: &Cursor<'_>, errors: &mut ErrorList) {
-    let mut kinds = BTreeSet::new();
-    for constraint in constraints.items() {
+    let kind = |constraint: &Cursor<'_>| {
+        let (key, action) = (constraint.at("topologyKey"), constraint.at("whenUnsatisfiable"));
+        format!("{{{}, {}}}", key.str(), action.str())
+    };
+    for (i, constraint) in constraints.items().enumerate() {
         let skew = constraint.at("maxSkew");
         if skew.int() <= 0 {
             errors.invalid(&skew, "must be greater than zero");
@@ -197,11 +208,11 @@ pub(super) fn topology_spread(constraints: &Cursor<'_>, errors: &mut ErrorList) 
         if !matches!(action.str(), "DoNotSchedule" | "ScheduleAnyway") {
             errors.not_supported(&action, &["DoNotSchedule", "ScheduleAnyway"]);
         }
-        let kind = format!("{{{}, {}}}", key.str(), action.str());
-        if kinds.contains(&kind) {
-            errors.duplicate_value(&constraint, &kind.as_str().into(), "");
+        let this = kind(&constraint);
+        if constraints.items().skip(i + 1).any(|other| kind(&other) == this) {
+            let place = constraint.said("{topologyKey, whenUnsatisfiable}");
+            errors.duplicate_value(&place, &this.as_str().into(), "");
         }
-        kinds.insert(kind);
         let least = constraint.at("minDomains");
         if let Some(domains) = least.i64() {
             if domains <= 0 {

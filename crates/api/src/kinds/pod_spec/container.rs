@@ -140,15 +140,24 @@ pub(super) fn image_padding(image: &Cursor<'_>, errors: &mut ErrorList) {
 fn resize_policy(policies: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
     let mut seen = BTreeSet::new();
     for policy in policies.items() {
-        let resource = policy.at("resourceName");
+        let (resource, restart) = (policy.at("resourceName"), policy.at("restartPolicy"));
         if !seen.insert(resource.str().to_owned()) {
             errors.duplicate_value(&policy, &resource.str().into(), "");
         }
-        one_of(&resource, &["cpu", "memory"], errors);
-        let restart = policy.at("restartPolicy");
-        one_of(&restart, &["NotRequired", "RestartContainer"], errors);
+        // Upstream's messages are about the list as a whole.
+        for (field, supported) in [
+            (&resource, ["cpu", "memory"]),
+            (&restart, ["NotRequired", "RestartContainer"]),
+        ] {
+            if field.is_empty() {
+                errors.required(policies, "");
+            } else if !supported.contains(&field.str()) {
+                errors.not_supported_value(policies, &field.str().into(), &supported);
+            }
+        }
         if cx.restart_policy == "Never" && restart.str() != "NotRequired" {
-            errors.invalid(&restart, "must be 'NotRequired' when `restartPolicy` is 'Never'");
+            let detail = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.invalid_value(policies, &restart.str().into(), detail);
         }
     }
 }

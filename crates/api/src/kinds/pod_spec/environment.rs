@@ -20,10 +20,10 @@ const VARIABLE_FIELDS: [&str; 9] = [
 
 /// What a file may take from its pod.
 pub(super) const FILE_FIELDS: [&str; 5] = [
+    "metadata.annotations",
+    "metadata.labels",
     "metadata.name",
     "metadata.namespace",
-    "metadata.labels",
-    "metadata.annotations",
     "metadata.uid",
 ];
 
@@ -45,11 +45,11 @@ const KNOWN_FIELDS: [&str; 12] = [
 
 const RESOURCES: [&str; 6] = [
     "limits.cpu",
-    "limits.memory",
     "limits.ephemeral-storage",
+    "limits.memory",
     "requests.cpu",
-    "requests.memory",
     "requests.ephemeral-storage",
+    "requests.memory",
 ];
 
 const BYTE_DIVISORS: [&str; 13] = [
@@ -76,12 +76,12 @@ fn value_from(from: &Cursor<'_>, value: &Cursor<'_>, errors: &mut ErrorList) {
     let field = from.at("fieldRef");
     if field.is_set() {
         sources += 1;
-        field_ref(&field, &VARIABLE_FIELDS, errors);
+        field_ref(&field, &field, &VARIABLE_FIELDS, errors);
     }
     let resource = from.at("resourceFieldRef");
     if resource.is_set() {
         sources += 1;
-        resource_field_ref(&resource, false, errors);
+        resource_field_ref(&resource, &resource, false, errors);
     }
     for source in ["configMapKeyRef", "secretKeyRef"] {
         let source = from.at(source);
@@ -129,18 +129,17 @@ fn key_ref(source: &Cursor<'_>, errors: &mut ErrorList) {
     }
 }
 
-pub(super) fn field_ref(field: &Cursor<'_>, supported: &[&str], errors: &mut ErrorList) {
-    let version = field.at("apiVersion");
-    if version.is_empty() {
-        errors.required(&version, "");
-        return;
-    }
-    let path = field.at("fieldPath");
-    if path.is_empty() {
-        errors.required(&path, "");
-        return;
+/// A field of the pod; `place` is where upstream says it is.
+pub(super) fn field_ref(field: &Cursor<'_>, place: &Cursor<'_>, supported: &[&str], errors: &mut ErrorList) {
+    let (version, path) = (field.at("apiVersion"), field.at("fieldPath"));
+    for (part, name) in [(&version, "apiVersion"), (&path, "fieldPath")] {
+        if part.is_empty() {
+            errors.required(&place.said(name), "");
+            return;
+        }
     }
     let text = path.str();
+    let at_path = place.said("fieldPath");
     if let Some((base, key)) = subscripted(text) {
         let faults = match base {
             "metadata.annotations" => names::qualified_name(&key.to_lowercase()),
@@ -149,18 +148,16 @@ pub(super) fn field_ref(field: &Cursor<'_>, supported: &[&str], errors: &mut Err
         };
         let shown = if base.starts_with("metadata.") { key } else { base };
         for fault in faults {
-            errors.invalid_value(field, &shown.into(), fault);
+            errors.invalid_value(place, &shown.into(), fault);
         }
     } else if version.str() != "v1" {
         let detail = format!("error converting fieldPath: unsupported pod version: {}", version.str());
-        errors.invalid(&path, detail);
+        errors.invalid_value(&at_path, &text.into(), detail);
     } else if !KNOWN_FIELDS.contains(&text) {
-        errors.invalid(
-            &path,
-            format!("error converting fieldPath: field label not supported: {text}"),
-        );
+        let detail = format!("error converting fieldPath: field label not supported: {text}");
+        errors.invalid_value(&at_path, &text.into(), detail);
     } else if !supported.contains(&text) {
-        errors.not_supported(&path, supported);
+        errors.not_supported_value(&at_path, &text.into(), supported);
     }
 }
 
@@ -170,20 +167,18 @@ fn subscripted(path: &str) -> Option<(&str, &str)> {
     Some((base, rest.strip_suffix("']")?))
 }
 
-pub(super) fn resource_field_ref(field: &Cursor<'_>, in_volume: bool, errors: &mut ErrorList) {
-    let container = field.at("containerName");
-    let resource = field.at("resource");
-    let name = resource.str();
+/// What a container may take; `place` is where upstream says it is.
+pub(super) fn resource_field_ref(field: &Cursor<'_>, place: &Cursor<'_>, in_volume: bool, errors: &mut ErrorList) {
+    let name = field.at("resource").str();
     let huge_page = name.starts_with("requests.hugepages-") || name.starts_with("limits.hugepages-");
-    if in_volume && container.is_empty() {
-        errors.required(&container, "");
-    } else if resource.is_empty() {
-        errors.required(&resource, "");
+    if in_volume && field.at("containerName").is_empty() {
+        errors.required(&place.said("containerName"), "");
+    } else if name.is_empty() {
+        errors.required(&place.said("resource"), "");
     } else if !RESOURCES.contains(&name) && !huge_page {
-        errors.not_supported(&resource, &RESOURCES);
+        errors.not_supported_value(&place.said("resource"), &name.into(), &RESOURCES);
     }
-    let divisor = field.at("divisor");
-    let Some(quantity) = divisor.quantity().filter(|q| !q.is_zero()) else {
+    let Some(quantity) = field.at("divisor").quantity().filter(|q| !q.is_zero()) else {
         return;
     };
     let (fine, what) = match name {
@@ -204,7 +199,11 @@ pub(super) fn resource_field_ref(field: &Cursor<'_>, in_volume: bool, errors: &m
         _ => return,
     };
     if !fine.contains(&quantity.to_string().as_str()) {
-        errors.invalid_value(&divisor, &name.into(), format!("only divisor's values {what}"));
+        errors.invalid_value(
+            &place.said("divisor"),
+            &name.into(),
+            format!("only divisor's values {what}"),
+        );
     }
 }
 
@@ -236,6 +235,7 @@ pub(super) fn sources(list: &Cursor<'_>, errors: &mut ErrorList) {
             1 => continue,
             _ => "may not have more than one field specified at a time",
         };
-        errors.invalid_value(&source, &"".into(), complaint);
+        // Upstream tells of the list as a whole.
+        errors.invalid_value(list, &"".into(), complaint);
     }
 }

@@ -117,7 +117,7 @@ pub(super) fn dns_config(spec: &Cursor<'_>, errors: &mut ErrorList) {
             continue;
         }
         let name = search.str().strip_suffix('.').unwrap_or(search.str());
-        for fault in names::dns1123_subdomain(name) {
+        for fault in names::subdomain_with_underscores(name) {
             errors.invalid_value(&search, &name.into(), fault);
         }
     }

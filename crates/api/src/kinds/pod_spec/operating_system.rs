@@ -16,7 +16,7 @@ pub(super) fn validate(spec: &Cursor<'_>, errors: &mut ErrorList) {
         "" => errors.required(&name, "cannot be empty"),
         "linux" => linux(spec, errors),
         "windows" => windows(spec, errors),
-        _ => errors.not_supported(&name, &["linux", "windows"]),
+        other => errors.not_supported_value(&os, &other.into(), &["linux", "windows"]),
     }
 }
 
@@ -57,6 +57,7 @@ fn windows(spec: &Cursor<'_>, errors: &mut ErrorList) {
             "runAsGroup",
             "supplementalGroups",
             "supplementalGroupsPolicy",
+            "seLinuxChangePolicy",
         ],
         errors,
     );

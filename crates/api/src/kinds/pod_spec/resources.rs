@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::super::check::{
-    container_resource_name, is_huge_page, may_overcommit, named_if_set, not_empty, quantity_of,
+    container_resource_name, is_huge_page, may_overcommit, named_if_set, not_empty, quantity_at, quantity_of,
 };
 use super::super::fill::{at, fill, map_made};
 use super::Context;
@@ -13,16 +13,30 @@ use crate::field::{Cursor, ErrorList};
 use crate::names;
 use crate::quantity::Quantity;
 
+const NEEDS_COMPUTE: &str = "HugePages require cpu or memory";
+
 /// The rules for a container's resources.
 pub(super) fn container(resources: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
     requests_and_limits(resources, container_resource_name, errors);
     claim_names(&resources.at("claims"), cx, errors);
 }
 
-pub(in crate::kinds) fn overhead(overhead: &Cursor<'_>, errors: &mut ErrorList) {
-    for (name, quantity) in overhead.entries() {
-        container_resource_name(&quantity, name, errors);
-        quantity_of(name, &quantity, errors);
+/// What running a pod takes beyond its containers: upstream judges it as a container's limits, and names it so.
+pub(in crate::kinds) fn overhead(place: &Cursor<'_>, amounts: &Cursor<'_>, errors: &mut ErrorList) {
+    let limits = place.said("limits");
+    let (mut computes, mut huge_pages) = (false, false);
+    for (name, quantity) in amounts.entries() {
+        let at = limits.key(name);
+        container_resource_name(&at, name, errors);
+        quantity_at(&at, name, &quantity, errors);
+        computes |= matches!(name, "cpu" | "memory");
+        if is_huge_page(name) {
+            huge_pages = true;
+            whole_pages(&at, name, &quantity, errors);
+        }
+    }
+    if huge_pages && !computes {
+        errors.forbidden(place, NEEDS_COMPUTE);
     }
 }
 
@@ -42,6 +56,7 @@ pub(super) fn pod_level(spec: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorL
         }
     };
     requests_and_limits(&resources, supported, errors);
+    limits_hold(spec, &resources, errors);
     let sums = container_requests(spec.value().and_then(Value::as_object));
     let requests = resources.at("requests");
     for (name, quantity) in requests.entries() {
@@ -53,6 +68,24 @@ pub(super) fn pod_level(spec: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorL
                 &quantity,
                 format!("must be greater than or equal to aggregate container requests of {sum}"),
             );
+        }
+    }
+}
+
+/// No container may use more than the pod as a whole.
+fn limits_hold(spec: &Cursor<'_>, resources: &Cursor<'_>, errors: &mut ErrorList) {
+    let pod_limits = resources.at("limits");
+    let place = resources.said("containers");
+    for (i, container) in spec.at("containers").items().enumerate() {
+        let own = container.at("resources");
+        for (name, limit) in own.at("limits").entries() {
+            if let (Some(limit), Some(most)) = (limit.quantity(), pod_limits.key(name).quantity())
+                && limit > most
+            {
+                let (place, shown) = (place.index(i), limit.to_string());
+                let detail = format!("must be less than or equal to pod limits of {most}");
+                errors.invalid_value(&place.key(name).said("limits"), &shown.into(), detail);
+            }
         }
     }
 }
@@ -71,7 +104,7 @@ fn requests_and_limits(
         computes |= matches!(name, "cpu" | "memory");
         if is_huge_page(name) {
             huge_pages = true;
-            whole_pages(name, quantity, errors);
+            whole_pages(quantity, name, quantity, errors);
         }
     };
     for (name, quantity) in limits.entries() {
@@ -96,24 +129,25 @@ fn requests_and_limits(
         }
     }
     if huge_pages && !computes {
-        errors.forbidden(resources, "HugePages require cpu or memory");
+        errors.forbidden(resources, NEEDS_COMPUTE);
     }
 }
 
 /// Huge pages are asked for in whole ones: `hugepages-2Mi: 4Mi`.
-fn whole_pages(name: &str, quantity: &Cursor<'_>, errors: &mut ErrorList) {
+fn whole_pages(place: &Cursor<'_>, name: &str, quantity: &Cursor<'_>, errors: &mut ErrorList) {
     let size = name.strip_prefix("hugepages-").and_then(|s| s.parse::<Quantity>().ok());
     let (Some(size), Some(asked)) = (size, quantity.quantity()) else {
         return;
     };
     let (size, asked_bytes) = (size.value(), asked.value());
     if size <= 0 || asked_bytes % size != 0 {
-        errors.invalid(quantity, format!("{asked} is not positive integer multiple of {name}"));
+        let detail = format!("{asked} is not positive integer multiple of {name}");
+        errors.invalid_value(place, quantity.value().unwrap_or(&Value::Null), detail);
     }
 }
 
 fn claim_names(claims: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
-    let mut seen = BTreeSet::new();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
     for claim in claims.items() {
         let name = claim.at("name");
         if name.is_empty() {
@@ -121,9 +155,15 @@ fn claim_names(claims: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
             continue;
         }
         let request = claim.at("request");
-        if !seen.insert((name.str().to_owned(), request.str().to_owned())) {
+        named_if_set(&request, names::dns1123_label, errors);
+        // A claim as a whole overlaps with each of its requests.
+        let (whole, key) = (name.str().to_owned(), format!("{}/{}", name.str(), request.str()));
+        if seen.contains(&whole) || request.is_empty() && seen.iter().any(|s| s.starts_with(&key)) {
             errors.duplicate_value(&claim, &name.str().into(), "");
+        } else if seen.contains(&key) {
+            errors.duplicate_value(&claim, &key.as_str().into(), "");
         }
+        seen.insert(if request.is_empty() { whole } else { key });
         if !cx.resource_claims.contains(name.str()) {
             let list: Vec<&str> = cx.resource_claims.iter().copied().collect();
             let detail = if list.is_empty() {
@@ -134,7 +174,7 @@ fn claim_names(claims: &Cursor<'_>, cx: &Context<'_>, errors: &mut ErrorList) {
                     list.join(", ")
                 )
             };
-            errors.not_found_because(&name, detail);
+            errors.not_found_value(&claim, &name.str().into(), detail);
         }
     }
 }

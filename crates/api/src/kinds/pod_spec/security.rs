@@ -84,10 +84,14 @@ pub(super) fn host_users(spec: &Cursor<'_>, errors: &mut ErrorList) {
     if spec.at("hostUsers").bool() != Some(false) {
         return;
     }
-    for field in ["hostNetwork", "hostPID", "hostIPC"] {
-        let at = spec.at(field);
-        if at.is_true() {
-            errors.forbidden(&at, "when `pod.Spec.HostUsers` is false");
+    // Upstream writes two of them with a capital.
+    for (field, said) in [
+        ("hostNetwork", "hostNetwork"),
+        ("hostPID", "HostPID"),
+        ("hostIPC", "HostIPC"),
+    ] {
+        if spec.at(field).is_true() {
+            errors.forbidden(&spec.said(said), "when `pod.Spec.HostUsers` is false");
         }
     }
 }

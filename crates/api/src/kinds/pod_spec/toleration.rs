@@ -2,15 +2,19 @@
 
 use serde_json::Value;
 
-use super::super::check::{one_of, same};
+use super::super::check::same;
 use crate::field::{Cursor, ErrorList};
 use crate::names;
 
-const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
+const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// The effect of a taint.
-pub(in crate::kinds) fn taint_effect(effect: &Cursor<'_>, errors: &mut ErrorList) {
-    one_of(effect, &EFFECTS, errors);
+pub(in crate::kinds) fn taint_effect(place: &Cursor<'_>, effect: &str, errors: &mut ErrorList) {
+    if effect.is_empty() {
+        errors.required(place, "");
+    } else if !EFFECTS.contains(&effect) {
+        errors.not_supported_value(place, &effect.into(), &EFFECTS);
+    }
 }
 
 pub(in crate::kinds) fn validate(tolerations: &Cursor<'_>, errors: &mut ErrorList) {
@@ -45,7 +49,7 @@ pub(in crate::kinds) fn validate(tolerations: &Cursor<'_>, errors: &mut ErrorLis
             "Exists" if !value.is_empty() => {
                 errors.invalid_value(
                     &operator,
-                    toleration.value().unwrap_or(&Value::Null),
+                    &value.str().into(),
                     "value must be empty when `operator` is 'Exists'",
                 );
             }
@@ -53,7 +57,7 @@ pub(in crate::kinds) fn validate(tolerations: &Cursor<'_>, errors: &mut ErrorLis
             _ => errors.not_supported(&operator, &["Equal", "Exists"]),
         }
         if !effect.is_empty() {
-            taint_effect(&effect, errors);
+            taint_effect(&effect, effect.str(), errors);
         }
     }
 }

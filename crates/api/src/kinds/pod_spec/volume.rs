@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::super::check::{named_if_set, not_empty};
-use super::volume_source::{local_descending_path, pod_source};
+use super::volume_source::{local_descending, pod_source};
 use super::{Context, flag};
 use crate::field::{Cursor, ErrorList};
 use crate::names;
@@ -56,7 +56,8 @@ pub(super) fn mounts(container: &Cursor<'_>, cx: &Context<'_>, errors: &mut Erro
     let devices = container.at("volumeDevices");
     let is_device = |field: &str, value: &str| devices.items().any(|d| d.at(field).str() == value);
     let mut paths = BTreeSet::new();
-    for mount in container.at("volumeMounts").items() {
+    let mounts = container.at("volumeMounts");
+    for mount in mounts.items() {
         let name = mount.at("name");
         not_empty(&name, errors);
         if !cx.volumes.contains_key(name.str()) {
@@ -74,52 +75,55 @@ pub(super) fn mounts(container: &Cursor<'_>, cx: &Context<'_>, errors: &mut Erro
             errors.invalid(&path, "must not already exist as a path in volumeDevices");
         }
         let (sub_path, expression) = (mount.at("subPath"), mount.at("subPathExpr"));
-        local_descending_path(&sub_path, errors);
+        // Upstream leaves the index out of the path of what it says of the rest.
+        local_descending(&mounts.said("subPath"), sub_path.str(), errors);
         if !sub_path.is_empty() && !expression.is_empty() {
             errors.invalid(&expression, "subPathExpr and subPath are mutually exclusive");
         }
-        local_descending_path(&expression, errors);
-        propagation(&mount.at("mountPropagation"), container, errors);
-        recursive_read_only(&mount, errors);
+        local_descending(&mounts.said("subPathExpr"), expression.str(), errors);
+        propagation(&mounts, &mount.at("mountPropagation"), container, errors);
+        recursive_read_only(&mounts, &mount, errors);
     }
 }
 
-fn propagation(mode: &Cursor<'_>, container: &Cursor<'_>, errors: &mut ErrorList) {
+fn propagation(mounts: &Cursor<'_>, mode: &Cursor<'_>, container: &Cursor<'_>, errors: &mut ErrorList) {
     if !mode.is_set() {
         return;
     }
+    let place = mounts.said("mountPropagation");
     let privileged = flag(container.at("securityContext").value(), "privileged");
     match mode.str() {
         "Bidirectional" if !privileged => {
             errors.forbidden(
-                mode,
+                &place,
                 "Bidirectional mount propagation is available only to privileged containers",
             );
         }
         "Bidirectional" | "HostToContainer" | "None" => {}
-        _ => errors.not_supported(mode, &["Bidirectional", "HostToContainer", "None"]),
+        other => errors.not_supported_value(&place, &other.into(), &["Bidirectional", "HostToContainer", "None"]),
     }
 }
 
-fn recursive_read_only(mount: &Cursor<'_>, errors: &mut ErrorList) {
+fn recursive_read_only(mounts: &Cursor<'_>, mount: &Cursor<'_>, errors: &mut ErrorList) {
     let mode = mount.at("recursiveReadOnly");
     if !mode.is_set() {
         return;
     }
+    let place = mounts.said("recursiveReadOnly");
     match mode.str() {
         "Disabled" => {}
         "Enabled" | "IfPossible" => {
             if !mount.at("readOnly").is_true() {
-                errors.forbidden(&mode, "may only be specified when readOnly is true");
+                errors.forbidden(&place, "may only be specified when readOnly is true");
             }
             if !matches!(mount.at("mountPropagation").str(), "" | "None") {
                 errors.forbidden(
-                    &mode,
+                    &place,
                     "may only be specified when mountPropagation is None or not specified",
                 );
             }
         }
-        _ => errors.not_supported(&mode, &["Disabled", "Enabled", "IfPossible"]),
+        other => errors.not_supported_value(&place, &other.into(), &["Disabled", "Enabled", "IfPossible"]),
     }
 }
 

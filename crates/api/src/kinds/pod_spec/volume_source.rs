@@ -3,11 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
-use super::super::check::{named_if_set, not_empty, one_of_if_set};
+use super::super::check::{named_if_set, not_empty, one_of_if_set, signer_name};
 use super::super::persistent_volume_claim;
 use super::environment::{FILE_FIELDS, field_ref, resource_field_ref};
+use super::iscsi;
 use crate::field::{Cursor, ErrorList};
 use crate::meta;
 use crate::names;
@@ -100,11 +99,17 @@ fn one_source(volume: &Cursor<'_>, source: &Cursor<'_>, kind: &str, pod_name: Op
             file_mode(&source.at("defaultMode"), errors);
             keys(&source.at("items"), errors);
         }
-        "iscsi" => iscsi(source, volume.at("name").str(), errors),
+        "iscsi" => {
+            iscsi::validate(source, "must be valid format starting with iqn, eui, or naa", errors);
+            let name = volume.at("name");
+            if iscsi::portal_is_too_long(source, name.str()) {
+                errors.invalid(&name, iscsi::LONG_PORTAL);
+            }
+        }
         "downwardAPI" => {
             file_mode(&source.at("defaultMode"), errors);
             for file in source.at("items").items() {
-                downward_file(&file, errors);
+                downward_file(source, &file, errors);
             }
         }
         "projected" => projected(source, errors),
@@ -143,8 +148,8 @@ pub(in crate::kinds) fn plugin(source: &Cursor<'_>, kind: &str, errors: &mut Err
         }
         "nfs" => {
             let path = source.at("path");
-            if !path.is_empty() && !path.str().starts_with('/') {
-                errors.invalid(&path, "must be an absolute path");
+            if !path.str().starts_with('/') {
+                errors.invalid_value(&path, &path.str().into(), "must be an absolute path");
             }
         }
         "fc" => fibre_channel(source, errors),
@@ -215,7 +220,7 @@ fn azure_disk(source: &Cursor<'_>, errors: &mut ErrorList) {
     let kind = source.at("kind");
     one_of_if_set(&kind, &["Dedicated", "Managed", "Shared"], errors);
     let uri = source.at("diskURI");
-    if !kind.is_set() || uri.is_empty() {
+    if !kind.is_set() {
         return;
     }
     let (prefix, form) = if kind.str() == "Managed" {
@@ -230,58 +235,7 @@ fn azure_disk(source: &Cursor<'_>, errors: &mut ErrorList) {
         )
     };
     if !uri.str().starts_with(prefix) {
-        errors.not_supported(&uri, &[form]);
-    }
-}
-
-pub(in crate::kinds) fn iscsi(source: &Cursor<'_>, volume: &str, errors: &mut ErrorList) {
-    let portal = source.at("targetPortal");
-    not_empty(&portal, errors);
-    let iqn = source.at("iqn");
-    not_empty(&iqn, errors);
-    let initiator = source.at("initiatorName");
-    for name in [&iqn, &initiator] {
-        if !name.is_empty() && !["iqn", "eui", "naa"].iter().any(|p| name.str().starts_with(p)) {
-            errors.invalid(name, "must be valid format starting with iqn, eui, or naa");
-        } else if !name.is_empty() && !is_iscsi_name(name.str()) {
-            errors.invalid(name, "must be valid format");
-        }
-    }
-    if initiator.is_set() && volume.len() + 1 + portal.str().len() > 64 {
-        errors.invalid(
-            &portal,
-            "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is \
-             specified.",
-        );
-    }
-    let lun = source.at("lun");
-    errors.faults(&lun, names::in_range(lun.int(), 0, 255));
-    let secret = source.at("secretRef");
-    if (source.at("chapAuthDiscovery").is_true() || source.at("chapAuthSession").is_true()) && !secret.is_set() {
-        errors.required(&secret, "");
-    }
-}
-
-/// `iqn.2001-04.com.example:storage`, `eui.` and 16 hex digits, `naa.` and 16 or 32.
-fn is_iscsi_name(name: &str) -> bool {
-    let Some((kind, rest)) = name.split_once('.') else {
-        return false;
-    };
-    let is_hex = rest.bytes().all(|b| b.is_ascii_hexdigit());
-    match kind {
-        "iqn" => {
-            let bytes = rest.as_bytes();
-            let digits =
-                |range: std::ops::Range<usize>| bytes.get(range).is_some_and(|b| b.iter().all(u8::is_ascii_digit));
-            digits(0..4)
-                && bytes.get(4) == Some(&b'-')
-                && digits(5..7)
-                && bytes.get(7) == Some(&b'.')
-                && bytes.len() > 8
-        }
-        "eui" => is_hex && rest.len() == 16,
-        "naa" => is_hex && (rest.len() == 16 || rest.len() == 32),
-        _ => false,
+        errors.not_supported_value(&uri, &uri.str().into(), &[form]);
     }
 }
 
@@ -345,9 +299,13 @@ fn ephemeral(volume: &Cursor<'_>, source: &Cursor<'_>, pod_name: Option<&str>, e
 }
 
 fn file_mode(mode: &Cursor<'_>, errors: &mut ErrorList) {
-    if mode.i64().is_some_and(|m| !(0..=0o777).contains(&m)) {
+    if mode.i64().is_some_and(|m| !is_file_mode(m)) {
         errors.invalid(mode, FILE_MODE);
     }
+}
+
+fn is_file_mode(mode: i64) -> bool {
+    (0..=0o777).contains(&mode)
 }
 
 fn keys(items: &Cursor<'_>, errors: &mut ErrorList) {
@@ -360,26 +318,31 @@ fn keys(items: &Cursor<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn downward_file(file: &Cursor<'_>, errors: &mut ErrorList) {
-    let path = file.at("path");
-    not_empty(&path, errors);
-    local_path(&path, errors);
+/// Upstream tells of a file as if what is wrong were the volume's (or source's): its paths have neither list nor index.
+fn downward_file(volume: &Cursor<'_>, file: &Cursor<'_>, errors: &mut ErrorList) {
+    let (path, place) = (file.at("path"), volume.said("path"));
+    if path.is_empty() {
+        errors.required(&place, "");
+    }
+    local_path_at(&place, path.str(), errors);
     let (field, resource) = (file.at("fieldRef"), file.at("resourceFieldRef"));
     match (field.is_set(), resource.is_set()) {
         (true, both) => {
-            field_ref(&field, &FILE_FIELDS, errors);
+            field_ref(&field, &volume.said("fieldRef"), &FILE_FIELDS, errors);
             if both {
                 errors.invalid_value(
-                    file,
+                    volume,
                     &"resource".into(),
                     "fieldRef and resourceFieldRef can not be specified simultaneously",
                 );
             }
         }
-        (false, true) => resource_field_ref(&resource, true, errors),
-        (false, false) => errors.required(file, "one of fieldRef and resourceFieldRef is required"),
+        (false, true) => resource_field_ref(&resource, &volume.said("resourceFieldRef"), true, errors),
+        (false, false) => errors.required(volume, "one of fieldRef and resourceFieldRef is required"),
     }
-    file_mode(&file.at("mode"), errors);
+    if let Some(mode) = file.at("mode").i64().filter(|m| !is_file_mode(*m)) {
+        errors.invalid_value(&volume.said("mode"), &mode.into(), FILE_MODE);
+    }
 }
 
 fn projected(volume: &Cursor<'_>, errors: &mut ErrorList) {
@@ -409,7 +372,7 @@ fn projected(volume: &Cursor<'_>, errors: &mut ErrorList) {
         if downward.is_set() {
             count += 1;
             for file in downward.at("items").items() {
-                downward_file(&file, errors);
+                downward_file(&downward, &file, errors);
                 let path = file.at("path");
                 claim_path(path.str(), path.str(), errors);
             }
@@ -417,7 +380,7 @@ fn projected(volume: &Cursor<'_>, errors: &mut ErrorList) {
         let token = source.at("serviceAccountToken");
         if token.is_set() {
             count += 1;
-            service_account_token(&token, errors);
+            service_account_token(volume, &token, errors);
         }
         let bundle = source.at("clusterTrustBundle");
         if bundle.is_set() {
@@ -436,12 +399,12 @@ fn projected(volume: &Cursor<'_>, errors: &mut ErrorList) {
             }
         }
         if count > 1 {
-            errors.forbidden(&source, ONLY_ONE);
+            errors.forbidden(&source, "may not specify more than 1 volume type per source");
         }
     }
 }
 
-fn service_account_token(token: &Cursor<'_>, errors: &mut ErrorList) {
+fn service_account_token(volume: &Cursor<'_>, token: &Cursor<'_>, errors: &mut ErrorList) {
     let seconds = token.at("expirationSeconds");
     if seconds.int() < 600 {
         errors.invalid(&seconds, "may not specify a duration less than 10 minutes");
@@ -449,11 +412,12 @@ fn service_account_token(token: &Cursor<'_>, errors: &mut ErrorList) {
     if seconds.int() > 1 << 32 {
         errors.invalid(&seconds, "may not specify a duration larger than 2^32 seconds");
     }
-    let path = token.at("path");
+    // Upstream tells of a token's path as if it were the volume's.
+    let (path, place) = (token.at("path"), volume.said("path"));
     if path.is_empty() {
-        errors.required(&path, "");
+        errors.required(&place, "");
     } else {
-        local_path(&path, errors);
+        local_path_at(&place, path.str(), errors);
     }
 }
 
@@ -479,7 +443,7 @@ fn trust_bundle(bundle: &Cursor<'_>, errors: &mut ErrorList) {
             if signer.is_empty() {
                 errors.required(&signer, "must be a valid signer name");
             }
-            errors.faults(&signer, names::domain_prefixed_path(signer.str()));
+            signer_name(&signer, errors);
             validate_label_selector(&selector, errors);
         }
         (false, false) => errors.required(bundle, "either name or signerName must be specified"),
@@ -490,12 +454,7 @@ fn trust_bundle(bundle: &Cursor<'_>, errors: &mut ErrorList) {
 }
 
 fn pod_certificate(certificate: &Cursor<'_>, errors: &mut ErrorList) {
-    let signer = certificate.at("signerName");
-    if signer.is_empty() {
-        errors.required(&signer, "");
-    } else {
-        errors.faults(&signer, names::domain_prefixed_path(signer.str()));
-    }
+    signer_name(&certificate.at("signerName"), errors);
     let key = certificate.at("keyType");
     if !matches!(
         key.str(),
@@ -529,23 +488,37 @@ fn pod_certificate(certificate: &Cursor<'_>, errors: &mut ErrorList) {
 
 /// A relative path that stays below where it starts.
 pub(in crate::kinds) fn local_descending_path(path: &Cursor<'_>, errors: &mut ErrorList) {
-    if path.str().starts_with('/') {
-        errors.invalid(path, "must be a relative path");
+    local_descending(path, path.str(), errors);
+}
+
+/// The same of a path that is told of somewhere else than where it is.
+pub(super) fn local_descending(place: &Cursor<'_>, path: &str, errors: &mut ErrorList) {
+    if path.starts_with('/') {
+        errors.invalid_value(place, &path.into(), "must be a relative path");
     }
-    no_backsteps(path, errors);
+    if has_backsteps(path) {
+        errors.invalid_value(place, &path.into(), "must not contain '..'");
+    }
 }
 
 /// [`local_descending_path`] whose name is not one of the volume's own (`..data`).
 pub(super) fn local_path(path: &Cursor<'_>, errors: &mut ErrorList) {
-    local_descending_path(path, errors);
-    let text = path.str();
-    if text.starts_with("..") && text != ".." && !text.starts_with("../") {
-        errors.invalid(path, "must not start with '..'");
+    local_path_at(path, path.str(), errors);
+}
+
+fn local_path_at(place: &Cursor<'_>, path: &str, errors: &mut ErrorList) {
+    local_descending(place, path, errors);
+    if path.starts_with("..") && path != ".." && !path.starts_with("../") {
+        errors.invalid_value(place, &path.into(), "must not start with '..'");
     }
 }
 
 pub(in crate::kinds) fn no_backsteps(path: &Cursor<'_>, errors: &mut ErrorList) {
-    if matches!(path.value(), Some(Value::String(s)) if s.split('/').any(|step| step == "..")) {
+    if has_backsteps(path.str()) {
         errors.invalid(path, "must not contain '..'");
     }
+}
+
+fn has_backsteps(path: &str) -> bool {
+    path.split('/').any(|step| step == "..")
 }

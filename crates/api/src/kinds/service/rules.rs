@@ -12,7 +12,22 @@ use super::address::is_headless;
 use crate::field::{Cursor, ErrorList};
 use crate::names::{self, address};
 
+const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
+const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+
+/// The old and the new name of one annotation do not contradict each other.
+fn topology_annotations(service: &Cursor<'_>, errors: &mut ErrorList) {
+    let metadata = service.at("metadata");
+    let annotations = metadata.at("annotations");
+    let (mode, hints) = (annotations.key(TOPOLOGY_MODE), annotations.key(TOPOLOGY_HINTS));
+    if mode.is_set() && hints.is_set() && mode.value() != hints.value() {
+        let detail = format!("must match annotations[{TOPOLOGY_HINTS}] when both are specified");
+        errors.invalid(&mode, detail);
+    }
+}
+
 pub(super) fn validate(service: &Cursor<'_>, errors: &mut ErrorList) {
+    topology_annotations(service, errors);
     let spec = service.at("spec");
     let kind = spec.at("type");
     let ports = spec.at("ports");
@@ -26,7 +41,9 @@ pub(super) fn validate(service: &Cursor<'_>, errors: &mut ErrorList) {
     affinity(&spec, errors);
     for ip in spec.at("externalIPs").items() {
         valid_ip(&ip, errors);
-        ordinary_ip(&ip, errors);
+        if address::parse_ip(ip.str()).is_some() {
+            ordinary_ip(&ip, errors);
+        }
     }
     one_of(
         &kind,
@@ -66,18 +83,6 @@ fn by_type(spec: &Cursor<'_>, headless: bool, errors: &mut ErrorList) {
         }
         _ => {}
     }
-    if kind.str() == "LoadBalancer" {
-        for port in spec.at("ports").items() {
-            let number = port.at("port");
-            if number.int() == 10250 {
-                errors.invalid_value(
-                    &port,
-                    &number.int().into(),
-                    "may not expose port 10250 externally since it is used by kubelet",
-                );
-            }
-        }
-    }
 }
 
 fn each_port(spec: &Cursor<'_>, errors: &mut ErrorList) {
@@ -101,11 +106,7 @@ fn each_port(spec: &Cursor<'_>, errors: &mut ErrorList) {
         }
         let protocol = entry.at("protocol");
         one_of(&protocol, &["SCTP", "TCP", "UDP"], errors);
-        if number.value() == entry.at("targetPort").value() {
-            // Both wrong in the same way is said once.
-        } else {
-            port(&entry.at("targetPort"), errors);
-        }
+        port(&entry.at("targetPort"), errors);
         let application = entry.at("appProtocol");
         if application.is_set() {
             qualified(&application, errors);
@@ -158,12 +159,14 @@ fn balancer(service: &Cursor<'_>, spec: &Cursor<'_>, errors: &mut ErrorList) {
     let annotations = metadata.at("annotations");
     let old_ranges = annotations.key("service.beta.kubernetes.io/load-balancer-source-ranges");
     if !ranges.is_empty() {
+        // Upstream's messages have a capital here.
+        let place = spec.said("LoadBalancerSourceRanges");
         if !balanced {
-            errors.forbidden(&ranges, only);
+            errors.forbidden(&place, only);
         }
-        for range in ranges.items() {
-            for fault in address::cidr(range.str().trim()) {
-                errors.invalid(&range, fault);
+        for (i, range) in ranges.strs().map(str::trim).enumerate() {
+            for fault in address::cidr(range) {
+                errors.invalid_value(&place.index(i), &range.into(), fault);
             }
         }
     } else if old_ranges.is_set() {
@@ -223,8 +226,15 @@ fn traffic(spec: &Cursor<'_>, errors: &mut ErrorList) {
     );
 }
 
-pub(super) fn load_balancer_status(status: &Cursor<'_>, errors: &mut ErrorList) {
+/// The addresses of a balancer, which a service has only if it asks for one.
+pub(super) fn load_balancer_status(service: &Cursor<'_>, errors: &mut ErrorList) {
+    let (spec, status) = (service.at("spec"), service.at("status"));
     let balancer = status.at("loadBalancer");
+    let ingress = balancer.at("ingress");
+    if !ingress.is_empty() && spec.at("type").str() != "LoadBalancer" {
+        errors.forbidden(&ingress, "may only be used when `spec.type` is 'LoadBalancer'");
+        return;
+    }
     for ingress in balancer.at("ingress").items() {
         let (ip, mode, host) = (ingress.at("ip"), ingress.at("ipMode"), ingress.at("hostname"));
         if !ip.is_empty() {

@@ -55,7 +55,8 @@ fn unknown_fields_are_dropped_and_named() {
     assert_eq!(decoded.unknown, ["spec.containers[1].bar", "spec.foo"]);
     assert_eq!(
         value,
-        json!({"spec": {"containers": [{"name": "a"}, {"name": "b", "image": "c"}]}})
+        json!({"metadata": {}, "status": {}, "spec": {"containers": [
+            {"name": "a", "resources": {}}, {"name": "b", "image": "c", "resources": {}}]}})
     );
 }
 
@@ -69,6 +70,24 @@ fn unset_is_what_go_takes_for_unset() {
         json!({"replicas": 0, "selector": {}, "strategy": {}, "template": {"metadata": {}, "spec": {
             "automountServiceAccountToken": false, "volumes": [{"name": "x", "emptyDir": {}}]}}})
     );
+}
+
+#[test]
+fn structs_that_upstream_always_prints_are_filled_in() {
+    assert_eq!(
+        whole("core.v1.Service", json!({"metadata": {"name": "a"}})),
+        json!({"metadata": {"name": "a"}, "spec": {}, "status": {"loadBalancer": {}}})
+    );
+    assert_eq!(
+        whole("core.v1.Node", json!({}))["status"]["daemonEndpoints"],
+        json!({"kubeletEndpoint": {"Port": 0}})
+    );
+    // Behind a pointer nothing is filled in.
+    assert_eq!(whole("apps.v1.DeploymentStrategy", json!({})), json!({}));
+    let mut partial = json!({"spec": {"template": {"spec": {"containers": [{"name": "a"}]}}}});
+    let before = partial.clone();
+    decode(&mut partial, schema("apps.v1.Deployment"), Mode::Partial).unwrap();
+    assert_eq!(partial, before);
 }
 
 #[test]
@@ -92,12 +111,12 @@ fn scalars_take_their_canonical_form() {
         whole("core.v1.Pod", value),
         json!({"metadata": {"creationTimestamp": "2024-01-01T00:00:00Z", "labels": {"a": ""}},
             "spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": "500m", "memory": "1Gi"}},
-                "ports": [{"containerPort": 80}], "livenessProbe": {"httpGet": {"port": "web"}}}]}})
+                "ports": [{"containerPort": 80}], "livenessProbe": {"httpGet": {"port": "web"}}}]}, "status": {}})
     );
 }
 
 #[test]
 fn free_form_parts_are_left_alone() {
-    let value = json!({"data": {"x": null, "y": [null, {}]}, "revision": 1});
+    let value = json!({"metadata": {}, "data": {"x": null, "y": [null, {}]}, "revision": 1});
     assert_eq!(whole("apps.v1.ControllerRevision", value.clone()), value);
 }

@@ -10,15 +10,14 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use coracle_client::Client;
+use coracle_client::access::{Access, Permission, bearer};
 use coracle_clock::Clock;
 use coracle_informer::CancellationToken;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
-use k8s_openapi::api::authorization::v1::{NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use prometheus_client::registry::Registry;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,8 +26,6 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::cli::Endpoint;
 
-/// Questions to the API server about callers, at once: more wait their turn.
-const QUESTIONS: usize = 4;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The certificate and key that the flags name, or a pair that vouches for itself, as upstream's does.
@@ -61,9 +58,8 @@ fn acceptor(args: &Endpoint) -> anyhow::Result<TlsAcceptor> {
 }
 
 struct Api {
-    client: Client,
+    access: Access,
     registry: Registry,
-    questions: tokio::sync::Semaphore,
 }
 
 /// Listens; answers until `shutdown`. Port 0 serves nothing.
@@ -86,9 +82,8 @@ pub async fn serve(
     })?;
     tracing::info!(%address, "serving metrics and health");
     let api = Arc::new(Api {
-        client,
+        access: Access::new(client, clock),
         registry,
-        questions: tokio::sync::Semaphore::new(QUESTIONS),
     });
     let until = shutdown.clone();
     tokio::spawn(until.run_until_cancelled_owned(async move {
@@ -129,7 +124,7 @@ async fn answer(api: Arc<Api>, request: Request<Incoming>) -> Result<Response<Fu
     if let Some(health) = health(&path, request.uri().query().unwrap_or_default()) {
         return Ok(plain(StatusCode::OK, health));
     }
-    if let Err((status, why)) = api.check(request.headers(), &path).await {
+    if let Err((status, why)) = check(&api.access, request.headers(), &path).await {
         return Ok(plain(status, why));
     }
     if path != "/metrics" {
@@ -159,54 +154,22 @@ fn health(path: &str, query: &str) -> Option<String> {
     })
 }
 
-impl Api {
-    /// Whether the API server knows the bearer of the token, and lets it read the path.
-    async fn check(&self, headers: &HeaderMap, path: &str) -> Result<(), (StatusCode, String)> {
-        let unknown = || (StatusCode::UNAUTHORIZED, "Unauthorized".to_owned());
-        let token = bearer(headers).ok_or_else(unknown)?;
-        let _turn = self.questions.acquire().await;
-        let user = self.user(token).await?.ok_or_else(unknown)?;
-        let name = user.username.clone().unwrap_or_default();
-        match self.allows(user, path).await? {
-            true => Ok(()),
-            false => Err((
-                StatusCode::FORBIDDEN,
-                format!("forbidden: User {name:?} cannot get path {path:?}"),
-            )),
+/// Whether the API server knows the bearer of the token, and lets it read the path.
+async fn check(access: &Access, headers: &HeaderMap, path: &str) -> Result<(), (StatusCode, String)> {
+    let unknown = || (StatusCode::UNAUTHORIZED, "Unauthorized".to_owned());
+    let token = bearer(headers).ok_or_else(unknown)?;
+    let user = access.user(token).await.map_err(failed)?.ok_or_else(unknown)?;
+    let permission = Permission::Path {
+        verb: "get",
+        path: path.to_owned(),
+    };
+    match access.allows(&user, &permission).await.map_err(failed)? {
+        true => Ok(()),
+        false => {
+            let name = user.username.unwrap_or_default();
+            let text = format!("forbidden: User {name:?} cannot get path {path:?}");
+            Err((StatusCode::FORBIDDEN, text))
         }
-    }
-
-    async fn user(&self, token: &str) -> Result<Option<UserInfo>, (StatusCode, String)> {
-        let review = TokenReview {
-            spec: TokenReviewSpec {
-                token: token.to_owned(),
-                ..TokenReviewSpec::default()
-            },
-            ..TokenReview::default()
-        };
-        let answer = self.client.all::<TokenReview>().create(&review).await.map_err(failed)?;
-        let status = answer.status.clone().unwrap_or_default();
-        Ok(status.user.filter(|_| status.authenticated == Some(true)))
-    }
-
-    async fn allows(&self, user: UserInfo, path: &str) -> Result<bool, (StatusCode, String)> {
-        let review = SubjectAccessReview {
-            spec: SubjectAccessReviewSpec {
-                user: user.username,
-                groups: user.groups,
-                uid: user.uid,
-                extra: user.extra,
-                non_resource_attributes: Some(NonResourceAttributes {
-                    path: Some(path.to_owned()),
-                    verb: Some("get".to_owned()),
-                }),
-                ..SubjectAccessReviewSpec::default()
-            },
-            ..SubjectAccessReview::default()
-        };
-        let answer = self.client.all::<SubjectAccessReview>().create(&review).await;
-        let answer = answer.map_err(failed)?;
-        Ok(answer.status.as_ref().is_some_and(|s| s.allowed))
     }
 }
 
@@ -214,11 +177,6 @@ fn failed(error: coracle_client::Error) -> (StatusCode, String) {
     tracing::warn!(%error, "the API server was not asked who may read metrics");
     let text = "the API server cannot be asked whether this is allowed".to_owned();
     (StatusCode::INTERNAL_SERVER_ERROR, text)
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    Some(token.trim()).filter(|t| scheme.eq_ignore_ascii_case("bearer") && !t.is_empty())
 }
 
 #[cfg(test)]
@@ -284,13 +242,21 @@ mod tests {
         };
         let cluster = TestCluster::with(options).await.unwrap();
         let client = &cluster.client;
-        let account: ServiceAccount = typed(json!({"metadata": {"name": "reader"}}));
         let accounts = client.namespaced::<ServiceAccount>("default");
-        accounts.create(&account).await.unwrap();
-        let tokens = accounts.subresource::<TokenRequest>("token");
-        let wanted: TokenRequest = typed(json!({"spec": {"audiences": []}}));
-        let token = tokens.create_at("reader", &wanted).await.unwrap().unwrap();
-        let token = token.status.as_ref().unwrap().token.clone().unwrap();
+        let mut tokens = Vec::new();
+        for name in ["stranger", "reader"] {
+            let account: ServiceAccount = typed(json!({"metadata": {"name": name}}));
+            accounts.create(&account).await.unwrap();
+            let wanted: TokenRequest = typed(json!({"spec": {"audiences": []}}));
+            let made = accounts
+                .subresource::<TokenRequest>("token")
+                .create_at(name, &wanted)
+                .await;
+            tokens.push(made.unwrap().unwrap().status.as_ref().unwrap().token.clone().unwrap());
+        }
+        let [stranger, reader] = &tokens[..] else {
+            panic!("two tokens");
+        };
 
         let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -319,9 +285,9 @@ mod tests {
         assert_eq!(get(port, &root, "/readyz", None).await, (200, "ok".into()));
         assert_eq!(get(port, &root, "/metrics", None).await.0, 401);
         assert_eq!(get(port, &root, "/metrics", Some("nonsense")).await.0, 401);
-        let (code, why) = get(port, &root, "/metrics", Some(&token)).await;
+        let (code, why) = get(port, &root, "/metrics", Some(stranger)).await;
         assert_eq!(
-            (code, why.contains("system:serviceaccount:default:reader")),
+            (code, why.contains("system:serviceaccount:default:stranger")),
             (403, true),
             "{why}"
         );
@@ -335,7 +301,7 @@ mod tests {
         // A list is of no moment before it was asked for, and the authorizer reads where lists are read.
         let bindings = client.all::<ClusterRoleBinding>();
         bindings.list(&ListOptions::default()).await.unwrap();
-        let (code, metrics) = get(port, &root, "/metrics", Some(&token)).await;
+        let (code, metrics) = get(port, &root, "/metrics", Some(reader)).await;
         assert_eq!(code, 200, "{metrics}");
         assert!(metrics.contains("scheduler_preemption_attempts_total 0"), "{metrics}");
         stop.cancel();
