@@ -1,7 +1,8 @@
 //! A cluster for one test, and the programs that talk to it.
 
+use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
@@ -224,6 +225,19 @@ impl Cluster {
         ]);
     }
 
+    /// A watch of what `kubectl get` takes, by the newest kubectl. It is open once it has shown something.
+    pub fn watch(&self, what: &[&str]) -> Watch {
+        let options = ["-w", "--output-watch-events", "--no-headers", "--request-timeout=60s"];
+        let args = [&["get"], what, &options].concat();
+        let mut child = self
+            .kubectl_command(Kubectl::V37, &args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cannot run kubectl");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Watch { child, lines }
+    }
+
     /// The example Deployment of the documentation, applied and rolled out.
     #[track_caller]
     pub fn deploy_example(&self) {
@@ -247,5 +261,32 @@ impl Drop for Cluster {
         if !said.ok && !std::thread::panicking() {
             panic!("down --delete failed: {}", said.err);
         }
+    }
+}
+
+/// What changes, as kubectl shows it.
+pub struct Watch {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watch {
+    /// The next change: its kind, then the object's row.
+    #[track_caller]
+    pub fn change(&mut self) -> String {
+        self.lines.next().expect("the watch ended").unwrap()
+    }
+
+    /// Passes over changes up to one of this kind.
+    #[track_caller]
+    pub fn until(&mut self, kind: &str) {
+        while !self.change().starts_with(kind) {}
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

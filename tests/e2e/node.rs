@@ -61,8 +61,12 @@ fn a_static_pod_is_mirrored_outlives_its_mirror_and_follows_its_file() {
         container,
         "the container has not noticed"
     );
+    // A wait for the deletion might begin when the next mirror is there already, and then wait for that one's.
+    let mut watch = cluster.watch(&["pod", "own-n1"]);
+    watch.until("ADDED");
     write(&manifests, "own.yaml", &manifest("second"));
-    cluster.k(&["wait", "pod/own-n1", "--for=delete", "--timeout=60s"]);
+    watch.until("DELETED");
+    watch.until("ADDED");
     ready("second");
     std::fs::remove_file(manifests.join("own.yaml")).unwrap();
     cluster.k(&["wait", "pod/own-n1", "--for=delete", "--timeout=60s"]);
