@@ -267,6 +267,10 @@ pub struct NodeFlags {
     /// Run the pods whose manifests are in this directory, with or without an API server
     #[arg(long, value_name = "DIR")]
     pub pod_manifest_path: Option<PathBuf>,
+    /// Run pods by the container runtime that serves the CRI at this socket (containerd, CRI-O), with its images and its
+    /// pod network, instead of by the built-in engine
+    #[arg(long, value_name = "PATH", conflicts_with = "oci_runtime")]
+    pub cri_socket: Option<PathBuf>,
 }
 
 /// Nodes on which pods run without containers.

@@ -110,6 +110,7 @@ impl Agent {
         let address = listener.as_ref().and_then(|l| l.address());
         let published = options.serving.as_ref().map(Serving::published);
         let published = published.transpose().map_err(Error::Serve)?.flatten();
+        let identity = options.runtime.identity();
         let registration = Registration {
             name: name.clone(),
             labels: options.labels,
@@ -122,6 +123,7 @@ impl Agent {
             pod_cidr: options.pod_cidr,
             port: address.map_or(10250, |a| a.port()),
             pods: options.settings.max_pods,
+            runtime: format!("{}://{}", identity.name, identity.version),
             volumes: local_volumes::directory(&options.data_dir)
                 .to_string_lossy()
                 .into_owned(),

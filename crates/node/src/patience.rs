@@ -126,6 +126,14 @@ impl Patient {
 
 #[async_trait]
 impl PodRuntime for Patient {
+    fn identity(&self) -> Identity {
+        self.inner.identity()
+    }
+
+    async fn trouble(&self) -> Option<String> {
+        self.ask("status", self.inner.trouble()).await
+    }
+
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
         self.call("run_sandbox", Duration::ZERO, self.inner.run_sandbox(config))
             .await

@@ -34,6 +34,9 @@ pub struct ImageInfo {
     /// Bytes of its layers and configuration as they were fetched.
     pub size: u64,
     pub config: ImageConfig,
+    /// Not to be removed to save space: the runtime itself needs it.
+    #[serde(default)]
+    pub pinned: bool,
     /// Names of its unpacked layers, lowest first.
     pub(crate) layers: Vec<String>,
 }

@@ -12,6 +12,7 @@ mod server;
 pub(crate) mod wire;
 
 pub use log::{LOG_FILES, LOG_SIZE};
+pub(crate) use log::{aside, remove_surplus};
 
 use std::ffi::OsString;
 use std::fs::{self, File};

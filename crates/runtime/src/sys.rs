@@ -13,6 +13,8 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::Pid;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Tells a terminal how large its window is.
 pub(crate) fn set_terminal_size(terminal: &impl AsFd, columns: u16, rows: u16) -> io::Result<()> {
@@ -78,6 +80,14 @@ impl PidFd {
             )
         };
         check(result as libc::c_int)
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(self) -> io::Result<()> {
+        // SAFETY: an `OwnedFd` always returns the same descriptor, and owns it until it is dropped, which is after its
+        // registration was.
+        let process = unsafe { AsyncFd::register_with_interest(self.0, Interest::READABLE) }?;
+        process.readable().await.map(drop)
     }
 
     /// Waits for its end. False when the time is over first.
@@ -244,26 +254,27 @@ pub(crate) fn bounding_capabilities() -> u64 {
 
 /// Writes a file so that a reader sees the old or the new content, never a part.
 pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
-    use std::io::Write;
-    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
-    let mut file = fs::File::create(&temporary)?;
-    file.write_all(content)?;
-    drop(file);
-    fs::rename(&temporary, path)
+    replace(path, content, |_| Ok(()))
 }
 
 /// As [`write_atomic`], and durable when it returns.
 pub(crate) fn write_durable(path: &Path, content: &[u8]) -> io::Result<()> {
-    use std::io::Write;
-    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
-    let mut file = fs::File::create(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    replace(path, content, fs::File::sync_all)?;
     match path.parent() {
         Some(parent) => fs::File::open(parent)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// Writes beside the file, does what is to be done with what was written, and puts it in the file's place.
+fn replace(path: &Path, content: &[u8], finish: impl FnOnce(&fs::File) -> io::Result<()>) -> io::Result<()> {
+    use std::io::Write;
+    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(content)?;
+    finish(&file)?;
+    drop(file);
+    fs::rename(&temporary, path)
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -29,7 +29,7 @@ use super::kernel_support;
 use super::plan::{self, Busy, Memory, SandboxView, Situation};
 use super::probe::{ProbeKind, Verdict};
 use super::resize::Granted;
-use super::start::{SandboxUp, StartFailure};
+use super::start::{Network, SandboxUp, StartFailure};
 use crate::objects::ApiError;
 use crate::volume::{Failure, Tokens};
 
@@ -216,8 +216,8 @@ pub(crate) struct Worker {
     stage: Stage,
     start_time: Timestamp,
     sandbox: Option<SandboxView>,
-    /// The network namespace of a sandbox that was found running.
-    netns: Option<PathBuf>,
+    /// The network of a sandbox that was found running.
+    found: Option<Network>,
     pod_ips: Vec<String>,
     instances: BTreeMap<ContainerId, ContainerStatus>,
     memory: BTreeMap<String, Memory>,
@@ -271,7 +271,7 @@ impl Worker {
             stage: Stage::Live,
             start_time,
             sandbox: None,
-            netns: None,
+            found: None,
             pod_ips: reported.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect(),
             instances: BTreeMap::new(),
             memory: BTreeMap::new(),

@@ -186,6 +186,7 @@ impl ImageStore {
             repo_digests: Vec::new(),
             size: new.layers_size + new.config_size,
             config: new.config.config,
+            pinned: false,
             layers,
         };
         if let Some(known) = self.images.read().get(&new.id) {

@@ -97,13 +97,13 @@ impl Worker {
                 attempt,
                 ..
             }),
-            Some(netns),
-        ) = (self.sandbox.clone(), self.netns.take())
+            Some(network),
+        ) = (self.sandbox.clone(), self.found.take())
         {
             // Found running; whether the earlier agent had come to the end with it is not known.
             self.ops.spawn(async move {
                 let _making = making;
-                Done::Sandbox(start::adopted(&cx, &pod, id, attempt, &netns).await)
+                Done::Sandbox(start::adopted(&cx, &pod, id, attempt, &network).await)
             });
             return;
         }
