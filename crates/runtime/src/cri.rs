@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use coracle_clock::Clock;
 use parking_lot::Mutex;
-use tokio::sync::{broadcast, watch as watched};
+use tokio::sync::{OwnedMutexGuard, broadcast, watch as watched};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cgroup::Cgroups;
@@ -88,6 +88,8 @@ struct KnownSandbox {
     /// What the runtime calls it.
     name: String,
     status: SandboxStatus,
+    /// One who stops or removes it, or containers in it, at a time.
+    change: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct KnownContainer {
@@ -169,12 +171,15 @@ impl Inner {
     }
 
     /// What the runtime calls the sandbox.
-    fn sandbox_name(&self, id: &SandboxId) -> Result<String> {
+    fn sandbox_name(&self, id: &SandboxId) -> Option<String> {
         let state = self.state.lock();
-        let known = state.sandboxes.get(id);
-        known
-            .map(|known| known.name.clone())
-            .ok_or_else(|| Error::NoSuchSandbox(id.to_string()))
+        state.sandboxes.get(id).map(|known| known.name.clone())
+    }
+
+    /// Held by who changes the sandbox; none if there is none.
+    async fn change(&self, id: &SandboxId) -> Option<OwnedMutexGuard<()>> {
+        let change = self.state.lock().sandboxes.get(id).map(|known| known.change.clone())?;
+        Some(change.lock_owned().await)
     }
 
     /// The sandbox's status; an error when it is not ready.

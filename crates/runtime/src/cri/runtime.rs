@@ -57,7 +57,8 @@ impl PodRuntime for Cri {
     }
 
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
-        let Ok(name) = self.inner.sandbox_name(id) else {
+        let _change = self.inner.change(id).await;
+        let Some(name) = self.inner.sandbox_name(id) else {
             return Ok(());
         };
         self.inner.sandbox_call("StopPodSandbox", &name).await?;
@@ -126,6 +127,10 @@ impl PodRuntime for Cri {
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        let Ok(status) = self.inner.status(id) else {
+            return Ok(());
+        };
+        let _change = self.inner.change(&status.sandbox).await;
         match self.inner.container_call("RemoveContainer", id).await {
             Ok(()) | Err(Error::NoSuchContainer(_)) => {
                 self.inner.forget(id);
@@ -456,6 +461,7 @@ impl Inner {
     }
 
     async fn delete_sandbox(self: Arc<Self>, id: &SandboxId) -> Result<()> {
+        let _change = self.change(id).await;
         let Ok((name, sandbox)) = self.known_sandbox(id) else {
             return Ok(());
         };

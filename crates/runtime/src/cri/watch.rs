@@ -127,11 +127,16 @@ impl Inner {
 
     fn take_sandbox(self: &Arc<Self>, name: &str, status: SandboxStatus) {
         let (id, ready, pid) = (status.id.clone(), status.state == SandboxState::Ready, status.pid);
-        let known = KnownSandbox {
-            name: name.to_owned(),
-            status,
+        let before = {
+            let sandboxes = &mut self.state.lock().sandboxes;
+            let change = sandboxes.get(&id).map(|known| known.change.clone());
+            let known = KnownSandbox {
+                name: name.to_owned(),
+                status,
+                change: change.unwrap_or_default(),
+            };
+            sandboxes.insert(id.clone(), known)
         };
-        let before = self.state.lock().sandboxes.insert(id.clone(), known);
         let was_ready = before.is_some_and(|b| b.name == name && b.status.state == SandboxState::Ready);
         match (was_ready, ready) {
             (false, true) => {

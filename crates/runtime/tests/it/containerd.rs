@@ -1,12 +1,11 @@
 //! A containerd for tests: one that nobody else uses, with its directories in a temporary one, a bridge of its own and
-//! no need for a registry. It ends with the last test that uses it. Debian's packages have what it needs: containerd,
+//! no need for a registry. Debian's packages have what it needs: containerd,
 //! runc, containernetworking-plugins.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Weak};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -20,25 +19,6 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// The one of this process's tests.
-    pub async fn shared() -> Arc<Self> {
-        static SHARED: tokio::sync::Mutex<Weak<Containerd>> = tokio::sync::Mutex::const_new(Weak::new());
-        let mut shared = SHARED.lock().await;
-        if let Some(running) = shared.upgrade() {
-            return running;
-        }
-        let start = tokio::task::spawn_blocking(|| {
-            let containerd = Self::start();
-            let archive = containerd.directory.path().join("busybox.tar");
-            crate::image_build::Image::busybox().docker_archive(&archive, &[crate::node::BUSYBOX]);
-            containerd.import(&archive);
-            Arc::new(containerd)
-        });
-        let containerd = start.await.unwrap();
-        *shared = Arc::downgrade(&containerd);
-        containerd
-    }
-
     /// With the sandboxes' image and no other.
     pub fn start() -> Self {
         let directory = TempDir::new().unwrap();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use coracle_runtime::{
@@ -21,7 +22,7 @@ pub struct Node<R: PodRuntime = Engine> {
     pub directory: TempDir,
     pub cgroup: String,
     /// What serves another runtime than the engine.
-    pub containerd: Option<std::sync::Arc<Containerd>>,
+    pub containerd: Option<Arc<Containerd>>,
 }
 
 /// Tests that any runtime must pass, over each implementation.
@@ -97,10 +98,30 @@ fn cgroup(directory: &TempDir) -> String {
     format!("/coracle-test-{}", name.replace('.', ""))
 }
 
+/// The containerd of this process's tests, with a busybox image; it ends with the last test that uses it.
+async fn shared() -> Arc<Containerd> {
+    static SHARED: tokio::sync::Mutex<Weak<Containerd>> = tokio::sync::Mutex::const_new(Weak::new());
+    let mut shared = SHARED.lock().await;
+    if let Some(running) = shared.upgrade() {
+        return running;
+    }
+    let start = tokio::task::spawn_blocking(|| {
+        let containerd = Containerd::start();
+        let directory = TempDir::new().unwrap();
+        let archive = directory.path().join("busybox.tar");
+        image_build::Image::busybox().docker_archive(&archive, &[BUSYBOX]);
+        containerd.import(&archive);
+        Arc::new(containerd)
+    });
+    let containerd = start.await.unwrap();
+    *shared = Arc::downgrade(&containerd);
+    containerd
+}
+
 impl Node<Cri> {
     /// By containerd, with a busybox image.
     pub async fn containerd() -> Self {
-        let containerd = Containerd::shared().await;
+        let containerd = shared().await;
         let directory = TempDir::new().unwrap();
         let engine = Self::connect(&containerd, &directory).await;
         Self {
