@@ -163,6 +163,16 @@ impl Cluster {
         text.trim().parse().expect("coracle.pid holds no number")
     }
 
+    /// kill -9 of the server; returns when it is gone.
+    pub fn kill(&self) {
+        let pid = self.pid();
+        let status = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        assert!(status.expect("cannot run kill").success());
+        while Path::new("/proc").join(pid.to_string()).exists() {
+            std::thread::yield_now();
+        }
+    }
+
     pub fn kubectl_command(&self, which: Kubectl, args: &[&str]) -> Command {
         let mut command = Command::new(which.path());
         command

@@ -169,6 +169,9 @@ pub fn remove_all(cluster: &Cluster) -> anyhow::Result<()> {
         if let Some(socket) = other_runtime(cluster)? {
             let runtime = connect(cluster, &socket).await?;
             remove_pods(&runtime).await?;
+            // With its pods gone, any runtime may run the next.
+            let file = socket_file(cluster);
+            std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
         }
         let engine = Engine::open(EngineConfig::new(cluster.runtime_dir())).await?;
         remove_pods(&engine).await?;

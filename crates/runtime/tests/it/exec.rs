@@ -93,6 +93,35 @@ async fn a_background_process_does_not_hold_up_the_answer() {
     node.finish().await;
 }
 
+// Of the engine only: containerd may wait without end for a quick command's input to be taken.
+#[tokio::test]
+async fn input_that_nobody_reads_does_not_keep_a_command_from_ending() {
+    let node = Node::new().await;
+    let pod = node.sandbox().await;
+    let id = node.start(&pod, sleeper()).await;
+    let config = ExecConfig {
+        command: command(&["false"]),
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        ..ExecConfig::default()
+    };
+    let mut streams = node.engine.exec(&id, config).await.unwrap();
+    let mut stdin = streams.stdin.take().unwrap();
+    let feeder = tokio::spawn(async move {
+        let piece = vec![b'x'; 64 << 10];
+        for _ in 0..64 {
+            if stdin.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    let ended = tokio::time::timeout(Duration::from_secs(10), streams.control.wait());
+    assert_eq!(ended.await.expect("it ends").unwrap(), 1);
+    feeder.abort();
+    node.finish().await;
+}
+
 async fn input_reaches_a_command_and_its_end_is_seen(node: Node<impl PodRuntime>) {
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
