@@ -479,7 +479,11 @@ impl Inner {
         };
         if !shared {
             let cgroups = self.cgroups.clone();
-            blocking(move || Ok(cgroups.remove_if_empty(&group))).await?;
+            blocking(move || {
+                cgroups.remove_if_empty(&group);
+                Ok(())
+            })
+            .await?;
         }
         Ok(())
     }
