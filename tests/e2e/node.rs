@@ -72,6 +72,40 @@ fn a_static_pod_is_mirrored_outlives_its_mirror_and_follows_its_file() {
     cluster.k(&["wait", "pod/own-n1", "--for=delete", "--timeout=60s"]);
 }
 
+fn bound(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: n1\n  terminationGracePeriodSeconds: 1\n  {spec}\n  \
+         containers: [{{name: c, image: \"demo/web:v1\", command: [sleep, \"1000\"], ports: [{{containerPort: 80, hostPort: 8080}}]}}]\n"
+    )
+}
+
+#[test]
+fn a_node_refuses_what_was_bound_to_it_by_mistake_and_allows_the_sysctls_that_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "allowedUnsafeSysctls: [net.core.somaxconn]");
+    let cluster = with_images(&["--node-name", "n1", "--kubelet-config", &config]);
+    let sysctl = |name: &str| format!("securityContext: {{sysctls: [{{name: {name}, value: \"123\"}}]}}");
+    cluster.k(&["label", "node", "n1", "disk=ssd"]);
+    cluster.apply(&bound("first", "nodeSelector: {disk: ssd}"));
+    cluster.k(&["wait", "pod/first", "--for=condition=Ready", "--timeout=60s"]);
+    for (name, spec, reason) in [
+        ("elsewhere", "nodeSelector: {disk: hdd}".to_owned(), "NodeAffinity"),
+        ("second", "hostIPC: false".to_owned(), "NodePorts"),
+        ("unsafe", sysctl("net.core.netdev_max_backlog"), "SysctlForbidden"),
+    ] {
+        if name == "unsafe" {
+            cluster.k(&["delete", "pod", "first"]);
+        }
+        cluster.apply(&bound(name, &spec));
+        cluster.wait_for(&format!("pod/{name}"), ".status.phase", "Failed");
+        assert_eq!(cluster.field(&format!("pod/{name}"), ".status.reason"), reason);
+    }
+    cluster.apply(&bound("allowed", &sysctl("net.core.somaxconn")));
+    cluster.k(&["wait", "pod/allowed", "--for=condition=Ready", "--timeout=60s"]);
+    let value = cluster.k(&["exec", "allowed", "--", "cat", "/proc/sys/net/core/somaxconn"]);
+    assert_eq!(value.trim(), "123");
+}
+
 const SIZED: &str = r#"
 apiVersion: v1
 kind: Pod

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use coracle_clock::{Clock, Timestamp};
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
+};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -69,6 +71,7 @@ impl PodNetworking for NoNetwork {
 #[derive(Default)]
 pub(crate) struct Written {
     pub(crate) config_maps: Mutex<BTreeMap<String, Arc<ConfigMap>>>,
+    pub(crate) node: Mutex<Option<Arc<Node>>>,
     pub(crate) claims: Mutex<BTreeMap<String, Arc<PersistentVolumeClaim>>>,
     pub(crate) persistent_volumes: Mutex<BTreeMap<String, Arc<PersistentVolume>>>,
     pub(crate) statuses: watch::Sender<Vec<PodStatus>>,
@@ -102,6 +105,11 @@ impl Objects for Written {
 
     async fn claim(&self, _: &str, name: &str) -> std::result::Result<Option<Arc<PersistentVolumeClaim>>, ApiError> {
         Ok(self.claims.lock().get(name).cloned())
+    }
+
+    async fn node(&self, _: &str) -> std::result::Result<Option<Arc<Node>>, ApiError> {
+        self.away()?;
+        Ok(self.node.lock().clone())
     }
 
     async fn persistent_volume(&self, name: &str) -> std::result::Result<Option<Arc<PersistentVolume>>, ApiError> {

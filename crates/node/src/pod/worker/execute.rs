@@ -304,6 +304,7 @@ impl Worker {
             Done::Ended(result) => self.absorb_end(result),
             Done::StatusWritten { status, result } => self.absorb_write(*status, result),
             Done::Cleaned(result) => self.absorb_cleaning(result),
+            Done::NodeRead(node) => self.absorb_node(node),
             Done::Forgotten(result) => self.absorb_forgetting(result),
         }
     }
