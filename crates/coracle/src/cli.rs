@@ -417,6 +417,14 @@ pub struct Image {
 pub enum ImageVerb {
     /// Import images from an archive (docker save, or an OCI archive)
     Import { archive: PathBuf },
+    /// Export images to an archive that is both, for `docker load`, `ctr images import` and `coracle image import`
+    Export {
+        #[arg(required = true)]
+        images: Vec<String>,
+        /// The archive
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Pull an image from its registry
     Pull { image: String },
     /// List images

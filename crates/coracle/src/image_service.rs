@@ -16,6 +16,7 @@ use crate::local_socket::{self, Tell};
 #[serde(rename_all = "camelCase")]
 pub enum Request {
     Import(PathBuf),
+    Export(Vec<String>, PathBuf),
     Pull(String),
     List,
     Remove(String),
@@ -69,6 +70,10 @@ async fn perform(runtime: &dyn PodRuntime, request: Request, tell: impl Fn(Strin
             .import_archive(Archive::Path(path), progress)
             .await
             .map(Reply::Names),
+        Request::Export(references, path) => runtime
+            .export_archive(&references, path, progress)
+            .await
+            .map(|()| Reply::Names(references)),
         Request::Pull(reference) => runtime
             .pull_image(&reference, None, progress)
             .await

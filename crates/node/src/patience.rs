@@ -249,6 +249,10 @@ impl PodRuntime for Patient {
         self.inner.import_archive(archive, progress).await
     }
 
+    async fn export_archive(&self, references: &[String], path: PathBuf, progress: ProgressSink) -> Result<()> {
+        self.inner.export_archive(references, path, progress).await
+    }
+
     async fn images(&self) -> Vec<Arc<ImageInfo>> {
         self.ask("images", self.inner.images()).await
     }

@@ -6,8 +6,10 @@
 pub(crate) mod archive;
 pub(crate) mod config;
 mod download;
+pub(crate) mod export;
 pub(crate) mod layer;
 pub(crate) mod manifest;
+mod pack;
 pub(crate) mod pull;
 mod registries;
 pub(crate) mod store;

@@ -73,6 +73,8 @@ pub trait PodRuntime: Send + Sync + 'static {
     async fn pull_image(&self, reference: &str, auth: Option<Auth>, progress: ProgressSink) -> Result<ImageId>;
     /// Imports an OCI or Docker archive; returns the references (or ids, for images without a name) it held.
     async fn import_archive(&self, archive: Archive, progress: ProgressSink) -> Result<Vec<String>>;
+    /// Writes the images with these names (or ids) to a file: an archive in the OCI's format and in Docker's.
+    async fn export_archive(&self, references: &[String], path: PathBuf, progress: ProgressSink) -> Result<()>;
     async fn images(&self) -> Vec<Arc<ImageInfo>>;
     /// By reference, digest or image id.
     async fn image(&self, reference: &str) -> Option<Arc<ImageInfo>>;

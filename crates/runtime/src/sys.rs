@@ -2,7 +2,7 @@
 //! about containers.
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -32,6 +32,42 @@ pub(crate) fn set_terminal_size(terminal: &impl AsFd, columns: u16, rows: u16) -
 pub(crate) fn set_xattr_at(path: &CStr, name: &CStr, value: &[u8]) -> io::Result<()> {
     // SAFETY: both strings are NUL-terminated and `value` points to `value.len()` readable bytes.
     check(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) })
+}
+
+/// The extended attributes of what `path` names, which is no symbolic link; none where the file system has none.
+pub(crate) fn xattrs(path: &Path) -> io::Result<Vec<(CString, Vec<u8>)>> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // The sizes may change between the two calls of each pair: what does not fit is an error then.
+    let list = sized(|buffer, size| {
+        // SAFETY: `path` is NUL-terminated, and the kernel writes at most `size` bytes to `buffer`.
+        unsafe { libc::llistxattr(path.as_ptr(), buffer.cast(), size) }
+    });
+    let list = match list {
+        Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => return Ok(Vec::new()),
+        list => list?,
+    };
+    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let mut all = Vec::new();
+    for name in names {
+        let name = CString::new(name)?;
+        let value = sized(|buffer, size| {
+            // SAFETY: both strings are NUL-terminated, and the kernel writes at most `size` bytes to `buffer`.
+            unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), buffer.cast(), size) }
+        })?;
+        all.push((name, value));
+    }
+    all.sort();
+    Ok(all)
+}
+
+/// What a call returns that tells the size of it when it is given no room.
+fn sized(call: impl Fn(*mut u8, usize) -> libc::ssize_t) -> io::Result<Vec<u8>> {
+    let length = |result: libc::ssize_t| usize::try_from(result).map_err(|_| io::Error::last_os_error());
+    let mut bytes = vec![0; length(call(std::ptr::null_mut(), 0))?];
+    let written = length(call(bytes.as_mut_ptr(), bytes.len()))?;
+    bytes.truncate(written);
+    Ok(bytes)
 }
 
 /// Brings up `lo` in the caller's network namespace.

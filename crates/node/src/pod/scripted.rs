@@ -466,6 +466,10 @@ impl PodRuntime for Shared {
         no()
     }
 
+    async fn export_archive(&self, _: &[String], _: PathBuf, _: ProgressSink) -> Result<()> {
+        no()
+    }
+
     async fn images(&self) -> Vec<Arc<ImageInfo>> {
         let names: Vec<String> = self.0.state.lock().images.keys().cloned().collect();
         let mut images = Vec::new();

@@ -317,10 +317,11 @@ impl PodRuntime for Cri {
     }
 
     async fn import_archive(&self, _archive: Archive, _progress: ProgressSink) -> Result<Vec<String>> {
-        let name = &self.inner.identity.name;
-        Err(Error::Failed(format!(
-            "{name} takes no archives over its interface; use its own client, as in `ctr -n k8s.io images import`"
-        )))
+        Err(self.inner.no_archives("import"))
+    }
+
+    async fn export_archive(&self, _references: &[String], _path: PathBuf, _progress: ProgressSink) -> Result<()> {
+        Err(self.inner.no_archives("export"))
     }
 
     async fn images(&self) -> Vec<Arc<ImageInfo>> {
@@ -419,6 +420,13 @@ impl Inner {
     fn cannot(&self, what: &str) -> Error {
         let Identity { name, version } = &self.identity;
         Error::InvalidConfig(format!("{name} {version} does not support {what}"))
+    }
+
+    fn no_archives(&self, verb: &str) -> Error {
+        let name = &self.identity.name;
+        Error::Failed(format!(
+            "{name} has no archives over its interface; use its own client, as in `ctr -n k8s.io images {verb}`"
+        ))
     }
 
     fn known_sandbox(&self, id: &SandboxId) -> Result<(String, SandboxStatus)> {

@@ -175,6 +175,11 @@ impl PodRuntime for Engine {
         self.import(archive, progress).await
     }
 
+    async fn export_archive(&self, references: &[String], path: PathBuf, progress: ProgressSink) -> Result<()> {
+        let (images, references) = (self.inner.images.clone(), references.to_vec());
+        blocking(move || crate::image::export::export(&images, &references, &path, &progress)).await
+    }
+
     async fn images(&self) -> Vec<Arc<ImageInfo>> {
         self.inner.images.list()
     }

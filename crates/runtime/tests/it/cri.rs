@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coracle_runtime::{ContainerState, Cri, CriConfig, Error, PodRuntime, Resources, SandboxState, SeccompProfile};
 
+use crate::image_build;
 use crate::lifecycle::wait_for_log;
 use crate::node::{BUSYBOX, Node, memory, shell, sleeper};
 
@@ -209,6 +210,31 @@ async fn images_are_the_runtimes() {
         .await
         .unwrap_err();
     assert!(matches!(error, Error::RegistryUnavailable { .. }), "{error:?}");
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn an_archive_that_the_engine_has_exported_is_taken_by_containerd() {
+    let (engine, node) = (Node::empty().await, Node::containerd().await);
+    let (first, second) = (
+        engine.directory.path().join("1.tar"),
+        engine.directory.path().join("2.tar"),
+    );
+    image_build::Image::busybox().docker_archive(&first, &["demo/exported:1"]);
+    let archive = coracle_runtime::Archive::Path(first);
+    engine.engine.import_archive(archive, None).await.unwrap();
+    let images = ["demo/exported:1".to_owned()];
+    engine
+        .engine
+        .export_archive(&images, second.clone(), None)
+        .await
+        .unwrap();
+    node.containerd.as_ref().unwrap().import(&second);
+    let pod = node.sandbox().await;
+    let mut config = shell("echo $FROM_IMAGE");
+    config.image = images[0].clone();
+    assert_eq!(node.run(&pod, config).await.1, "yes\n");
+    engine.finish().await;
     node.finish().await;
 }
 
