@@ -20,5 +20,6 @@ mod e2e {
     pub mod store;
     pub mod streaming;
     pub mod takeover;
+    pub mod trouble;
     pub mod workload;
 }

@@ -112,6 +112,16 @@ impl Cluster {
         cluster
     }
 
+    /// A one-node cluster with `demo/web:v1` imported.
+    pub fn start_with_image(flags: &[&str]) -> Self {
+        let cluster = Self::start(flags);
+        let archive = image_archive("v1");
+        cluster
+            .coracle(&["image", "import", archive.to_str().unwrap()])
+            .expect_ok();
+        cluster
+    }
+
     /// The API server and the controllers alone.
     pub fn without_node() -> Self {
         Self::start(&["--no-node"])
@@ -248,6 +258,16 @@ impl Cluster {
         Watch { child, lines }
     }
 
+    /// The lines of a pod's log as they come.
+    pub fn follow(&self, pod: &str) -> Lines<BufReader<ChildStdout>> {
+        let mut child = self
+            .kubectl_command(Kubectl::V37, &["logs", "-f", pod])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cannot run kubectl");
+        BufReader::new(child.stdout.take().unwrap()).lines()
+    }
+
     /// The example Deployment of the documentation, applied and rolled out.
     #[track_caller]
     pub fn deploy_example(&self) {
@@ -267,6 +287,67 @@ impl Drop for Cluster {
                 lines[lines.len().saturating_sub(60)..].join("\n")
             );
         }
+        let said = self.coracle(&["down", "--delete"]);
+        if !said.ok && !std::thread::panicking() {
+            panic!("down --delete failed: {}", said.err);
+        }
+    }
+}
+
+/// A node that has joined a cluster by `coracle agent`, with a directory of its own; removed when dropped.
+pub struct JoinedNode {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl JoinedNode {
+    /// Returns when the node is Ready.
+    #[track_caller]
+    pub fn start(cluster: &Cluster, name: &str, dir: &Path, flags: &[&str]) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_coracle"))
+            .args([
+                "agent",
+                "--pod-cidr=10.77.3.0/24",
+                "--listen=127.0.0.1:0",
+                "--node-name",
+                name,
+            ])
+            .args(flags)
+            .arg("--kubeconfig")
+            .arg(cluster.kubeconfig())
+            .env("CORACLE_DATA_DIR", dir)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("cannot run coracle");
+        let node = Self {
+            child,
+            dir: dir.to_owned(),
+        };
+        let name = format!("node/{name}");
+        cluster.k(&["wait", "--for=create", &name, "--timeout=30s"]);
+        cluster.k(&["wait", &name, "--for=condition=Ready", "--timeout=30s"]);
+        let archive = image_archive("v1");
+        node.coracle(&["image", "import", archive.to_str().unwrap()])
+            .expect_ok();
+        node
+    }
+
+    /// Runs a subcommand on the node's directory.
+    fn coracle(&self, args: &[&str]) -> Said {
+        Command::new(env!("CARGO_BIN_EXE_coracle"))
+            .args(args)
+            .env("CORACLE_DATA_DIR", &self.dir)
+            .output()
+            .expect("cannot run coracle")
+            .into()
+    }
+}
+
+impl Drop for JoinedNode {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
         let said = self.coracle(&["down", "--delete"]);
         if !said.ok && !std::thread::panicking() {
             panic!("down --delete failed: {}", said.err);

@@ -128,6 +128,12 @@ fn listen(directory: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// A line in the shim's own log. What cannot be written is lost: the disk may be full, and the pod must not end of that.
+/// (The macros for it end the process.)
+fn complain(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Points a standard stream at nothing.
 fn silence(stream: i32) -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;

@@ -1,8 +1,8 @@
 //! The node's own API: behind the API server's proxy, and by itself.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use super::super::harness::{Cluster, Kubectl, Said, image_archive};
+use super::super::harness::{Cluster, JoinedNode, Kubectl, Said};
 use super::ready;
 
 #[test]
@@ -107,75 +107,34 @@ fn the_agent_answers_nobody_without_a_name_and_a_right() {
 fn a_node_that_joined_serves_logs_and_commands_with_a_certificate_of_its_own() {
     let cluster = Cluster::without_node();
     let dir = tempfile::tempdir().unwrap();
-    let mut agent = Command::new(env!("CARGO_BIN_EXE_coracle"))
-        .args([
-            "agent",
-            "--node-name=far",
-            "--pod-cidr=10.77.3.0/24",
-            "--listen=127.0.0.1:0",
-            "--kubeconfig",
-        ])
-        .arg(cluster.kubeconfig())
-        .env("CORACLE_DATA_DIR", dir.path())
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let work = || {
-        cluster.k(&["wait", "--for=create", "node/far", "--timeout=30s"]);
-        cluster.k(&["wait", "node/far", "--for=condition=Ready", "--timeout=30s"]);
-        let archive = image_archive("v1");
-        let import: Said = Command::new(env!("CARGO_BIN_EXE_coracle"))
-            .args(["image", "import", archive.to_str().unwrap()])
-            .env("CORACLE_DATA_DIR", dir.path())
-            .output()
-            .unwrap()
-            .into();
-        import.expect_ok();
-        cluster.k(&[
-            "run",
-            "p",
-            "--image=demo/web:v1",
-            "--",
-            "sh",
-            "-c",
-            "echo said; trap 'exit 0' TERM; sleep 1000 & wait",
-        ]);
-        ready(&cluster, "p");
-        assert_eq!(cluster.k(&["logs", "p"]), "said\n");
-        assert_eq!(cluster.k(&["exec", "p", "--", "echo", "done"]), "done\n");
-        let published = cluster.field(
-            "node/far",
-            r".metadata.annotations.node\.coracle\.io/serving-certificate",
-        );
-        assert!(published.starts_with("sha256:"), "{published}");
-        // Another certificate than the published one is not trusted.
-        cluster.k(&[
-            "annotate",
-            "--overwrite",
-            "node/far",
-            "node.coracle.io/serving-certificate=sha256:00",
-        ]);
-        let error = cluster.kubectl(Kubectl::V37, &["logs", "p"]).expect_error();
-        assert!(error.contains("not the one that the node has published"), "{error}");
-        let annotation = format!("node.coracle.io/serving-certificate={published}");
-        cluster.k(&["annotate", "--overwrite", "node/far", &annotation]);
-        cluster.k(&["delete", "pod", "p"]);
-    };
-    let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(i32::try_from(agent.id()).unwrap()),
-        nix::sys::signal::Signal::SIGTERM,
-    )
-    .unwrap();
-    agent.wait().unwrap();
-    let gone: Said = Command::new(env!("CARGO_BIN_EXE_coracle"))
-        .args(["down", "--delete"])
-        .env("CORACLE_DATA_DIR", dir.path())
-        .output()
-        .unwrap()
-        .into();
-    gone.expect_ok();
-    if let Err(panic) = worked {
-        std::panic::resume_unwind(panic);
-    }
+    let _node = JoinedNode::start(&cluster, "far", dir.path(), &[]);
+    cluster.k(&[
+        "run",
+        "p",
+        "--image=demo/web:v1",
+        "--",
+        "sh",
+        "-c",
+        "echo said; trap 'exit 0' TERM; sleep 1000 & wait",
+    ]);
+    ready(&cluster, "p");
+    assert_eq!(cluster.k(&["logs", "p"]), "said\n");
+    assert_eq!(cluster.k(&["exec", "p", "--", "echo", "done"]), "done\n");
+    let published = cluster.field(
+        "node/far",
+        r".metadata.annotations.node\.coracle\.io/serving-certificate",
+    );
+    assert!(published.starts_with("sha256:"), "{published}");
+    // Another certificate than the published one is not trusted.
+    cluster.k(&[
+        "annotate",
+        "--overwrite",
+        "node/far",
+        "node.coracle.io/serving-certificate=sha256:00",
+    ]);
+    let error = cluster.kubectl(Kubectl::V37, &["logs", "p"]).expect_error();
+    assert!(error.contains("not the one that the node has published"), "{error}");
+    let annotation = format!("node.coracle.io/serving-certificate={published}");
+    cluster.k(&["annotate", "--overwrite", "node/far", &annotation]);
+    cluster.k(&["delete", "pod", "p"]);
 }

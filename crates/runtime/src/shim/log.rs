@@ -116,13 +116,13 @@ impl LogFile {
     pub(super) fn write(&mut self, entries: &[u8], now: Timestamp) {
         let Some(file) = &mut self.file else { return };
         if let Err(error) = file.write_all(entries) {
-            eprintln!("cannot write log {}: {error}", self.path.display());
+            super::complain(format_args!("cannot write log {}: {error}", self.path.display()));
         }
         self.size += entries.len() as u64;
         if self.size >= self.limit
             && let Err(error) = self.put_aside(now)
         {
-            eprintln!("cannot rotate log {}: {error}", self.path.display());
+            super::complain(format_args!("cannot rotate log {}: {error}", self.path.display()));
             self.limit = self.size + AGAIN;
         }
     }
