@@ -7,6 +7,9 @@
 mod e2e {
     pub mod bad_input;
     pub mod clients;
+    pub mod containerd;
+    #[path = "../../crates/runtime/tests/it/containerd.rs"]
+    mod containerd_process;
     pub mod crash;
     pub mod custom;
     pub mod fake_nodes;
@@ -17,5 +20,6 @@ mod e2e {
     pub mod store;
     pub mod streaming;
     pub mod takeover;
+    pub mod trouble;
     pub mod workload;
 }

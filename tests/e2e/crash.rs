@@ -4,14 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::harness::{Cluster, Kubectl};
 
-fn kill_9(pid: i32) {
-    let status = std::process::Command::new("kill")
-        .args(["-9", &pid.to_string()])
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
-
 #[test]
 fn kill_9_loses_no_acknowledged_write_and_disturbs_no_container() {
     let cluster = Cluster::with_node();
@@ -48,7 +40,7 @@ fn kill_9_loses_no_acknowledged_write_and_disturbs_no_container() {
             })
             .collect();
         while cluster.k(&["get", "configmaps", "-o", "name"]).lines().count() < 20 {}
-        kill_9(cluster.pid());
+        cluster.kill();
         stop.store(true, Ordering::Relaxed);
         writers.into_iter().flat_map(|w| w.join().unwrap()).collect()
     });

@@ -1,7 +1,8 @@
 //! A cluster for one test, and the programs that talk to it.
 
+use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
@@ -111,6 +112,16 @@ impl Cluster {
         cluster
     }
 
+    /// A one-node cluster with `demo/web:v1` imported.
+    pub fn start_with_image(flags: &[&str]) -> Self {
+        let cluster = Self::start(flags);
+        let archive = image_archive("v1");
+        cluster
+            .coracle(&["image", "import", archive.to_str().unwrap()])
+            .expect_ok();
+        cluster
+    }
+
     /// The API server and the controllers alone.
     pub fn without_node() -> Self {
         Self::start(&["--no-node"])
@@ -160,6 +171,16 @@ impl Cluster {
     pub fn pid(&self) -> i32 {
         let text = std::fs::read_to_string(self.data_dir().join("coracle.pid")).expect("no coracle.pid");
         text.trim().parse().expect("coracle.pid holds no number")
+    }
+
+    /// kill -9 of the server; returns when it is gone.
+    pub fn kill(&self) {
+        let pid = self.pid();
+        let status = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        assert!(status.expect("cannot run kill").success());
+        while Path::new("/proc").join(pid.to_string()).exists() {
+            std::thread::yield_now();
+        }
     }
 
     pub fn kubectl_command(&self, which: Kubectl, args: &[&str]) -> Command {
@@ -224,6 +245,29 @@ impl Cluster {
         ]);
     }
 
+    /// A watch of what `kubectl get` takes, by the newest kubectl. It is open once it has shown something.
+    pub fn watch(&self, what: &[&str]) -> Watch {
+        let options = ["-w", "--output-watch-events", "--no-headers", "--request-timeout=60s"];
+        let args = [&["get"], what, &options].concat();
+        let mut child = self
+            .kubectl_command(Kubectl::V37, &args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cannot run kubectl");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Watch { child, lines }
+    }
+
+    /// The lines of a pod's log as they come.
+    pub fn follow(&self, pod: &str) -> Lines<BufReader<ChildStdout>> {
+        let mut child = self
+            .kubectl_command(Kubectl::V37, &["logs", "-f", pod])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cannot run kubectl");
+        BufReader::new(child.stdout.take().unwrap()).lines()
+    }
+
     /// The example Deployment of the documentation, applied and rolled out.
     #[track_caller]
     pub fn deploy_example(&self) {
@@ -247,5 +291,93 @@ impl Drop for Cluster {
         if !said.ok && !std::thread::panicking() {
             panic!("down --delete failed: {}", said.err);
         }
+    }
+}
+
+/// A node that has joined a cluster by `coracle agent`, with a directory of its own; removed when dropped.
+pub struct JoinedNode {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl JoinedNode {
+    /// Returns when the node is Ready.
+    #[track_caller]
+    pub fn start(cluster: &Cluster, name: &str, dir: &Path, flags: &[&str]) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_coracle"))
+            .args([
+                "agent",
+                "--pod-cidr=10.77.3.0/24",
+                "--listen=127.0.0.1:0",
+                "--node-name",
+                name,
+            ])
+            .args(flags)
+            .arg("--kubeconfig")
+            .arg(cluster.kubeconfig())
+            .env("CORACLE_DATA_DIR", dir)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("cannot run coracle");
+        let node = Self {
+            child,
+            dir: dir.to_owned(),
+        };
+        let name = format!("node/{name}");
+        cluster.k(&["wait", "--for=create", &name, "--timeout=30s"]);
+        cluster.k(&["wait", &name, "--for=condition=Ready", "--timeout=30s"]);
+        let archive = image_archive("v1");
+        node.coracle(&["image", "import", archive.to_str().unwrap()])
+            .expect_ok();
+        node
+    }
+
+    /// Runs a subcommand on the node's directory.
+    fn coracle(&self, args: &[&str]) -> Said {
+        Command::new(env!("CARGO_BIN_EXE_coracle"))
+            .args(args)
+            .env("CORACLE_DATA_DIR", &self.dir)
+            .output()
+            .expect("cannot run coracle")
+            .into()
+    }
+}
+
+impl Drop for JoinedNode {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+        let said = self.coracle(&["down", "--delete"]);
+        if !said.ok && !std::thread::panicking() {
+            panic!("down --delete failed: {}", said.err);
+        }
+    }
+}
+
+/// What changes, as kubectl shows it.
+pub struct Watch {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watch {
+    /// The next change: its kind, then the object's row.
+    #[track_caller]
+    pub fn change(&mut self) -> String {
+        self.lines.next().expect("the watch ended").unwrap()
+    }
+
+    /// Passes over changes up to one of this kind.
+    #[track_caller]
+    pub fn until(&mut self, kind: &str) {
+        while !self.change().starts_with(kind) {}
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

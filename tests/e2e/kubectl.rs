@@ -137,38 +137,19 @@ fn what_the_server_can_do_is_told() {
 #[test]
 fn a_watch_shows_what_comes_and_goes() {
     let cluster = Cluster::without_node();
-    let mut watch = cluster
-        .kubectl_command(
-            super::harness::Kubectl::V37,
-            &[
-                "get",
-                "configmaps",
-                "-w",
-                "--output-watch-events",
-                "-l",
-                "watched=yes",
-                "--no-headers",
-            ],
-        )
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    use std::io::BufRead;
-    let mut lines = std::io::BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut watch = cluster.watch(&["configmaps", "-l", "watched=yes"]);
     // The watch is open once it shows the object that is already there or comes first.
     cluster.k(&["create", "configmap", "one"]);
     cluster.k(&["label", "configmap", "one", "watched=yes"]);
-    let first = lines.next().unwrap().unwrap();
+    let first = watch.change();
     assert!(first.starts_with("ADDED") && first.contains("one"), "{first}");
     cluster.k(&["annotate", "configmap", "one", "a=b"]);
-    assert!(lines.next().unwrap().unwrap().starts_with("MODIFIED"));
+    assert!(watch.change().starts_with("MODIFIED"));
     cluster.k(&["label", "configmap", "one", "watched-"]);
     assert!(
-        lines.next().unwrap().unwrap().starts_with("DELETED"),
+        watch.change().starts_with("DELETED"),
         "an object that no longer matches is gone"
     );
-    watch.kill().unwrap();
-    watch.wait().unwrap();
 }
 
 #[test]

@@ -148,3 +148,26 @@ fn a_data_directory_that_another_process_holds_is_named_with_the_process() {
         "the first goes on"
     );
 }
+
+#[test]
+fn an_image_is_exported_removed_and_imported_again() {
+    let cluster = Cluster::with_node();
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("web.tar");
+    let archive = archive.to_str().unwrap();
+    let export = ["image", "export", "demo/web:v1", "demo/web:v2", "--output", archive];
+    assert_eq!(cluster.coracle(&export).expect_ok(), "demo/web:v1\ndemo/web:v2\n");
+    for image in ["demo/web:v1", "demo/web:v2"] {
+        cluster.coracle(&["image", "rm", image]).expect_ok();
+    }
+    assert!(!cluster.coracle(&["image", "ls"]).expect_ok().contains("demo/web"));
+    let imported = cluster.coracle(&["image", "import", archive]).expect_ok();
+    assert_eq!(imported, "docker.io/demo/web:v1\ndocker.io/demo/web:v2\n");
+    cluster.k(&["run", "p", "--image=demo/web:v2", "--", "sleep", "1000"]);
+    cluster.k(&["wait", "pod/p", "--for=condition=Ready", "--timeout=60s"]);
+    assert_eq!(cluster.k(&["exec", "p", "--", "cat", "/etc/version"]).trim(), "v2");
+    let error = cluster
+        .coracle(&["image", "export", "absent:1", "-o", archive])
+        .expect_error();
+    assert!(error.contains("image \"absent:1\" is not on this node"), "{error}");
+}

@@ -1,18 +1,9 @@
 //! What a node does for its pods and for itself, with real containers: static pods, debugging, resizing, eviction, and a
 //! machine that goes down.
 
-use super::harness::{Cluster, Kubectl, image_archive};
+use super::harness::{Cluster, Kubectl};
 
 const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done";
-
-fn with_images(flags: &[&str]) -> Cluster {
-    let cluster = Cluster::start(flags);
-    let archive = image_archive("v1");
-    cluster
-        .coracle(&["image", "import", archive.to_str().unwrap()])
-        .expect_ok();
-    cluster
-}
 
 fn write(dir: &std::path::Path, name: &str, text: &str) -> String {
     let path = dir.join(name);
@@ -38,7 +29,7 @@ fn a_static_pod_is_mirrored_outlives_its_mirror_and_follows_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let manifests = dir.path().join("manifests");
     std::fs::create_dir(&manifests).unwrap();
-    let cluster = with_images(&["--node-name", "n1", "--pod-manifest-path", manifests.to_str().unwrap()]);
+    let cluster = Cluster::start_with_image(&["--node-name", "n1", "--pod-manifest-path", manifests.to_str().unwrap()]);
     write(&manifests, "own.yaml", &manifest("first"));
     let ready = |words: &str| {
         cluster.k(&["wait", "pod/own-n1", "--for=create", "--timeout=60s"]);
@@ -61,11 +52,49 @@ fn a_static_pod_is_mirrored_outlives_its_mirror_and_follows_its_file() {
         container,
         "the container has not noticed"
     );
+    // A wait for the deletion might begin when the next mirror is there already, and then wait for that one's.
+    let mut watch = cluster.watch(&["pod", "own-n1"]);
+    watch.until("ADDED");
     write(&manifests, "own.yaml", &manifest("second"));
-    cluster.k(&["wait", "pod/own-n1", "--for=delete", "--timeout=60s"]);
+    watch.until("DELETED");
+    watch.until("ADDED");
     ready("second");
     std::fs::remove_file(manifests.join("own.yaml")).unwrap();
     cluster.k(&["wait", "pod/own-n1", "--for=delete", "--timeout=60s"]);
+}
+
+fn bound(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: n1\n  terminationGracePeriodSeconds: 1\n  {spec}\n  \
+         containers: [{{name: c, image: \"demo/web:v1\", command: [sleep, \"1000\"], ports: [{{containerPort: 80, hostPort: 8080}}]}}]\n"
+    )
+}
+
+#[test]
+fn a_node_refuses_what_was_bound_to_it_by_mistake_and_allows_the_sysctls_that_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "allowedUnsafeSysctls: [net.core.somaxconn]");
+    let cluster = Cluster::start_with_image(&["--node-name", "n1", "--kubelet-config", &config]);
+    let sysctl = |name: &str| format!("securityContext: {{sysctls: [{{name: {name}, value: \"123\"}}]}}");
+    cluster.k(&["label", "node", "n1", "disk=ssd"]);
+    cluster.apply(&bound("first", "nodeSelector: {disk: ssd}"));
+    cluster.k(&["wait", "pod/first", "--for=condition=Ready", "--timeout=60s"]);
+    for (name, spec, reason) in [
+        ("elsewhere", "nodeSelector: {disk: hdd}".to_owned(), "NodeAffinity"),
+        ("second", "hostIPC: false".to_owned(), "NodePorts"),
+        ("unsafe", sysctl("net.core.netdev_max_backlog"), "SysctlForbidden"),
+    ] {
+        if name == "unsafe" {
+            cluster.k(&["delete", "pod", "first"]);
+        }
+        cluster.apply(&bound(name, &spec));
+        cluster.wait_for(&format!("pod/{name}"), ".status.phase", "Failed");
+        assert_eq!(cluster.field(&format!("pod/{name}"), ".status.reason"), reason);
+    }
+    cluster.apply(&bound("allowed", &sysctl("net.core.somaxconn")));
+    cluster.k(&["wait", "pod/allowed", "--for=condition=Ready", "--timeout=60s"]);
+    let value = cluster.k(&["exec", "allowed", "--", "cat", "/proc/sys/net/core/somaxconn"]);
+    assert_eq!(value.trim(), "123");
 }
 
 const SIZED: &str = r#"
@@ -88,7 +117,7 @@ fn resize(cluster: &Cluster, resources: &str) {
 
 #[test]
 fn a_running_pod_is_resized_without_a_restart_and_told_when_it_cannot_be() {
-    let cluster = with_images(&[]);
+    let cluster = Cluster::start_with_image(&[]);
     cluster.apply(SIZED);
     cluster.k(&["wait", "pod/sized", "--for=condition=Ready", "--timeout=60s"]);
     let container = cluster.field("pod/sized", ".status.containerStatuses[0].containerID");
@@ -133,7 +162,7 @@ fn a_running_pod_is_resized_without_a_restart_and_told_when_it_cannot_be() {
 
 #[test]
 fn kubectl_debug_sees_the_processes_of_its_target() {
-    let cluster = with_images(&[]);
+    let cluster = Cluster::start_with_image(&[]);
     cluster.k(&["run", "p", "--image=demo/web:v1", "--", "sh", "-c", IDLE]);
     cluster.k(&["wait", "pod/p", "--for=condition=Ready", "--timeout=60s"]);
     let look = "tr '\\0' ' ' < /proc/1/cmdline; cat /proc/1/root/etc/version";
@@ -166,7 +195,7 @@ fn kubectl_debug_sees_the_processes_of_its_target() {
 fn a_node_short_of_memory_evicts_a_pod_and_takes_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let threshold = configuration(dir.path(), "evictionHard: {memory.available: 1000Ti}");
-    let cluster = with_images(&["--node-name", "n1", "--kubelet-config", &threshold]);
+    let cluster = Cluster::start_with_image(&["--node-name", "n1", "--kubelet-config", &threshold]);
     cluster.wait_for(
         "node/n1",
         r#".status.conditions[?(@.type=="MemoryPressure")].status"#,
@@ -203,7 +232,7 @@ fn a_machine_that_goes_down_ends_its_pods_first() {
         dir.path(),
         "shutdownGracePeriod: 20s\nshutdownGracePeriodCriticalPods: 5s",
     );
-    let cluster = with_images(&["--kubelet-config", &periods]);
+    let cluster = Cluster::start_with_image(&["--kubelet-config", &periods]);
     cluster.k(&[
         "run",
         "p",

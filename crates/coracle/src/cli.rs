@@ -267,6 +267,10 @@ pub struct NodeFlags {
     /// Run the pods whose manifests are in this directory, with or without an API server
     #[arg(long, value_name = "DIR")]
     pub pod_manifest_path: Option<PathBuf>,
+    /// Run pods by the container runtime that serves the CRI at this socket (containerd, CRI-O), with its images and its
+    /// pod network, instead of by the built-in engine
+    #[arg(long, value_name = "PATH", conflicts_with = "oci_runtime")]
+    pub cri_socket: Option<PathBuf>,
 }
 
 /// Nodes on which pods run without containers.
@@ -413,6 +417,14 @@ pub struct Image {
 pub enum ImageVerb {
     /// Import images from an archive (docker save, or an OCI archive)
     Import { archive: PathBuf },
+    /// Export images to an archive that is both, for `docker load`, `ctr images import` and `coracle image import`
+    Export {
+        #[arg(required = true)]
+        images: Vec<String>,
+        /// The archive
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Pull an image from its registry
     Pull { image: String },
     /// List images

@@ -1,4 +1,4 @@
-//! How `coracle image` reaches the engine of a running server.
+//! How `coracle image` reaches the container runtime of a running server.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use coracle_informer::CancellationToken;
-use coracle_runtime::{Archive, Engine, PodRuntime};
+use coracle_runtime::{Archive, PodRuntime};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
@@ -16,6 +16,7 @@ use crate::local_socket::{self, Tell};
 #[serde(rename_all = "camelCase")]
 pub enum Request {
     Import(PathBuf),
+    Export(Vec<String>, PathBuf),
     Pull(String),
     List,
     Remove(String),
@@ -49,41 +50,45 @@ fn socket(cluster: &Cluster) -> PathBuf {
 /// Listens; the future works until `shutdown`.
 pub fn serve(
     cluster: &Cluster,
-    engine: Engine,
+    runtime: Arc<dyn PodRuntime>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
     local_socket::serve(socket(cluster), shutdown, move |request, tell: Tell<Reply>| {
-        let engine = engine.clone();
+        let runtime = runtime.clone();
         async move {
             let tell = move |text| drop(tell.try_send(Reply::Progress(text)));
-            perform(&engine, request, tell).await
+            perform(runtime.as_ref(), request, tell).await
         }
     })
 }
 
 /// Does it, telling how far it is.
-async fn perform(engine: &Engine, request: Request, tell: impl Fn(String) + Send + Sync + 'static) -> Reply {
+async fn perform(runtime: &dyn PodRuntime, request: Request, tell: impl Fn(String) + Send + Sync + 'static) -> Reply {
     let progress = Some(Arc::new(move |p: coracle_runtime::Progress| tell(format!("{p:?}"))) as Arc<_>);
     let result = match request {
-        Request::Import(path) => engine
+        Request::Import(path) => runtime
             .import_archive(Archive::Path(path), progress)
             .await
             .map(Reply::Names),
-        Request::Pull(reference) => engine
+        Request::Export(references, path) => runtime
+            .export_archive(&references, path, progress)
+            .await
+            .map(|()| Reply::Names(references)),
+        Request::Pull(reference) => runtime
             .pull_image(&reference, None, progress)
             .await
             .map(|_| Reply::Names(vec![reference])),
-        Request::Remove(reference) => match engine.image(&reference).await {
+        Request::Remove(reference) => match runtime.image(&reference).await {
             None => Ok(Reply::Failed(format!(
                 "there is no image {reference:?}; see `coracle image ls`"
             ))),
-            Some(_) => engine
+            Some(_) => runtime
                 .remove_image(&reference)
                 .await
                 .map(|()| Reply::Names(vec![reference])),
         },
         Request::List => {
-            let images = engine.images().await;
+            let images = runtime.images().await;
             let listed = images.iter().map(|image| Listed {
                 names: image.repo_tags.iter().chain(&image.repo_digests).cloned().collect(),
                 id: image.id.to_string(),
@@ -95,17 +100,15 @@ async fn perform(engine: &Engine, request: Request, tell: impl Fn(String) + Send
     result.unwrap_or_else(|error| Reply::Failed(format!("{:#}", anyhow::Error::from(error))))
 }
 
-/// Asks the running server, or opens the engine itself when none runs.
+/// Asks the running server, or the container runtime itself when none runs.
 pub async fn ask(
     cluster: &Cluster,
     request: Request,
     tell: impl Fn(String) + Send + Sync + 'static,
 ) -> anyhow::Result<Reply> {
     if cluster.running()?.is_none() {
-        let mut config = coracle_runtime::EngineConfig::new(cluster.runtime_dir());
-        config.registries = crate::command::container::registries(cluster)?;
-        let engine = Engine::open(config).await?;
-        return Ok(perform(&engine, request, tell).await);
+        let runtime = crate::command::container::open_for_images(cluster).await?;
+        return Ok(perform(runtime.as_ref(), request, tell).await);
     }
     let read = |reply| match reply {
         Reply::Progress(text) => {

@@ -10,7 +10,7 @@ use coracle_client::{Client, Error as ClientError};
 use coracle_clock::Clock;
 use coracle_informer::{CancellationToken, InformerFactory, InformerOptions};
 use coracle_runtime::PodRuntime;
-use k8s_openapi::api::core::v1::{Pod, Service, Taint};
+use k8s_openapi::api::core::v1::{Node, Pod, Service, Taint};
 use parking_lot::{Mutex, RwLock};
 
 use crate::allocation::{Allocations, Capacity};
@@ -110,6 +110,7 @@ impl Agent {
         let address = listener.as_ref().and_then(|l| l.address());
         let published = options.serving.as_ref().map(Serving::published);
         let published = published.transpose().map_err(Error::Serve)?.flatten();
+        let identity = options.runtime.identity();
         let registration = Registration {
             name: name.clone(),
             labels: options.labels,
@@ -122,6 +123,7 @@ impl Agent {
             pod_cidr: options.pod_cidr,
             port: address.map_or(10250, |a| a.port()),
             pods: options.settings.max_pods,
+            runtime: format!("{}://{}", identity.name, identity.version),
             volumes: local_volumes::directory(&options.data_dir)
                 .to_string_lossy()
                 .into_owned(),
@@ -136,6 +138,10 @@ impl Agent {
         let services = informers.informer::<Service>();
         let own_pods = informers.informer_of::<Pod>(InformerOptions {
             field_selector: format!("spec.nodeName={name}"),
+            ..InformerOptions::default()
+        });
+        let own_node = informers.informer_of::<Node>(InformerOptions {
+            field_selector: format!("metadata.name={name}"),
             ..InformerOptions::default()
         });
         let events = EventRecorder::start(&client, "kubelet", Some(&name), clock, shutdown.clone());
@@ -163,6 +169,10 @@ impl Agent {
             users: Default::default(),
             settings: options.settings,
             state: NodeState::default(),
+        });
+        let seen = cx.clone();
+        own_node.add_handler(move |change| {
+            seen.state.object.send_replace(Some(change.object().clone()));
         });
         // What runs already, and static pods, do not wait for an API server.
         let pods = Pods::new(cx.clone(), shutdown.clone()).await;
@@ -222,8 +232,9 @@ impl Agent {
         let followed = own_pods.clone();
         let stop = shutdown.clone();
         tokio::spawn(stop.run_until_cancelled_owned(async move {
-            // Pods see the services that were there before them.
+            // Pods see the services that were there before them, and are judged by the node as it is.
             services.synced().await;
+            own_node.synced().await;
             follower.follow(&followed).await;
         }));
         if let Some(listener) = listener {

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 
 use crate::eviction::rank::priority;
+use crate::pod::admission::{self, HostPort};
 use crate::pod::amount::{Amounts, milli_of, whole_of};
 use crate::pod::resources::{self, Qos};
 
@@ -81,6 +82,7 @@ struct Waiting {
 #[derive(Default)]
 struct Table {
     held: BTreeMap<String, Share>,
+    ports: BTreeMap<String, Vec<HostPort>>,
     waiting: BTreeMap<String, Waiting>,
 }
 
@@ -141,6 +143,22 @@ impl Allocations {
         }
     }
 
+    /// Gives a pod the host's ports that it asks for, unless another has one of them.
+    pub(crate) fn take_ports(&self, uid: &str, wanted: Vec<HostPort>) -> Result<(), Refusal> {
+        let ports = &mut self.table.lock().ports;
+        let mut others = ports.iter().filter(|(of, _)| *of != uid).flat_map(|(_, taken)| taken);
+        if others.any(|taken| wanted.iter().any(|port| port.clashes(taken))) {
+            return Err(admission::port_taken());
+        }
+        ports.insert(uid.to_owned(), wanted);
+        Ok(())
+    }
+
+    /// A pod that runs already has the ports that it has.
+    pub(crate) fn hold_ports(&self, uid: &str, ports: Vec<HostPort>) {
+        self.table.lock().ports.insert(uid.to_owned(), ports);
+    }
+
     /// A pod that runs already has what it has, and wants no more.
     pub(crate) fn hold(&self, uid: &str, share: Share) {
         let mut table = self.table.lock();
@@ -153,6 +171,7 @@ impl Allocations {
         let woken = {
             let mut table = self.table.lock();
             table.waiting.remove(uid);
+            table.ports.remove(uid);
             if table.held.remove(uid).is_none() {
                 return;
             }

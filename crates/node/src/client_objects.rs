@@ -12,7 +12,7 @@ use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{CancellationToken, InformerOptions, Lister, Metrics, SharedInformer};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service, ServiceAccount,
+    ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
@@ -227,6 +227,10 @@ impl Objects for ClientObjects {
     async fn claim(&self, namespace: &str, name: &str) -> Result<Option<Arc<PersistentVolumeClaim>>, ApiError> {
         let claims = self.client.namespaced::<PersistentVolumeClaim>(namespace);
         claims.find(name).await.map_err(api_error)
+    }
+
+    async fn node(&self, name: &str) -> Result<Option<Arc<Node>>, ApiError> {
+        self.client.all::<Node>().find(name).await.map_err(api_error)
     }
 
     async fn persistent_volume(&self, name: &str) -> Result<Option<Arc<PersistentVolume>>, ApiError> {

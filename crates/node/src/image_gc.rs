@@ -113,7 +113,7 @@ impl ImageCollector {
             });
             if used(image) {
                 seen.last_used = now;
-            } else if !image.repo_digests.is_empty() {
+            } else if !image.repo_digests.is_empty() && !image.pinned {
                 unused.push(Unused {
                     id: image.id.as_str().to_owned(),
                     size: image.size,

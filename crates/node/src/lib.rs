@@ -33,7 +33,8 @@ mod streaming;
 mod volume;
 
 pub use agent::{Agent, AgentOptions, Error};
-pub use pod::context::PodNetworking;
+pub use machine::own_address;
+pub use pod::context::{PodNetworking, RuntimeNetworking};
 pub use server::{Certificate, Error as ServeError, Serving};
 pub use settings::{Settings, SettingsError, ShutdownGroup};
 #[cfg(any(test, fuzzing))]

@@ -179,7 +179,7 @@ pub(crate) fn pids() -> (u64, u64) {
 }
 
 /// The address this machine speaks to the world from; the loopback if it has no way out. Nothing is sent.
-pub(crate) fn own_address() -> IpAddr {
+pub fn own_address() -> IpAddr {
     let by_route = || {
         let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
         socket.connect(("192.0.2.1", 9)).ok()?;

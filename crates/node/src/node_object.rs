@@ -27,6 +27,8 @@ pub(crate) struct Registration {
     pub(crate) pod_cidr: Option<String>,
     pub(crate) port: u16,
     pub(crate) pods: u32,
+    /// The container runtime: `containerd://1.7.0`.
+    pub(crate) runtime: String,
     /// Where the node keeps volumes that outlive pods.
     pub(crate) volumes: String,
 }
@@ -111,7 +113,7 @@ pub(crate) fn status(
         node_info: Some(api::NodeSystemInfo {
             architecture: machine.architecture.to_owned(),
             boot_id: machine.boot_id.clone(),
-            container_runtime_version: format!("coracle://{}", env!("CARGO_PKG_VERSION")),
+            container_runtime_version: registration.runtime.clone(),
             kernel_version: machine.kernel.clone(),
             kube_proxy_version: String::new(),
             kubelet_version: KUBELET_VERSION.to_owned(),

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Pod, Taint};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use tokio::sync::watch;
 
 use crate::allocation::Refusal;
@@ -17,6 +19,8 @@ pub(crate) struct NodeState {
     pub(crate) shutting_down: watch::Sender<bool>,
     /// The uid of the node's object; empty until there is one.
     pub(crate) uid: watch::Sender<String>,
+    /// The node's object as it was told last; none before the first time.
+    pub(crate) object: watch::Sender<Option<Arc<Node>>>,
 }
 
 impl Default for NodeState {
@@ -25,6 +29,7 @@ impl Default for NodeState {
             pressures: watch::Sender::new(BTreeSet::new()),
             shutting_down: watch::Sender::new(false),
             uid: watch::Sender::new(String::new()),
+            object: watch::Sender::new(None),
         }
     }
 }

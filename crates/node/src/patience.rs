@@ -126,6 +126,14 @@ impl Patient {
 
 #[async_trait]
 impl PodRuntime for Patient {
+    fn identity(&self) -> Identity {
+        self.inner.identity()
+    }
+
+    async fn trouble(&self) -> Option<String> {
+        self.ask("status", self.inner.trouble()).await
+    }
+
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
         self.call("run_sandbox", Duration::ZERO, self.inner.run_sandbox(config))
             .await
@@ -239,6 +247,10 @@ impl PodRuntime for Patient {
 
     async fn import_archive(&self, archive: Archive, progress: ProgressSink) -> Result<Vec<String>> {
         self.inner.import_archive(archive, progress).await
+    }
+
+    async fn export_archive(&self, references: &[String], path: PathBuf, progress: ProgressSink) -> Result<()> {
+        self.inner.export_archive(references, path, progress).await
     }
 
     async fn images(&self) -> Vec<Arc<ImageInfo>> {

@@ -1,6 +1,7 @@
 //! One pod on this node: from its spec to running containers and back to a status. [`worker`] is the loop; everything it
 //! decides is in the pure [`plan`] and [`status`], everything it does in the files named after it.
 
+pub(crate) mod admission;
 pub(crate) mod amount;
 mod backoff;
 pub(crate) mod context;
@@ -10,7 +11,7 @@ mod expansion;
 pub(crate) mod files;
 mod handler;
 mod image;
-mod kernel_support;
+pub(crate) mod kernel_support;
 pub(crate) mod plan;
 mod probe;
 mod resize;

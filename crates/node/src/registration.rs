@@ -26,8 +26,8 @@ const LEASE_SECONDS: i32 = 40;
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// As upstream: a node tells at most of this many images.
 const MOST_IMAGES: usize = 50;
-/// How long the runtime may take to list them.
-const IMAGES: Duration = Duration::from_secs(5);
+/// How long the runtime may take to list them, and to say how it is.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Between attempts to reach an API server that cannot be reached.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
@@ -100,9 +100,10 @@ impl Registrar {
 
     async fn status(&self, before: Option<&NodeStatus>) -> NodeStatus {
         let state = &self.cx.state;
+        let trouble = self.trouble().await;
         let health = Health {
             pressures: state.pressures.borrow().clone(),
-            trouble: self.trouble(),
+            trouble,
         };
         let images = self.images().await;
         node_object::status(
@@ -116,16 +117,20 @@ impl Registrar {
     }
 
     /// Why the node is not ready, in upstream's words where it has them.
-    fn trouble(&self) -> Option<String> {
+    async fn trouble(&self) -> Option<String> {
         if *self.cx.state.shutting_down.borrow() {
             return Some("node is shutting down".into());
         }
         let limit = self.cx.settings.runtime_request_timeout;
-        let call = self.health.hung(self.clock.instant(), limit)?;
-        Some(format!(
-            "container runtime is down: {call} was not answered within {}s",
-            limit.as_secs()
-        ))
+        if let Some(call) = self.health.hung(self.clock.instant(), limit) {
+            let limit = limit.as_secs();
+            return Some(format!(
+                "container runtime is down: {call} was not answered within {limit}s"
+            ));
+        }
+        // One that hangs is told of above, when it has hung for long enough.
+        let answer = self.clock.timeout(ANSWER, self.runtime.trouble()).await;
+        answer.unwrap_or_default()
     }
 
     /// The node's images, the largest first.
@@ -135,7 +140,7 @@ impl Registrar {
             let runtime = self.runtime.clone();
             tokio::spawn(async move { runtime.images().await })
         });
-        match self.clock.timeout(IMAGES, &mut asked).await {
+        match self.clock.timeout(ANSWER, &mut asked).await {
             Err(_) => self.images.lock().asked = Some(asked),
             Ok(images) => self.images.lock().known = shown(&images.unwrap_or_default()),
         }

@@ -21,6 +21,8 @@ pub struct Settings {
     pub max_pods: u32,
     /// Most processes of one pod; -1 is no limit. Upstream has none by default and lets one pod take the machine's.
     pub pod_pids_limit: i64,
+    /// Kernel parameters that pods may set besides the safe ones; `net.core.*` is all that begin so.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// How long a node's shutdown waits for pods, by their priority; empty: it does not.
     pub shutdown: Vec<ShutdownGroup>,
     pub(crate) eviction: EvictionSettings,
@@ -74,6 +76,7 @@ impl Settings {
             "staticPodPath": self.static_pods,
             "maxPods": self.max_pods,
             "podPidsLimit": self.pod_pids_limit,
+            "allowedUnsafeSysctls": self.allowed_unsafe_sysctls,
             "runtimeRequestTimeout": seconds(self.runtime_request_timeout),
             "evictionHard": thresholds(true),
             "evictionSoft": thresholds(false),
@@ -94,6 +97,7 @@ impl Default for Settings {
             static_pods: None,
             max_pods: 110,
             pod_pids_limit: 4096,
+            allowed_unsafe_sysctls: Vec::new(),
             shutdown: Vec::new(),
             eviction: EvictionSettings {
                 thresholds: Threshold::defaults(),

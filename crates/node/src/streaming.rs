@@ -1,6 +1,6 @@
 //! exec, attach and port-forward: streams between a client and a container, over a WebSocket or over SPDY.
 //!
-//! `upgrade` agrees on a protocol, `websocket` and `spdy` are the two wires, `channels` makes them one thing for a
+//! `upgrade` agrees on a protocol, `websocket` and the crate `coracle_spdy` are the two wires, `channels` makes them one thing for a
 //! command's streams, `command` runs commands and attaches, `port_forward` joins connections. Everything is handed on in
 //! small pieces through small queues: a side that does not read holds the other one up, and nothing piles up here.
 
@@ -9,7 +9,6 @@ mod command;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod port_forward;
-mod spdy;
 mod upgrade;
 mod websocket;
 

@@ -11,7 +11,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use coracle_clock::Clock;
+
 use crate::container::Resources;
+use crate::error::{Error, Result};
+use crate::pod_runtime::Stats;
 use crate::sys::PidFd;
 
 /// How long the kernel may take to let go of a killed process.
@@ -242,6 +246,27 @@ impl Cgroups {
     pub(crate) fn limit(&self, group: &str, resources: &Resources) -> io::Result<()> {
         limits::write(self, group, resources)
     }
+}
+
+/// What the group uses now.
+pub(crate) async fn usage(cgroups: Cgroups, group: String, clock: Clock) -> Result<Stats> {
+    let read = move || {
+        let usage = cgroups.stats(&group).map_err(Error::io("read cgroup", &group))?;
+        Ok(Stats {
+            at: clock.now(),
+            cpu_usage_ns: usage.cpu_ns,
+            memory_usage: usage.memory,
+            memory_working_set: usage.working_set,
+            memory_rss: usage.rss,
+            page_faults: usage.page_faults,
+            major_page_faults: usage.major_page_faults,
+            memory_limit: usage.memory_limit,
+            swap_usage: usage.swap,
+            pids: usage.pids,
+        })
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|error| Err(Error::Failed(error.to_string())))
 }
 
 fn join(mount: &Path, group: &str) -> PathBuf {

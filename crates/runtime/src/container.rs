@@ -125,6 +125,28 @@ pub struct Resources {
     pub unified: BTreeMap<String, String>,
 }
 
+impl Resources {
+    /// What is given replaces what was; what is not stays.
+    pub(crate) fn merge(&mut self, new: Resources) {
+        macro_rules! take {
+            ($($field:ident),*) => { $(if new.$field.is_some() { self.$field = new.$field; })* };
+        }
+        take!(
+            cpu_shares,
+            cpu_quota,
+            cpu_period,
+            cpuset_cpus,
+            cpuset_mems,
+            memory_limit,
+            memory_swap_limit,
+            pids_limit,
+            oom_score_adj
+        );
+        self.hugepage_limits.extend(new.hugepage_limits);
+        self.unified.extend(new.unified);
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerState {
     Created,
@@ -142,7 +164,6 @@ pub struct ContainerStatus {
     pub pid: Option<i32>,
     /// 128 plus the signal for a process that a signal ended; 128 for one that never started.
     pub exit_code: Option<i32>,
-    pub signal: Option<i32>,
     pub oom_killed: bool,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,

@@ -176,7 +176,6 @@ impl ContainerRecord {
             state: ContainerState::Created,
             pid: None,
             exit_code: None,
-            signal: None,
             oom_killed: false,
             created_at: self.created_at,
             started_at: None,
@@ -357,7 +356,6 @@ fn apply_record(status: &mut ContainerStatus, record: &Record, state: ContainerS
     status.started_at = record.started_at;
     status.finished_at = record.finished_at;
     status.exit_code = record.exit_code;
-    status.signal = record.signal;
     status.oom_killed = record.oom_killed;
     status.reason.clone_from(&record.reason);
     status.message.clone_from(&record.message);

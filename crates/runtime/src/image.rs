@@ -6,8 +6,10 @@
 pub(crate) mod archive;
 pub(crate) mod config;
 mod download;
+pub(crate) mod export;
 pub(crate) mod layer;
 pub(crate) mod manifest;
+mod pack;
 pub(crate) mod pull;
 mod registries;
 pub(crate) mod store;
@@ -34,6 +36,9 @@ pub struct ImageInfo {
     /// Bytes of its layers and configuration as they were fetched.
     pub size: u64,
     pub config: ImageConfig,
+    /// Not to be removed to save space: the runtime itself needs it.
+    #[serde(default)]
+    pub pinned: bool,
     /// Names of its unpacked layers, lowest first.
     pub(crate) layers: Vec<String>,
 }

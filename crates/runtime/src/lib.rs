@@ -5,6 +5,7 @@
 //! * [`PodRuntime`] is the seam: sandboxes, containers, commands, images, events. Start reading there.
 //! * [`Engine`] implements it on this host. Per pod it starts one *shim*, a small process that owns the pod's
 //!   namespaces, is the parent of its containers and outlives the agent.
+//! * [`Cri`] implements it by another runtime, containerd or CRI-O, over the container runtime interface.
 //! * [`shim_main`] and [`oci_main`] are the two subcommands that the binary must offer: the engine re-executes it as
 //!   `shim DIRECTORY`, and `oci` is the embedded OCI runtime by itself, with runc's command line.
 //!
@@ -14,6 +15,7 @@
 
 mod cgroup;
 mod container;
+mod cri;
 mod engine;
 mod error;
 #[cfg(any(test, fuzzing))]
@@ -31,6 +33,7 @@ mod sys;
 pub use container::{
     ContainerConfig, ContainerState, ContainerStatus, Device, Mount, Propagation, Resources, SeccompProfile, Security,
 };
+pub use cri::{Cri, CriConfig};
 pub use engine::{Engine, EngineConfig, Program};
 pub use error::{Error, Result};
 pub use id::{ContainerId, ImageId, SandboxId};
@@ -38,7 +41,7 @@ pub use image::{Auth, ImageConfig, ImageInfo, Phase, Progress, ProgressSink, Reg
 pub use oci::oci_main;
 pub use pod_runtime::{
     Archive, AttachConfig, AttachControl, AttachStreams, DiskUsage, Event, EventKind, ExecConfig, ExecControl,
-    ExecOutput, ExecStreams, PodRuntime, Reader, Stats, Writer,
+    ExecOutput, ExecStreams, Identity, PodRuntime, Reader, Stats, Writer,
 };
 pub use sandbox::{Sandbox, SandboxConfig, SandboxState, SandboxStatus, UserNamespace};
 pub use shim::{LOG_FILES, LOG_SIZE, shim_main};

@@ -1,6 +1,7 @@
 //! The seam between the node agent and whatever runs its pods.
 //!
-//! The embedded [`Engine`](crate::Engine) is one implementation; a CRI client is meant to be another.
+//! The embedded [`Engine`](crate::Engine) is one implementation, the client of another runtime, [`Cri`](crate::Cri), the
+//! other.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::container::{ContainerConfig, ContainerStatus, Resources};
 use crate::error::Result;
@@ -19,6 +20,11 @@ use crate::sandbox::{Sandbox, SandboxConfig, SandboxStatus};
 
 #[async_trait]
 pub trait PodRuntime: Send + Sync + 'static {
+    /// What runs the containers, by name and version.
+    fn identity(&self) -> Identity;
+    /// What keeps it from running pods, if something does.
+    async fn trouble(&self) -> Option<String>;
+
     /// Starts the pod's shim with its namespaces, host name, kernel parameters and cgroup.
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox>;
     /// Kills what runs in the sandbox and ends its shim. Idempotent.
@@ -67,6 +73,8 @@ pub trait PodRuntime: Send + Sync + 'static {
     async fn pull_image(&self, reference: &str, auth: Option<Auth>, progress: ProgressSink) -> Result<ImageId>;
     /// Imports an OCI or Docker archive; returns the references (or ids, for images without a name) it held.
     async fn import_archive(&self, archive: Archive, progress: ProgressSink) -> Result<Vec<String>>;
+    /// Writes the images with these names (or ids) to a file: an archive in the OCI's format and in Docker's.
+    async fn export_archive(&self, references: &[String], path: PathBuf, progress: ProgressSink) -> Result<()>;
     async fn images(&self) -> Vec<Arc<ImageInfo>>;
     /// By reference, digest or image id.
     async fn image(&self, reference: &str) -> Option<Arc<ImageInfo>>;
@@ -74,6 +82,13 @@ pub trait PodRuntime: Send + Sync + 'static {
     async fn remove_image(&self, reference: &str) -> Result<()>;
     /// Where images and containers are kept, for disk accounting.
     fn image_filesystem(&self) -> PathBuf;
+}
+
+/// `containerd`, `1.7.0`: as a node and the ids of its containers show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub name: String,
+    pub version: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,30 +145,45 @@ pub struct ExecStreams {
     pub control: ExecControl,
 }
 
+/// Whom to tell the size of a terminal's window.
+#[derive(Clone)]
+pub(crate) enum Window {
+    /// The terminal itself.
+    Terminal(Arc<std::os::fd::OwnedFd>),
+    /// Whoever passes it on: columns and rows.
+    Relayed(watch::Sender<(u16, u16)>),
+}
+
+impl Window {
+    fn resize(&self, columns: u16, rows: u16) -> Result<()> {
+        match self {
+            Self::Terminal(terminal) => crate::sys::set_terminal_size(terminal, columns, rows)
+                .map_err(crate::Error::io("resize terminal", "exec")),
+            Self::Relayed(sizes) => {
+                sizes.send_replace((columns, rows));
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Sizes and the end of a running command.
 pub struct ExecControl {
-    pub(crate) terminal: Option<Arc<std::os::fd::OwnedFd>>,
+    /// None without a terminal.
+    pub(crate) window: Option<Window>,
     pub(crate) exit: futures::future::BoxFuture<'static, Result<i32>>,
 }
 
 impl ExecControl {
     /// The size of its terminal; nothing without one.
     pub fn resize(&self, columns: u16, rows: u16) -> Result<()> {
-        match &self.terminal {
-            Some(terminal) => crate::sys::set_terminal_size(terminal, columns, rows)
-                .map_err(crate::Error::io("resize terminal", "exec")),
-            None => Ok(()),
-        }
+        self.resizer()(columns, rows)
     }
 
     /// Something that resizes after `wait` has taken the control.
     pub fn resizer(&self) -> impl Fn(u16, u16) -> Result<()> + Send + Sync + 'static {
-        let terminal = self.terminal.clone();
-        move |columns, rows| match &terminal {
-            Some(terminal) => crate::sys::set_terminal_size(terminal, columns, rows)
-                .map_err(crate::Error::io("resize terminal", "exec")),
-            None => Ok(()),
-        }
+        let window = self.window.clone();
+        move |columns, rows| window.as_ref().map_or(Ok(()), |window| window.resize(columns, rows))
     }
 
     /// Its exit code.
@@ -170,15 +200,25 @@ pub struct AttachStreams {
     pub control: AttachControl,
 }
 
+/// The size of an attached container's terminal.
 #[derive(Clone)]
-pub struct AttachControl {
-    pub(crate) shim: crate::engine::ShimClient,
-    pub(crate) container: ContainerId,
+pub struct AttachControl(pub(crate) Attached);
+
+#[derive(Clone)]
+pub(crate) enum Attached {
+    Shim {
+        shim: crate::engine::ShimClient,
+        container: ContainerId,
+    },
+    Relayed(Option<Window>),
 }
 
 impl AttachControl {
     pub async fn resize(&self, columns: u16, rows: u16) -> Result<()> {
-        self.shim.resize(&self.container, columns, rows).await
+        match &self.0 {
+            Attached::Shim { shim, container } => shim.resize(container, columns, rows).await,
+            Attached::Relayed(window) => window.as_ref().map_or(Ok(()), |window| window.resize(columns, rows)),
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub struct SandboxConfig {
     pub host_ipc: bool,
     /// One PID namespace for all of the pod's containers.
     pub share_process_namespace: bool,
+    /// A container of the pod is going to be privileged.
+    pub privileged: bool,
     /// The pod's cgroup, from the root of the hierarchies: `/kubepods/burstable/pod<uid>`. Made if absent, and removed
     /// with the last sandbox in it. Empty means `/coracle/<sandbox id>`.
     pub cgroup_parent: String,
@@ -65,6 +67,8 @@ pub struct Sandbox {
     pub pid: i32,
     /// The pod's network namespace, also for host network pods.
     pub netns: PathBuf,
+    /// The pod's addresses where the runtime has made its network; none where that is the caller's to do.
+    pub addresses: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -76,4 +80,6 @@ pub struct SandboxStatus {
     /// Who holds the pod's namespaces, while it lives: the shim, or its child in a pod with users of its own.
     pub pid: Option<i32>,
     pub netns: Option<PathBuf>,
+    /// As in [`Sandbox`].
+    pub addresses: Option<Vec<String>>,
 }

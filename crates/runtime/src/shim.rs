@@ -12,6 +12,7 @@ mod server;
 pub(crate) mod wire;
 
 pub use log::{LOG_FILES, LOG_SIZE};
+pub(crate) use log::{aside, remove_surplus};
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -125,6 +126,12 @@ fn listen(directory: &Path) -> io::Result<UnixListener> {
     let listener = listener?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// A line in the shim's own log. What cannot be written is lost: the disk may be full, and the pod must not end of that.
+/// (The macros for it end the process.)
+fn complain(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Points a standard stream at nothing.

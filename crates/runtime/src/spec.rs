@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::sandbox::SandboxConfig;
 use user::Identity;
 
-const MASKED: &[&str] = &[
+pub(crate) const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -31,7 +31,7 @@ const MASKED: &[&str] = &[
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
-const READONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(crate) const READONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 const CAP_SYS_RESOURCE: u64 = 1 << 24;
 pub(crate) const CAP_MKNOD: u64 = 1 << 27;

@@ -2,7 +2,7 @@
 //! about containers.
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -13,6 +13,8 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::Pid;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Tells a terminal how large its window is.
 pub(crate) fn set_terminal_size(terminal: &impl AsFd, columns: u16, rows: u16) -> io::Result<()> {
@@ -30,6 +32,42 @@ pub(crate) fn set_terminal_size(terminal: &impl AsFd, columns: u16, rows: u16) -
 pub(crate) fn set_xattr_at(path: &CStr, name: &CStr, value: &[u8]) -> io::Result<()> {
     // SAFETY: both strings are NUL-terminated and `value` points to `value.len()` readable bytes.
     check(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) })
+}
+
+/// The extended attributes of what `path` names, which is no symbolic link; none where the file system has none.
+pub(crate) fn xattrs(path: &Path) -> io::Result<Vec<(CString, Vec<u8>)>> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // The sizes may change between the two calls of each pair: what does not fit is an error then.
+    let list = sized(|buffer, size| {
+        // SAFETY: `path` is NUL-terminated, and the kernel writes at most `size` bytes to `buffer`.
+        unsafe { libc::llistxattr(path.as_ptr(), buffer.cast(), size) }
+    });
+    let list = match list {
+        Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => return Ok(Vec::new()),
+        list => list?,
+    };
+    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let mut all = Vec::new();
+    for name in names {
+        let name = CString::new(name)?;
+        let value = sized(|buffer, size| {
+            // SAFETY: both strings are NUL-terminated, and the kernel writes at most `size` bytes to `buffer`.
+            unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), buffer.cast(), size) }
+        })?;
+        all.push((name, value));
+    }
+    all.sort();
+    Ok(all)
+}
+
+/// What a call returns that tells the size of it when it is given no room.
+fn sized(call: impl Fn(*mut u8, usize) -> libc::ssize_t) -> io::Result<Vec<u8>> {
+    let length = |result: libc::ssize_t| usize::try_from(result).map_err(|_| io::Error::last_os_error());
+    let mut bytes = vec![0; length(call(std::ptr::null_mut(), 0))?];
+    let written = length(call(bytes.as_mut_ptr(), bytes.len()))?;
+    bytes.truncate(written);
+    Ok(bytes)
 }
 
 /// Brings up `lo` in the caller's network namespace.
@@ -78,6 +116,14 @@ impl PidFd {
             )
         };
         check(result as libc::c_int)
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(self) -> io::Result<()> {
+        // SAFETY: an `OwnedFd` always returns the same descriptor, and owns it until it is dropped, which is after its
+        // registration was.
+        let process = unsafe { AsyncFd::register_with_interest(self.0, Interest::READABLE) }?;
+        process.readable().await.map(drop)
     }
 
     /// Waits for its end. False when the time is over first.
@@ -244,26 +290,27 @@ pub(crate) fn bounding_capabilities() -> u64 {
 
 /// Writes a file so that a reader sees the old or the new content, never a part.
 pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
-    use std::io::Write;
-    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
-    let mut file = fs::File::create(&temporary)?;
-    file.write_all(content)?;
-    drop(file);
-    fs::rename(&temporary, path)
+    replace(path, content, |_| Ok(()))
 }
 
 /// As [`write_atomic`], and durable when it returns.
 pub(crate) fn write_durable(path: &Path, content: &[u8]) -> io::Result<()> {
-    use std::io::Write;
-    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
-    let mut file = fs::File::create(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    replace(path, content, fs::File::sync_all)?;
     match path.parent() {
         Some(parent) => fs::File::open(parent)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// Writes beside the file, does what is to be done with what was written, and puts it in the file's place.
+fn replace(path: &Path, content: &[u8], finish: impl FnOnce(&fs::File) -> io::Result<()>) -> io::Result<()> {
+    use std::io::Write;
+    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(content)?;
+    finish(&file)?;
+    drop(file);
+    fs::rename(&temporary, path)
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

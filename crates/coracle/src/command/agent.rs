@@ -1,7 +1,5 @@
 //! `coracle agent`: a node in the foreground that joins the server of a kubeconfig.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 use coracle_client::{Client, Config};
 use coracle_clock::Clock;
@@ -36,14 +34,14 @@ pub fn run(args: cli::Agent) -> anyhow::Result<()> {
         let certificates = cluster.node_dir().join("pki");
         let serving = Serving::self_signed(&certificates, &name, node_ip, args.listen, client_ca)?;
         let cidr = args.pod_cidr.as_deref().unwrap_or("10.42.1.0/24");
-        let parts = container::open(&cluster, cidr, args.oci_runtime.clone()).await?;
-        let images = image_service::serve(&cluster, parts.engine.clone(), shutdown.clone())?;
+        let parts = container::open(&cluster, cidr, args.oci_runtime.clone(), &args.node).await?;
+        let images = image_service::serve(&cluster, parts.runtime.clone(), shutdown.clone())?;
         tokio::spawn(images);
         let agent = Agent::start(AgentOptions {
             client,
-            runtime: Arc::new(parts.engine),
-            pod_cidr: Some(parts.network.pod_cidr().to_string()),
-            network: Arc::new(parts.network),
+            runtime: parts.runtime.clone(),
+            pod_cidr: parts.pod_cidr(),
+            network: parts.networking(),
             clock,
             node_name: name,
             data_dir: cluster.node_dir(),

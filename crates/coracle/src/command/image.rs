@@ -21,6 +21,7 @@ pub fn run(args: Image) -> anyhow::Result<()> {
             std::fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
             Request::Import(path)
         }
+        ImageVerb::Export { images, output } => Request::Export(images.clone(), std::path::absolute(output)?),
         ImageVerb::Pull { image } => Request::Pull(image.clone()),
         ImageVerb::Ls => Request::List,
         ImageVerb::Rm { image } => Request::Remove(image.clone()),

@@ -42,6 +42,7 @@ pub fn arguments(flags: &NodeFlags) -> anyhow::Result<Vec<std::ffi::OsString>> {
     for (flag, path) in [
         ("--kubelet-config", &flags.kubelet_config),
         ("--pod-manifest-path", &flags.pod_manifest_path),
+        ("--cri-socket", &flags.cri_socket),
     ] {
         if let Some(path) = path {
             arguments.push(flag.into());

@@ -166,7 +166,7 @@ async fn serve(
     };
     start_scheduler(&server, shared, clock, &shutdown, scheduling, &mut components);
     if let Some(node) = node {
-        let socket = image_service::serve(cluster, node.engine.clone(), shutdown.clone())?;
+        let socket = image_service::serve(cluster, node.runtime.clone(), shutdown.clone())?;
         components.spawn(socket);
         let started = start_node(cluster, args, settings, &server, node, clock, &shutdown).await?;
         Milestone::Node(started.node_name().to_owned()).tell();
@@ -260,7 +260,7 @@ async fn prepare_node(cluster: &Cluster, args: &ServingArgs) -> anyhow::Result<O
     if args.no_node {
         return Ok(None);
     }
-    container::open(cluster, &args.pod_cidr, args.oci_runtime.clone())
+    container::open(cluster, &args.pod_cidr, args.oci_runtime.clone(), &args.node)
         .await
         .map(Some)
 }
@@ -372,10 +372,10 @@ async fn start_node(
 ) -> anyhow::Result<Agent> {
     let name = node_name(args.node_name.as_deref());
     // On a machine by itself the node's address is the bridge's: host and pods reach it, and nobody else.
-    let node_ip = if args.bind_address.is_loopback() {
-        IpAddr::from(parts.network.gateway())
-    } else {
-        args.bind_address
+    let node_ip = match &parts.network {
+        _ if !args.bind_address.is_loopback() => args.bind_address,
+        Some(network) => IpAddr::from(network.gateway()),
+        None => coracle_node::own_address(),
     };
     let pki = PkiDir::new(cluster.pki_dir(), clock);
     let user = format!("system:node:{name}");
@@ -403,9 +403,9 @@ async fn start_node(
     ));
     let agent = Agent::start(AgentOptions {
         client: client(server, &user, &["system:nodes"]),
-        runtime: Arc::new(parts.engine),
-        pod_cidr: Some(parts.network.pod_cidr().to_string()),
-        network: Arc::new(parts.network),
+        runtime: parts.runtime.clone(),
+        pod_cidr: parts.pod_cidr(),
+        network: parts.networking(),
         clock,
         node_name: name,
         data_dir: cluster.node_dir(),

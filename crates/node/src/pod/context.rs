@@ -45,6 +45,25 @@ impl PodNetworking for coracle_network::PodNetwork {
     }
 }
 
+/// The pod network where the runtime makes it: there is nothing to do.
+#[derive(Clone, Copy, Debug)]
+pub struct RuntimeNetworking;
+
+#[async_trait]
+impl PodNetworking for RuntimeNetworking {
+    async fn attach(&self, id: &str, _netns: &Path) -> Result<Vec<String>, String> {
+        Err(format!("the container runtime gave sandbox {id} no network"))
+    }
+
+    async fn detach(&self, _id: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn keep_only(&self, _live: &HashSet<String>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// What the workers of one node share.
 pub(crate) struct Context {
     pub(crate) runtime: Arc<dyn PodRuntime>,

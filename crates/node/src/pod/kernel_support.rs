@@ -70,11 +70,7 @@ fn sysctls(pod: &Pod, allowed_unsafe: &[String]) -> Result<(), String> {
     let context = spec.security_context.as_ref();
     for sysctl in context.iter().flat_map(|c| c.sysctls.iter().flatten()) {
         let name = dotted(&sysctl.name);
-        let ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."]
-            .iter()
-            .any(|p| name.starts_with(p))
-            || name == "kernel.sem";
-        if ipc && spec.host_ipc == Some(true) {
+        if is_of_ipc(&name) && spec.host_ipc == Some(true) {
             return Err(format!("{:?} not allowed with host ipc enabled", sysctl.name));
         }
         if name.starts_with("net.") && spec.host_network == Some(true) {
@@ -89,6 +85,18 @@ fn sysctls(pod: &Pod, allowed_unsafe: &[String]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn is_of_ipc(name: &str) -> bool {
+    name == "kernel.sem"
+        || ["kernel.shm", "kernel.msg", "fs.mqueue."]
+            .iter()
+            .any(|p| name.starts_with(p))
+}
+
+/// Whether a pod has the kernel parameter, or all that begin so, for itself.
+pub(crate) fn is_namespaced(name: &str) -> bool {
+    is_of_ipc(name) || name.starts_with("net.")
 }
 
 /// `net/ipv4/conf/eth0.1/x` as `net.ipv4.conf.eth0/1.x`: the first separator decides which one separates.

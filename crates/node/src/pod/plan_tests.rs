@@ -25,7 +25,6 @@ fn instance(
         state,
         pid: None,
         exit_code,
-        signal: None,
         oom_killed: false,
         created_at: at("2026-01-01T00:00:00Z"),
         started_at: None,

@@ -23,7 +23,6 @@ fn running(pod: &Pod) -> BTreeMap<ContainerId, ContainerStatus> {
         state: ContainerState::Running,
         pid: None,
         exit_code: None,
-        signal: None,
         oom_killed: false,
         created_at: "2026-01-01T00:00:00Z".parse().unwrap(),
         started_at: None,

@@ -132,7 +132,6 @@ impl Scripted {
             state: ContainerState::Created,
             pid: None,
             exit_code: None,
-            signal: None,
             oom_killed: false,
             created_at: self.clock.now(),
             started_at: None,
@@ -231,6 +230,17 @@ pub(crate) struct Shared(pub(crate) Arc<Scripted>);
 
 #[async_trait]
 impl PodRuntime for Shared {
+    fn identity(&self) -> Identity {
+        Identity {
+            name: "coracle".into(),
+            version: "0".into(),
+        }
+    }
+
+    async fn trouble(&self) -> Option<String> {
+        None
+    }
+
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
         let id = config.id.clone().unwrap();
         self.0.log("run_sandbox");
@@ -241,6 +251,7 @@ impl PodRuntime for Shared {
             created_at: self.0.clock.now(),
             pid: Some(1),
             netns: Some("/proc/1/ns/net".into()),
+            addresses: None,
         };
         self.0.state.lock().sandboxes.push(status);
         self.0.tell(EventKind::SandboxReady, &id, None);
@@ -248,6 +259,7 @@ impl PodRuntime for Shared {
             id,
             pid: 1,
             netns: "/proc/1/ns/net".into(),
+            addresses: None,
         })
     }
 
@@ -451,6 +463,10 @@ impl PodRuntime for Shared {
     }
 
     async fn import_archive(&self, _: Archive, _: ProgressSink) -> Result<Vec<String>> {
+        no()
+    }
+
+    async fn export_archive(&self, _: &[String], _: PathBuf, _: ProgressSink) -> Result<()> {
         no()
     }
 

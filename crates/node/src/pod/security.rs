@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile as Wanted};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SeccompProfile as Wanted};
 
 use coracle_runtime::{SeccompProfile, Security};
 
@@ -79,6 +79,14 @@ pub(crate) fn of_container(
         },
         unmasked_proc: own.and_then(|c| c.proc_mount.as_deref()) == Some("Unmasked"),
     })
+}
+
+/// Whether a container of the pod, of whatever kind, is privileged.
+pub(super) fn any_privileged(spec: &PodSpec) -> bool {
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| &c.security_context);
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let mut all = containers.map(|c| &c.security_context).chain(ephemeral);
+    all.any(|c| c.as_ref().and_then(|c| c.privileged) == Some(true))
 }
 
 fn id(value: i64) -> Result<u32, String> {

@@ -72,6 +72,13 @@ pub(crate) struct SandboxUp {
     pub(crate) pod_ips: Vec<String>,
 }
 
+/// A sandbox's network, as far as the runtime has made it.
+pub(crate) struct Network {
+    pub(crate) netns: PathBuf,
+    /// Where the runtime has attached it.
+    pub(crate) addresses: Option<Vec<String>>,
+}
+
 /// Replaces the old sandbox, if there is one, by a new one with its network.
 pub(crate) async fn sandbox(
     cx: &Context,
@@ -104,6 +111,7 @@ pub(crate) async fn sandbox(
         host_pid: spec.host_pid == Some(true),
         host_ipc: spec.host_ipc == Some(true),
         share_process_namespace: spec.share_process_namespace == Some(true),
+        privileged: security::any_privileged(&spec),
         cgroup_parent: resources::cgroup_path(&cx.cgroup_root, pod),
         resources: resources::of_pod(pod, cx.settings.pod_pids_limit),
         sysctls: sysctls.map(|s| (s.name.clone(), s.value.clone())).collect(),
@@ -115,7 +123,11 @@ pub(crate) async fn sandbox(
         .map_err(|e| format!("create {}: {e}", config.log_directory.display()))?;
     let host_network = config.host_network;
     let started: Sandbox = cx.runtime.run_sandbox(config).await.map_err(|e| e.chain())?;
-    let furnished = match networked(cx, &id, host_network, &started.netns).await {
+    let network = Network {
+        netns: started.netns,
+        addresses: started.addresses,
+    };
+    let furnished = match networked(cx, &id, host_network, &network).await {
         Ok(pod_ips) => write_files(cx, pod, &pod_ips)
             .and_then(|()| Granted::of(pod).write(&cx.pod_dir(uid(pod))))
             .and_then(|()| complete(cx, pod, &id))
@@ -143,10 +155,10 @@ pub(crate) async fn adopted(
     pod: &Pod,
     id: SandboxId,
     attempt: u32,
-    netns: &Path,
+    network: &Network,
 ) -> Result<SandboxUp, String> {
     let host = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
-    let pod_ips = networked(cx, &id, host, netns).await?;
+    let pod_ips = networked(cx, &id, host, network).await?;
     let dir = cx.pod_dir(uid(pod));
     // Containers that run see the files that they have.
     if !MANAGED_FILES.iter().all(|name| dir.join(name).is_file()) {
@@ -182,11 +194,13 @@ const COMPLETE: &str = "sandbox";
 const MANAGED_FILES: [&str; 3] = ["etc-hosts", "hostname", "resolv.conf"];
 
 /// Attaches the pod's network; host network pods have the node's addresses.
-pub(crate) async fn networked(cx: &Context, id: &SandboxId, host: bool, netns: &Path) -> Result<Vec<String>, String> {
-    if host {
-        return Ok(cx.node().host_ips.clone());
+async fn networked(cx: &Context, id: &SandboxId, host: bool, network: &Network) -> Result<Vec<String>, String> {
+    match &network.addresses {
+        _ if host => Ok(cx.node().host_ips.clone()),
+        None => cx.network.attach(id.as_str(), &network.netns).await,
+        Some(addresses) if addresses.is_empty() => Err(format!("sandbox {id} has no address")),
+        Some(addresses) => Ok(addresses.clone()),
     }
-    cx.network.attach(id.as_str(), netns).await
 }
 
 /// The files that all containers of the pod mount.

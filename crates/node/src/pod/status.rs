@@ -38,6 +38,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) starting: Option<&'a str>,
     /// Conditions that come and go, as they are now.
     pub(crate) told: Vec<Told>,
+    /// The container runtime's name.
+    pub(crate) runtime: &'a str,
 }
 
 /// A condition that holds now and did not always.
@@ -273,7 +275,7 @@ fn container(
         image,
         image_id,
         container_id: latest
-            .map(|i| container_id(&i.id))
+            .map(|i| container_id(facts.runtime, &i.id))
             .or_else(|| previous.and_then(|p| p.container_id.clone())),
         ready,
         started: Some(has_started),
@@ -327,8 +329,8 @@ fn mount(mount: &api::VolumeMount) -> api::VolumeMountStatus {
     }
 }
 
-pub(crate) fn container_id(id: &ContainerId) -> String {
-    format!("coracle://{id}")
+pub(crate) fn container_id(runtime: &str, id: &ContainerId) -> String {
+    format!("{runtime}://{id}")
 }
 
 fn unknown_end(previous: &api::ContainerStatus) -> api::ContainerState {
@@ -361,7 +363,7 @@ fn terminated_state(facts: &Facts<'_>, instance: &Instance) -> api::ContainerSta
         .or(instance.message.as_ref());
     api::ContainerState {
         terminated: Some(api::ContainerStateTerminated {
-            container_id: Some(container_id(&instance.id)),
+            container_id: Some(container_id(facts.runtime, &instance.id)),
             exit_code: code,
             // Upstream's runtimes report the signal in the exit code alone.
             signal: None,

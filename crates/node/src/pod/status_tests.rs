@@ -17,7 +17,6 @@ fn instance(name: &str, state: State, exit_code: Option<i32>) -> Instance {
         state,
         pid: None,
         exit_code,
-        signal: None,
         oom_killed: false,
         created_at: at("2026-01-01T00:00:00Z"),
         started_at: Some(at("2026-01-01T00:00:01Z")),
@@ -83,6 +82,7 @@ impl World {
             ended: None,
             starting: None,
             told: Vec::new(),
+            runtime: "coracle",
         })
     }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use coracle_clock::{Instant, Timestamp};
 use coracle_runtime::{ContainerId, ContainerStatus, SandboxId, SandboxStatus};
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -29,7 +29,7 @@ use super::kernel_support;
 use super::plan::{self, Busy, Memory, SandboxView, Situation};
 use super::probe::{ProbeKind, Verdict};
 use super::resize::Granted;
-use super::start::{SandboxUp, StartFailure};
+use super::start::{Network, SandboxUp, StartFailure};
 use crate::objects::ApiError;
 use crate::volume::{Failure, Tokens};
 
@@ -186,6 +186,7 @@ enum Done {
     },
     Cleaned(Result<(), String>),
     Forgotten(Result<(), ApiError>),
+    NodeRead(Result<Option<Arc<Node>>, ApiError>),
     Refreshed(Result<(), Failure>),
 }
 
@@ -197,6 +198,18 @@ enum Volumes {
         told: Option<String>,
     },
     Ready(BTreeMap<String, PathBuf>),
+}
+
+/// By which object of the node it is judged whether the pod belongs on it.
+#[derive(Default)]
+enum Judging {
+    /// The one that was told last.
+    #[default]
+    Told,
+    /// The API is asked for it.
+    Asking,
+    /// The one that the API has; none where it could not be had.
+    Asked(Option<Arc<Node>>),
 }
 
 /// The worker of one pod.
@@ -212,12 +225,13 @@ pub(crate) struct Worker {
     mirror: Option<Arc<Pod>>,
     /// It has run before, or has been let in.
     admitted: bool,
+    judging: Judging,
     gone: bool,
     stage: Stage,
     start_time: Timestamp,
     sandbox: Option<SandboxView>,
-    /// The network namespace of a sandbox that was found running.
-    netns: Option<PathBuf>,
+    /// The network of a sandbox that was found running.
+    found: Option<Network>,
     pod_ips: Vec<String>,
     instances: BTreeMap<ContainerId, ContainerStatus>,
     memory: BTreeMap<String, Memory>,
@@ -267,11 +281,12 @@ impl Worker {
             resize: resize::Resizing::default(),
             mirror: None,
             admitted: false,
+            judging: Judging::default(),
             gone: false,
             stage: Stage::Live,
             start_time,
             sandbox: None,
-            netns: None,
+            found: None,
             pod_ips: reported.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect(),
             instances: BTreeMap::new(),
             memory: BTreeMap::new(),
@@ -332,6 +347,7 @@ impl Worker {
                         self.writing = false;
                         self.refreshing = false;
                         self.resize.under_way = false;
+                        self.judging = Judging::default();
                     }
                 },
                 Some(verdict) = self.verdicts.1.recv() => self.judge(verdict),
@@ -365,6 +381,8 @@ impl Worker {
         let now = self.cx.clock.now();
         let mut wake = self.retry_at.filter(|at| *at > now);
         match &self.stage {
+            // It is not known yet whether it may start.
+            Stage::Live if !self.admitted => {}
             Stage::Live => {
                 self.allocate();
                 let plan = plan::plan(&self.situation());
@@ -400,7 +418,11 @@ impl Worker {
         if !matches!(self.stage, Stage::Live) || self.sandbox.is_some() || self.ended.is_some() {
             return;
         }
-        self.ended = kernel_support::refusal(&self.pod, &[], kernel_support::AppArmor::detect);
+        self.ended = kernel_support::refusal(
+            &self.pod,
+            &self.cx.settings.allowed_unsafe_sysctls,
+            kernel_support::AppArmor::detect,
+        );
         if self.ended.is_some() {
             self.end();
         }

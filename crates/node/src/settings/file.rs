@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{CRITICAL, Settings, ShutdownGroup};
 use crate::eviction::threshold::{self, Threshold};
+use crate::pod::kernel_support::is_namespaced;
 
 const KIND: &str = "KubeletConfiguration";
 const VERSION: &str = "kubelet.config.k8s.io/v1beta1";
@@ -41,6 +42,8 @@ struct File {
     static_pod_path: Option<String>,
     max_pods: Option<u32>,
     pod_pids_limit: Option<i64>,
+    #[serde(default)]
+    allowed_unsafe_sysctls: Vec<String>,
     shutdown_grace_period: Option<String>,
     shutdown_grace_period_critical_pods: Option<String>,
     shutdown_grace_period_by_pod_priority: Option<Vec<Group>>,
@@ -87,6 +90,7 @@ impl Settings {
         if let Some(limit) = file.pod_pids_limit {
             settings.pod_pids_limit = if limit > 0 { limit } else { -1 };
         }
+        settings.allowed_unsafe_sysctls = sysctls(&file.allowed_unsafe_sysctls)?;
         let duration = |field, text: &Option<String>, default| match text {
             None => Ok(default),
             Some(text) => go_duration(text).ok_or_else(|| wrong(field, not_a_duration(text))),
@@ -123,6 +127,17 @@ impl Settings {
         )?;
         Ok((settings, file.others.into_keys().collect()))
     }
+}
+
+/// Only what a namespace of the pod has can be allowed: the rest is the host's.
+fn sysctls(names: &[String]) -> Result<Vec<String>, Error> {
+    let field = "allowedUnsafeSysctls";
+    for name in names {
+        if !is_namespaced(name.strip_suffix('*').unwrap_or(name)) {
+            return Err(wrong(field, format!("{name:?} belongs to no namespace of a pod")));
+        }
+    }
+    Ok(names.to_vec())
 }
 
 fn not_a_duration(text: &str) -> String {
@@ -314,6 +329,14 @@ mod tests {
         );
         assert!(settings.eviction.thresholds.iter().all(|t| t.min_reclaim.is_some()));
         assert_eq!(ignored, ["cgroupDriver"]);
+    }
+
+    #[test]
+    fn unsafe_sysctls_are_allowed_by_name_or_beginning_where_a_namespace_has_them() {
+        let (settings, _) = parse("allowedUnsafeSysctls: [kernel.msg*, net.core.somaxconn]").unwrap();
+        assert_eq!(settings.allowed_unsafe_sysctls, ["kernel.msg*", "net.core.somaxconn"]);
+        let error = parse("allowedUnsafeSysctls: [vm.*]").unwrap_err().to_string();
+        assert_eq!(error, "allowedUnsafeSysctls: \"vm.*\" belongs to no namespace of a pod");
     }
 
     #[test]

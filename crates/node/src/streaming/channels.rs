@@ -6,6 +6,7 @@ use std::io;
 
 use bytes::Bytes;
 use coracle_clock::Clock;
+use coracle_spdy as spdy;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::upgrade::{Agreed, Wire};
-use super::{CLOSE_LIMIT, Duplex, OPEN_LIMIT, QUEUE, spdy, websocket};
+use super::{CLOSE_LIMIT, Duplex, OPEN_LIMIT, QUEUE, websocket};
 
 /// By wire, what is served.
 pub(super) const WEB_SOCKET: [&str; 4] = ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io", ""];

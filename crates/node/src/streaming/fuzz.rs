@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use coracle_spdy as spdy;
 use futures::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::channels::Sizes;
-use super::{spdy, websocket};
+use super::websocket;
 
 /// More than any input is.
 const ROOM: usize = 1 << 20;
@@ -34,7 +35,7 @@ fn serve<F: Future<Output = ()>>(bytes: &[u8], server: impl FnOnce(DuplexStream)
 /// A SPDY connection: its frames, header blocks and streams.
 pub fn spdy_session(bytes: &[u8]) {
     serve(bytes, async |near| {
-        let Ok(mut session) = spdy::Session::start(Box::new(near)) else {
+        let Ok(mut session) = spdy::Session::start(near) else {
             return;
         };
         while let Some(mut stream) = session.next().await {

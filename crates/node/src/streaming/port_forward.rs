@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_clock::Clock;
 use coracle_runtime::SandboxState;
+use coracle_spdy as spdy;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use nix::sched::{CloneFlags, setns};
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::find_pod;
 use super::upgrade::{self, Wire};
-use super::{CLOSE_LIMIT, Duplex, PIECE, QUEUE, spdy, websocket};
+use super::{CLOSE_LIMIT, Duplex, PIECE, QUEUE, websocket};
 use crate::pod::start::uid_of;
 use crate::server::{Api, Body, Query, plain};
 

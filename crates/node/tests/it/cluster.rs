@@ -2,29 +2,42 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_client::{Client, DeleteOptions, ListOptions, WatchEvent};
+use coracle_clock::Clock;
 use coracle_informer::CancellationToken;
 use coracle_network::{NetworkOptions, PodNetwork, free_cidr};
-use coracle_node::{Agent, AgentOptions, Serving, Settings};
-use coracle_runtime::{Archive, Engine, EngineConfig, PodRuntime};
+use coracle_node::{Agent, AgentOptions, RuntimeNetworking, Serving, Settings};
+use coracle_runtime::{Archive, Cri, CriConfig, Engine, EngineConfig, PodRuntime};
 use coracle_server::{Identity, PkiDir};
 use coracle_testkit::{Options, TestCluster};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, ServiceAccount};
 use serde_json::{Value, json};
 
+use crate::containerd::Containerd;
+
 pub const IMAGE: &str = "busybox:test";
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// What runs the pods.
+#[derive(Clone, Copy, Debug)]
+pub enum Runtime {
+    Engine,
+    /// Over the container runtime interface, with its own network.
+    Containerd,
+}
 
 pub struct Node {
     pub cluster: TestCluster,
     pub client: Client,
-    pub engine: Arc<Engine>,
-    pub network: Arc<PodNetwork>,
+    pub engine: Arc<dyn PodRuntime>,
+    /// None where the runtime makes it.
+    pub network: Option<Arc<PodNetwork>>,
+    containerd: Option<Containerd>,
     pub agent: Agent,
     stop: CancellationToken,
     id: String,
@@ -32,7 +45,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub async fn start() -> Self {
+    pub async fn start(runtime: Runtime) -> Self {
         // Nothing but the server: pods are bound to the node by their specs.
         let options = Options {
             controllers: false,
@@ -41,23 +54,28 @@ impl Node {
         };
         let cluster = TestCluster::with(options).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let engine = Arc::new(
-            Engine::open(EngineConfig::new(dir.path().join("runtime")))
-                .await
-                .unwrap(),
-        );
         let archive = dir.path().join("busybox.tar");
         std::fs::write(&archive, busybox()).unwrap();
-        engine.import_archive(Archive::Path(archive), None).await.unwrap();
         let id = dir.path().to_string_lossy().into_owned();
-        let cidr = free_cidr(&id, "10.205.0.0/24".parse().unwrap(), &[]).await.unwrap();
-        let options = NetworkOptions {
-            cluster_id: id.clone(),
-            pod_cidr: cidr,
-            cluster_cidr: cidr,
-            data_dir: dir.path().to_owned(),
+        let (engine, network, containerd) = match runtime {
+            Runtime::Engine => {
+                let engine = Engine::open(EngineConfig::new(dir.path().join("runtime")))
+                    .await
+                    .unwrap();
+                engine.import_archive(Archive::Path(archive), None).await.unwrap();
+                let network = Arc::new(network(dir.path(), &id).await);
+                (Arc::new(engine) as Arc<dyn PodRuntime>, Some(network), None)
+            }
+            Runtime::Containerd => {
+                let containerd = Containerd::start();
+                containerd.import(&archive);
+                (
+                    Arc::new(connect(&containerd).await) as Arc<dyn PodRuntime>,
+                    None,
+                    Some(containerd),
+                )
+            }
         };
-        let network = Arc::new(PodNetwork::open(options).await.unwrap());
         let stop = CancellationToken::new();
         let agent = agent(
             &cluster,
@@ -75,6 +93,7 @@ impl Node {
             client,
             engine,
             network,
+            containerd,
             agent,
             stop,
             id,
@@ -87,6 +106,9 @@ impl Node {
         self.stop.cancel();
         self.stop = CancellationToken::new();
         let dir = self.dir.path().join("node");
+        if let Some(containerd) = &self.containerd {
+            self.engine = Arc::new(connect(containerd).await);
+        }
         self.agent = agent(
             &self.cluster,
             dir,
@@ -213,7 +235,9 @@ impl Node {
         for sandbox in self.engine.sandboxes().await {
             self.engine.remove_sandbox(&sandbox.id).await.unwrap();
         }
-        PodNetwork::teardown(&self.id, self.dir.path()).await.unwrap();
+        if self.network.is_some() {
+            PodNetwork::teardown(&self.id, self.dir.path()).await.unwrap();
+        }
         self.cluster.stop().await;
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(
@@ -240,12 +264,32 @@ pub async fn furnish(client: &Client) {
         .unwrap();
 }
 
+async fn connect(containerd: &Containerd) -> Cri {
+    let config = CriConfig {
+        socket: containerd.socket(),
+        owner: "n1".into(),
+        clock: Clock::system(),
+    };
+    Cri::open(config).await.unwrap()
+}
+
+async fn network(dir: &Path, id: &str) -> PodNetwork {
+    let cidr = free_cidr(id, "10.205.0.0/24".parse().unwrap(), &[]).await.unwrap();
+    let options = NetworkOptions {
+        cluster_id: id.to_owned(),
+        pod_cidr: cidr,
+        cluster_cidr: cidr,
+        data_dir: dir.to_owned(),
+    };
+    PodNetwork::open(options).await.unwrap()
+}
+
 async fn agent(
     cluster: &TestCluster,
     data_dir: PathBuf,
     id: &str,
-    engine: Arc<Engine>,
-    network: Arc<PodNetwork>,
+    engine: Arc<dyn PodRuntime>,
+    network: Option<Arc<PodNetwork>>,
     stop: &CancellationToken,
 ) -> Agent {
     let pki = PkiDir::new(cluster.kubeconfig().with_file_name("pki"), cluster.clock);
@@ -255,12 +299,18 @@ async fn agent(
     let options = AgentOptions {
         client: cluster.client_as("system:node:n1", &["system:nodes", "system:masters"]),
         runtime: engine,
-        network: network.clone(),
+        network: match &network {
+            Some(network) => network.clone(),
+            None => Arc::new(RuntimeNetworking),
+        },
         clock: cluster.clock,
         node_name: "n1".into(),
         data_dir,
-        node_ip: Some(network.gateway().into()),
-        pod_cidr: Some(network.pod_cidr().to_string()),
+        node_ip: Some(match &network {
+            Some(network) => network.gateway().into(),
+            None => coracle_node::own_address(),
+        }),
+        pod_cidr: network.as_ref().map(|n| n.pod_cidr().to_string()),
         labels: BTreeMap::new(),
         taints: Vec::new(),
         cluster_dns: vec!["10.96.0.10".into()],

@@ -6,7 +6,7 @@ use std::process::Command;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use serde_json::{Value, json};
 
-use crate::cluster::{IMAGE, Node};
+use crate::cluster::{IMAGE, Node, Runtime};
 use crate::pods::{container, ended, logs};
 
 fn once(script: &str) -> Value {
@@ -14,7 +14,7 @@ fn once(script: &str) -> Value {
 }
 
 pub async fn security_contexts_are_what_they_say() {
-    let node = Node::start().await;
+    let node = Node::start(Runtime::Engine).await;
     // A pod with users of its own passes through here.
     std::fs::set_permissions(node.data_dir().parent().unwrap(), PermissionsExt::from_mode(0o711)).unwrap();
     let mut own = once(
@@ -98,7 +98,7 @@ pub async fn security_contexts_are_what_they_say() {
 }
 
 pub async fn images_and_devices_are_volumes_too() {
-    let node = Node::start().await;
+    let node = Node::start(Runtime::Engine).await;
     // A block device of this test's own.
     let disk = node.data_dir().join("disk");
     std::fs::write(&disk, [b'x'; 1 << 20]).unwrap();

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod cluster;
+#[path = "../../../runtime/tests/it/containerd.rs"]
+mod containerd;
 mod kernel;
 mod leaks;
 mod pods;
@@ -13,10 +15,28 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
 
-type Case = (&'static str, Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>);
+use cluster::{Node, Runtime};
+
+type Case = (String, Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>);
 
 macro_rules! cases {
-    ($($module:ident::$name:ident),* $(,)?) => { vec![$((stringify!($name), Box::new(|| Box::pin($module::$name())))),*] };
+    ($($module:ident::$name:ident),* $(,)?) => {
+        vec![$((stringify!($name).to_owned(), Box::new(|| Box::pin($module::$name())))),*]
+    };
+}
+
+/// Cases that any container runtime must pass.
+macro_rules! over_both {
+    ($($module:ident::$name:ident),* $(,)?) => {
+        vec![$((
+            format!("engine::{}", stringify!($name)),
+            Box::new(|| Box::pin(async { $module::$name(Node::start(Runtime::Engine).await).await })),
+        ),
+        (
+            format!("containerd::{}", stringify!($name)),
+            Box::new(|| Box::pin(async { $module::$name(Node::start(Runtime::Containerd).await).await })),
+        )),*]
+    };
 }
 
 fn main() {
@@ -27,17 +47,20 @@ fn main() {
         _ => {}
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let cases: Vec<Case> = cases![
+    let mut cases: Vec<Case> = over_both![
         pods::a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_behind,
         pods::its_log_is_served_to_the_api_server_and_to_nobody_else,
         pods::volumes_follow_their_config_map_in_a_running_pod,
         pods::an_agent_that_is_replaced_disturbs_no_container,
         pods::a_claims_data_outlives_its_pods_and_goes_with_the_claim,
         pods::jobs_succeed_and_crashes_are_counted,
+    ];
+    let of_the_engine: Vec<Case> = cases![
         kernel::security_contexts_are_what_they_say,
         kernel::images_and_devices_are_volumes_too,
         leaks::nothing_is_left_of_pods_whose_agent_and_shims_are_killed_at_random_points,
     ];
+    cases.extend(of_the_engine);
     if std::env::args().any(|a| a == "--list") {
         return cases.iter().for_each(|(name, _)| println!("{name}: test"));
     }

@@ -88,8 +88,7 @@ async fn config_map(node: &Node, name: &str, data: Value) {
         .unwrap();
 }
 
-pub async fn a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_behind() {
-    let node = Node::start().await;
+pub async fn a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_behind(node: Node) {
     let registered = node.client.all::<ApiNode>().get("n1").await.unwrap();
     let ready = registered
         .status
@@ -151,8 +150,7 @@ pub async fn a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_
     node.end().await;
 }
 
-pub async fn its_log_is_served_to_the_api_server_and_to_nobody_else() {
-    let node = Node::start().await;
+pub async fn its_log_is_served_to_the_api_server_and_to_nobody_else(node: Node) {
     node.run(
         "talk",
         json!({"restartPolicy": "Never", "containers": [container("c", "echo one; echo two; echo three")]}),
@@ -188,8 +186,7 @@ pub async fn its_log_is_served_to_the_api_server_and_to_nobody_else() {
     node.end().await;
 }
 
-pub async fn volumes_follow_their_config_map_in_a_running_pod() {
-    let node = Node::start().await;
+pub async fn volumes_follow_their_config_map_in_a_running_pod(node: Node) {
     config_map(&node, "settings", json!({"colour": "blue"})).await;
     let mut main = container(
         "c",
@@ -216,8 +213,7 @@ pub async fn volumes_follow_their_config_map_in_a_running_pod() {
     node.end().await;
 }
 
-pub async fn an_agent_that_is_replaced_disturbs_no_container() {
-    let mut node = Node::start().await;
+pub async fn an_agent_that_is_replaced_disturbs_no_container(mut node: Node) {
     node.run("steady", json!({"containers": [container("c", "echo up; sleep 1000")]}))
         .await;
     node.run("doomed", json!({"containers": [container("c", "sleep 1000")]}))
@@ -238,8 +234,7 @@ pub async fn an_agent_that_is_replaced_disturbs_no_container() {
     node.end().await;
 }
 
-pub async fn jobs_succeed_and_crashes_are_counted() {
-    let node = Node::start().await;
+pub async fn jobs_succeed_and_crashes_are_counted(node: Node) {
     let mut failing = container("c", "echo -n reason > /dev/termination-log; exit 3");
     failing["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
     node.run("fails", json!({"restartPolicy": "Never", "containers": [failing]}))
@@ -316,8 +311,7 @@ async fn bound(node: &Node) -> String {
     path
 }
 
-pub async fn a_claims_data_outlives_its_pods_and_goes_with_the_claim() {
-    let node = Node::start().await;
+pub async fn a_claims_data_outlives_its_pods_and_goes_with_the_claim(node: Node) {
     let pod = |script: &str, read_only: bool| {
         let mut container = container("c", script);
         container["volumeMounts"] = json!([{"name": "v", "mountPath": "/data"}]);

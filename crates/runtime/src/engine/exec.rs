@@ -15,7 +15,8 @@ use crate::container::ContainerState;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::pod_runtime::{
-    AttachConfig, AttachControl, AttachStreams, ExecConfig, ExecControl, ExecOutput, ExecStreams, Reader, Writer,
+    AttachConfig, AttachControl, AttachStreams, Attached, ExecConfig, ExecControl, ExecOutput, ExecStreams, Reader,
+    Window, Writer,
 };
 use crate::shim::protocol::{Reply, Request};
 
@@ -66,7 +67,7 @@ impl Engine {
             stdout: stdout.map(|(ours, _)| ours),
             stderr: stderr.map(|(ours, _)| ours),
             control: ExecControl {
-                terminal: terminal.clone(),
+                window: terminal.clone().map(Window::Terminal),
                 exit,
             },
         };
@@ -118,7 +119,7 @@ impl Engine {
             if !over {
                 let _ = clock.timeout(DRAIN_LIMIT, output).await;
             }
-            Ok(code)
+            Result::<i32>::Ok(code)
         };
         let result = match timeout {
             Some(limit) => clock.timeout(limit, run).await.map_err(|_| limit),
@@ -164,10 +165,10 @@ impl Engine {
             stdin: stdin.map(|(ours, _)| ours),
             stdout: stdout.map(|(ours, _)| ours),
             stderr: stderr.map(|(ours, _)| ours),
-            control: AttachControl {
+            control: AttachControl(Attached::Shim {
                 shim: sandbox.client.clone(),
                 container: id.clone(),
-            },
+            }),
         })
     }
 }

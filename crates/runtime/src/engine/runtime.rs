@@ -7,19 +7,31 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use super::{CONTAINER_RECORD, Engine, Inner, blocking, to_the_end, write_json};
+use super::{CONTAINER_RECORD, Engine, blocking, to_the_end, write_json};
 use crate::container::{ContainerConfig, ContainerStatus, Resources};
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, ImageId, SandboxId};
 use crate::image::{Auth, ImageInfo, ProgressSink};
 use crate::pod_runtime::{
-    Archive, AttachConfig, AttachStreams, DiskUsage, Event, ExecConfig, ExecOutput, ExecStreams, PodRuntime, Stats,
+    Archive, AttachConfig, AttachStreams, DiskUsage, Event, ExecConfig, ExecOutput, ExecStreams, Identity, PodRuntime,
+    Stats,
 };
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxStatus};
 use crate::shim::protocol::Request;
 
 #[async_trait]
 impl PodRuntime for Engine {
+    fn identity(&self) -> Identity {
+        Identity {
+            name: "coracle".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    async fn trouble(&self) -> Option<String> {
+        None
+    }
+
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
         let engine = self.clone();
         to_the_end(async move { engine.start_sandbox(config).await }).await
@@ -105,12 +117,12 @@ impl PodRuntime for Engine {
 
     async fn container_stats(&self, id: &ContainerId) -> Result<Stats> {
         let cgroup = self.inner.container(id)?.record.lock().cgroup.clone();
-        usage(self.inner.clone(), cgroup).await
+        crate::cgroup::usage(self.inner.cgroups.clone(), cgroup, self.inner.config.clock).await
     }
 
     async fn sandbox_stats(&self, id: &SandboxId) -> Result<Stats> {
         let cgroup = self.inner.sandbox(id)?.record.cgroup.clone();
-        usage(self.inner.clone(), cgroup).await
+        crate::cgroup::usage(self.inner.cgroups.clone(), cgroup, self.inner.config.clock).await
     }
 
     async fn container_disk_usage(&self, id: &ContainerId) -> Result<DiskUsage> {
@@ -133,7 +145,7 @@ impl PodRuntime for Engine {
                 .cgroups
                 .limit(&record.cgroup, &resources)
                 .map_err(Error::io("limit cgroup", &record.cgroup))?;
-            merge(&mut record.config.resources, resources);
+            record.config.resources.merge(resources);
             write_json(&updating.directory.join(CONTAINER_RECORD), &record)?;
             let merged = record.config.resources.clone();
             *updating.record.lock() = record;
@@ -163,6 +175,11 @@ impl PodRuntime for Engine {
         self.import(archive, progress).await
     }
 
+    async fn export_archive(&self, references: &[String], path: PathBuf, progress: ProgressSink) -> Result<()> {
+        let (images, references) = (self.inner.images.clone(), references.to_vec());
+        blocking(move || crate::image::export::export(&images, &references, &path, &progress)).await
+    }
+
     async fn images(&self) -> Vec<Arc<ImageInfo>> {
         self.inner.images.list()
     }
@@ -178,48 +195,6 @@ impl PodRuntime for Engine {
     fn image_filesystem(&self) -> PathBuf {
         self.inner.config.root.clone()
     }
-}
-
-async fn usage(inner: Arc<Inner>, cgroup: String) -> Result<Stats> {
-    blocking(move || {
-        let usage = inner
-            .cgroups
-            .stats(&cgroup)
-            .map_err(Error::io("read cgroup", &cgroup))?;
-        Ok(Stats {
-            at: inner.config.clock.now(),
-            cpu_usage_ns: usage.cpu_ns,
-            memory_usage: usage.memory,
-            memory_working_set: usage.working_set,
-            memory_rss: usage.rss,
-            page_faults: usage.page_faults,
-            major_page_faults: usage.major_page_faults,
-            memory_limit: usage.memory_limit,
-            swap_usage: usage.swap,
-            pids: usage.pids,
-        })
-    })
-    .await
-}
-
-/// What is given replaces what was; what is not stays.
-fn merge(known: &mut Resources, new: Resources) {
-    macro_rules! take {
-        ($($field:ident),*) => { $(if new.$field.is_some() { known.$field = new.$field; })* };
-    }
-    take!(
-        cpu_shares,
-        cpu_quota,
-        cpu_period,
-        cpuset_cpus,
-        cpuset_mems,
-        memory_limit,
-        memory_swap_limit,
-        pids_limit,
-        oom_score_adj
-    );
-    known.hugepage_limits.extend(new.hugepage_limits);
-    known.unified.extend(new.unified);
 }
 
 fn measure(directory: &std::path::Path, usage: &mut DiskUsage) {

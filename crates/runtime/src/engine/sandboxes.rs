@@ -91,6 +91,7 @@ impl Engine {
             id,
             pid: shim.pid,
             netns: netns(shim.namespaces_pid()),
+            addresses: None,
         })
     }
 
@@ -186,6 +187,7 @@ impl Engine {
                     created_at: entry.record.created_at,
                     netns: shim.as_ref().map(|shim| netns(shim.namespaces_pid())),
                     pid: shim.map(|shim| shim.namespaces_pid()),
+                    addresses: None,
                 }
             })
             .collect()

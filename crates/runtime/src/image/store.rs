@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::config::ConfigFile;
 use super::layer::{self, LayerSource};
@@ -186,6 +186,7 @@ impl ImageStore {
             repo_digests: Vec::new(),
             size: new.layers_size + new.config_size,
             config: new.config.config,
+            pinned: false,
             layers,
         };
         if let Some(known) = self.images.read().get(&new.id) {
@@ -209,6 +210,15 @@ impl ImageStore {
             self.save(loser)?;
         }
         Ok(info)
+    }
+
+    /// While this is held no layer is removed.
+    pub(crate) fn keep_layers(&self) -> RwLockReadGuard<'_, ()> {
+        self.layers.read()
+    }
+
+    pub(crate) fn layer_directory(&self, name: &str) -> PathBuf {
+        self.layers_directory().join(name)
     }
 
     /// Takes a name away; with the last name, or by id, the image. `used_by` tells who still runs it.

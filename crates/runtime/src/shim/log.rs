@@ -116,45 +116,56 @@ impl LogFile {
     pub(super) fn write(&mut self, entries: &[u8], now: Timestamp) {
         let Some(file) = &mut self.file else { return };
         if let Err(error) = file.write_all(entries) {
-            eprintln!("cannot write log {}: {error}", self.path.display());
+            super::complain(format_args!("cannot write log {}: {error}", self.path.display()));
         }
         self.size += entries.len() as u64;
         if self.size >= self.limit
             && let Err(error) = self.put_aside(now)
         {
-            eprintln!("cannot rotate log {}: {error}", self.path.display());
+            super::complain(format_args!("cannot rotate log {}: {error}", self.path.display()));
             self.limit = self.size + AGAIN;
         }
     }
 
     /// Entries are written whole, so that none is cut; and the file is renamed while nobody writes, so that none is lost.
     fn put_aside(&mut self, now: Timestamp) -> io::Result<()> {
-        let mut aside = self.path.clone().into_os_string();
-        aside.push(now.strftime(".%Y%m%d-%H%M%S%.9f").to_string());
+        let aside = aside(&self.path, now);
         std::fs::rename(&self.path, &aside)?;
         self.reopen().inspect_err(|_| {
             // Better one log that grows than none.
             let _ = std::fs::rename(&aside, &self.path);
         })?;
-        let mut old = self.old()?;
-        let surplus = (old.len() + 1).saturating_sub(LOG_FILES);
-        old.drain(..surplus).try_for_each(std::fs::remove_file)
+        remove_surplus(&self.path)
     }
+}
 
-    /// What was put aside before, the oldest first.
-    fn old(&self) -> io::Result<Vec<PathBuf>> {
-        let (Some(directory), Some(name)) = (self.path.parent(), self.path.file_name().and_then(|n| n.to_str())) else {
-            return Ok(Vec::new());
-        };
-        let prefix = format!("{name}.");
-        let mut old: Vec<PathBuf> = std::fs::read_dir(directory)?
-            .flatten()
-            .filter(|entry| entry.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)))
-            .map(|entry| entry.path())
-            .collect();
-        old.sort();
-        Ok(old)
-    }
+/// The name of a log that is put aside.
+pub(crate) fn aside(path: &Path, now: Timestamp) -> PathBuf {
+    let mut aside = path.to_owned().into_os_string();
+    aside.push(now.strftime(".%Y%m%d-%H%M%S%.9f").to_string());
+    aside.into()
+}
+
+/// Removes those of the logs put aside that are too many, the oldest first.
+pub(crate) fn remove_surplus(path: &Path) -> io::Result<()> {
+    let mut old = old(path)?;
+    let surplus = (old.len() + 1).saturating_sub(LOG_FILES);
+    old.drain(..surplus).try_for_each(std::fs::remove_file)
+}
+
+/// What was put aside before, the oldest first.
+fn old(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+        return Ok(Vec::new());
+    };
+    let prefix = format!("{name}.");
+    let mut old: Vec<PathBuf> = std::fs::read_dir(directory)?
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)))
+        .map(|entry| entry.path())
+        .collect();
+    old.sort();
+    Ok(old)
 }
 
 #[cfg(test)]
@@ -209,7 +220,7 @@ mod tests {
         for n in 0..25u8 {
             log.write(&entry(n), start + std::time::Duration::from_nanos(n.into()));
         }
-        let old = log.old().unwrap();
+        let old = old(&log.path).unwrap();
         assert_eq!(old.len(), LOG_FILES - 1);
         let mut read = Vec::new();
         for path in old.iter().chain([&path]) {
@@ -232,6 +243,6 @@ mod tests {
         let mut log = LogFile::open(&path).unwrap();
         log.write(b"y", "2026-01-01T00:00:00Z".parse().unwrap());
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
-        assert_eq!(log.old().unwrap().len(), 1);
+        assert_eq!(old(&log.path).unwrap().len(), 1);
     }
 }

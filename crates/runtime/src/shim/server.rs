@@ -352,7 +352,7 @@ impl Server {
             return;
         };
         if let Err(error) = container.save() {
-            eprintln!("cannot record the state of {name}: {error}");
+            super::complain(format_args!("cannot record the state of {name}: {error}"));
         }
         let changed = Reply::Changed(container.record.clone());
         let subscribers: Vec<u64> = self

@@ -5,15 +5,21 @@ use std::time::Duration;
 use coracle_runtime::{Error, ExecConfig, PodRuntime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::node::{Node, shell, sleeper};
+use crate::node::{Node, over_both, shell, sleeper};
+
+over_both! {
+    a_commands_output_and_exit_code_are_returned
+    a_command_that_is_not_there_is_told_from_one_that_fails
+    input_reaches_a_command_and_its_end_is_seen
+    a_command_with_a_terminal_has_one_with_a_size
+    commands_run_as_the_containers_user_under_its_seccomp_profile
+}
 
 fn command(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-#[tokio::test]
-async fn a_commands_output_and_exit_code_are_returned() {
-    let node = Node::new().await;
+async fn a_commands_output_and_exit_code_are_returned(node: Node<impl PodRuntime>) {
     let pod = node.sandbox().await;
     let mut config = sleeper();
     config.env = vec![("GIVEN".into(), "value".into())];
@@ -32,9 +38,7 @@ async fn a_commands_output_and_exit_code_are_returned() {
     node.finish().await;
 }
 
-#[tokio::test]
-async fn a_command_that_is_not_there_is_told_from_one_that_fails() {
-    let node = Node::new().await;
+async fn a_command_that_is_not_there_is_told_from_one_that_fails(node: Node<impl PodRuntime>) {
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
     let error = node.engine.exec_sync(&id, &command(&["nope"]), None).await.unwrap_err();
@@ -73,6 +77,7 @@ async fn a_command_that_takes_too_long_is_killed() {
     panic!("the command still runs");
 }
 
+// Of the engine only: containerd waits for whoever holds the output.
 #[tokio::test]
 async fn a_background_process_does_not_hold_up_the_answer() {
     let node = Node::new().await;
@@ -88,9 +93,36 @@ async fn a_background_process_does_not_hold_up_the_answer() {
     node.finish().await;
 }
 
+// Of the engine only: containerd may wait without end for a quick command's input to be taken.
 #[tokio::test]
-async fn input_reaches_a_command_and_its_end_is_seen() {
+async fn input_that_nobody_reads_does_not_keep_a_command_from_ending() {
     let node = Node::new().await;
+    let pod = node.sandbox().await;
+    let id = node.start(&pod, sleeper()).await;
+    let config = ExecConfig {
+        command: command(&["false"]),
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        ..ExecConfig::default()
+    };
+    let mut streams = node.engine.exec(&id, config).await.unwrap();
+    let mut stdin = streams.stdin.take().unwrap();
+    let feeder = tokio::spawn(async move {
+        let piece = vec![b'x'; 64 << 10];
+        for _ in 0..64 {
+            if stdin.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    let ended = tokio::time::timeout(Duration::from_secs(10), streams.control.wait());
+    assert_eq!(ended.await.expect("it ends").unwrap(), 1);
+    feeder.abort();
+    node.finish().await;
+}
+
+async fn input_reaches_a_command_and_its_end_is_seen(node: Node<impl PodRuntime>) {
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
     let config = ExecConfig {
@@ -111,13 +143,15 @@ async fn input_reaches_a_command_and_its_end_is_seen() {
     node.finish().await;
 }
 
-#[tokio::test]
-async fn a_command_with_a_terminal_has_one_with_a_size() {
-    let node = Node::new().await;
+async fn a_command_with_a_terminal_has_one_with_a_size(node: Node<impl PodRuntime>) {
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
     let config = ExecConfig {
-        command: command(&["sh", "-c", "tty; read go; stty size; exit 6"]),
+        command: command(&[
+            "sh",
+            "-c",
+            "tty; read go; until stty size | grep '40 100'; do :; done; exit 6",
+        ]),
         tty: true,
         stdin: true,
         stdout: true,
@@ -203,9 +237,7 @@ fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
     found
 }
 
-#[tokio::test]
-async fn commands_run_as_the_containers_user_under_its_seccomp_profile() {
-    let node = Node::new().await;
+async fn commands_run_as_the_containers_user_under_its_seccomp_profile(node: Node<impl PodRuntime>) {
     let pod = node.sandbox().await;
     let mut config = shell("sleep 1000");
     config.security.user = Some(1000);

@@ -21,6 +21,11 @@ impl Node {
         self.engine.import_archive(Archive::Path(path), None).await
     }
 
+    async fn export(&self, image: &str, path: &Path) -> Result<(), Error> {
+        let images = [image.to_owned()];
+        self.engine.export_archive(&images, path.to_owned(), None).await
+    }
+
     /// The merged root file system of a container of that image.
     async fn rootfs(&self, tag: &str) -> PathBuf {
         let pod = self.engine.run_sandbox(self.sandbox_config("rootfs")).await.unwrap().id;
@@ -259,6 +264,84 @@ fn names(directory: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+#[tokio::test]
+async fn an_exported_image_is_imported_again_with_all_that_is_in_it() {
+    let store = Node::empty().await;
+    let below = Layer::new()
+        .dir("d/", 0o755)
+        .file("d/hidden", 0o644, b"x")
+        .file("gone", 0o644, b"x")
+        .dir("opaque/", 0o755)
+        .file("opaque/old", 0o644, b"x")
+        .build();
+    let name = "n".repeat(80);
+    let above = Layer::new()
+        .file("d/.wh.hidden", 0o644, b"")
+        .file(".wh.gone", 0o644, b"")
+        .dir("opaque/", 0o711)
+        .file("opaque/.wh..wh..opq", 0o644, b"")
+        .file("opaque/new", 0o600, b"new")
+        .owned("file", 1000, 2_000_000_000, 0o4750, b"text")
+        .link("link", "file")
+        .symlink("sym", "/d/../file")
+        .device("null", 1, 3)
+        .pax(&[("SCHILY.xattr.user.note", b"a value"), ("mtime", b"1600000001.25")])
+        .file("noted", 0o644, b"")
+        .file(&name, 0o644, b"long")
+        .build();
+    let image = Image::new(vec![below, above], json!({"Cmd": ["x"], "User": "7", "Env": ["A=b"]}));
+    store.import(&image, "demo/a:1").await.unwrap();
+    let first = store.file("first.tar");
+    store.export("demo/a:1", &first).await.unwrap();
+    let before = store.engine.image("demo/a:1").await.unwrap();
+
+    let other = Node::empty().await;
+    let archive = Archive::Path(first.clone());
+    let names = other.engine.import_archive(archive, None).await.unwrap();
+    assert_eq!(names, ["docker.io/demo/a:1"]);
+    let after = other.engine.image("demo/a:1").await.unwrap();
+    assert_eq!(after.config, before.config);
+    let root = other.rootfs("demo/a:1").await;
+    for (path, there) in [
+        ("d", true),
+        ("d/hidden", false),
+        ("gone", false),
+        ("opaque/old", false),
+        ("opaque/new", true),
+        (name.as_str(), true),
+    ] {
+        assert_eq!(root.join(path).exists(), there, "{path}");
+    }
+    let file = fs::symlink_metadata(root.join("file")).unwrap();
+    assert_eq!(
+        (file.uid(), file.gid(), file.mode() & 0o7777),
+        (1000, 2_000_000_000, 0o4750)
+    );
+    assert_eq!(file.ino(), fs::symlink_metadata(root.join("link")).unwrap().ino());
+    assert_eq!(fs::read_link(root.join("sym")).unwrap(), Path::new("/d/../file"));
+    assert_eq!(
+        fs::symlink_metadata(root.join("null")).unwrap().rdev(),
+        nix::sys::stat::makedev(1, 3)
+    );
+    let noted = fs::symlink_metadata(root.join("noted")).unwrap();
+    assert_eq!((noted.mtime(), noted.mtime_nsec()), (1_600_000_001, 250_000_000));
+    assert_eq!(
+        xattr(&root.join("noted"), "user.note").as_deref(),
+        Some(&b"a value"[..])
+    );
+    // What is packed again is the same, to the last bit.
+    let second = other.file("second.tar");
+    other.export("demo/a:1", &second).await.unwrap();
+    assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
+    let error = store.export("demo/a:1", Path::new("/no/such/a.tar")).await.unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error:?}");
+    let missing = store.export("absent:1", &store.file("x.tar")).await;
+    assert!(matches!(missing, Err(Error::ImageNotFound { .. })));
+    assert!(!store.file("x.tar").exists() && !store.file("x.tar.part").exists());
+    other.finish().await;
+    store.finish().await;
 }
 
 #[tokio::test]

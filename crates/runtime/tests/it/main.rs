@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attach;
+mod containerd;
+mod cri;
 mod exec;
 mod foreign;
 mod image_build;

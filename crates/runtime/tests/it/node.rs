@@ -1,25 +1,48 @@
-//! An engine for one test, and the proof that nothing is left of it.
+//! A runtime for one test, and the proof that nothing is left of what it made.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use coracle_runtime::{
-    Archive, ContainerConfig, ContainerId, ContainerStatus, Engine, EngineConfig, PodRuntime, Program, Resources,
-    SandboxConfig, SandboxId,
+    Archive, ContainerConfig, ContainerId, ContainerStatus, Cri, CriConfig, Engine, EngineConfig, PodRuntime, Program,
+    Resources, SandboxConfig, SandboxId,
 };
 use tempfile::TempDir;
 
+use crate::containerd::Containerd;
 use crate::image_build;
 
 pub const BUSYBOX: &str = "docker.io/library/busybox:test";
 
-pub struct Node {
-    pub engine: Engine,
+pub struct Node<R: PodRuntime = Engine> {
+    pub engine: R,
     pub directory: TempDir,
     pub cgroup: String,
+    /// What serves another runtime than the engine.
+    pub containerd: Option<Arc<Containerd>>,
 }
+
+/// Tests that any runtime must pass, over each implementation.
+macro_rules! over_both {
+    ($($name:ident)*) => {
+        mod engine {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::node::Node::new().await).await;
+            })*
+        }
+        mod containerd {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::node::Node::containerd().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use over_both;
 
 pub fn config(root: &Path) -> EngineConfig {
     let mut config = EngineConfig::new(root);
@@ -57,21 +80,77 @@ impl Node {
         let mut config = config(&directory.path().join("root"));
         change(&mut config);
         let engine = Engine::open(config).await.unwrap();
-        let name: String = directory.path().file_name().unwrap().to_str().unwrap().replace('.', "");
         Self {
             engine,
+            cgroup: cgroup(&directory),
             directory,
-            cgroup: format!("/coracle-test-{name}"),
+            containerd: None,
         }
     }
 
     pub fn root(&self) -> PathBuf {
         self.directory.path().join("root")
     }
+}
 
+fn cgroup(directory: &TempDir) -> String {
+    let name = directory.path().file_name().unwrap().to_str().unwrap();
+    format!("/coracle-test-{}", name.replace('.', ""))
+}
+
+/// The containerd of this process's tests, with a busybox image; it ends with the last test that uses it.
+async fn shared() -> Arc<Containerd> {
+    static SHARED: tokio::sync::Mutex<Weak<Containerd>> = tokio::sync::Mutex::const_new(Weak::new());
+    let mut shared = SHARED.lock().await;
+    if let Some(running) = shared.upgrade() {
+        return running;
+    }
+    let start = tokio::task::spawn_blocking(|| {
+        let containerd = Containerd::start();
+        let directory = TempDir::new().unwrap();
+        let archive = directory.path().join("busybox.tar");
+        image_build::Image::busybox().docker_archive(&archive, &[BUSYBOX]);
+        containerd.import(&archive);
+        Arc::new(containerd)
+    });
+    let containerd = start.await.unwrap();
+    *shared = Arc::downgrade(&containerd);
+    containerd
+}
+
+impl Node<Cri> {
+    /// By containerd, with a busybox image.
+    pub async fn containerd() -> Self {
+        let containerd = shared().await;
+        let directory = TempDir::new().unwrap();
+        let engine = Self::connect(&containerd, &directory).await;
+        Self {
+            engine,
+            cgroup: cgroup(&directory),
+            directory,
+            containerd: Some(containerd),
+        }
+    }
+
+    async fn connect(containerd: &Containerd, directory: &TempDir) -> Cri {
+        let config = CriConfig {
+            socket: containerd.socket(),
+            owner: cgroup(directory).trim_start_matches('/').to_owned(),
+            clock: coracle_clock::Clock::system(),
+        };
+        Cri::open(config).await.unwrap()
+    }
+
+    /// As an agent that is started again.
+    pub async fn reopen(&mut self) {
+        self.engine = Self::connect(self.containerd.as_ref().unwrap(), &self.directory).await;
+    }
+}
+
+impl<R: PodRuntime> Node<R> {
     pub fn sandbox_config(&self, name: &str) -> SandboxConfig {
         SandboxConfig {
-            pod_uid: format!("uid-{name}"),
+            pod_uid: format!("uid-{name}{}", self.cgroup.replace('/', "-")),
             namespace: "default".into(),
             name: name.into(),
             hostname: name.into(),
@@ -130,8 +209,10 @@ impl Node {
         assert_eq!(self.mounts(), Vec::<String>::new(), "mounts are left");
         assert_eq!(self.cgroups(), Vec::<PathBuf>::new(), "cgroups are left");
         for kind in ["sandboxes", "containers", "tmp"] {
-            let left: Vec<_> = fs::read_dir(self.root().join(kind))
-                .unwrap()
+            // Another runtime has its own places.
+            let left: Vec<_> = fs::read_dir(self.directory.path().join("root").join(kind))
+                .into_iter()
+                .flatten()
                 .flatten()
                 .map(|e| e.path())
                 .collect();
@@ -185,7 +266,7 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl<R: PodRuntime> Drop for Node<R> {
     /// A test that failed half-way must not leave anything either.
     fn drop(&mut self) {
         let tops: Vec<PathBuf> = cgroup_roots()
@@ -248,10 +329,10 @@ fn children(directory: &Path) -> Vec<PathBuf> {
 /// A busybox container that runs a shell script.
 pub fn shell(script: &str) -> ContainerConfig {
     ContainerConfig {
-        name: "main".into(),
+        name: unique(script),
         image: BUSYBOX.into(),
         command: vec!["sh".into(), "-c".into(), script.into()],
-        log_path: format!("{}.log", fastrand(script)).into(),
+        log_path: format!("{}.log", unique(script)).into(),
         ..ContainerConfig::default()
     }
 }
@@ -261,7 +342,7 @@ pub fn sleeper() -> ContainerConfig {
     shell("trap 'exit 0' TERM; sleep 1000 & wait")
 }
 
-fn fastrand(seed: &str) -> String {
+fn unique(seed: &str) -> String {
     use std::hash::{BuildHasher, Hasher};
     let mut hasher = std::hash::RandomState::new().build_hasher();
     hasher.write(seed.as_bytes());

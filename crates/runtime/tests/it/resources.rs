@@ -2,7 +2,12 @@
 
 use coracle_runtime::{PodRuntime, Resources};
 
-use crate::node::{Node, memory, shell, sleeper};
+use crate::node::{Node, memory, over_both, shell, sleeper};
+
+over_both! {
+    a_container_killed_for_want_of_memory_is_told_apart
+    usage_is_measured_for_containers_and_pods
+}
 
 #[tokio::test]
 async fn limits_are_in_the_cgroups_files_and_can_be_changed() {
@@ -66,9 +71,7 @@ async fn limits_are_in_the_cgroups_files_and_can_be_changed() {
     node.finish().await;
 }
 
-#[tokio::test]
-async fn a_container_killed_for_want_of_memory_is_told_apart() {
-    let node = Node::new().await;
+async fn a_container_killed_for_want_of_memory_is_told_apart(node: Node<impl PodRuntime>) {
     let pod = node.sandbox().await;
     let mut config = shell("x=0123456789; while :; do x=$x$x; done");
     config.resources = memory(16 << 20);
@@ -78,14 +81,9 @@ async fn a_container_killed_for_want_of_memory_is_told_apart() {
     node.finish().await;
 }
 
-#[tokio::test]
-async fn usage_is_measured_for_containers_and_pods() {
-    let node = Node::new().await;
+async fn usage_is_measured_for_containers_and_pods(node: Node<impl PodRuntime>) {
     let pod = node.sandbox().await;
-    let mut config = shell(
-        "dd if=/dev/zero of=/data bs=1M count=3 2>/dev/null; i=0; \
-                            while test $i -lt 20000; do i=$((i+1)); done; echo ready; sleep 1000",
-    );
+    let mut config = shell("i=0; while test $i -lt 20000; do i=$((i+1)); done; echo ready; sleep 1000");
     config.resources = memory(64 << 20);
     let id = node.start(&pod, config).await;
     crate::lifecycle::wait_for_log(&node, &id, "ready").await;
@@ -98,6 +96,15 @@ async fn usage_is_measured_for_containers_and_pods() {
     assert_eq!(stats.memory_limit, Some(64 << 20));
     let of_pod = node.engine.sandbox_stats(&pod).await.unwrap();
     assert!(of_pod.memory_usage >= stats.memory_rss && of_pod.cpu_usage_ns >= stats.cpu_usage_ns);
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_container_has_written_is_measured() {
+    let node = Node::new().await;
+    let pod = node.sandbox().await;
+    let id = node.start(&pod, sleeper()).await;
+    node.sh(&id, "dd if=/dev/zero of=/data bs=1M count=3 2>/dev/null").await;
     let disk = node.engine.container_disk_usage(&id).await.unwrap();
     assert!(disk.bytes >= 3 << 20 && disk.bytes < 4 << 20, "{disk:?}");
     node.finish().await;

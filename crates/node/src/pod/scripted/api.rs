@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use coracle_clock::{Clock, Timestamp};
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
+};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -20,6 +22,7 @@ use crate::settings::Settings;
 
 /// A node with four CPUs and a gibibyte.
 pub(crate) fn context(runtime: &Arc<Scripted>, api: &Arc<Written>, clock: Clock, data_dir: &Path) -> Arc<Context> {
+    *api.clock.lock() = Some(clock);
     Arc::new(Context {
         runtime: Arc::new(Shared(runtime.clone())),
         network: Arc::new(NoNetwork),
@@ -69,11 +72,15 @@ impl PodNetworking for NoNetwork {
 #[derive(Default)]
 pub(crate) struct Written {
     pub(crate) config_maps: Mutex<BTreeMap<String, Arc<ConfigMap>>>,
+    pub(crate) node: Mutex<Option<Arc<Node>>>,
     pub(crate) claims: Mutex<BTreeMap<String, Arc<PersistentVolumeClaim>>>,
     pub(crate) persistent_volumes: Mutex<BTreeMap<String, Arc<PersistentVolume>>>,
     pub(crate) statuses: watch::Sender<Vec<PodStatus>>,
     pub(crate) removed: watch::Sender<bool>,
     pub(crate) events: Mutex<Vec<String>>,
+    /// How many tokens were issued, by which clock.
+    pub(crate) tokens: Mutex<u32>,
+    pub(crate) clock: Mutex<Option<Clock>>,
     /// The API server cannot be reached; how often that was noticed.
     pub(crate) away: Mutex<Option<u32>>,
 }
@@ -104,12 +111,22 @@ impl Objects for Written {
         Ok(self.claims.lock().get(name).cloned())
     }
 
+    async fn node(&self, _: &str) -> std::result::Result<Option<Arc<Node>>, ApiError> {
+        self.away()?;
+        Ok(self.node.lock().clone())
+    }
+
     async fn persistent_volume(&self, name: &str) -> std::result::Result<Option<Arc<PersistentVolume>>, ApiError> {
         Ok(self.persistent_volumes.lock().get(name).cloned())
     }
 
-    async fn token(&self, _: &Pod, _: &str, _: i64) -> std::result::Result<(String, Timestamp), ApiError> {
-        Err(ApiError::Failed("not scripted".into()))
+    async fn token(&self, _: &Pod, _: &str, seconds: i64) -> std::result::Result<(String, Timestamp), ApiError> {
+        self.away()?;
+        let clock = (*self.clock.lock()).ok_or_else(|| ApiError::Failed("not scripted".into()))?;
+        let mut tokens = self.tokens.lock();
+        *tokens += 1;
+        let expires = clock.now() + jiff::SignedDuration::from_secs(seconds);
+        Ok((format!("token {tokens}"), expires))
     }
 
     fn services(&self, _: &str) -> Vec<Arc<Service>> {

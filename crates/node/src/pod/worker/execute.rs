@@ -97,13 +97,13 @@ impl Worker {
                 attempt,
                 ..
             }),
-            Some(netns),
-        ) = (self.sandbox.clone(), self.netns.take())
+            Some(network),
+        ) = (self.sandbox.clone(), self.found.take())
         {
             // Found running; whether the earlier agent had come to the end with it is not known.
             self.ops.spawn(async move {
                 let _making = making;
-                Done::Sandbox(start::adopted(&cx, &pod, id, attempt, &netns).await)
+                Done::Sandbox(start::adopted(&cx, &pod, id, attempt, &network).await)
             });
             return;
         }
@@ -304,6 +304,7 @@ impl Worker {
             Done::Ended(result) => self.absorb_end(result),
             Done::StatusWritten { status, result } => self.absorb_write(*status, result),
             Done::Cleaned(result) => self.absorb_cleaning(result),
+            Done::NodeRead(node) => self.absorb_node(node),
             Done::Forgotten(result) => self.absorb_forgetting(result),
         }
     }

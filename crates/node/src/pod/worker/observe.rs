@@ -9,7 +9,7 @@ use super::{Leftovers, Worker};
 use crate::pod::plan::SandboxView;
 use crate::pod::resize::Granted;
 use crate::pod::start::{
-    IMAGE_ANNOTATION, IMAGE_ID_ANNOTATION, MESSAGE_ANNOTATION, MESSAGE_POLICY_ANNOTATION, is_complete,
+    IMAGE_ANNOTATION, IMAGE_ID_ANNOTATION, MESSAGE_ANNOTATION, MESSAGE_POLICY_ANNOTATION, Network, is_complete,
 };
 
 /// As much as a termination message may hold, and how many lines of a log stand in for one.
@@ -32,7 +32,10 @@ impl Worker {
                     && is_complete(&self.cx, self.uid(), &newest.id),
                 attempt: newest.config.attempt,
             });
-            self.netns = newest.netns.clone();
+            self.found = newest.netns.clone().map(|netns| Network {
+                netns,
+                addresses: newest.addresses.clone(),
+            });
         }
         for instance in leftovers.containers {
             // It ran before, so it had started; its probes say at once if it has not.
@@ -47,8 +50,8 @@ impl Worker {
                         .chain(s.init_container_statuses.iter().flatten())
                 });
                 let was = lists.into_iter().flatten().find(|c| c.name == instance.name);
-                let same =
-                    was.is_some_and(|w| w.container_id.as_deref() == Some(&super::super::container_id(&instance.id)));
+                let id = super::super::container_id(&self.cx.runtime.identity().name, &instance.id);
+                let same = was.is_some_and(|w| w.container_id.as_ref() == Some(&id));
                 if same && was.is_some_and(|w| w.started == Some(true))
                     || spec.is_some_and(|s| s.startup_probe.is_none())
                 {

@@ -55,6 +55,7 @@ impl Worker {
     fn current(&self) -> PodStatus {
         let previous = self.previous();
         let node = self.cx.node();
+        let runtime = self.cx.runtime.identity();
         let stopped = match self.stage {
             Stage::Live | Stage::Ending { .. } => false,
             Stage::Ended | Stage::Cleaning | Stage::Removing | Stage::Done => {
@@ -78,6 +79,7 @@ impl Worker {
             ended: self.ended.as_ref(),
             starting: self.busy.starting.as_deref(),
             told: self.told(),
+            runtime: &runtime.name,
         })
     }
 

@@ -1,12 +1,15 @@
 //! What the node decides over the pod's head: not to let it in, to end it for the node's sake, to take back disk space.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_runtime::ContainerState;
+use k8s_openapi::api::core::v1::Node;
 
-use super::{Stage, Worker};
-use crate::allocation::Share;
-use crate::objects::EventType;
+use super::{Done, Judging, Stage, Worker};
+use crate::allocation::{Refusal, Share};
+use crate::objects::{ApiError, EventType};
+use crate::pod::admission::{host_ports, misfit};
 use crate::pod::resize::Granted;
 
 /// The node ends a pod: as the status will have it, and how long the pod has.
@@ -26,23 +29,60 @@ impl Worker {
         if self.admitted || self.gone || self.is_terminal() || self.pod.metadata.deletion_timestamp.is_some() {
             return;
         }
+        let ran = self.sandbox.is_some() || !self.instances.is_empty();
+        let misfit = match self.misfit() {
+            Some(refusal) if !ran => {
+                if !matches!(self.judging, Judging::Asked(_)) {
+                    // The node's object may have changed since it was told: whoever bound the pod knew it as it is.
+                    return self.read_node();
+                }
+                Some(refusal)
+            }
+            _ => None,
+        };
         self.admitted = true;
         // It may have waited for more before this agent came.
         self.resize.ask = Granted::of(&self.pod) != Granted::of(&self.desired);
         let share = Share::of(&self.pod);
-        if self.sandbox.is_some() || !self.instances.is_empty() {
+        let ports = host_ports(&self.pod);
+        if ran {
+            self.cx.allocations.hold_ports(self.uid(), ports);
             return self.cx.allocations.hold(self.uid(), share);
         }
-        let refusal = match self.cx.state.refuses(&self.pod) {
-            Some(refusal) => refusal,
-            None => match self.cx.allocations.admit(self.uid(), share) {
-                Ok(()) => return,
-                Err(refusal) => refusal,
-            },
+        let all = || {
+            self.cx.state.refuses(&self.pod).map_or(Ok(()), Err)?;
+            self.cx.allocations.admit(self.uid(), share)?;
+            misfit.map_or(Ok(()), Err)?;
+            self.cx.allocations.take_ports(self.uid(), ports)
         };
+        let Err(refusal) = all() else { return };
         self.tell(EventType::Warning, refusal.reason.clone(), refusal.message.clone());
         self.ended = Some((refusal.reason, format!("Pod was rejected: {}", refusal.message)));
         self.stage = Stage::Ended;
+    }
+
+    /// Why the pod does not belong on the node, by the newest that is known of it.
+    fn misfit(&self) -> Option<Refusal> {
+        let node = match &self.judging {
+            Judging::Asked(Some(node)) => node.clone(),
+            _ => self.cx.state.object.borrow().clone()?,
+        };
+        misfit(&self.pod, &node)
+    }
+
+    fn read_node(&mut self) {
+        if matches!(self.judging, Judging::Asking) {
+            return;
+        }
+        self.judging = Judging::Asking;
+        let cx = self.cx.clone();
+        let read = async move { Done::NodeRead(cx.objects.node(&cx.node().name).await) };
+        self.ops.spawn(read);
+    }
+
+    /// The node as the API has it now; where that cannot be had, what was told last counts.
+    pub(super) fn absorb_node(&mut self, node: Result<Option<Arc<Node>>, ApiError>) {
+        self.judging = Judging::Asked(node.ok().flatten());
     }
 
     fn tell(&self, kind: EventType, reason: String, message: String) {

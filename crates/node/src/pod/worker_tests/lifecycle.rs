@@ -315,3 +315,44 @@ async fn the_signal_that_stops_a_container_is_shown() {
     let shown = status.container_statuses.unwrap()[0].stop_signal.clone();
     assert_eq!(shown.as_deref(), Some("SIGTERM"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_service_account_token_is_renewed_in_the_running_pod_before_it_expires() {
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: mounts a tmpfs");
+    }
+    let mut containers = containers(&["a"]);
+    containers[0]["volumeMounts"] = json!([{"name": "t", "mountPath": "/token"}]);
+    let mut bench = Bench::new(
+        json!({"containers": containers, "volumes": [{"name": "t", "projected": {"sources": [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}]}}]}),
+    );
+    let worker = bench.start();
+    bench.until(is_ready).await;
+    let file = bench.cx.pod_dir("uid").join("volumes/kubernetes.io~projected/t/token");
+    let token = || std::fs::read_to_string(&file).unwrap();
+    let start = bench.cx.clock.now();
+    let minute = async |minute: i64| {
+        let when = start + jiff::SignedDuration::from_mins(minute);
+        bench.cx.clock.sleep_until_time(when).await;
+    };
+    minute(47).await;
+    assert_eq!(token(), "token 1");
+    minute(50).await;
+    assert_eq!(token(), "token 2", "four fifths of its hour are over");
+    // While the API server is away the old one stays, and it is asked again and again.
+    *bench.api.away.lock() = Some(0);
+    minute(99).await;
+    assert_eq!(token(), "token 2");
+    assert!(bench.api.away.lock().take().unwrap() > 1);
+    minute(101).await;
+    assert_eq!(token(), "token 3");
+    assert_eq!(
+        bench.runtime.take_log(),
+        ["0 run_sandbox", "0 start a"],
+        "the container has not noticed"
+    );
+    bench.delete(30);
+    bench.removed().await;
+    worker.await.unwrap();
+}

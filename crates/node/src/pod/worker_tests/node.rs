@@ -39,6 +39,50 @@ fn shown_cpu(status: &PodStatus) -> String {
     limits.and_then(|l| l.get("cpu")).map_or(String::new(), |q| q.0.clone())
 }
 
+fn node_object(labels: Value) -> Option<Arc<Node>> {
+    let node = json!({"metadata": {"name": "n1", "labels": labels}});
+    Some(Arc::new(serde_json::from_value(node).unwrap()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_asks_for_another_node_fails_and_one_that_only_the_news_of_the_node_shows_to_fit_starts() {
+    for (now, fits) in [(json!({"disk": "hdd"}), false), (json!({"disk": "ssd"}), true)] {
+        let bench = Bench::new(json!({"containers": containers(&["a"]), "nodeSelector": {"disk": "ssd"}}));
+        bench.cx.state.object.send_replace(node_object(json!({})));
+        *bench.api.node.lock() = node_object(now);
+        let _worker = bench.start();
+        let status = bench
+            .until(|s| s.phase.as_deref() == Some("Failed") || is_ready(s))
+            .await;
+        assert_eq!(is_ready(&status), fits);
+        if !fits {
+            assert_eq!(status.reason.as_deref(), Some("NodeAffinity"));
+            assert_eq!(
+                status.message.as_deref(),
+                Some(
+                    "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+                )
+            );
+            assert_eq!(bench.runtime.take_log(), [""; 0]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_port_of_the_host_is_taken_fails() {
+    let mut spec = json!({"containers": containers(&["a"])});
+    spec["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 8080}]);
+    let bench = Bench::new(spec);
+    let taken = crate::pod::admission::host_ports(&bench.pod);
+    bench.cx.allocations.hold_ports("other", taken);
+    let _worker = bench.start();
+    let status = bench.until(|s| s.phase.as_deref() == Some("Failed")).await;
+    assert_eq!(status.reason.as_deref(), Some("NodePorts"));
+    bench.cx.allocations.release("other");
+    let ports = crate::pod::admission::host_ports(&bench.pod);
+    bench.cx.allocations.take_ports("third", ports).unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_evicted_pod_fails_with_the_reason_and_the_condition_and_does_not_come_back() {
     let bench = Bench::new(json!({"containers": containers(&["a"])}));

@@ -27,7 +27,7 @@ const TEXT: &str = "100101201202205206300302303304305306307402405406407408409410
     application/xml,application/xhtml+xml,text/plain,text/javascript,publicprivatemax-age=gzip,deflate,sdch\
     charset=utf-8charset=iso-8859-1,utf-,*,enq=0.";
 
-pub(super) fn dictionary() -> Vec<u8> {
+pub(crate) fn dictionary() -> Vec<u8> {
     let mut out = Vec::with_capacity(1500);
     for word in WORDS.split_whitespace().chain(MORE_WORDS) {
         // No word is near that long.

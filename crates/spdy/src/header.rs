@@ -11,16 +11,15 @@ const BLOCK_LIMIT: usize = 64 << 10;
 
 /// Names in lower case, with their values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::streaming) struct Headers(Vec<(String, String)>);
+pub struct Headers(Vec<(String, String)>);
 
 impl Headers {
-    pub(in crate::streaming) fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    #[cfg(test)]
-    pub(in crate::streaming) fn of(pairs: &[(&str, &str)]) -> Self {
+    pub fn of(pairs: &[(&str, &str)]) -> Self {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Self(pairs.iter().map(own).collect())
     }
@@ -68,14 +67,14 @@ fn short() -> io::Error {
 }
 
 /// Reads the blocks of one direction, all of them and in order.
-pub(super) struct Decoder(Decompress);
+pub(crate) struct Decoder(Decompress);
 
 impl Decoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Decompress::new(true))
     }
 
-    pub(super) fn decode(&mut self, mut compressed: &[u8]) -> io::Result<Headers> {
+    pub(crate) fn decode(&mut self, mut compressed: &[u8]) -> io::Result<Headers> {
         let mut block = vec![0; BLOCK_LIMIT];
         let mut filled = 0;
         while !compressed.is_empty() {
@@ -103,16 +102,16 @@ impl Decoder {
 }
 
 /// Writes the blocks of one direction.
-pub(super) struct Encoder(Compress);
+pub(crate) struct Encoder(Compress);
 
 impl Encoder {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let mut compress = Compress::new(Compression::fast(), true);
         compress.set_dictionary(&dictionary()).map_err(io::Error::other)?;
         Ok(Self(compress))
     }
 
-    pub(super) fn encode(&mut self, headers: &Headers) -> io::Result<Vec<u8>> {
+    pub(crate) fn encode(&mut self, headers: &Headers) -> io::Result<Vec<u8>> {
         let block = headers.write();
         // What does not shrink grows by a few bytes a block.
         let mut out = Vec::with_capacity(block.len() + 128);

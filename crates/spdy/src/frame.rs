@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use super::header::{Decoder, Encoder, Headers};
 
 /// Data is read and written in pieces of this size.
-pub(super) const PIECE: usize = 32 << 10;
+pub(crate) const PIECE: usize = 32 << 10;
 /// The longest control frame: a compressed header block and little else.
 const CONTROL_LIMIT: usize = 64 << 10;
 
@@ -22,12 +22,12 @@ const HEADERS: u16 = 8;
 const FINISHED: u8 = 1;
 
 /// Why a stream is refused.
-pub(super) const PROTOCOL_ERROR: u32 = 1;
-pub(super) const REFUSED_STREAM: u32 = 3;
+pub(crate) const PROTOCOL_ERROR: u32 = 1;
+pub(crate) const REFUSED_STREAM: u32 = 3;
 
 /// What a peer says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     Open {
         stream: u32,
         finished: bool,
@@ -48,7 +48,7 @@ pub(super) enum Frame {
     Other,
 }
 
-pub(super) struct Reader<R> {
+pub(crate) struct Reader<R> {
     io: BufReader<R>,
     headers: Decoder,
     /// What is left of a data frame: stream, bytes, whether the stream ends with it.
@@ -56,7 +56,7 @@ pub(super) struct Reader<R> {
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
-    pub(super) fn new(io: R) -> Self {
+    pub(crate) fn new(io: R) -> Self {
         Self {
             io: BufReader::with_capacity(PIECE, io),
             headers: Decoder::new(),
@@ -65,7 +65,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// The next frame, or piece of one; `None` when the peer has ended between frames.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Frame>> {
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Frame>> {
         if let Some((stream, left, finishes)) = self.data.take() {
             return self.piece(stream, left, finishes).await.map(Some);
         }
@@ -137,14 +137,14 @@ fn invalid(text: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-pub(super) struct Writer<W> {
+pub(crate) struct Writer<W> {
     io: W,
     headers: Encoder,
     frame: Vec<u8>,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
-    pub(super) fn new(io: W) -> io::Result<Self> {
+    pub(crate) fn new(io: W) -> io::Result<Self> {
         Ok(Self {
             io,
             headers: Encoder::new()?,
@@ -170,35 +170,34 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.send([a, b, c, d], flags, payload).await
     }
 
-    #[cfg(test)]
-    pub(super) async fn open(&mut self, stream: u32, headers: &Headers) -> io::Result<()> {
+    pub(crate) async fn open(&mut self, stream: u32, headers: &Headers) -> io::Result<()> {
         let block = self.headers.encode(headers)?;
         self.control(SYN_STREAM, 0, &[&stream.to_be_bytes(), &[0; 6], &block])
             .await
     }
 
-    pub(super) async fn reply(&mut self, stream: u32) -> io::Result<()> {
+    pub(crate) async fn reply(&mut self, stream: u32) -> io::Result<()> {
         let block = self.headers.encode(&Headers::default())?;
         self.control(SYN_REPLY, 0, &[&stream.to_be_bytes(), &block]).await
     }
 
     /// At most [`PIECE`] bytes at once, so that streams take turns.
-    pub(super) async fn data(&mut self, stream: u32, bytes: &[u8], finished: bool) -> io::Result<()> {
+    pub(crate) async fn data(&mut self, stream: u32, bytes: &[u8], finished: bool) -> io::Result<()> {
         let flags = if finished { FINISHED } else { 0 };
         self.send((stream & 0x7fff_ffff).to_be_bytes(), flags, &[bytes]).await
     }
 
-    pub(super) async fn reset(&mut self, stream: u32, reason: u32) -> io::Result<()> {
+    pub(crate) async fn reset(&mut self, stream: u32, reason: u32) -> io::Result<()> {
         self.control(RST_STREAM, 0, &[&stream.to_be_bytes(), &reason.to_be_bytes()])
             .await
     }
 
-    pub(super) async fn ping(&mut self, number: [u8; 4]) -> io::Result<()> {
+    pub(crate) async fn ping(&mut self, number: [u8; 4]) -> io::Result<()> {
         self.control(PING, 0, &[&number]).await
     }
 
     /// Says that no stream after `last` was taken, and that nothing more comes.
-    pub(super) async fn end(&mut self, last: u32) -> io::Result<()> {
+    pub(crate) async fn end(&mut self, last: u32) -> io::Result<()> {
         self.control(GOAWAY, 0, &[&last.to_be_bytes(), &[0; 4]]).await?;
         self.io.shutdown().await
     }

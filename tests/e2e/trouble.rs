@@ -1,0 +1,95 @@
+//! What goes wrong on a node is seen, and is not fatal: a fork bomb, a full disk.
+
+use super::harness::{Cluster, JoinedNode};
+
+fn configuration(dir: &std::path::Path, fields: &str) -> String {
+    let path = dir.join("kubelet.yaml");
+    let header = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+    std::fs::write(&path, format!("{header}{fields}\n")).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn pod(name: &str, script: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  restartPolicy: Never\n  \
+         containers:\n  - {{name: c, image: 'demo/web:v1', command: [sh, -c, {script:?}], resources: {{limits: {{cpu: 200m}}}}, \
+         volumeMounts: [{{name: d, mountPath: /data}}]}}\n  volumes: [{{name: d, emptyDir: {{}}}}]\n"
+    )
+}
+
+#[test]
+fn a_fork_bomb_stops_at_the_limit_of_its_pod_and_others_do_not_notice() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "podPidsLimit: 64");
+    let cluster = Cluster::start_with_image(&["--kubelet-config", &config]);
+    cluster.apply(&pod("calm", "sleep 1000"));
+    cluster.k(&["wait", "pod/calm", "--for=condition=Ready", "--timeout=60s"]);
+    cluster.apply(&pod("bomb", "bomb() { bomb | bomb & }; bomb; while :; do wait; done"));
+    cluster.k(&["wait", "pod/bomb", "--for=condition=Ready", "--timeout=60s"]);
+    let mut log = cluster.follow("bomb");
+    assert!(
+        log.any(|line| line.unwrap().contains("can't fork")),
+        "it says why it stops"
+    );
+    drop(log);
+    assert_eq!(
+        cluster.k(&["exec", "calm", "--", "echo", "unharmed"]).trim(),
+        "unharmed"
+    );
+    assert_eq!(
+        cluster.field("pod/calm", ".status.containerStatuses[0].restartCount"),
+        "0"
+    );
+    let ready = r#".items[0].status.conditions[?(@.type=="Ready")].status"#;
+    assert_eq!(cluster.field("nodes", ready), "True");
+    cluster.k(&["delete", "pod", "bomb", "--timeout=60s"]);
+}
+
+/// A small file system, until it is dropped.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn new(size: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = format!("size={size},mode=755");
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("tmpfs"), dir.path(), Some("tmpfs"), flags, Some(options.as_str())).unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_pod_that_fills_the_disk_is_evicted_and_the_node_recovers() {
+    let cluster = Cluster::without_node();
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::new("256m"));
+    let config = configuration(dir.path(), "evictionPressureTransitionPeriod: 0s");
+    let node = JoinedNode::start(
+        &cluster,
+        "n1",
+        &disk.0.path().join("data"),
+        &["--kubelet-config", &config],
+    );
+    cluster.apply(&pod("hog", "dd if=/dev/zero of=/data/fill bs=1M; sleep 1000"));
+    cluster.wait_for("pod/hog", ".status.phase", "Failed");
+    assert_eq!(cluster.field("pod/hog", ".status.reason"), "Evicted");
+    let message = cluster.field("pod/hog", ".status.message");
+    assert!(
+        message.starts_with("The node was low on resource: ephemeral-storage. Threshold quantity:"),
+        "{message}"
+    );
+    let pressure = r#".status.conditions[?(@.type=="DiskPressure")].status"#;
+    let events = cluster.k(&["get", "events", "--field-selector", "involvedObject.name=hog"]);
+    assert!(events.contains("Evicted"), "{events}");
+    cluster.k(&["delete", "pod", "hog", "--timeout=60s"]);
+    cluster.wait_for("node/n1", pressure, "False");
+    cluster.apply(&pod("next", "sleep 1000"));
+    cluster.k(&["wait", "pod/next", "--for=condition=Ready", "--timeout=60s"]);
+    cluster.k(&["delete", "pod", "next"]);
+    drop(node);
+}
