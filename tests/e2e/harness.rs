@@ -245,27 +245,26 @@ impl Cluster {
         ]);
     }
 
-    /// A watch of what `kubectl get` takes, by the newest kubectl. It is open once it has shown something.
-    pub fn watch(&self, what: &[&str]) -> Watch {
+    /// A watch of what `kubectl get` takes, by the newest kubectl: of each change its kind, then the object's row. It is open
+    /// once it has shown something.
+    pub fn watch(&self, what: &[&str]) -> Followed {
         let options = ["-w", "--output-watch-events", "--no-headers", "--request-timeout=60s"];
-        let args = [&["get"], what, &options].concat();
+        self.following(&[&["get"], what, &options].concat())
+    }
+
+    /// A pod's log as it comes.
+    pub fn follow(&self, pod: &str) -> Followed {
+        self.following(&["logs", "-f", pod])
+    }
+
+    fn following(&self, args: &[&str]) -> Followed {
         let mut child = self
-            .kubectl_command(Kubectl::V37, &args)
+            .kubectl_command(Kubectl::V37, args)
             .stdout(Stdio::piped())
             .spawn()
             .expect("cannot run kubectl");
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Watch { child, lines }
-    }
-
-    /// The lines of a pod's log as they come.
-    pub fn follow(&self, pod: &str) -> Lines<BufReader<ChildStdout>> {
-        let mut child = self
-            .kubectl_command(Kubectl::V37, &["logs", "-f", pod])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("cannot run kubectl");
-        BufReader::new(child.stdout.take().unwrap()).lines()
+        Followed { child, lines }
     }
 
     /// The example Deployment of the documentation, applied and rolled out.
@@ -355,27 +354,26 @@ impl Drop for JoinedNode {
     }
 }
 
-/// What changes, as kubectl shows it.
-pub struct Watch {
+/// What a kubectl prints that goes on until this is dropped.
+pub struct Followed {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Watch {
-    /// The next change: its kind, then the object's row.
+impl Followed {
     #[track_caller]
-    pub fn change(&mut self) -> String {
-        self.lines.next().expect("the watch ended").unwrap()
+    pub fn line(&mut self) -> String {
+        self.lines.next().expect("kubectl ended").unwrap()
     }
 
-    /// Passes over changes up to one of this kind.
+    /// Passes over lines up to one that begins like this.
     #[track_caller]
-    pub fn until(&mut self, kind: &str) {
-        while !self.change().starts_with(kind) {}
+    pub fn until(&mut self, beginning: &str) {
+        while !self.line().starts_with(beginning) {}
     }
 }
 
-impl Drop for Watch {
+impl Drop for Followed {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
