@@ -389,6 +389,10 @@ pub(super) fn container_status(
     let exited = state == ContainerState::Exited;
     let user = &info.runtime_spec.process.user;
     let known = |text: String| (!text.is_empty()).then_some(text);
+    let finished_at = time(status.finished_at);
+    // containerd notes the start when its call returns, and a short process may have ended by then.
+    let started_at =
+        time(status.started_at).map(|started| finished_at.map_or(started, |finished| started.min(finished)));
     let status = ContainerStatus {
         id: ContainerId::new(status.id),
         sandbox: SandboxId::new(record.sandbox.clone()),
@@ -399,8 +403,8 @@ pub(super) fn container_status(
         exit_code: exited.then_some(status.exit_code),
         oom_killed: status.reason == "OOMKilled",
         created_at: time(status.created_at).unwrap_or_default(),
-        started_at: time(status.started_at),
-        finished_at: time(status.finished_at),
+        started_at,
+        finished_at,
         image: record.image.clone(),
         image_id: ImageId::new(status.image_ref),
         log_path: known(status.log_path).map(PathBuf::from),
