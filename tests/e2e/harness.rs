@@ -246,26 +246,15 @@ impl Cluster {
     }
 
     /// A watch of what `kubectl get` takes, by the newest kubectl. It is open once it has shown something.
-    pub fn watch(&self, what: &[&str]) -> Watch {
+    pub fn watch(&self, what: &[&str]) -> SaidLines {
         let options = ["-w", "--output-watch-events", "--no-headers", "--request-timeout=60s"];
         let args = [&["get"], what, &options].concat();
-        let mut child = self
-            .kubectl_command(Kubectl::V37, &args)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("cannot run kubectl");
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Watch { child, lines }
+        SaidLines::of(self.kubectl_command(Kubectl::V37, &args))
     }
 
-    /// The lines of a pod's log as they come.
-    pub fn follow(&self, pod: &str) -> Lines<BufReader<ChildStdout>> {
-        let mut child = self
-            .kubectl_command(Kubectl::V37, &["logs", "-f", pod])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("cannot run kubectl");
-        BufReader::new(child.stdout.take().unwrap()).lines()
+    /// A pod's log as it comes.
+    pub fn follow(&self, pod: &str) -> SaidLines {
+        SaidLines::of(self.kubectl_command(Kubectl::V37, &["logs", "-f", pod]))
     }
 
     /// The example Deployment of the documentation, applied and rolled out.
@@ -355,27 +344,33 @@ impl Drop for JoinedNode {
     }
 }
 
-/// What changes, as kubectl shows it.
-pub struct Watch {
+/// What a program says while it runs, line by line. It ends when this is dropped.
+pub struct SaidLines {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Watch {
-    /// The next change: its kind, then the object's row.
-    #[track_caller]
-    pub fn change(&mut self) -> String {
-        self.lines.next().expect("the watch ended").unwrap()
+impl SaidLines {
+    fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("cannot run kubectl");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
     }
 
-    /// Passes over changes up to one of this kind.
+    /// The next line: of a watch, the kind of the change, then the object's row.
     #[track_caller]
-    pub fn until(&mut self, kind: &str) {
-        while !self.change().starts_with(kind) {}
+    pub fn line(&mut self) -> String {
+        self.lines.next().expect("it has ended").unwrap()
+    }
+
+    /// Passes over lines up to one that holds this.
+    #[track_caller]
+    pub fn until(&mut self, text: &str) {
+        while !self.line().contains(text) {}
     }
 }
 
-impl Drop for Watch {
+impl Drop for SaidLines {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

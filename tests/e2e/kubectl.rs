@@ -141,13 +141,13 @@ fn a_watch_shows_what_comes_and_goes() {
     // The watch is open once it shows the object that is already there or comes first.
     cluster.k(&["create", "configmap", "one"]);
     cluster.k(&["label", "configmap", "one", "watched=yes"]);
-    let first = watch.change();
+    let first = watch.line();
     assert!(first.starts_with("ADDED") && first.contains("one"), "{first}");
     cluster.k(&["annotate", "configmap", "one", "a=b"]);
-    assert!(watch.change().starts_with("MODIFIED"));
+    assert!(watch.line().starts_with("MODIFIED"));
     cluster.k(&["label", "configmap", "one", "watched-"]);
     assert!(
-        watch.change().starts_with("DELETED"),
+        watch.line().starts_with("DELETED"),
         "an object that no longer matches is gone"
     );
 }
