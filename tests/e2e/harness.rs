@@ -245,26 +245,16 @@ impl Cluster {
         ]);
     }
 
-    /// A watch of what `kubectl get` takes, by the newest kubectl: of each change its kind, then the object's row. It is open
-    /// once it has shown something.
-    pub fn watch(&self, what: &[&str]) -> Followed {
+    /// A watch of what `kubectl get` takes, by the newest kubectl. It is open once it has shown something.
+    pub fn watch(&self, what: &[&str]) -> SaidLines {
         let options = ["-w", "--output-watch-events", "--no-headers", "--request-timeout=60s"];
-        self.following(&[&["get"], what, &options].concat())
+        let args = [&["get"], what, &options].concat();
+        SaidLines::of(self.kubectl_command(Kubectl::V37, &args))
     }
 
     /// A pod's log as it comes.
-    pub fn follow(&self, pod: &str) -> Followed {
-        self.following(&["logs", "-f", pod])
-    }
-
-    fn following(&self, args: &[&str]) -> Followed {
-        let mut child = self
-            .kubectl_command(Kubectl::V37, args)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("cannot run kubectl");
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Followed { child, lines }
+    pub fn follow(&self, pod: &str) -> SaidLines {
+        SaidLines::of(self.kubectl_command(Kubectl::V37, &["logs", "-f", pod]))
     }
 
     /// The example Deployment of the documentation, applied and rolled out.
@@ -354,26 +344,33 @@ impl Drop for JoinedNode {
     }
 }
 
-/// What a kubectl prints that goes on until this is dropped.
-pub struct Followed {
+/// What a program says while it runs, line by line. It ends when this is dropped.
+pub struct SaidLines {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Followed {
-    #[track_caller]
-    pub fn line(&mut self) -> String {
-        self.lines.next().expect("kubectl ended").unwrap()
+impl SaidLines {
+    fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("cannot run kubectl");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
     }
 
-    /// Passes over lines up to one that begins like this.
+    /// The next line: of a watch, the kind of the change, then the object's row.
     #[track_caller]
-    pub fn until(&mut self, beginning: &str) {
-        while !self.line().starts_with(beginning) {}
+    pub fn line(&mut self) -> String {
+        self.lines.next().expect("it has ended").unwrap()
+    }
+
+    /// Passes over lines up to one that holds this.
+    #[track_caller]
+    pub fn until(&mut self, text: &str) {
+        while !self.line().contains(text) {}
     }
 }
 
-impl Drop for Followed {
+impl Drop for SaidLines {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -161,6 +161,50 @@ fn a_running_pod_is_resized_without_a_restart_and_told_when_it_cannot_be() {
 }
 
 #[test]
+fn an_exit_code_restarts_all_of_a_pod_in_its_place() {
+    let cluster = Cluster::start_with_image(&[]);
+    cluster.apply(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  initContainers:
+  - {name: once, image: "demo/web:v1", command: [sh, -c, "echo init >> /data/rounds"], volumeMounts: [{name: d, mountPath: /data}]}
+  containers:
+  - name: fails
+    image: demo/web:v1
+    command: [sh, -c, "[ $(wc -l < /data/rounds) -gt 1 ] && exec sleep 1000; until [ -e /data/go ]; do usleep 10000; done; exit 42"]
+    restartPolicy: Never
+    restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [42]}}]
+    volumeMounts: [{name: d, mountPath: /data}]
+  - name: other
+    image: demo/web:v1
+    command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"]
+    volumeMounts: [{name: d, mountPath: /data}]
+  volumes: [{name: d, emptyDir: {}}]
+"#,
+    );
+    cluster.k(&["wait", "pod/p", "--for=condition=Ready", "--timeout=60s"]);
+    let ip = cluster.field("pod/p", ".status.podIP");
+    cluster.k(&["exec", "p", "-c", "other", "--", "touch", "/data/go"]);
+    for name in ["fails", "other"] {
+        let count = format!(r#".status.containerStatuses[?(@.name=="{name}")].restartCount"#);
+        cluster.wait_for("pod/p", &count, "1");
+    }
+    cluster.k(&["wait", "pod/p", "--for=condition=Ready", "--timeout=60s"]);
+    let rounds = cluster.k(&["exec", "p", "-c", "other", "--", "cat", "/data/rounds"]);
+    assert_eq!(rounds, "init\ninit\n", "volumes stay, and init containers run again");
+    assert_eq!(cluster.field("pod/p", ".status.podIP"), ip);
+    assert_eq!(
+        cluster.field("pod/p", ".status.initContainerStatuses[0].restartCount"),
+        "1"
+    );
+}
+
+#[test]
 fn kubectl_debug_sees_the_processes_of_its_target() {
     let cluster = Cluster::start_with_image(&[]);
     cluster.k(&["run", "p", "--image=demo/web:v1", "--", "sh", "-c", IDLE]);

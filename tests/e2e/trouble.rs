@@ -26,9 +26,7 @@ fn a_fork_bomb_stops_at_the_limit_of_its_pod_and_others_do_not_notice() {
     cluster.k(&["wait", "pod/calm", "--for=condition=Ready", "--timeout=60s"]);
     cluster.apply(&pod("bomb", "bomb() { bomb | bomb & }; bomb; while :; do wait; done"));
     cluster.k(&["wait", "pod/bomb", "--for=condition=Ready", "--timeout=60s"]);
-    let mut log = cluster.follow("bomb");
-    while !log.line().contains("can't fork") {}
-    drop(log);
+    cluster.follow("bomb").until("can't fork");
     assert_eq!(
         cluster.k(&["exec", "calm", "--", "echo", "unharmed"]).trim(),
         "unharmed"

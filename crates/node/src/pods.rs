@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_informer::{CancellationToken, Change, SharedInformer};
-use coracle_runtime::{Event, EventKind};
+use coracle_runtime::Event;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::sync::broadcast::error::RecvError;
@@ -282,13 +282,8 @@ impl Pods {
 
     fn tell(&self, event: &Event) {
         let workers = self.workers.lock();
-        let Some(handle) = workers.get(uid_of(&event.sandbox)) else {
-            return;
-        };
-        match (event.kind, &event.container) {
-            (EventKind::SandboxStopped, _) => handle.inbox.recheck(),
-            (EventKind::Started | EventKind::Exited, Some(container)) => handle.inbox.touched(container.clone()),
-            _ => {}
+        if let Some(handle) = workers.get(uid_of(&event.sandbox)) {
+            handle.inbox.happened(event);
         }
     }
 

@@ -45,6 +45,8 @@ pub(crate) enum Cause {
     LivenessProbe,
     Definition,
     Resize,
+    /// The pod starts anew, because of another container's end.
+    Renewal,
 }
 
 /// A pod's sandbox as the plan needs it.
@@ -142,15 +144,45 @@ pub(crate) fn latest<'a>(
         .max_by_key(|c| (c.attempt, c.created_at))
 }
 
-/// Whether a container that ended like this runs again.
-pub(crate) fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool {
+const RENEW: &str = "RestartAllContainers";
+
+/// What the container's own rules say to an end like this.
+fn action(container: &Container, exit_code: i32) -> Option<&str> {
     let rule = container.restart_policy_rules.iter().flatten().find(|rule| {
         rule.exit_codes.as_ref().is_some_and(|codes| {
             let listed = codes.values.iter().flatten().any(|code| *code == exit_code);
             if codes.operator == "NotIn" { !listed } else { listed }
         })
     });
-    if rule.is_some_and(|r| r.action == "Restart" || r.action == "RestartAllContainers") {
+    rule.map(|rule| rule.action.as_str())
+}
+
+/// The last end of a container for which all are to run anew, from the first init container on. What was made before it
+/// belongs to the pod's life before.
+fn renewed_at(pod: &Pod, instances: &BTreeMap<ContainerId, ContainerStatus>) -> Option<Timestamp> {
+    let spec = pod.spec.as_ref()?;
+    let ended = instances.values().filter(|i| i.state == ContainerState::Exited);
+    let renews = |instance: &&ContainerStatus| {
+        let mut all = init_containers(spec).chain(&spec.containers);
+        all.find(|c| c.name == instance.name)
+            .is_some_and(|c| action(c, instance.exit_code.unwrap_or(-1)) == Some(RENEW))
+    };
+    ended.filter(renews).filter_map(|i| i.finished_at).max()
+}
+
+/// Whether the pod's containers are all being restarted: one of them is still as it was before.
+pub(crate) fn is_renewing(pod: &Pod, instances: &BTreeMap<ContainerId, ContainerStatus>) -> bool {
+    let Some(since) = renewed_at(pod, instances) else {
+        return false;
+    };
+    let all = pod.spec.iter().flat_map(|s| init_containers(s).chain(&s.containers));
+    all.into_iter()
+        .any(|c| latest(instances, &c.name).is_some_and(|i| i.created_at < since))
+}
+
+/// Whether a container that ended like this runs again.
+pub(crate) fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool {
+    if matches!(action(container, exit_code), Some("Restart" | RENEW)) {
         return true;
     }
     let policy = container
@@ -197,6 +229,7 @@ struct Planner<'a> {
     s: &'a Situation<'a>,
     plan: Plan,
     may_start: bool,
+    renewed_at: Option<Timestamp>,
 }
 
 /// Decides. Not for pods that are being terminated: those only end.
@@ -205,6 +238,7 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Plan {
         s: situation,
         plan: Plan::default(),
         may_start: situation.busy.starting.is_none() && !situation.busy.asking,
+        renewed_at: renewed_at(situation.pod, situation.instances),
     };
     if let Some(spec) = &situation.pod.spec {
         planner.pod(spec);
@@ -252,6 +286,9 @@ impl Planner<'_> {
             }
             return;
         }
+        if self.end_life_before() {
+            return;
+        }
         for ephemeral in spec.ephemeral_containers.iter().flatten() {
             if self.latest(&ephemeral.name).is_none() {
                 self.run_or_wait(&ephemeral.name);
@@ -269,6 +306,31 @@ impl Planner<'_> {
         latest(self.s.instances, name)
     }
 
+    fn is_of_before(&self, instance: &ContainerStatus) -> bool {
+        self.renewed_at.is_some_and(|at| instance.created_at < at)
+    }
+
+    /// Ends what still runs of before all were to run anew; whether there is such.
+    fn end_life_before(&mut self) -> bool {
+        let running = self.s.instances.values().filter(|i| i.state == ContainerState::Running);
+        let before: Vec<_> = running.filter(|i| self.is_of_before(i)).collect();
+        for instance in &before {
+            if self.s.busy.killing.contains(&instance.id) {
+                continue;
+            }
+            self.plan.actions.push(Action::Kill {
+                container: instance.name.clone(),
+                condemned: Condemned {
+                    id: instance.id.clone(),
+                    by: Cause::Renewal,
+                    message: format!("Container {} will be restarted with all of its pod", instance.name),
+                    comes_back: true,
+                },
+            });
+        }
+        !before.is_empty()
+    }
+
     fn deadline(&self, spec: &PodSpec) -> Option<Timestamp> {
         self.s
             .start_time
@@ -279,7 +341,7 @@ impl Planner<'_> {
     /// An init container has failed for good.
     fn failed_init(&self, spec: &PodSpec) -> bool {
         init_containers(spec).filter(|c| !is_sidecar(c)).any(|c| {
-            let ended = self.latest(&c.name).filter(|i| i.state == ContainerState::Exited);
+            let ended = self.ended(&c.name);
             ended.is_some_and(|i| i.exit_code != Some(0) && !self.returns(c, i))
         })
     }
@@ -291,13 +353,20 @@ impl Planner<'_> {
     /// Every main container has ended and stays so.
     fn all_done(&self, spec: &PodSpec) -> bool {
         spec.containers.iter().all(|c| {
-            let ended = self.latest(&c.name).filter(|i| i.state == ContainerState::Exited);
+            let ended = self.ended(&c.name);
             ended.is_some_and(|i| !self.returns(c, i))
         })
     }
 
-    fn in_this_sandbox(&self, instance: &ContainerStatus) -> bool {
-        self.s.sandbox.is_some_and(|s| s.id == instance.sandbox)
+    /// The container's newest instance where that has ended, in this life of the pod.
+    fn ended(&self, name: &str) -> Option<&ContainerStatus> {
+        let ended = self.latest(name).filter(|i| i.state == ContainerState::Exited);
+        ended.filter(|i| !self.is_of_before(i))
+    }
+
+    /// It has run in this sandbox, since all were to run anew.
+    fn is_current(&self, instance: &ContainerStatus) -> bool {
+        self.s.sandbox.is_some_and(|s| s.id == instance.sandbox) && !self.is_of_before(instance)
     }
 
     /// Initialisation; whether it is over.
@@ -305,12 +374,9 @@ impl Planner<'_> {
         let begun = spec
             .containers
             .iter()
-            .any(|c| self.latest(&c.name).is_some_and(|i| self.in_this_sandbox(i)));
+            .any(|c| self.latest(&c.name).is_some_and(|i| self.is_current(i)));
         for container in init_containers(spec) {
-            let here = self
-                .latest(&container.name)
-                .filter(|i| self.in_this_sandbox(i))
-                .cloned();
+            let here = self.latest(&container.name).filter(|i| self.is_current(i)).cloned();
             if is_sidecar(container) {
                 self.keep(container);
                 let started = self.s.memory.get(&container.name).and_then(|m| m.started.as_ref());
@@ -344,7 +410,7 @@ impl Planner<'_> {
             ContainerState::Running => self.condemn(container, &instance),
             ContainerState::Created => self.run_or_wait(&container.name),
             ContainerState::Exited => {
-                if self.returns(container, &instance) {
+                if self.is_of_before(&instance) || self.returns(container, &instance) {
                     self.run_or_wait(&container.name);
                 }
             }

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_clock::{Instant, Timestamp};
-use coracle_runtime::{ContainerId, ContainerStatus, SandboxId, SandboxStatus};
+use coracle_runtime::{ContainerId, ContainerStatus, Event, EventKind, SandboxId, SandboxStatus};
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
@@ -92,6 +92,15 @@ impl Inbox {
     pub(crate) fn objects(&self) {
         self.slot.lock().objects = true;
         self.wake.notify_one();
+    }
+
+    /// Something has happened in the runtime.
+    pub(crate) fn happened(&self, event: &Event) {
+        match (event.kind, &event.container) {
+            (EventKind::SandboxStopped, _) => self.recheck(),
+            (EventKind::Started | EventKind::Exited, Some(container)) => self.touched(container.clone()),
+            _ => {}
+        }
     }
 
     /// The mirror of a static pod has changed, or is no more.

@@ -52,10 +52,7 @@ impl Bench {
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             while let Ok(event) = events.recv().await {
-                match event.container {
-                    Some(id) => inbox.touched(id),
-                    None => inbox.recheck(),
-                }
+                inbox.happened(&event);
             }
         });
         let leftovers = Leftovers { sandboxes, containers };

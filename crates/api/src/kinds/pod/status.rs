@@ -50,6 +50,16 @@ fn ended_containers_stay_ended(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut 
             .map(|c| c.at("restartPolicy").str().to_owned())
             .unwrap_or_default()
     };
+    // One container's end may have all of them run again.
+    let renews = ["containers", "initContainers"].iter().any(|list| {
+        let containers = old_spec.at(list);
+        containers.items().any(|container| {
+            let rules = container.at("restartPolicyRules");
+            rules
+                .items()
+                .any(|rule| rule.at("action").str() == "RestartAllContainers")
+        })
+    });
     for (field, list) in [
         ("containerStatuses", "containers"),
         ("initContainerStatuses", "initContainers"),
@@ -80,7 +90,7 @@ fn ended_containers_stay_ended(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut 
                 // A restart rule may still apply.
                 _ => !own.is_empty(),
             };
-            if may_restart {
+            if may_restart || renews && !list.is_empty() {
                 continue;
             }
             for container in now.items() {

@@ -163,13 +163,19 @@ impl Worker {
     }
 
     fn kill(&mut self, name: &str, condemned: Condemned) {
-        let Some(container) = self.spec_of(name) else { return };
+        let Some(mut container) = self.spec_of(name) else {
+            return;
+        };
+        if condemned.by == Cause::Renewal {
+            // As upstream's: what starts anew is not asked to say good-bye.
+            Arc::make_mut(&mut container).lifecycle = None;
+        }
         self.busy.killing.insert(condemned.id.clone());
         // A probe may shorten the grace of the container that it condemns.
         let probe = match condemned.by {
             Cause::StartupProbe => container.startup_probe.as_ref(),
             Cause::LivenessProbe => container.liveness_probe.as_ref(),
-            Cause::Definition | Cause::Resize => None,
+            Cause::Definition | Cause::Resize | Cause::Renewal => None,
         };
         let grace = probe.and_then(|p| p.termination_grace_period_seconds).or(self
             .pod

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 
 use super::{Done, Stage, Worker};
 use crate::objects::ApiError;
+use crate::pod::plan;
 use crate::pod::status::{Facts, Told, status};
 
 /// The conditions that are the agent's to write.
@@ -19,7 +20,10 @@ const OWN_CONDITIONS: [&str; 5] = [
 ];
 
 /// Those of them that go away as well as come.
-pub(crate) const REMOVABLE: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+pub(crate) const REMOVABLE: [&str; 3] = ["PodResizePending", "PodResizeInProgress", RENEWING];
+
+/// All of the pod's containers are being restarted.
+const RENEWING: &str = "AllContainersRestarting";
 
 /// Why a condition DisruptionTarget is the agent's: others disrupt as well.
 pub(crate) const BY_NODE: &str = "TerminationByKubelet";
@@ -90,6 +94,14 @@ impl Worker {
         } else {
             self.resize_conditions()
         };
+        if !self.is_ending() && plan::is_renewing(&self.pod, &self.instances) {
+            told.push(Told {
+                kind: RENEWING,
+                reason: None,
+                message: None,
+                generation: self.pod.metadata.generation,
+            });
+        }
         if let Some(stop) = self.stop.as_ref().filter(|s| s.disruption && self.ended.is_some()) {
             told.push(Told {
                 kind: "DisruptionTarget",

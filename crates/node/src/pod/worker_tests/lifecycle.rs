@@ -130,6 +130,63 @@ async fn an_exit_code_that_a_rule_names_restarts_a_container_of_a_pod_that_never
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_exit_code_may_restart_the_whole_pod_from_its_first_init_container_on() {
+    let rule = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]);
+    let bench = Bench::new(json!({"restartPolicy": "Never",
+        "initContainers": [{"name": "once", "image": "image:1"},
+            {"name": "beside", "image": "image:1", "restartPolicy": "Always"}],
+        "containers": [{"name": "a", "image": "image:1", "restartPolicyRules": rule},
+            {"name": "b", "image": "image:1", "lifecycle": {"preStop": {"exec": {"command": ["bye"]}}}},
+            {"name": "done", "image": "image:1"}]}));
+    let second = Duration::from_secs(1);
+    bench.runtime.runs("once", [(second, 0), (second, 0)]);
+    bench.runtime.runs("a", [(second, 42), (second, 0)]);
+    bench.runtime.runs("done", [(second / 2, 0), (second / 2, 0)]);
+    bench.start();
+    let has = |s: &PodStatus, kind: &str| {
+        s.conditions
+            .iter()
+            .flatten()
+            .any(|c| c.type_ == kind && c.status == "True")
+    };
+    bench.until(|s| has(s, "AllContainersRestarting")).await;
+    let status = bench
+        .until(|s| {
+            let again = |c: &k8s_openapi::api::core::v1::ContainerStatus| c.restart_count == 1;
+            !has(s, "AllContainersRestarting") && s.container_statuses.iter().flatten().all(again)
+        })
+        .await;
+    assert!(
+        status
+            .init_container_statuses
+            .iter()
+            .flatten()
+            .all(|c| c.restart_count == 1)
+    );
+    let log = bench.runtime.take_log();
+    let order: Vec<&str> = log
+        .iter()
+        .filter_map(|line| line.split_once(' ').map(|(_, what)| what))
+        .collect();
+    let round = ["start once", "start beside", "start a", "start b", "start done"];
+    let started: Vec<&str> = order
+        .iter()
+        .copied()
+        .filter(|what| what.starts_with("start "))
+        .collect();
+    assert_eq!(started, [round, round].concat());
+    assert_eq!(
+        order.iter().filter(|what| **what == "run_sandbox").count(),
+        1,
+        "the sandbox stays: {order:?}"
+    );
+    assert!(!order.contains(&"exec bye"), "{order:?}");
+    // The second round ends as a pod does that never restarts.
+    bench.runtime.ends_well("b");
+    assert_eq!(bench.runtime.all().1.iter().filter(|c| c.name == "b").count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_s_own_policy_wins_over_the_pod_s() {
     let bench = Bench::new(json!({"restartPolicy": "Never", "containers": [
         {"name": "a", "image": "image:1", "restartPolicy": "OnFailure"}, {"name": "b", "image": "image:1"}]}));

@@ -34,6 +34,14 @@ fn status_follows_the_rules_of_restarting() {
         check(ended.clone(), running.clone()),
         ["status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"]
     );
+    let rules = json!([{"name": "a"}, {"name": "b", "restartPolicy": "Never",
+        "restartPolicyRules": [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}}]}]);
+    let renewing = with(&ended, "/spec/containers", rules);
+    assert_eq!(
+        check(renewing, running.clone()),
+        [""; 0],
+        "another's end may restart it"
+    );
     let two = with(
         &running,
         "/status/podIPs",
