@@ -14,6 +14,7 @@ use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::Context;
+use crate::metrics::batch::CronJobMetrics;
 use crate::owner::controller_of;
 use crate::status;
 use plan::{Start, add_active, plan};
@@ -27,6 +28,7 @@ struct CronJobs {
     clock: Clock,
     crons: Lister<CronJob>,
     jobs: Lister<Job>,
+    metrics: CronJobMetrics,
 }
 
 pub async fn run(cx: Context) {
@@ -38,6 +40,7 @@ pub async fn run(cx: Context) {
         clock: cx.clock,
         crons: crons.lister(),
         jobs: jobs.lister(),
+        metrics: cx.metrics.cron_jobs.clone(),
     };
     cx.controller(NAME, WORKERS)
         .watches(&crons, |cron| [ObjectKey::of(cron)])
@@ -104,6 +107,10 @@ impl CronJobs {
             Ok(job) => {
                 let message = format!("Created job {name}");
                 self.events.event(cron, EventType::Normal, "SuccessfulCreate", message);
+                if let Some(created) = &job.metadata.creation_timestamp {
+                    let late_by = created.0.duration_since(start.scheduled);
+                    self.metrics.started(late_by.as_secs_f64());
+                }
                 job
             }
             // Made by an earlier attempt whose status was not written.

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::Context;
+use crate::metrics::EphemeralMetrics;
 use crate::owner::{controller_of, controller_reference};
 
 const NAME: &str = "ephemeral-volume-controller";
@@ -50,6 +51,7 @@ struct Ephemeral {
     events: EventRecorder,
     pods: Lister<Pod>,
     claims: Lister<PersistentVolumeClaim>,
+    metrics: EphemeralMetrics,
 }
 
 pub async fn run(cx: Context) {
@@ -60,6 +62,7 @@ pub async fn run(cx: Context) {
         events: cx.recorder(NAME),
         pods: pods.lister(),
         claims: claims.lister(),
+        metrics: cx.metrics.ephemeral_volumes.clone(),
     };
     cx.controller(NAME, WORKERS)
         .watches(&pods, |pod| wants(pod).then(|| ObjectKey::of(pod)))
@@ -87,11 +90,15 @@ async fn reconcile(cx: Arc<Ephemeral>, key: ObjectKey<Pod>) -> Result<Action, Er
         let Some(made) = plan(&pod, volume, existing.as_deref()) else {
             continue;
         };
+        cx.metrics.tried.inc_by(u64::from(made.is_ok()));
         let failure = match made {
             Ok(claim) => match cx.client.namespaced(&key.namespace).create(&claim).await {
                 Ok(_) => continue,
                 Err(error) if error.is_namespace_terminating() => continue,
-                Err(error) => Error::from(error),
+                Err(error) => {
+                    cx.metrics.failed.inc();
+                    Error::from(error)
+                }
             },
             Err(why) => Error::from(std::io::Error::other(why)),
         };

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 
 use crate::Context;
@@ -37,6 +38,7 @@ pub async fn run(cx: Context) {
     let controller = cx.controller::<String>(NAME, WORKERS);
     let resources = Arc::new(Resources {
         client: cx.client_of("generic-garbage-collector"),
+        undiscovered: cx.metrics.undiscovered.clone(),
         informers: cx.informers.clone(),
         queue: controller.queue(),
         graph: Arc::default(),
@@ -79,6 +81,8 @@ pub async fn run(cx: Context) {
 /// The resources that are followed, by informers of their metadata.
 struct Resources {
     client: Client,
+    /// Counts how often it could not be found out what is served.
+    undiscovered: Counter,
     informers: InformerFactory,
     queue: WorkQueue<String>,
     graph: Arc<Mutex<Graph>>,
@@ -95,7 +99,9 @@ fn collectable(found: &Discovered) -> bool {
 impl Resources {
     /// Follows what is served now and was not before, and lets go of what is served no longer.
     async fn refresh(&self) -> Result<(), coracle_client::Error> {
-        let found = self.client.discover().await?;
+        let found = self.client.discover().await.inspect_err(|_| {
+            self.undiscovered.inc();
+        })?;
         let mut served: BTreeMap<(String, String), Arc<ApiResource>> = BTreeMap::new();
         for discovered in found.iter().filter(|d| collectable(d)) {
             let r = &discovered.resource;

@@ -29,6 +29,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 
 use crate::Context;
+use crate::metrics::autoscaler::{AutoscalerMetrics, Fault};
 use behavior::{Bounds, Memory};
 use calculate::{Facts, Tolerance};
 use measure::{Measuring, combine};
@@ -55,6 +56,7 @@ struct Autoscalers {
     memory: Mutex<HashMap<ObjectKey<Autoscaler>, Memory>>,
     /// Which pods each autoscaler is about, to find those that two are about.
     selectors: Mutex<HashMap<ObjectKey<Autoscaler>, LabelSelector>>,
+    counted: AutoscalerMetrics,
 }
 
 pub async fn run(cx: Context) {
@@ -68,6 +70,7 @@ pub async fn run(cx: Context) {
         pods: pods.lister(),
         memory: Mutex::default(),
         selectors: Mutex::default(),
+        counted: cx.metrics.autoscalers.clone(),
     };
     let pods_synced = pods.clone();
     let shutdown = cx.shutdown.clone();
@@ -134,6 +137,9 @@ fn tolerance(autoscaler: &Autoscaler) -> Tolerance {
 struct Look {
     autoscaler: Autoscaler,
     failure: Option<String>,
+    fault: Fault,
+    /// Replicas before and after.
+    scaled: (i32, i32),
 }
 
 impl Autoscalers {
@@ -141,9 +147,18 @@ impl Autoscalers {
         let Some(seen) = self.autoscalers.get(&key) else {
             self.memory.lock().remove(&key);
             self.selectors.lock().remove(&key);
+            self.counted.forget(&key.namespace, &key.name);
+            self.counted.known(self.autoscalers.list().len());
             return Ok(Action::Done);
         };
+        let started = self.clock.instant();
         let look = self.look(&key, (*seen).clone()).await;
+        let took = self.clock.instant().saturating_duration_since(started);
+        self.counted.reconciled(look.scaled.0, look.scaled.1, look.fault, took);
+        self.counted.known(self.autoscalers.list().len());
+        if let Some(status) = &look.autoscaler.status {
+            self.counted.desired(&key.namespace, &key.name, status.desired_replicas);
+        }
         if look.autoscaler.status != seen.status {
             let api = self.client.namespaced::<Autoscaler>(&key.namespace);
             match api.update_status(&look.autoscaler).await {
@@ -169,6 +184,8 @@ impl Autoscalers {
         let mut look = Look {
             autoscaler,
             failure: None,
+            fault: Fault::None,
+            scaled: (0, 0),
         };
         let (api, mut scale) = match self.scale_of(&look.autoscaler, &key.namespace).await {
             Ok(found) => found,
@@ -177,12 +194,14 @@ impl Autoscalers {
                 let message = format!("the HPA controller was unable to get the target's current scale: {error}");
                 self.set(&mut look, ABLE, ("False", "FailedGetScale", &message));
                 look.failure = Some(error);
+                look.fault = Fault::Internal;
                 return look;
             }
         };
         let message = "the HPA controller was able to get the target's current scale";
         self.set(&mut look, ABLE, ("True", "SucceededGetScale", message));
         let current = scale.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0);
+        look.scaled = (current, current);
         let now = self.clock.instant();
         self.memory.lock().entry(key.clone()).or_default().begin(current, now);
 
@@ -221,6 +240,9 @@ impl Autoscalers {
                     let desired = look.autoscaler.status.as_ref().map_or(0, |s| s.desired_replicas);
                     finish(&mut look.autoscaler, current, desired, statuses, None);
                     look.failure = Some(error);
+                    if look.fault == Fault::None {
+                        look.fault = Fault::Internal;
+                    }
                     return look;
                 }
             }
@@ -238,8 +260,10 @@ impl Autoscalers {
             let before = look.autoscaler.status.as_ref().map_or(0, |s| s.desired_replicas);
             finish(&mut look.autoscaler, current, before, statuses, None);
             look.failure = Some(error.to_string());
+            look.fault = Fault::Internal;
             return look;
         }
+        look.scaled = (current, desired);
         let message = format!("the HPA controller was able to update the target scale to {desired}");
         self.set(&mut look, ABLE, ("True", "SucceededRescale", &message));
         let message = format!("New size: {desired}; reason: {why}");
@@ -297,7 +321,18 @@ impl Autoscalers {
             status_replicas: scale.status.as_ref().map_or(0, |s| s.replicas),
         };
         let specs = look.autoscaler.spec.metrics.clone().unwrap_or_default();
-        let results = join_all(specs.iter().map(|spec| measuring.measure(spec))).await;
+        let computed = specs.iter().map(|spec| async {
+            let started = self.clock.instant();
+            let result = measuring.measure(spec).await;
+            let took = self.clock.instant().saturating_duration_since(started);
+            let (wanted, fault) = match &result {
+                Ok(measured) => (measured.replicas, Fault::None),
+                Err(failure) => (current, failure.fault()),
+            };
+            self.counted.computed(&spec.type_, current, wanted, fault, took);
+            result
+        });
+        let results = join_all(computed).await;
         for failure in results.iter().filter_map(|r| r.as_ref().err()) {
             self.warn(&look.autoscaler, failure.reason, failure.message.clone());
         }
@@ -314,6 +349,7 @@ impl Autoscalers {
         };
         match combine(&results, current) {
             Err((failure, failed)) => {
+                look.fault = failure.fault();
                 let message = format!("the HPA was unable to compute the replica count: {}", failure.message);
                 self.set(look, ACTIVE, ("False", failure.reason, &message));
                 Err(described(failed, &failure.error))
@@ -324,6 +360,9 @@ impl Autoscalers {
                     outcome.name
                 );
                 self.set(look, ACTIVE, ("True", "ValidMetricFound", &message));
+                if let Some((failure, _)) = &outcome.failure {
+                    look.fault = failure.fault();
+                }
                 look.failure = outcome
                     .failure
                     .map(|(failure, failed)| described(failed, &failure.error));
@@ -344,12 +383,14 @@ impl Autoscalers {
             self.warn(&look.autoscaler, "SelectorRequired", error);
             let message = "the HPA target's scale is missing a selector";
             self.set(look, ACTIVE, ("False", "InvalidSelector", message));
+            look.fault = Fault::Spec;
             return Err(error.to_owned());
         }
         let selector = LabelSelector::parse(text).map_err(|e| {
             let error = format!("couldn't convert selector into a corresponding internal selector object: {e}");
             self.warn(&look.autoscaler, "InvalidSelector", error.clone());
             self.set(look, ACTIVE, ("False", "InvalidSelector", &error));
+            look.fault = Fault::Spec;
             error
         })?;
         let pods = self.pods.matching(&key.namespace, &selector);

@@ -18,13 +18,14 @@ use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, ObjectKey, Patch};
 use coracle_clock::Clock;
-use coracle_informer::{Action, Error, Lister};
+use coracle_informer::{Action, Change, Error, Lister};
 use futures::future::join_all;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::Context;
 use crate::claim::{self, Claiming, selected};
+use crate::metrics::batch::JobMetrics;
 use crate::pod_control::PodControl;
 use crate::status;
 use crate::written::Written;
@@ -41,6 +42,7 @@ struct Jobs {
     pods: Lister<Pod>,
     control: PodControl,
     written: Written<Job>,
+    metrics: JobMetrics,
 }
 
 pub async fn run(cx: Context) {
@@ -58,12 +60,19 @@ pub async fn run(cx: Context) {
         pods: pods.lister(),
         control: control.clone(),
         written: written.clone(),
+        metrics: cx.metrics.jobs.clone(),
     };
     let (forget, adopters) = (control.clone(), jobs.lister());
+    let (of_jobs, of_pods) = (cx.metrics.jobs.clone(), cx.metrics.jobs.clone());
     let main = cx
         .controller(NAME, WORKERS)
         .watches_changes(&jobs, move |change| {
             let key = ObjectKey::of(&**change.object());
+            if let Change::Added(job) = change
+                && let Some(by) = plan::managed_elsewhere(job)
+            {
+                of_jobs.external(by);
+            }
             if change.is_deletion() {
                 forget.forget(&key.to_string());
                 written.forget(&key);
@@ -73,6 +82,11 @@ pub async fn run(cx: Context) {
         .watches_owned(&pods)
         .watches_changes(&pods, move |change| {
             control.observe("Job", change);
+            let now: &Pod = change.object();
+            match (change.is_deletion(), change.old()) {
+                (true, _) => of_pods.seen(Some(now), None),
+                (false, old) => of_pods.seen(old.map(|o| &**o), Some(now)),
+            }
             claim::adopters(change, &adopters, selector)
         })
         .run(
@@ -109,8 +123,21 @@ impl Jobs {
         let owned = claiming
             .claim_holding(|meta| selected(&selector, meta), pod::finalizers)
             .await?;
+        let started = self.clock.instant();
         let plan = plan(&job, &owned, may_act, self.clock.now());
-        self.execute(&job, &key, plan).await
+        let counts = plan.status.is_some();
+        let action = match &plan {
+            _ if !may_act => "reconciling",
+            plan if !plan.delete.is_empty() => "pods_deleted",
+            plan if !plan.create.is_empty() => "pods_created",
+            _ => "tracking",
+        };
+        let done = self.execute(&job, &key, plan).await;
+        if counts {
+            let took = self.clock.instant().saturating_duration_since(started);
+            self.metrics.synced(&job, action, done.is_ok(), took);
+        }
+        done
     }
 
     async fn execute(&self, job: &Job, key: &ObjectKey<Job>, plan: Plan) -> Result<Action, Error> {
@@ -126,6 +153,8 @@ impl Jobs {
             let new: Vec<Pod> = plan.create.iter().map(|new| pod::make(job, new)).collect();
             let new: Vec<&Pod> = new.iter().collect();
             let done = self.control.create(job, &name, &new).await;
+            let failed = usize::from(done.failure.is_some());
+            self.metrics.created(job, plan.status.as_ref(), done.count, failed);
             (created, failure) = (done.count, done.failure);
         }
         let mut told = plan.status.is_none();
@@ -135,7 +164,10 @@ impl Jobs {
             status.active = (active != 0).then_some(active);
             status.ready = status.ready.map(|ready| ready.min(active));
             status.terminating = status.terminating.map(|t| t.saturating_add(count(deleted)));
-            told = self.write_status(job, status).await?;
+            told = self.write_status(job, status.clone()).await?;
+            if told {
+                self.metrics.told(job, &status);
+            }
         }
         for note in plan.events.into_iter().filter(|_| told) {
             let kind = match note.warning {
@@ -158,10 +190,15 @@ impl Jobs {
             .namespaced::<Pod>(job.metadata.namespace.as_deref().unwrap_or_default());
         let patches = pods.iter().filter(|p| pod::is_held(p)).map(|held| {
             let name = held.metadata.name.as_deref().unwrap_or_default();
-            api.patch(name, Patch::Strategic(pod::let_go(held)))
+            let patch = api.patch(name, Patch::Strategic(pod::let_go(held)));
+            async move { (held, patch.await) }
         });
-        for result in join_all(patches).await {
+        for (held, result) in join_all(patches).await {
             match result {
+                Ok(_) => {
+                    let decided = job.spec.as_ref().and_then(|s| policy::action(s, held));
+                    decided.into_iter().for_each(|action| self.metrics.handled(action));
+                }
                 // Gone, or another pod of this name by now.
                 Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error.into()),
                 _ => {}

@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use crate::Context;
+use crate::metrics::node::NodeMetrics;
 use crate::pods::{BY_NODE, condition, index_by_node, is_ready, node_name};
 use health::Heartbeats;
 use taints::{Eviction, cause, evicted_for, ready};
@@ -57,6 +58,7 @@ struct Lifecycle {
     heartbeats: Arc<Heartbeats>,
     zones: Mutex<Zones>,
     queue: WorkQueue<Key>,
+    metrics: NodeMetrics,
 }
 
 pub async fn run(cx: Context) {
@@ -78,6 +80,7 @@ pub async fn run(cx: Context) {
         heartbeats: heartbeats.clone(),
         zones: Mutex::default(),
         queue: controller.queue(),
+        metrics: cx.metrics.nodes.clone(),
     };
     let of_lease = heartbeats.clone();
     let events = context.events.clone();
@@ -101,7 +104,13 @@ pub async fn run(cx: Context) {
             context,
             |this, key| async move {
                 match key {
-                    Key::Node(name) => this.reconcile(&name).await,
+                    Key::Node(name) => {
+                        let started = this.clock.instant();
+                        let done = this.reconcile(&name).await;
+                        this.metrics
+                            .updated(this.clock.instant().saturating_duration_since(started));
+                        done
+                    }
                     Key::Pod(key) => this.assigned(&key).await,
                 }
             },
@@ -147,7 +156,11 @@ fn look(change: &Change<Node>, heartbeats: &Heartbeats, events: &EventRecorder) 
 impl Lifecycle {
     async fn reconcile(&self, name: &Arc<str>) -> Result<Action, Error> {
         let Some(node) = self.nodes.find("", name) else {
-            let news = self.zones.lock().remove(name);
+            let (was, news) = {
+                let mut zones = self.zones.lock();
+                (zones.of(name), zones.remove(name))
+            };
+            self.measure(was.iter());
             self.spread(news);
             return Ok(Action::Done);
         };
@@ -163,7 +176,11 @@ impl Lifecycle {
             self.taint(&node, Eviction::Wait).await?;
             return Ok(Action::After(left));
         };
-        let news = self.zones.lock().observe(&node, state == "True");
+        let (was, news) = {
+            let mut zones = self.zones.lock();
+            (zones.of(name), zones.observe(&node, state == "True"))
+        };
+        self.measure(was.iter().chain([&zone_of(&node)]));
         self.spread(news);
         let (eviction, wait) = self.eviction(&node, &state);
         if let Err(error) = self.taint(&node, eviction).await {
@@ -171,6 +188,9 @@ impl Lifecycle {
                 self.zones.lock().give_back(&zone_of(&node));
             }
             return Err(error);
+        }
+        if evicted_for(&node).is_none() && matches!(eviction, Eviction::Because(_)) {
+            self.metrics.evicted(&zone_of(&node));
         }
         if state == "Unknown" {
             // It will not say so itself.
@@ -203,6 +223,14 @@ impl Lifecycle {
             Permit::Granted => (Eviction::Because(cause), None),
             Permit::After(wait) => (Eviction::Wait, Some(wait)),
             Permit::Never => (Eviction::Wait, None),
+        }
+    }
+
+    /// Tells how these zones are.
+    fn measure<'z>(&self, zones: impl Iterator<Item = &'z String>) {
+        for zone in zones {
+            let (ready, not_ready) = self.zones.lock().sizes(zone);
+            self.metrics.zone(zone, ready, not_ready);
         }
     }
 

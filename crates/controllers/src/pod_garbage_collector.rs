@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::Context;
+use crate::metrics::node::PodGcMetrics;
 use crate::pods::{BY_NODE, index_by_node, is_finished, node_name};
 
 const NAME: &str = "pod-garbage-collector-controller";
@@ -39,7 +40,31 @@ struct Collector {
     pods: Lister<Pod>,
     nodes: Lister<Node>,
     stranded: Arc<Stranded>,
+    metrics: PodGcMetrics,
 }
+
+/// Why a pod goes: upstream's word for it, and what is told of one that has not finished.
+struct Cause {
+    reason: &'static str,
+    disruption: Option<&'static str>,
+}
+
+const TERMINATED: Cause = Cause {
+    reason: "terminated",
+    disruption: None,
+};
+const UNSCHEDULED: Cause = Cause {
+    reason: "unscheduled",
+    disruption: None,
+};
+const ORPHANED: Cause = Cause {
+    reason: "orphaned",
+    disruption: Some("PodGC: node no longer exists"),
+};
+const OUT_OF_SERVICE: Cause = Cause {
+    reason: "out-of-service",
+    disruption: Some("PodGC: node is out of service"),
+};
 
 /// Pods, by uid, whose node nobody has seen, and since when. Each has its own time: whoever makes pods for a node that
 /// does not exist gets a new one only so often.
@@ -57,6 +82,7 @@ pub async fn run(cx: Context) {
         pods: pods.lister(),
         nodes: nodes.lister(),
         stranded: stranded.clone(),
+        metrics: cx.metrics.collected_pods.clone(),
     };
     let of_node = pods.lister();
     let controller = cx.controller(NAME, WORKERS);
@@ -119,7 +145,7 @@ impl Collector {
                 )
             });
             for pod in finished.iter().take(surplus) {
-                self.remove(pod, None).await?;
+                self.remove(pod, &TERMINATED).await?;
             }
         }
         Ok(Action::Done)
@@ -134,15 +160,14 @@ impl Collector {
         let name = node_name(&pod);
         if name.is_empty() {
             if terminating {
-                self.remove(&pod, None).await?;
+                self.remove(&pod, &UNSCHEDULED).await?;
             }
             return Ok(Action::Done);
         }
         if let Some(node) = self.nodes.find("", name) {
             self.stranded.lock().remove(uid);
             if terminating && is_out_of_service(&node) {
-                let message = "PodGC: node is out of service";
-                self.remove(&pod, Some(message)).await?;
+                self.remove(&pod, &OUT_OF_SERVICE).await?;
             }
             return Ok(Action::Done);
         }
@@ -154,13 +179,20 @@ impl Collector {
         }
         // The cache may be behind.
         if self.client.all::<Node>().find(name).await?.is_none() {
-            self.remove(&pod, Some("PodGC: node no longer exists")).await?;
+            self.remove(&pod, &ORPHANED).await?;
         }
         Ok(Action::Done)
     }
 
+    async fn remove(&self, pod: &Pod, cause: &Cause) -> Result<(), Error> {
+        let done = self.try_remove(pod, cause.disruption).await;
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        self.metrics.deleted(namespace, cause.reason, done.is_ok());
+        done
+    }
+
     /// Deletes a pod at once. One that has not finished has failed, by a disruption if `why` says so.
-    async fn remove(&self, pod: &Pod, why: Option<&str>) -> Result<(), Error> {
+    async fn try_remove(&self, pod: &Pod, why: Option<&str>) -> Result<(), Error> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let pods = self.client.namespaced::<Pod>(namespace);

@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::Context;
 use crate::claim::{self, Claiming, selected};
+use crate::metrics::replicas::ReplicaSetMetrics;
 use crate::owner::{self, controller_of};
 use crate::pod_control::PodControl;
 use crate::status;
@@ -57,6 +58,7 @@ struct Replicas<K: Replicating> {
     pods: Lister<Pod>,
     control: PodControl,
     written: Written<K>,
+    metrics: ReplicaSetMetrics,
 }
 
 pub async fn run(cx: Context) {
@@ -79,6 +81,7 @@ pub async fn run_for<K: Replicating>(cx: Context, name: &'static str, account: &
         pods: pods.lister(),
         control: control.clone(),
         written: written.clone(),
+        metrics: cx.metrics.replica_sets.clone(),
     };
     let (forget, adopters) = (control.clone(), sets.lister());
     cx.controller(name, WORKERS)
@@ -132,6 +135,7 @@ impl<K: Replicating> Replicas<K> {
 
         let new = self.new_pod(&owner, &set).filter(|_| plan.create > 0);
         let new: Vec<&Pod> = new.iter().cycle().take(plan.create).collect();
+        self.metrics.shrinks(&owned, &plan.delete, self.clock.now());
         let reason = if new.is_empty() { "FailedDelete" } else { "FailedCreate" };
         let changed = self.control.change(&*owner, &name, &new, &plan.delete).await;
         let failure = changed.err().map(|error| (reason, error));

@@ -28,6 +28,7 @@ use serde_json::json;
 use crate::Context;
 use crate::claim::{self, Claiming, selected};
 use crate::history::{self, History};
+use crate::metrics::replicas::StatefulSetMetrics;
 use crate::owner::controller_of;
 use crate::status;
 use plan::{Mend, Observed, Plan, Step, plan};
@@ -46,6 +47,7 @@ struct StatefulSets {
     pods: Lister<Pod>,
     claims: Lister<PersistentVolumeClaim>,
     history: History,
+    metrics: StatefulSetMetrics,
 }
 
 pub async fn run(cx: Context) {
@@ -68,6 +70,7 @@ pub async fn run(cx: Context) {
         sets: sets.lister(),
         pods: pods.lister(),
         claims: claims.lister(),
+        metrics: cx.metrics.stateful_sets.clone(),
     };
     let (adopters, claimers) = (sets.lister(), sets.lister());
     cx.controller(NAME, WORKERS)
@@ -105,6 +108,7 @@ fn claimants(claim: &PersistentVolumeClaim, sets: &Lister<StatefulSet>) -> Vec<O
 impl StatefulSets {
     async fn reconcile(&self, key: ObjectKey<StatefulSet>) -> Result<Action, Error> {
         let Some(set) = self.sets.get(&key) else {
+            self.metrics.forget(&key.namespace, &key.name);
             return Ok(Action::Done);
         };
         let Some(selector) = selector(&set) else {
@@ -142,6 +146,15 @@ impl StatefulSets {
         });
         let mut status = plan.status.clone();
         status.collision_count = Some(collisions.unwrap_or(0));
+        self.metrics.seen(
+            &key.namespace,
+            &key.name,
+            set.spec.pod_management_policy.as_deref() == Some("Parallel"),
+            i32::try_from(rollout::max_unavailable(&set)).unwrap_or(i32::MAX),
+            identity::ordinals(&set)
+                .1
+                .saturating_sub(status.available_replicas.unwrap_or(0)),
+        );
         let check_again = plan.check_again;
         let acted = self.execute(&set, plan).await;
         let changed = StatefulSet {

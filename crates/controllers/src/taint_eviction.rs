@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::Context;
+use crate::metrics::node::TaintMetrics;
 use crate::pods::{BY_NODE, condition, index_by_node, is_finished, node_name};
 use plan::{Stay, evicting, stay};
 
@@ -33,6 +34,7 @@ struct Evictions {
     nodes: Lister<Node>,
     /// Pods whose time runs, by uid, and since when.
     running: Mutex<HashMap<String, Instant>>,
+    metrics: TaintMetrics,
 }
 
 pub async fn run(cx: Context) {
@@ -47,6 +49,7 @@ pub async fn run(cx: Context) {
         pods: pods.lister(),
         nodes: nodes.lister(),
         running: Mutex::default(),
+        metrics: cx.metrics.evictions.clone(),
     };
     let of_node = pods.lister();
     cx.controller(NAME, WORKERS)
@@ -150,6 +153,7 @@ impl Evictions {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let pods = self.client.namespaced::<Pod>(namespace);
+        let started = self.clock.instant();
         self.tell(pod, "Marking for deletion Pod");
         if condition(pod, "DisruptionTarget").is_none_or(|c| c.status != "True") {
             let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [{
@@ -170,7 +174,12 @@ impl Evictions {
         };
         match pods.delete(name, &options).await {
             Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error.into()),
-            _ => Ok(Action::Done),
+            Err(_) => Ok(Action::Done),
+            Ok(_) => {
+                let took = self.clock.instant().saturating_duration_since(started);
+                self.metrics.deleted(took);
+                Ok(Action::Done)
+            }
         }
     }
 }

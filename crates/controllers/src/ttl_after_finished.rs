@@ -11,6 +11,7 @@ use k8s_openapi::api::batch::v1::Job;
 
 use crate::Context;
 use crate::job::plan::finished;
+use crate::metrics::batch::TtlMetrics;
 
 const NAME: &str = "ttl-after-finished-controller";
 const WORKERS: usize = 5;
@@ -19,6 +20,7 @@ struct Finished {
     client: Client,
     clock: Clock,
     jobs: Lister<Job>,
+    metrics: TtlMetrics,
 }
 
 pub async fn run(cx: Context) {
@@ -27,6 +29,7 @@ pub async fn run(cx: Context) {
         client: cx.client_of(NAME),
         clock: cx.clock,
         jobs: jobs.lister(),
+        metrics: cx.metrics.expired_jobs.clone(),
     };
     cx.controller(NAME, WORKERS)
         .watches(&jobs, |job| expires(job).map(|_| ObjectKey::of(job)))
@@ -56,9 +59,9 @@ async fn reconcile(cx: Arc<Finished>, key: ObjectKey<Job>) -> Result<Action, Err
     let Some(job) = jobs.find(&key.name).await? else {
         return Ok(Action::Done);
     };
-    if expires(&job).is_none_or(|at| at > now) {
+    let Some(at) = expires(&job).filter(|at| *at <= now) else {
         return Ok(Action::Done);
-    }
+    };
     let options = DeleteOptions {
         uid: job.metadata.uid.clone(),
         resource_version: job.metadata.resource_version.clone(),
@@ -67,7 +70,12 @@ async fn reconcile(cx: Arc<Finished>, key: ObjectKey<Job>) -> Result<Action, Err
     };
     match jobs.delete(&key.name, &options).await {
         Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(Action::Done),
+        Err(_) => Ok(Action::Done),
+        Ok(_) => {
+            let late_by = cx.clock.now().duration_since(at);
+            cx.metrics.deleted(late_by.as_secs_f64());
+            Ok(Action::Done)
+        }
     }
 }
 

@@ -112,6 +112,8 @@ pub struct TestCluster {
     /// An administrator in this process.
     pub client: Client,
     pub clock: Clock,
+    /// What the controllers have counted.
+    pub metrics: coracle_controllers::Metrics,
     server: RunningServer,
     components: JoinSet<()>,
     shutdown: CancellationToken,
@@ -175,6 +177,7 @@ impl TestCluster {
         Ok(Self {
             client,
             clock,
+            metrics,
             server,
             components,
             shutdown,

@@ -214,12 +214,16 @@ fn failure(new: Option<&ReplicaSet>, all: &[Arc<ReplicaSet>]) -> Option<(String,
 pub fn check_again(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
     let limit = deadline(deployment)?;
     let current = find(status, PROGRESSING)?;
-    if is_complete(deployment, status) || current.reason.as_deref() == Some(DEADLINE_EXCEEDED) {
+    // One that was complete stays so, whatever becomes of its pods.
+    let decided = matches!(current.reason.as_deref(), Some(DEADLINE_EXCEEDED | NEW_SET_AVAILABLE));
+    if decided || is_complete(deployment, status) {
         return None;
     }
     let since = current.last_update_time.as_ref()?.0;
     let left = limit
         .saturating_sub(now.duration_since(since))
         .saturating_add(SignedDuration::from_secs(1));
-    Some(Duration::try_from(left).unwrap_or(Duration::from_secs(1)))
+    // Never at once: a look that changes nothing would lead to the next.
+    let soon = Duration::from_secs(1);
+    Some(Duration::try_from(left).map_or(soon, |left| left.max(soon)))
 }

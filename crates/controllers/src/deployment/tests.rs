@@ -363,3 +363,23 @@ proptest! {
         prop_assert_eq!(world.reason(PROGRESSING), "NewReplicaSetAvailable");
     }
 }
+
+#[test]
+fn one_that_was_complete_is_not_looked_at_by_the_clock_when_it_loses_a_pod_and_no_look_leads_to_another_at_once() {
+    let mut deployment = deployment(json!({"progressDeadlineSeconds": 20}));
+    let told = |reason: &str| {
+        let status = json!({"replicas": 3, "updatedReplicas": 3, "availableReplicas": 2, "conditions": [{"type": "Progressing",
+            "status": "True", "reason": reason, "lastUpdateTime": "2026-01-01T00:00:00Z"}]});
+        serde_json::from_value(status).unwrap()
+    };
+    // The deadline, and the second after it.
+    let now = "2026-01-01T00:00:21Z".parse().unwrap();
+    let status = told("NewReplicaSetAvailable");
+    assert_eq!(status::check_again(&deployment, &status, now), None);
+    let status = told("ReplicaSetUpdated");
+    let second = std::time::Duration::from_secs(1);
+    assert_eq!(status::check_again(&deployment, &status, now), Some(second));
+    deployment.spec.progress_deadline_seconds = Some(600);
+    let long = std::time::Duration::from_secs(580);
+    assert_eq!(status::check_again(&deployment, &status, now), Some(long));
+}

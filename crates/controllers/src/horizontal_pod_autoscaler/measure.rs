@@ -12,6 +12,7 @@ use coracle_api::quantity::{Quantity, QuantityFormat};
 use super::calculate::{self, Facts, Proposal};
 use super::metrics::{Metrics, Series};
 use super::target::resource_of;
+use crate::metrics::autoscaler::Fault;
 
 /// What one metric says.
 #[derive(Clone, Debug)]
@@ -28,6 +29,16 @@ pub struct Unmeasured {
     pub reason: &'static str,
     pub message: String,
     pub error: String,
+}
+
+impl Unmeasured {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self.reason {
+            INVALID => Fault::Spec,
+            _ => Fault::Internal,
+        }
+    }
 }
 
 /// Whose metrics, and how.
@@ -71,6 +82,7 @@ fn failed(reason: &'static str, told: &str, error: String) -> Unmeasured {
     }
 }
 
+const INVALID: &str = "InvalidMetricSourceType";
 const NO_TARGET: &str = "neither a utilization target nor a value target was set";
 
 impl Measuring<'_> {
@@ -286,7 +298,7 @@ fn spelt(selector: Option<&LabelSelector>) -> String {
 
 fn invalid(error: String) -> Unmeasured {
     Unmeasured {
-        reason: "InvalidMetricSourceType",
+        reason: INVALID,
         message: error.clone(),
         error,
     }

@@ -53,8 +53,18 @@ fn condition<'s>(status: &'s JobStatus, kind: &str) -> Option<&'s JobCondition> 
 
 /// The condition that says how the job ended, once it has.
 pub fn finished(job: &Job) -> Option<&JobCondition> {
-    let status = job.status.as_ref()?;
+    end_of(job.status.as_ref()?)
+}
+
+/// The same of a status alone.
+pub fn end_of(status: &JobStatus) -> Option<&JobCondition> {
     condition(status, "Complete").or_else(|| condition(status, "Failed"))
+}
+
+/// The controller that the job is left to, if not to this one.
+pub fn managed_elsewhere(job: &Job) -> Option<&str> {
+    let by = job.spec.as_ref()?.managed_by.as_deref()?;
+    (!by.is_empty() && by != "kubernetes.io/job-controller").then_some(by)
 }
 
 fn count(n: usize) -> i32 {
@@ -70,8 +80,7 @@ pub fn plan(job: &Job, pods: &[Arc<Pod>], may_act: bool, now: Timestamp) -> Plan
     let Some(spec) = &job.spec else {
         return Plan::default();
     };
-    let foreign = |by: &String| !by.is_empty() && by != "kubernetes.io/job-controller";
-    if spec.managed_by.as_ref().is_some_and(foreign) {
+    if managed_elsewhere(job).is_some() {
         return Plan::default();
     }
     if finished(job).is_some() {

@@ -22,21 +22,28 @@ pub enum Verdict {
 /// The first rule that matches a failed pod decides. Only pods that have really failed are matched: of one that is merely
 /// being deleted nothing is known yet.
 pub fn judge(spec: &JobSpec, pod: &Pod) -> Verdict {
-    let Some(policy) = spec.pod_failure_policy.as_ref().filter(|_| phase(pod) == "Failed") else {
-        return Verdict::Count;
-    };
-    for (at, rule) in policy.rules.iter().enumerate() {
-        let Some(matched) = matches(rule, pod) else { continue };
-        match rule.action.as_str() {
-            "Ignore" => return Verdict::Ignore,
-            "Count" => return Verdict::Count,
-            "FailIndex" if spec.backoff_limit_per_index.is_some() => return Verdict::FailIndex,
-            "FailJob" => return Verdict::FailJob(format!("{matched} matching FailJob rule at index {at}")),
+    decided(spec, pod).map_or(Verdict::Count, |(_, verdict)| verdict)
+}
+
+/// The action of the rule that decides about a failed pod, if one does.
+pub fn action<'s>(spec: &'s JobSpec, pod: &Pod) -> Option<&'s str> {
+    decided(spec, pod).map(|(action, _)| action)
+}
+
+fn decided<'s>(spec: &'s JobSpec, pod: &Pod) -> Option<(&'s str, Verdict)> {
+    let policy = spec.pod_failure_policy.as_ref().filter(|_| phase(pod) == "Failed")?;
+    policy.rules.iter().enumerate().find_map(|(at, rule)| {
+        let matched = matches(rule, pod)?;
+        let verdict = match rule.action.as_str() {
+            "Ignore" => Verdict::Ignore,
+            "Count" => Verdict::Count,
+            "FailIndex" if spec.backoff_limit_per_index.is_some() => Verdict::FailIndex,
+            "FailJob" => Verdict::FailJob(format!("{matched} matching FailJob rule at index {at}")),
             // An action that is not known: the rule is skipped.
-            _ => {}
-        }
-    }
-    Verdict::Count
+            _ => return None,
+        };
+        Some((rule.action.as_str(), verdict))
+    })
 }
 
 fn full_name(pod: &Pod) -> String {

@@ -118,6 +118,16 @@ impl Zones {
         self.news(&before)
     }
 
+    /// How many nodes of a zone are ready, and how many are not.
+    pub fn sizes(&self, zone: &str) -> (usize, usize) {
+        self.zones.get(zone).map_or((0, 0), |z| (z.ready, z.not_ready))
+    }
+
+    /// The zone that a node was last known to be in.
+    pub fn of(&self, node: &str) -> Option<String> {
+        self.members.get(node).map(|m| m.zone.clone())
+    }
+
     pub fn remove(&mut self, node: &str) -> News {
         let before = self.states();
         self.take_out(node);

@@ -31,7 +31,7 @@ pub fn keeps_current(set: &StatefulSet, ordinal: i32) -> bool {
 }
 
 /// At least one, or nothing would ever be updated.
-fn max_unavailable(set: &StatefulSet) -> usize {
+pub fn max_unavailable(set: &StatefulSet) -> usize {
     let (_, replicas) = ordinals(set);
     let value = rolling(set).and_then(|r| r.max_unavailable.as_ref());
     let most = value.map_or(1, |v| resolve(Some(v), replicas, false));

@@ -1,6 +1,9 @@
 //! HorizontalPodAutoscaler, as <https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/> says. The
 //! external metrics API is served by objects of a custom resource: one for each series, with its `value`.
 
+mod adapter;
+mod sources;
+
 use std::time::Duration;
 
 use coracle_client::{Api, ApiResource, DynamicObject, Patch};
@@ -297,5 +300,89 @@ async fn a_selector_chooses_the_series_of_the_metric() {
         message.contains("no metrics returned from external metrics API"),
         "{message}"
     );
+    queue.world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_policies_the_one_that_allows_the_highest_change_is_selected_by_default_and_with_min_the_lowest() {
+    let policies = json!([{"type": "Pods", "value": 4, "periodSeconds": 60}, {"type": "Percent", "value": 10, "periodSeconds": 60}]);
+    for (select, wanted) in [(Value::Null, [16, 12]), (json!("Min"), [18, 16])] {
+        let rules = json!({"stabilizationWindowSeconds": 0, "policies": policies, "selectPolicy": select});
+        let queue = Queue::new(20, "10", json!({"behavior": {"scaleDown": rules}})).await;
+        let first = queue.replicas().await;
+        queue.world.pass(seconds(60)).await;
+        assert_eq!([first, queue.replicas().await], wanted, "{select}");
+        queue.world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_pods_that_a_percentage_allows_is_rounded_up() {
+    let rules =
+        json!({"stabilizationWindowSeconds": 0, "policies": [{"type": "Percent", "value": 10, "periodSeconds": 60}]});
+    let queue = Queue::new(15, "10", json!({"behavior": {"scaleDown": rules}})).await;
+    assert_eq!(queue.replicas().await, 13);
+    says(
+        &queue.condition("ScalingLimited").await,
+        json!({"status": "True", "reason": "ScaleDownLimit"}),
+    );
+    queue.world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_at_most_4_pods_or_100_percent_are_added_every_15_seconds() {
+    // Without any behavior it is to 4 pods, or to twice as many.
+    for (spec, wanted) in [
+        (json!({}), [4, 8, 16]),
+        (json!({"behavior": {"scaleUp": {}}}), [5, 10, 20]),
+    ] {
+        let queue = Queue::new(1, "200", spec).await;
+        let mut sizes = vec![queue.replicas().await];
+        for _ in 0..2 {
+            queue.world.pass(seconds(15)).await;
+            sizes.push(queue.replicas().await);
+        }
+        assert_eq!(sizes, wanted);
+        queue.world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tolerance_may_be_set_for_each_direction() {
+    let queue = Queue::new(10, "104", json!({"behavior": {"scaleUp": {"tolerance": "0.05"}}})).await;
+    queue.world.pass(seconds(30)).await;
+    assert_eq!(queue.replicas().await, 10);
+    queue.length("106").await;
+    queue.world.pass(seconds(30)).await;
+    assert_eq!(queue.replicas().await, 11);
+    queue.world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_beyond_the_bounds_are_brought_back_whatever_the_metrics_say() {
+    let queue = Queue::new(12, "120", json!({"maxReplicas": 9})).await;
+    assert_eq!(queue.replicas().await, 9);
+    queue
+        .world
+        .told(
+            "web",
+            "Normal SuccessfulRescale",
+            "New size: 9; reason: Current number of replicas above Spec.MaxReplicas",
+        )
+        .await;
+    queue.world.stop().await;
+    let queue = Queue::new(1, "10", json!({"minReplicas": 3})).await;
+    assert_eq!(queue.replicas().await, 3);
+    queue.world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_was_scaled_to_zero_is_scaled_again_when_its_replicas_are_set_by_hand() {
+    let queue = Queue::new(0, "50", json!({})).await;
+    let by_hand = json!({"spec": {"replicas": 2}});
+    queue.world.merge::<Deployment>("web", by_hand).await;
+    queue.replicas().await;
+    queue.world.pass(seconds(40)).await;
+    assert_eq!(queue.replicas().await, 5);
     queue.world.stop().await;
 }

@@ -236,3 +236,85 @@ async fn deleting_a_cron_job_deletes_its_jobs_and_their_pods() {
     assert!(world.list::<Pod>().await.is_empty());
     world.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_day_of_a_job_each_quarter_of_an_hour_has_96_of_them_one_for_each_tick() {
+    let world = World::new().await;
+    world.end_after(Duration::from_secs(20), 0);
+    let spec = json!({"schedule": "*/15 * * * *", "successfulJobsHistoryLimit": 200});
+    world.make::<CronJob>(cron(spec)).await;
+    world.pass(DAY + Duration::from_secs(45)).await;
+    let times = times(&world).await;
+    let all: std::collections::BTreeSet<_> = times.iter().collect();
+    assert_eq!((times.len(), all.len()), (96, 96));
+    let found = world.get::<CronJob>("tick").await;
+    let status = found.status.as_ref().unwrap();
+    assert_eq!(status.active, None);
+    let last = status.last_schedule_time.as_ref().unwrap().0;
+    assert_eq!(last.to_string(), "2026-01-02T00:00:00Z");
+    assert!(status.last_successful_time.as_ref().unwrap().0 > last);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_named_after_its_cron_job_and_scheduled_minute_and_is_owned_by_it() {
+    let world = ending(1, 0).await;
+    let made = world
+        .make::<CronJob>(cron(
+            json!({"jobTemplate": {"metadata": {"annotations": {"team": "a"}}}}),
+        ))
+        .await;
+    world.pass(HOUR + HOUR / 4).await;
+    let jobs = world.list::<Job>().await;
+    let [job] = jobs.as_slice() else { panic!("{jobs:?}") };
+    let at: jiff::Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
+    assert_eq!(name(&**job), format!("tick-{}", at.as_second() / 60));
+    crate::world::says(
+        &job.metadata,
+        json!({"annotations": {"team": "a"}, "ownerReferences": [{"apiVersion": "batch/v1", "kind": "CronJob",
+            "name": "tick", "uid": made.metadata.uid, "controller": true, "blockOwnerDeletion": true}]}),
+    );
+    let events = world.events("tick").await;
+    assert_eq!(
+        events["Normal SuccessfulCreate"],
+        format!("Created job {}", name(&**job))
+    );
+    assert_eq!(
+        events["Normal SawCompletedJob"],
+        format!("Saw completed job: {}, condition: Complete", name(&**job))
+    );
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_was_away_makes_up_for_the_last_time_only() {
+    let world = ending(1, 0).await;
+    let spec = json!({"schedule": "*/10 * * * *", "suspend": true, "successfulJobsHistoryLimit": 100});
+    world.make::<CronJob>(cron(spec)).await;
+    world.pass(HOUR).await;
+    world.pass(Duration::from_secs(65)).await;
+    world
+        .merge::<CronJob>("tick", json!({"spec": {"suspend": false}}))
+        .await;
+    world.pass(Duration::from_secs(30)).await;
+    assert_eq!(times(&world).await, ["2026-01-01T01:00:00Z"]);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_zone_in_the_schedule_or_one_that_does_not_exist_is_refused() {
+    let world = ending(0, 0).await;
+    for (spec, why) in [
+        (json!({"schedule": "TZ=UTC 0 0 * * *"}), "spec.schedule"),
+        (json!({"timeZone": "Europe/Nowhere"}), "spec.timeZone"),
+        (json!({"schedule": "61 * * * *"}), "spec.schedule"),
+    ] {
+        let refused = world
+            .api::<CronJob>()
+            .create(&crate::harness::from(cron(spec.clone())))
+            .await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(why), "{spec}: {refused}");
+    }
+    world.stop().await;
+}

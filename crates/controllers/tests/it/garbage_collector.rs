@@ -181,15 +181,19 @@ async fn a_namespaced_owner_in_another_namespace_is_treated_as_absent_and_a_warn
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cluster_scoped_object_that_names_a_namespaced_owner_is_not_collected() {
+async fn a_cluster_scoped_object_that_names_a_namespaced_owner_is_not_collected_and_a_warning_is_told() {
     let world = World::new().await;
     let owner = world.owner("owner").await;
     world.settle().await;
-    world
-        .make::<Node>(json!({"metadata": {"name": "n1", "ownerReferences": [owner]}}))
-        .await;
+    world.make::<Node>(json!({"metadata": {"name": "n1"}})).await;
+    world.settle().await;
+    let owned = json!({"metadata": {"ownerReferences": [owner]}});
+    world.merge::<Node>("n1", owned).await;
     world.pass(Duration::from_secs(600)).await;
     assert!(world.find::<Node>("n1").await.is_some());
+    let uid = owner["uid"].as_str().unwrap();
+    let message = format!("ownerRef [v1/ConfigMap, name: owner, uid: {uid}] does not exist in namespace \"\"");
+    world.told("n1", "Warning OwnerRefInvalidNamespace", &message).await;
     world.stop().await;
 }
 

@@ -1,9 +1,11 @@
 //! Job, as <https://kubernetes.io/docs/concepts/workloads/controllers/job/> and the fields' descriptions say.
 
+mod failure;
+mod indexed;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::Patch;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -182,176 +184,6 @@ async fn parallelism_may_be_0_and_changed_while_the_job_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_pod_of_an_indexed_job_gets_its_index_as_annotation_label_host_name_and_variable() {
-    let world = World::new().await;
-    world.make::<Job>(job(indexed(3))).await;
-    let pods = world.pods("work").await;
-    assert_eq!(world.indexes().await, [0, 1, 2]);
-    for pod in &pods {
-        let index = index(pod).to_string();
-        assert_eq!(pod.metadata.labels.as_ref().unwrap()[INDEX], index);
-        let spec = pod.spec.as_ref().unwrap();
-        assert_eq!(spec.hostname, Some(format!("work-{index}")));
-        assert!(name(&**pod).starts_with(&format!("work-{index}-")));
-        let variable = &spec.containers[0].env.as_ref().unwrap()[0];
-        says(
-            variable,
-            json!({"name": "JOB_COMPLETION_INDEX", "valueFrom": {"fieldRef": {
-                "fieldPath": format!("metadata.annotations['{INDEX}']")}}}),
-        );
-    }
-    for done in [0, 2] {
-        let pod = world.of_index(done).await.unwrap();
-        world.end(&pod, 0).await;
-    }
-    world
-        .job_status(json!({"completedIndexes": "0,2", "succeeded": 2, "active": 1}))
-        .await;
-    world.end_all(0).await;
-    let done = world.finished("Complete").await;
-    says(&done.status, json!({"completedIndexes": "0-2", "succeeded": 3}));
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_index_whose_pod_fails_is_tried_again_and_counts_once() {
-    let world = World::new().await;
-    world.make::<Job>(job(indexed(2))).await;
-    let pod = world.of_index(1).await.unwrap();
-    world.end(&pod, 1).await;
-    world.pass(Duration::from_secs(10)).await;
-    assert_eq!(world.indexes().await, [0, 1]);
-    world.end_all(0).await;
-    let done = world.finished("Complete").await;
-    says(&done.status, json!({"succeeded": 2, "failed": 1}));
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_indexed_job_scales_by_completions_and_parallelism_together() {
-    let world = World::new().await;
-    world.make::<Job>(job(indexed(4))).await;
-    world.settle().await;
-    let scaled = |n: i32| json!({"spec": {"completions": n, "parallelism": n}});
-    world.merge::<Job>("work", scaled(2)).await;
-    assert_eq!(world.indexes().await, [0, 1]);
-    world.merge::<Job>("work", scaled(5)).await;
-    assert_eq!(world.indexes().await, [0, 1, 2, 3, 4]);
-    let alone = world
-        .api::<Job>()
-        .patch("work", Patch::Merge(json!({"spec": {"completions": 6}})))
-        .await;
-    assert!(alone.unwrap_err().to_string().contains("spec.completions"));
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn failed_pods_are_recreated_with_an_exponential_back_off_delay_of_10_20_40_seconds() {
-    let world = World::new().await;
-    world.make::<Job>(job(json!({}))).await;
-    let mut gaps = Vec::new();
-    for _ in 0..3 {
-        let failing = name(&*world.active("work").await[0]);
-        world.end(&failing, 1).await;
-        let since = world.cluster.clock.now();
-        loop {
-            let new = world.list::<Pod>().await;
-            if new
-                .iter()
-                .any(|p| p.status.as_ref().unwrap().phase.as_deref() == Some("Pending"))
-            {
-                break;
-            }
-            world.pass(Duration::from_millis(500)).await;
-        }
-        gaps.push(world.cluster.clock.now().duration_since(since).as_secs());
-    }
-    assert!(
-        gaps.iter()
-            .zip([10, 20, 40])
-            .all(|(gap, wanted)| (wanted..=wanted + 1).contains(gap)),
-        "{gaps:?}"
-    );
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn once_the_back_off_limit_has_been_reached_the_job_is_failed_and_its_running_pods_are_terminated() {
-    let world = World::new().await;
-    world
-        .make::<Job>(job(json!({"backoffLimit": 1, "parallelism": 2, "completions": 4})))
-        .await;
-    let pods = world.active("work").await;
-    world.end(&name(&*pods[0]), 1).await;
-    world.pass(Duration::from_secs(12)).await;
-    let pods = world.active("work").await;
-    assert_eq!(pods.len(), 2);
-    world.end(&name(&*pods[0]), 1).await;
-    let failed = world.finished("Failed").await;
-    assert_eq!(kinds(&failed), ["FailureTarget", "Failed"]);
-    for condition in conditions(&failed) {
-        says(
-            condition,
-            json!({"reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"}),
-        );
-    }
-    // The one that still ran has failed with its job.
-    says(
-        &failed.status,
-        json!({"failed": 3, "active": null, "completionTime": null}),
-    );
-    assert!(world.active("work").await.is_empty());
-    world
-        .told(
-            "work",
-            "Warning BackoffLimitExceeded",
-            "Job has reached the specified backoff limit",
-        )
-        .await;
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn with_restart_policy_on_failure_the_restarts_of_containers_count_towards_the_limit() {
-    let world = World::new().await;
-    let spec = json!({"backoffLimit": 2, "template": {"spec": {"restartPolicy": "OnFailure"}}});
-    world.make::<Job>(job(spec)).await;
-    let pod = name(&*world.active("work").await[0]);
-    let restarted = |count: i32| {
-        json!({"phase": "Running", "containerStatuses": [
-            {"name": "c", "image": "v1", "imageID": "", "ready": true, "restartCount": count}]})
-    };
-    world.status::<Pod>(&pod, restarted(1)).await;
-    world.settle().await;
-    assert!(kinds(&*world.get::<Job>("work").await).is_empty());
-    world.status::<Pod>(&pod, restarted(2)).await;
-    let failed = world.finished("Failed").await;
-    says(conditions(&failed)[0], json!({"reason": "BackoffLimitExceeded"}));
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn once_a_job_reaches_active_deadline_seconds_its_pods_are_terminated_with_reason_deadline_exceeded() {
-    let world = World::new().await;
-    world.make::<Job>(job(json!({"activeDeadlineSeconds": 100}))).await;
-    world.settle().await;
-    world.pass(Duration::from_secs(90)).await;
-    assert_eq!(world.active("work").await.len(), 1);
-    let failed = world.finished("Failed").await;
-    for condition in conditions(&failed) {
-        says(
-            condition,
-            json!({"reason": "DeadlineExceeded", "message": "Job was active longer than specified deadline"}),
-        );
-    }
-    let started = failed.status.as_ref().unwrap().start_time.as_ref().unwrap().0;
-    let target = conditions(&failed)[0].last_transition_time.as_ref().unwrap().0;
-    assert_eq!(target.duration_since(started).as_secs(), 100);
-    assert!(world.active("work").await.is_empty());
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_suspended_job_has_no_pods_and_resuming_it_resets_its_start_time() {
     let world = World::new().await;
     world
@@ -402,197 +234,6 @@ async fn the_template_of_a_suspended_job_may_say_anew_where_its_pods_run() {
     let pod = world.pods("work").await.remove(0);
     says(&pod.spec, json!({"nodeSelector": {"zone": "a"}}));
     world.stop().await;
-}
-
-fn per_index() -> Value {
-    with(indexed(3), json!({"backoffLimitPerIndex": 1}))
-}
-
-#[tokio::test(start_paused = true)]
-async fn with_a_back_off_limit_per_index_an_index_fails_alone_and_the_others_go_on() {
-    let world = World::new().await;
-    let made = world.make::<Job>(job(per_index())).await;
-    assert_eq!(made.spec.as_ref().unwrap().backoff_limit, Some(i32::MAX));
-    for count in 0..2 {
-        let pod = world.of_index(1).await.unwrap();
-        let annotations = world.get::<Pod>(&pod).await.metadata.annotations.clone().unwrap();
-        assert_eq!(
-            annotations["batch.kubernetes.io/job-index-failure-count"],
-            count.to_string()
-        );
-        world.end(&pod, 1).await;
-        world.pass(Duration::from_secs(12)).await;
-    }
-    assert_eq!(world.of_index(1).await, None);
-    world
-        .job_status(json!({"failedIndexes": "1", "failed": 2, "active": 2}))
-        .await;
-    world.end_all(0).await;
-    let failed = world.finished("Failed").await;
-    says(
-        &failed.status,
-        json!({"completedIndexes": "0,2", "failedIndexes": "1", "succeeded": 2, "failed": 2}),
-    );
-    for condition in conditions(&failed) {
-        says(
-            condition,
-            json!({"reason": "FailedIndexes", "message": "Job has failed indexes"}),
-        );
-    }
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn when_more_indexes_fail_than_max_failed_indexes_the_job_is_failed_at_once() {
-    let world = World::new().await;
-    let spec = with(indexed(4), json!({"backoffLimitPerIndex": 0, "maxFailedIndexes": 1}));
-    world.make::<Job>(job(spec)).await;
-    for index in [0, 3] {
-        assert_eq!(world.active("work").await.len(), if index == 0 { 4 } else { 3 });
-        let pod = world.of_index(index).await.unwrap();
-        world.end(&pod, 1).await;
-    }
-    let failed = world.finished("Failed").await;
-    for condition in conditions(&failed) {
-        says(
-            condition,
-            json!({"reason": "MaxFailedIndexesExceeded",
-                "message": "Job has exceeded the specified maximal number of failed indexes"}),
-        );
-    }
-    assert!(world.active("work").await.is_empty());
-    world.stop().await;
-}
-
-fn with_rules(rules: Value) -> Value {
-    json!({"podFailurePolicy": {"rules": rules}})
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_action_fail_job_ends_the_job_and_its_message_says_which_rule_matched() {
-    let world = World::new().await;
-    let rules = json!([{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
-        {"action": "FailJob", "onExitCodes": {"containerName": "c", "operator": "In", "values": [42]}}]);
-    let spec = with(with_rules(rules), json!({"completions": 2, "parallelism": 2}));
-    world.make::<Job>(job(spec)).await;
-    let pods = world.active("work").await;
-    let bad = name(&*pods[0]);
-    world.end(&bad, 42).await;
-    let failed = world.finished("Failed").await;
-    for condition in conditions(&failed) {
-        says(
-            condition,
-            json!({"reason": "PodFailurePolicy", "message": format!(
-                "Container c for pod default/{bad} failed with exit code 42 matching FailJob rule at index 1")}),
-        );
-    }
-    assert!(world.active("work").await.is_empty());
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_action_ignore_does_not_count_a_disrupted_pod_and_replaces_it() {
-    let world = World::new().await;
-    let rules = json!([{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]);
-    let spec = with(with_rules(rules), json!({"backoffLimit": 0}));
-    world.make::<Job>(job(spec)).await;
-    let pod = name(&*world.active("work").await[0]);
-    let now = world.cluster.clock.now();
-    let disrupted = json!({"phase": "Failed", "conditions": [{"type": "DisruptionTarget", "status": "True"}],
-        "containerStatuses": [{"name": "c", "image": "v1", "imageID": "", "ready": false, "restartCount": 0,
-            "state": {"terminated": {"exitCode": 137, "finishedAt": now}}}]});
-    world.status::<Pod>(&pod, disrupted).await;
-    world.pass(Duration::from_secs(15)).await;
-    assert_eq!(world.active("work").await.len(), 1);
-    world
-        .job_status(json!({"failed": null, "active": 1, "conditions": null}))
-        .await;
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_action_fail_index_does_not_try_an_index_again() {
-    let world = World::new().await;
-    let rules = json!([{"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [7]}}]);
-    let spec = with(with(indexed(2), json!({"backoffLimitPerIndex": 5})), with_rules(rules));
-    world.make::<Job>(job(spec)).await;
-    let pod = world.of_index(0).await.unwrap();
-    world.end(&pod, 7).await;
-    world.pass(Duration::from_secs(60)).await;
-    assert_eq!(world.indexes().await, [1]);
-    world.job_status(json!({"failedIndexes": "0"})).await;
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_job_with_a_success_policy_ends_when_a_rule_is_met_and_its_lingering_pods_are_terminated() {
-    let world = World::new().await;
-    let policy = json!({"successPolicy": {"rules": [{"succeededIndexes": "0,2-3", "succeededCount": 1}]}});
-    world.make::<Job>(job(with(indexed(5), policy))).await;
-    let other = world.of_index(1).await.unwrap();
-    world.end(&other, 0).await;
-    world.settle().await;
-    assert!(kinds(&*world.get::<Job>("work").await).is_empty());
-    let leader = world.of_index(2).await.unwrap();
-    world.end(&leader, 0).await;
-    let done = world.finished("Complete").await;
-    assert_eq!(kinds(&done), ["SuccessCriteriaMet", "Complete"]);
-    for condition in conditions(&done) {
-        says(
-            condition,
-            json!({"reason": "SuccessPolicy", "message": "Matched rules at index 0"}),
-        );
-    }
-    says(&done.status, json!({"succeeded": 2, "completedIndexes": "1,2"}));
-    assert!(world.active("work").await.is_empty());
-    world.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn terminal_conditions_wait_until_all_pods_are_terminated() {
-    let world = World::new().await;
-    let spec = json!({"backoffLimit": 0, "completions": 2, "parallelism": 2, "template": {"spec": {"nodeName": "n1"}}});
-    world.make::<Job>(job(spec)).await;
-    let pods = names(&world.active("work").await);
-    world.run(&pods[1], true).await;
-    world.end(&pods[0], 1).await;
-    world.settle().await;
-    let found = world.get::<Job>("work").await;
-    assert_eq!(kinds(&found), ["FailureTarget"]);
-    says(&found.status, json!({"terminating": 1, "active": null}));
-    world.kill(&pods[1]).await;
-    let failed = world.finished("Failed").await;
-    says(&failed.status, json!({"terminating": 0, "failed": 2}));
-    world.stop().await;
-}
-
-async fn replaced(policy: &str) -> bool {
-    let world = World::new().await;
-    let spec = json!({"podReplacementPolicy": policy, "template": {"spec": {"nodeName": "n1"}}});
-    world.make::<Job>(job(spec)).await;
-    let pod = name(&*world.active("work").await[0]);
-    world.run(&pod, true).await;
-    world.delete::<Pod>(&pod).await;
-    world.pass(Duration::from_secs(15)).await;
-    world.job_status(json!({"terminating": 1})).await;
-    let early = world.active("work").await.len() == 1;
-    world.end(&pod, 137).await;
-    world.kill(&pod).await;
-    world.pass(Duration::from_secs(15)).await;
-    assert_eq!(world.active("work").await.len(), 1);
-    world.job_status(json!({"terminating": 0, "failed": 1})).await;
-    world.stop().await;
-    early
-}
-
-#[tokio::test(start_paused = true)]
-async fn with_pod_replacement_policy_terminating_or_failed_a_pod_is_replaced_while_it_terminates() {
-    assert!(replaced("TerminatingOrFailed").await);
-}
-
-#[tokio::test(start_paused = true)]
-async fn with_pod_replacement_policy_failed_a_pod_is_replaced_only_when_it_has_ended() {
-    assert!(!replaced("Failed").await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -662,5 +303,115 @@ async fn steps_in_sequence_are_init_containers_of_one_job() {
         .0
         .duration_since(status.start_time.as_ref().unwrap().0);
     assert!(took.as_secs() >= 25, "{took}");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn higher_values_of_parallelism_than_there_are_remaining_completions_are_ignored() {
+    let world = World::new().await;
+    world
+        .make::<Job>(job(json!({"completions": 2, "parallelism": 5})))
+        .await;
+    let pods = world.active("work").await;
+    assert_eq!(pods.len(), 2);
+    world.end(&name(&*pods[0]), 0).await;
+    assert_eq!(world.active("work").await.len(), 1);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_active_deadline_timer_is_stopped_and_reset_when_a_job_is_suspended_and_resumed() {
+    let world = World::new().await;
+    world.make::<Job>(job(json!({"activeDeadlineSeconds": 100}))).await;
+    world.pass(Duration::from_secs(80)).await;
+    world.merge::<Job>("work", json!({"spec": {"suspend": true}})).await;
+    world.pass(Duration::from_secs(600)).await;
+    assert!(!is(&*world.get::<Job>("work").await, "Failed"));
+    world.merge::<Job>("work", json!({"spec": {"suspend": false}})).await;
+    world.pass(Duration::from_secs(80)).await;
+    assert_eq!(world.active("work").await.len(), 1);
+    let failed = world.finished("Failed").await;
+    says(conditions(&failed)[0], json!({"reason": "DeadlineExceeded"}));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_you_delete_a_job_all_the_pods_it_created_are_deleted_and_orphaned_ones_are_let_go() {
+    let world = World::new().await;
+    world
+        .make::<Job>(job(json!({"completions": 2, "parallelism": 2})))
+        .await;
+    assert_eq!(world.pods("work").await.len(), 2);
+    world.delete::<Job>("work").await;
+    world.until_gone::<Job>("work").await;
+    assert!(world.pods("work").await.is_empty());
+    world.make::<Job>(job(json!({}))).await;
+    let pod = name(&*world.active("work").await[0]);
+    let orphan = coracle_client::DeleteOptions {
+        propagation: Some(coracle_client::Propagation::Orphan),
+        ..Default::default()
+    };
+    world.api::<Job>().delete("work", &orphan).await.unwrap();
+    world.until_gone::<Job>("work").await;
+    world.settle().await;
+    let left = world.get::<Pod>(&pod).await;
+    assert_eq!(left.metadata.owner_references, None);
+    assert_eq!(left.metadata.finalizers, None);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_job_with_the_selector_of_an_old_one_controls_the_pods_that_were_left_running() {
+    let world = World::new().await;
+    let old = world
+        .make::<Job>(job(json!({"completions": 3, "parallelism": 2})))
+        .await;
+    let before = names(&world.active("work").await);
+    let orphan = coracle_client::DeleteOptions {
+        propagation: Some(coracle_client::Propagation::Orphan),
+        ..Default::default()
+    };
+    world.api::<Job>().delete("work", &orphan).await.unwrap();
+    world.until_gone::<Job>("work").await;
+    let uid = old.metadata.uid.clone().unwrap();
+    let label = json!({"batch.kubernetes.io/controller-uid": uid});
+    let mut new = job(
+        json!({"completions": 3, "parallelism": 2, "manualSelector": true, "selector": {"matchLabels": label},
+        "template": {"metadata": {"labels": label}}}),
+    );
+    new["metadata"]["name"] = "new".into();
+    world.make::<Job>(new).await;
+    let pods = world.active("work").await;
+    assert_eq!(names(&pods), before);
+    for pod in &pods {
+        assert_eq!(pod.metadata.owner_references.as_ref().unwrap()[0].name, "new");
+        assert_eq!(
+            pod.metadata.finalizers.as_deref(),
+            Some([FINALIZER.to_owned()].as_slice())
+        );
+    }
+    world.end_all(0).await;
+    world.end_all(0).await;
+    let done = world.until::<Job>("new", |j| is(j, "Complete")).await;
+    says(&done.status, json!({"succeeded": 3}));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_lacks_quota_has_fewer_pods_and_tries_again() {
+    use k8s_openapi::api::core::v1::ResourceQuota;
+    let world = World::new().await;
+    let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"pods": "1"}}});
+    world.make::<ResourceQuota>(quota).await;
+    world.settle().await;
+    world
+        .make::<Job>(job(json!({"completions": 3, "parallelism": 3})))
+        .await;
+    assert_eq!(world.active("work").await.len(), 1);
+    let events = world.events("work").await;
+    assert!(events["Warning FailedCreate"].contains("exceeded quota: few"));
+    world.delete::<ResourceQuota>("few").await;
+    world.pass(Duration::from_secs(120)).await;
+    assert_eq!(world.active("work").await.len(), 3);
     world.stop().await;
 }

@@ -10,6 +10,7 @@ mod garbage_collector;
 mod harness;
 mod identities;
 mod job;
+mod metrics;
 mod nodes;
 mod policies;
 mod replicaset;

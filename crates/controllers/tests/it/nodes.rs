@@ -3,6 +3,9 @@
 //! <https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/> and
 //! <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/> say.
 
+mod conditions;
+mod eviction;
+
 use std::sync::Arc;
 use std::time::Duration;
 

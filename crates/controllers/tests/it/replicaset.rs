@@ -234,3 +234,117 @@ async fn a_replication_controller_keeps_as_many_pods_with_a_plain_selector() {
     assert_eq!(world.pods("web").await.len(), 2);
     world.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_status_counts_pods_by_labels_readiness_and_availability() {
+    let world = World::new().await;
+    let spec = with(on_node(), json!({"replicas": 3, "minReadySeconds": 20}));
+    world.make::<ReplicaSet>(set(spec)).await;
+    let pods = world.pods("web").await;
+    let status = |wanted: Value| {
+        let world = &world;
+        async move {
+            world.settle().await;
+            says(&world.get::<ReplicaSet>("web").await.status, wanted);
+        }
+    };
+    status(
+        json!({"replicas": 3, "fullyLabeledReplicas": 3, "readyReplicas": null, "availableReplicas": null,
+        "terminatingReplicas": 0, "observedGeneration": 1}),
+    )
+    .await;
+    world.ready(&pods[..2]).await;
+    status(json!({"readyReplicas": 2, "availableReplicas": null})).await;
+    world.pass(Duration::from_secs(20)).await;
+    status(json!({"readyReplicas": 2, "availableReplicas": 2})).await;
+    world.run(&name(&*pods[0]), false).await;
+    status(json!({"readyReplicas": 1, "availableReplicas": 1})).await;
+    world.merge::<ReplicaSet>("web", json!({"spec": {"replicas": 2}})).await;
+    status(json!({"replicas": 2, "terminatingReplicas": 1, "observedGeneration": 2})).await;
+    for pod in world.pods("web").await {
+        if pod.metadata.deletion_timestamp.is_some() {
+            world.kill(&name(&*pod)).await;
+        }
+    }
+    status(json!({"replicas": 2, "terminatingReplicas": 0})).await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_lack_a_label_of_the_template_are_not_fully_labeled() {
+    let world = World::new().await;
+    world.make::<Pod>(bare_pod("bare", json!({"app": "web"}))).await;
+    let template = json!({"template": {"metadata": {"labels": {"app": "web", "tier": "front"}}}});
+    world.make::<ReplicaSet>(set(template)).await;
+    world.settle().await;
+    says(
+        &world.get::<ReplicaSet>("web").await.status,
+        json!({"replicas": 2, "fullyLabeledReplicas": 1}),
+    );
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_on_nodes_with_more_of_them_go_first() {
+    let world = World::new().await;
+    let owned = |name: &str, node: &str| {
+        let mut pod = bare_pod(name, json!({"app": "web"}));
+        pod["spec"]["nodeName"] = node.into();
+        pod
+    };
+    // Two on the first node; the one that is alone is the youngest.
+    for (name, node) in [("a", "n1"), ("b", "n1"), ("c", "n2")] {
+        world.make::<Pod>(owned(name, node)).await;
+        world.run(name, true).await;
+    }
+    world.make::<ReplicaSet>(set(json!({"replicas": 3}))).await;
+    world.settle().await;
+    world.merge::<ReplicaSet>("web", json!({"spec": {"replicas": 2}})).await;
+    let left = names(&world.active("web").await);
+    assert!(left.contains(&"c".to_owned()), "{left:?}");
+    assert_eq!(left.len(), 2);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_cost_says_which_pod_is_cheaper_to_lose_and_a_broken_one_is_none() {
+    let world = World::new().await;
+    world.make::<ReplicaSet>(set(json!({"replicas": 3}))).await;
+    let pods = world.pods("web").await;
+    world.ready(&pods).await;
+    let cost = |cost: &str| json!({"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": cost}}});
+    let pods = names(&pods);
+    world.merge::<Pod>(&pods[0], cost("10")).await;
+    world.merge::<Pod>(&pods[1], cost("-5")).await;
+    let refused = world.api::<Pod>().patch(&pods[2], Patch::Merge(cost("much"))).await;
+    assert!(refused.is_err());
+    for left in [2, 1] {
+        world
+            .merge::<ReplicaSet>("web", json!({"spec": {"replicas": left}}))
+            .await;
+        world.settle().await;
+    }
+    assert_eq!(names(&world.active("web").await), [pods[0].clone()]);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_selector_must_match_the_template_and_cannot_be_changed() {
+    let world = World::new().await;
+    let other = set(json!({"selector": {"matchLabels": {"app": "other"}}}));
+    let refused = world
+        .api::<ReplicaSet>()
+        .create(&crate::harness::from(other))
+        .await
+        .unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("`selector` does not match template `labels`")
+    );
+    world.make::<ReplicaSet>(set(json!({}))).await;
+    let patch = json!({"spec": {"selector": {"matchLabels": {"tier": "x"}}, "template": {"metadata": {"labels": {"tier": "x"}}}}});
+    let refused = world.api::<ReplicaSet>().patch("web", Patch::Merge(patch)).await;
+    assert!(refused.unwrap_err().to_string().contains("field is immutable"));
+    world.stop().await;
+}

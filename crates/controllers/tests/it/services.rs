@@ -395,3 +395,67 @@ async fn endpoints_are_not_mirrored_for_leaders_for_services_with_a_selector_or_
     assert_eq!(managers, ["endpointslice-controller.k8s.io"]);
     world.stop().await;
 }
+
+/// So many more pods that serve, from this number on.
+async fn backends(world: &World, from: u32, count: u32) {
+    for number in from..from + count {
+        let pod = json!({"metadata": {"name": format!("many-{number}"), "labels": {"app": "web"}}, "spec": {
+            "nodeName": "n1", "containers": [{"name": "c", "image": "v1"}]}});
+        let pod = name(&*world.make::<Pod>(pod).await);
+        let ip = format!("10.2.{}.{}", number / 200, number % 200 + 1);
+        let now = world.cluster.clock.now();
+        let status = json!({"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}]});
+        world.status::<Pod>(&pod, status).await;
+    }
+}
+
+fn sizes(slices: &[Arc<EndpointSlice>]) -> Vec<usize> {
+    let mut sizes: Vec<_> = slices
+        .iter()
+        .map(|s| s.endpoints.as_ref().map_or(0, Vec::len))
+        .collect();
+    sizes.sort_unstable();
+    sizes
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slice_has_no_more_than_100_endpoints_and_one_that_has_room_is_filled_before_a_new_one_is_made() {
+    let world = World::new().await;
+    world.zone("n1", "a").await;
+    backends(&world, 0, 250).await;
+    world.make::<Service>(service(json!({}))).await;
+    let slices = world.slices().await;
+    assert_eq!(sizes(&slices), [50, 100, 100]);
+    backends(&world, 250, 10).await;
+    assert_eq!(sizes(&world.slices().await), [60, 100, 100]);
+    // Those that go leave room in their slices: nothing is moved about to fill it, and it is filled first.
+    for number in 0..20 {
+        world.kill(&format!("many-{number}")).await;
+    }
+    let after = world.slices().await;
+    assert_eq!(after.len(), 3);
+    assert_eq!(sizes(&after).iter().sum::<usize>(), 240);
+    backends(&world, 260, 60).await;
+    let slices = world.slices().await;
+    assert_eq!((slices.len(), sizes(&slices).iter().sum::<usize>()), (3, 300));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_have_ended_or_have_no_address_are_no_endpoints() {
+    let world = World::new().await;
+    world.zone("n1", "a").await;
+    world.make::<Service>(service(json!({}))).await;
+    let pod = world.backend(1, "n1", json!({})).await;
+    world.backend(2, "n1", json!({})).await;
+    world.end(&pod, 0).await;
+    let waiting = json!({"metadata": {"name": "waiting", "labels": {"app": "web"}}, "spec": {"nodeName": "n1",
+        "containers": [{"name": "c", "image": "v1"}]}});
+    world.make::<Pod>(waiting).await;
+    let slices = world.slices().await;
+    let all = of(&slices);
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].addresses, ["10.1.0.2"]);
+    world.stop().await;
+}

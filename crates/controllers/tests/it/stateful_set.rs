@@ -1,6 +1,8 @@
 //! StatefulSet, as <https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/> and the fields' descriptions
 //! say.
 
+mod rollout;
+
 use std::sync::Arc;
 use std::time::Duration;
 

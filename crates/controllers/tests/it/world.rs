@@ -56,7 +56,8 @@ impl World {
         Self::of(cluster_with_nodes(count, config).await).await
     }
 
-    async fn of(cluster: TestCluster) -> Self {
+    /// Of a cluster that runs already, with controllers.
+    pub async fn of(cluster: TestCluster) -> Self {
         let world = Self { cluster };
         // Without it no pod can be made.
         world.until::<ServiceAccount>("default", |_| true).await;

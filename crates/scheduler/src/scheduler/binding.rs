@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_client::Error;
 use coracle_client::event::EventType;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::oneshot;
 
 use super::{Placement, Shared};
@@ -60,12 +62,19 @@ impl Shared {
         let prepared = profile.pre_bind(&binding).await;
         timing.pre_bind(prepared.is_ok());
         prepared.map_err(|(plugin, rejection)| Failure::Rejected(plugin, rejection))?;
-        let _turn = self.writes.acquire().await;
-        let timing = profile.timer.start();
-        let bound = profile.bind(&binding).await;
-        timing.bind(matches!(bound, Some(Ok(()))));
+        let bound = {
+            let _turn = self.writes.acquire().await;
+            let timing = profile.timer.start();
+            let bound = profile.bind(&binding).await;
+            timing.bind(matches!(bound, Some(Ok(()))));
+            bound
+        };
         match bound {
             Some(Ok(())) => {
+                profile.post_bind(&binding);
+                Ok(())
+            }
+            Some(Err(error)) if is_uncertain(&error) && self.has_node(placement).await => {
                 profile.post_bind(&binding);
                 Ok(())
             }
@@ -80,6 +89,34 @@ impl Shared {
             )),
         }
     }
+
+    /// Whether the pod has got its node although the answer said nothing of it. Until that is known its room is kept:
+    /// given to another, the node would be promised twice.
+    async fn has_node(&self, placement: &Placement) -> bool {
+        let pod = &placement.attempt.pod;
+        let name = pod.pod.metadata.name.as_deref().unwrap_or_default();
+        let pods = self.client.namespaced::<Pod>(pod.namespace());
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match pods.find(name).await {
+                Ok(found) => {
+                    let same = found.filter(|p| p.metadata.uid.as_deref() == Some(pod.uid()));
+                    let node = same.and_then(|p| p.spec.as_ref()?.node_name.clone());
+                    return node.as_deref() == Some(&*placement.node);
+                }
+                Err(error) => {
+                    tracing::warn!(pod = pod.key(), %error, "it is not known whether a pod was bound; asking again");
+                    self.clock.sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(30));
+                }
+            }
+        }
+    }
+}
+
+/// Whether what was asked for may have been done all the same.
+fn is_uncertain(error: &Error) -> bool {
+    error.status().is_none_or(|status| status.code >= 500)
 }
 
 enum Failure {

@@ -6,6 +6,9 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+/// Longer than a lease is good for.
+const LONGEST_CUT_OFF: Duration = Duration::from_secs(40);
+
 /// How bad a seed is. Fractions are of writes, or of watch events.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -26,11 +29,24 @@ pub struct Profile {
     pub failing_pods: bool,
     /// How long a component that crashed is away at most.
     pub away: Duration,
+    /// Controller managers; when there are several, the one that holds the lease works.
+    pub managers: u32,
+    /// Components are cut off from the server for a while: they live on and hear nothing.
+    pub cut_offs: bool,
+    /// Server and all components end together, and start again from what the store has.
+    pub restarts: bool,
+    /// Nodes are small and pods are large, of several priorities.
+    pub tight: bool,
+    /// StatefulSets keep data.
+    pub claims: bool,
+    /// There are custom resources: owners and dependents, and the metrics of an autoscaler.
+    pub custom: bool,
 }
 
 impl Profile {
     fn draw(random: &mut StdRng) -> Self {
         let mut of = |choices: &[f64]| choices[random.random_range(0..choices.len())];
+        let tight = of(&[0.0, 0.0, 1.0]) > 0.0;
         Self {
             refused: of(&[0.0, 0.0, 0.02, 0.1]),
             lost: of(&[0.0, 0.0, 0.01, 0.05]),
@@ -41,13 +57,21 @@ impl Profile {
             outages: of(&[0.0, 0.0, 1.0]) > 0.0,
             failing_pods: of(&[0.0, 1.0]) > 0.0,
             away: Duration::from_millis(of(&[10.0, 2000.0, 15_000.0]) as u64),
+            managers: of(&[1.0, 1.0, 2.0]) as u32,
+            cut_offs: of(&[0.0, 0.0, 1.0]) > 0.0,
+            restarts: of(&[0.0, 0.0, 1.0]) > 0.0,
+            tight,
+            // What is kept on one node cannot go to another that has room.
+            claims: !tight && of(&[0.0, 1.0]) > 0.0,
+            custom: of(&[0.0, 0.0, 1.0]) > 0.0,
         }
     }
 
     /// How long what a component believes may be out of date at most, beside its retries.
     pub fn staleness(&self) -> Duration {
         let reconnects = if self.cut > 0.0 { 5 } else { 0 };
-        Duration::from_secs(2 + reconnects) + self.latency * 4 + self.lag * 4
+        let silence = if self.cut_offs { LONGEST_CUT_OFF } else { Duration::ZERO };
+        Duration::from_secs(2 + reconnects) + self.latency * 4 + self.lag * 4 + silence
     }
 }
 
@@ -114,6 +138,10 @@ impl Chaos {
 
     pub fn absence(&self) -> Duration {
         self.up_to(self.profile.away)
+    }
+
+    pub fn cut_off(&self) -> Duration {
+        self.up_to(LONGEST_CUT_OFF)
     }
 
     pub fn of_write(&self) -> Fate {

@@ -6,14 +6,38 @@ use std::time::Duration;
 
 use coracle_api::service::{Answer, Operation, Request, Response, Service, UserInfo, WatchStream};
 use coracle_api::status::{Of, Status};
-use coracle_clock::Clock;
+use coracle_clock::{Clock, Instant};
 use coracle_informer::CancellationToken;
 use coracle_server::ApiServer;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
+use parking_lot::Mutex;
 
 use crate::chaos::{Chaos, Fate, Passage};
 use crate::history::ACTOR;
+
+/// How long a request is waited for over a line that is cut.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A component's line to the server, which may be cut until some moment.
+#[derive(Default)]
+pub struct Line(Mutex<Option<Instant>>);
+
+impl Line {
+    pub fn cut(&self, until: Instant) {
+        *self.0.lock() = Some(until);
+    }
+
+    pub fn mend(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// For how long it still is cut.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        let until = (*self.0.lock())?;
+        Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+}
 
 /// One component's way in, for one of its lives.
 #[derive(Clone)]
@@ -21,6 +45,7 @@ pub struct Gate {
     pub server: ApiServer,
     pub chaos: Arc<Chaos>,
     pub clock: Clock,
+    pub line: Arc<Line>,
     /// Cancelled at the end of this life: nothing passes any more, in either direction.
     pub life: CancellationToken,
 }
@@ -28,6 +53,8 @@ pub struct Gate {
 impl Gate {
     async fn pass(&self, user: &UserInfo, request: Request) -> Result<Response, Status> {
         self.wait(self.chaos.latency()).await;
+        // It arrives at once or never: a request that comes late would be another's who leads no longer.
+        self.cross("the server was not reached").await?;
         let writes = !matches!(
             request.operation,
             Operation::Get { .. } | Operation::List(_) | Operation::Watch(_)
@@ -47,6 +74,7 @@ impl Gate {
             self.life.cancel();
         }
         self.wait(self.chaos.latency()).await;
+        self.cross("the answer was lost").await?;
         if fate == Fate::Lost && answer.is_ok() {
             return Err(Status::timeout("the answer was lost"));
         }
@@ -55,6 +83,15 @@ impl Gate {
             response.answer = Answer::Watch(self.watch(stream));
         }
         Ok(response)
+    }
+
+    /// Fails, after a while, if the line is cut.
+    async fn cross(&self, failure: &str) -> Result<(), Status> {
+        let Some(left) = self.line.left(self.clock.instant()) else {
+            return Ok(());
+        };
+        self.wait(left.min(TIMEOUT)).await;
+        Err(Status::timeout(failure))
     }
 
     /// For ever, once this life has ended.
@@ -89,6 +126,9 @@ impl Gate {
                 Passage::After(lag) => {
                     let rested = gate.clock.instant() > stalled;
                     gate.wait(if rested { lag } else { Duration::ZERO }).await;
+                    while let Some(left) = gate.line.left(gate.clock.instant()) {
+                        gate.wait(left).await;
+                    }
                     let stalled = gate.clock.instant();
                     Some((event, (gate, Some(inner), stalled)))
                 }

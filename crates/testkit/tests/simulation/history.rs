@@ -153,6 +153,8 @@ fn told_of(before: Option<&Value>, after: Option<&Value>) -> String {
         "spec.replicas",
         "spec.unschedulable",
         "spec.taints",
+        "reason",
+        "message",
         "status",
     ] {
         let (old, new) = (before.map(|b| json::at(b, path)), json::at(after, path));

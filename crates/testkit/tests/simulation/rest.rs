@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::json;
 use crate::model::Model;
-use crate::rules::deployment_available;
+use crate::rules::{claims_of, deployment_available};
+use crate::user::TARGET;
 
 /// What is not yet as it is declared.
 pub fn unrest(model: &Model, now: Timestamp) -> Vec<String> {
@@ -26,6 +27,11 @@ pub fn unrest(model: &Model, now: Timestamp) -> Vec<String> {
         "poddisruptionbudgets",
         "controllerrevisions",
         "minions",
+        "horizontalpodautoscalers",
+        "persistentvolumeclaims",
+        "persistentvolumes",
+        "configmaps",
+        "example.org",
     ];
     for object in kinds.iter().flat_map(|k| model.all(k)) {
         if json::terminating(object) {
@@ -42,6 +48,12 @@ pub fn unrest(model: &Model, now: Timestamp) -> Vec<String> {
             say(pod, format!("has no node: {}", json::condition(pod, "PodScheduled")));
         } else if !json::is_true(pod, "Ready") {
             say(pod, format!("is not ready: {}", json::at(pod, "status")));
+        }
+    }
+    for pod in model.all("pods") {
+        let node = json::text(pod, "spec.nodeName");
+        if !node.is_empty() && model.named("minions", node).is_none() {
+            say(pod, format!("is of node {node}, which is gone"));
         }
     }
     for node in model.all("minions") {
@@ -156,6 +168,29 @@ pub fn unrest(model: &Model, now: Timestamp) -> Vec<String> {
             say(quota, format!("counts {used} pods of {alive}"));
         }
     }
+    for autoscaler in model.all("horizontalpodautoscalers") {
+        scaled(model, autoscaler, &mut say);
+    }
+    for pod in model.all("pods").filter(|p| !json::finished(p)) {
+        for claim in claims_of(pod) {
+            let claim = model.named("persistentvolumeclaims", claim);
+            if claim.is_none_or(|c| json::text(c, "status.phase") != "Bound") {
+                say(pod, format!("has an unbound claim: {claim:?}"));
+            }
+        }
+    }
+    for volume in model.all("persistentvolumes") {
+        let claim = model.by_uid(json::text(volume, "spec.claimRef.uid"));
+        let has_it = claim.is_some_and(|c| json::text(c, "spec.volumeName") == json::name(volume));
+        let wanted = if has_it { "Bound" } else { "Available" };
+        let told = json::text(volume, "status.phase");
+        if told != wanted {
+            say(volume, format!("is {told}, and ought to be {wanted}"));
+        }
+    }
+    for set in model.all("statefulsets") {
+        kept(model, set, &mut say);
+    }
     let told = endpoints(model);
     let served: BTreeSet<&str> = model
         .all("pods")
@@ -166,6 +201,41 @@ pub fn unrest(model: &Model, now: Timestamp) -> Vec<String> {
         unrest.push(format!("the service leads to {told:?}, and {served:?} serve"));
     }
     unrest
+}
+
+/// The Deployment has the replicas that the metric asks for, within the autoscaler's tolerance and bounds.
+fn scaled(model: &Model, autoscaler: &Value, say: &mut impl FnMut(&Value, String)) {
+    let value = model.named("external.metrics.k8s.io", "queued");
+    let value: f64 = value.map_or(0.0, |v| json::text(v, "value").parse().unwrap_or(0.0));
+    let Some(deployment) = model.named("deployments", "de0") else {
+        return;
+    };
+    let bound = |field: &str| json::int(json::at(autoscaler, "spec"), field);
+    let replicas = json::int(deployment, "spec.replicas");
+    let wanted = (value / TARGET as f64).ceil() as i64;
+    let wanted = wanted.max(bound("minReplicas")).min(bound("maxReplicas"));
+    let ratio = value / (TARGET as f64 * replicas as f64);
+    let near = (ratio - 1.0).abs() <= 0.1 + 1e-9 && (bound("minReplicas")..=bound("maxReplicas")).contains(&replicas);
+    if replicas != wanted && replicas != 0 && !near {
+        say(autoscaler, format!("left {replicas} replicas of {wanted} for {value}"));
+    }
+}
+
+/// Claims of pods belong to nobody when they are to be kept.
+fn kept(model: &Model, set: &Value, say: &mut impl FnMut(&Value, String)) {
+    let policy = json::at(set, "spec.persistentVolumeClaimRetentionPolicy");
+    for pod in model.controlled("pods", json::uid(set)) {
+        for name in claims_of(pod) {
+            let Some(claim) = model.named("persistentvolumeclaims", name) else {
+                continue;
+            };
+            let owners = json::list(claim, "metadata.ownerReferences");
+            let owned = owners.iter().any(|o| json::text(o, "uid") == json::uid(set));
+            if owned != (policy["whenDeleted"] == "Delete") {
+                say(set, format!("its policy is {policy}, and {name} has owners {owners:?}"));
+            }
+        }
+    }
 }
 
 /// Where the service leads to.
@@ -204,9 +274,11 @@ fn selects(set: &Value, node: &Value) -> bool {
     selector.is_none_or(|s| s.iter().all(|(k, v)| &labels[k] == v))
 }
 
-/// Whether a line of history should not be there when all is at rest: nodes still tell that they live, and old events go.
+/// Whether a line of history should not be there when all is at rest: nodes and leaders still tell that they live, an
+/// autoscaler looks at metrics every fifteen seconds and tells what it finds, and old events go.
 pub fn is_noise(line: &str) -> bool {
-    let heartbeat = line.contains(" leases/kube-node-lease/") || line.contains(" minions/");
+    let heartbeat = line.contains(" leases/kube-") || line.contains(" minions/");
     let expiry = line.contains(" events/") && line.ends_with("deleted");
-    !heartbeat && !expiry
+    let autoscaler = line.contains(" events/default/ho0.") || line.contains(" horizontalpodautoscalers/");
+    !heartbeat && !expiry && !autoscaler
 }

@@ -1,16 +1,20 @@
 //! What must never happen. A rule sees every commit, and the state of everything right after it; it may remember what it has
 //! seen. What a component may not know yet (its view is late by so much at most) is not held against it.
 
+mod autoscaler;
 mod cronjob;
 mod daemon;
 mod deployment;
+mod disruption;
 mod job;
 mod ownership;
 mod replicas;
 mod scheduling;
 mod stateful;
+mod volume;
 
 pub use deployment::available as deployment_available;
+pub use volume::claims_of;
 
 use std::time::Duration;
 
@@ -38,6 +42,9 @@ impl Rules {
             Box::new(cronjob::CronJobs::default()),
             Box::new(ownership::Ownership::default()),
             Box::new(scheduling::Scheduling::new(staleness)),
+            Box::new(disruption::Disruptions::new(staleness)),
+            Box::new(volume::Volumes::default()),
+            Box::new(autoscaler::Autoscalers::new(staleness)),
         ])
     }
 

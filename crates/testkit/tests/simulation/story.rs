@@ -53,6 +53,12 @@ async fn live(world: &World, seed: u64) -> Vec<String> {
         let pause: f64 = random.random();
         world.clock.sleep(Duration::from_secs_f64(pause.powi(4) * 25.0)).await;
         user.act().await;
+        if world.chaos.profile.cut_offs && random.random_range(0..8) == 0 {
+            world.cut_off(random.random_range(0..4));
+        }
+        if world.chaos.profile.restarts && random.random_range(0..20) == 0 {
+            world.restart().await;
+        }
         if !world.history.faults().is_empty() {
             return Vec::new();
         }
@@ -64,6 +70,7 @@ async fn live(world: &World, seed: u64) -> Vec<String> {
     let deadline = world.clock.instant() + PATIENCE;
     loop {
         world.clock.sleep(LOOK).await;
+        user.tend().await;
         let unrest = world.history.read(|model, _| rest::unrest(model, world.clock.now()));
         if !world.history.faults().is_empty() {
             return Vec::new();

@@ -1,6 +1,7 @@
 //! The cluster of one story: server, controllers, scheduler and fake nodes on one thread, each behind its gate, each started
 //! again whenever it has crashed.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use coracle_api::service::{Operation, Request, Response, Service, UserInfo};
 use coracle_api::status::Status;
 use coracle_client::Client;
+use coracle_client::leader::{LeaderConfig, LeaderElector};
 use coracle_clock::{Clock, Random, Timestamp};
 use coracle_fake_node::{Config, Fleet, FleetOptions, NodeTemplate};
 use coracle_informer::{CancellationToken, InformerFactory};
@@ -16,16 +18,15 @@ use coracle_server::{ApiServer, RunningServer, ServerOptions};
 use coracle_store::{Embedded, EmbeddedOptions, HistoryLimits, KeyValue, ListOptions, Op, Store, Txn};
 use parking_lot::Mutex;
 use tempfile::TempDir;
+use tokio::sync::RwLock;
 
 use crate::chaos::Chaos;
-use crate::gate::Gate;
+use crate::gate::{Gate, Line};
 use crate::history::{ACTOR, History};
 use crate::rules::Rules;
 
 /// Nodes that are there from the start.
 pub const NODES: u32 = 3;
-/// What a node has.
-const TEMPLATE: &str = "status:\n  capacity:\n    cpu: \"4\"\n    pods: \"30\"\n";
 
 /// When every story begins.
 pub fn start() -> Timestamp {
@@ -99,11 +100,24 @@ fn user(name: &str, groups: &[&str]) -> UserInfo {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Component {
-    Controllers,
+    Controllers(u32),
     Scheduler,
     Nodes,
+}
+
+/// A component as it lives now, and its line to the server.
+#[derive(Clone, Default)]
+struct Life {
+    end: CancellationToken,
+    line: Arc<Line>,
+}
+
+/// The server as it runs now.
+struct Serving {
+    running: Option<RunningServer>,
+    starts: u64,
 }
 
 /// See the module. Cheap to clone.
@@ -112,10 +126,10 @@ pub struct World {
     pub clock: Clock,
     pub history: Arc<History>,
     pub chaos: Arc<Chaos>,
-    server: ApiServer,
+    /// Whoever asks for it while it is started again, waits.
+    serving: Arc<RwLock<Serving>>,
     seed: u64,
-    /// The fleet's life, to end it when peace is made.
-    fleet: Arc<Mutex<CancellationToken>>,
+    lives: Arc<Mutex<BTreeMap<Component, Life>>>,
 }
 
 impl World {
@@ -142,25 +156,66 @@ impl World {
             clock,
             history,
             chaos,
-            server: running.service(),
+            serving: Arc::new(RwLock::new(Serving {
+                running: Some(running),
+                starts: 1,
+            })),
             seed,
-            fleet: Arc::default(),
+            lives: Arc::default(),
         };
-        for component in [Component::Controllers, Component::Scheduler, Component::Nodes] {
+        let managers = (0..world.chaos.profile.managers).map(Component::Controllers);
+        for component in managers.chain([Component::Scheduler, Component::Nodes]) {
             tokio::spawn(world.clone().keep(component));
         }
         world
     }
 
+    /// Ends the server and every component at once, and starts the server again on the same store; the components follow.
+    pub async fn restart(&self) {
+        let mut serving = self.serving.write().await;
+        self.history.note("all ends");
+        for life in self.lives.lock().values() {
+            life.end.cancel();
+        }
+        if let Some(old) = serving.running.take() {
+            old.shutdown().await;
+        }
+        // Another server has other chance: no uid is given twice.
+        let seed = self.seed.wrapping_add(serving.starts << 40);
+        serving.starts += 1;
+        let store = self.history.clone();
+        serving.running = Some(serve(store, &BEGINNING.pki, self.clock, seed).await);
+        self.history.note("the server is back");
+    }
+
+    /// Cuts a component's line to the server for a while.
+    pub fn cut_off(&self, chosen: usize) {
+        let lives = self.lives.lock();
+        let Some((component, life)) = lives.iter().nth(chosen % lives.len().max(1)) else {
+            return;
+        };
+        let time = self.chaos.cut_off();
+        life.line.cut(self.clock.instant() + time);
+        self.history
+            .note(format!("{component:?} is cut off for {:.1} s", time.as_secs_f64()));
+    }
+
+    async fn server(&self) -> ApiServer {
+        let serving = self.serving.read().await;
+        serving.running.as_ref().unwrap().service()
+    }
+
     /// Starts a component, and again whenever its life has ended.
     async fn keep(self, component: Component) {
         loop {
-            let life = CancellationToken::new();
-            if matches!(component, Component::Nodes) {
-                *self.fleet.lock() = life.clone();
-            }
+            let life = {
+                let mut lives = self.lives.lock();
+                let life = lives.entry(component).or_default();
+                life.end = CancellationToken::new();
+                life.clone()
+            };
             let living = tokio::spawn(self.clone().live(component, life.clone()));
-            life.cancelled().await;
+            life.end.cancelled().await;
             living.abort();
             self.history.note(format!("{component:?} has crashed"));
             self.clock.sleep(self.chaos.absence()).await;
@@ -168,30 +223,44 @@ impl World {
         }
     }
 
-    async fn live(self, component: Component, life: CancellationToken) {
+    async fn live(self, component: Component, life: Life) {
         match component {
-            Component::Controllers => {
-                let client = self.client("system:kube-controller-manager", &life);
-                let cx = coracle_controllers::Context::new(client, self.clock, life, "an authority");
-                coracle_controllers::run(cx, |_| true).await;
+            Component::Controllers(n) => {
+                let client = self.client("system:kube-controller-manager", &life).await;
+                let clock = self.clock;
+                let controllers = |client: Client, end: CancellationToken| {
+                    let cx = coracle_controllers::Context::new(client, clock, end, "an authority");
+                    coracle_controllers::run(cx, |_| true)
+                };
+                if self.chaos.profile.managers == 1 {
+                    return controllers(client, life.end).await;
+                }
+                let identity = format!("manager-{n}");
+                let config = LeaderConfig::new("kube-system", "kube-controller-manager", &identity);
+                let elector = LeaderElector::new(client.clone(), config, clock);
+                elector
+                    .run(life.end.clone(), |leading| controllers(client, leading))
+                    .await;
+                // Who leads no longer ends, and is a candidate in its next life.
+                life.end.cancel();
             }
             Component::Scheduler => {
-                let client = self.client("system:kube-scheduler", &life);
-                let informers = InformerFactory::new(client.clone(), self.clock, life.clone());
+                let client = self.client("system:kube-scheduler", &life).await;
+                let informers = InformerFactory::new(client.clone(), self.clock, life.end.clone());
                 let options = SchedulerOptions {
                     seed: self.seed,
                     ..SchedulerOptions::default()
                 };
-                let scheduler = Scheduler::new(&client, self.clock, life.clone(), options);
-                scheduler.run(&informers, life).await;
+                let scheduler = Scheduler::new(&client, self.clock, life.end.clone(), options);
+                scheduler.run(&informers, life.end).await;
             }
             Component::Nodes => {
-                let client = self.client("system:coracle:fake-node", &life);
+                let client = self.client("system:coracle:fake-node", &life).await;
                 let options = FleetOptions {
                     clock: self.clock,
-                    shutdown: life.clone(),
+                    shutdown: life.end.clone(),
                     config: self.config(),
-                    template: NodeTemplate::parse(TEMPLATE).unwrap(),
+                    template: self.node(),
                     ..FleetOptions::new(client, NODES)
                 };
                 match Fleet::start(options).await {
@@ -200,21 +269,44 @@ impl World {
                     Err(error) => {
                         self.history.note(format!("no fleet: {error}"));
                         self.clock.sleep(Duration::from_secs(1)).await;
-                        life.cancel();
+                        life.end.cancel();
                     }
                 }
             }
         }
     }
 
-    fn client(&self, name: &str, life: &CancellationToken) -> Client {
+    async fn client(&self, name: &str, life: &Life) -> Client {
+        let server = self.server().await;
+        let registry = server.registry();
         let gate = Gate {
-            server: self.server.clone(),
+            server,
             chaos: self.chaos.clone(),
             clock: self.clock,
-            life: life.clone(),
+            line: life.line.clone(),
+            life: life.end.clone(),
         };
-        Client::in_process(Arc::new(gate), self.server.registry(), user(name, &[]))
+        Client::in_process(Arc::new(gate), registry, user(name, &[]))
+    }
+
+    /// How much room a node has.
+    pub fn cpus(&self) -> u64 {
+        let profile = &self.chaos.profile;
+        match (profile.tight, profile.claims) {
+            (true, _) => 2,
+            // Whatever is kept on one node has room there.
+            (_, true) => 32,
+            _ => 4,
+        }
+    }
+
+    fn node(&self) -> NodeTemplate {
+        let text = format!(
+            "metadata:\n  annotations:\n    coracle.dev/local-volumes: /volumes\n\
+             status:\n  capacity:\n    cpu: \"{}\"\n    pods: \"60\"\n",
+            self.cpus()
+        );
+        NodeTemplate::parse(&text).unwrap()
     }
 
     fn config(&self) -> Config {
@@ -239,22 +331,32 @@ impl World {
     pub fn make_peace(&self) {
         self.chaos.make_peace();
         self.history.note("peace");
-        self.fleet.lock().cancel();
+        for (component, life) in &*self.lives.lock() {
+            life.line.mend();
+            if matches!(component, Component::Nodes) {
+                life.end.cancel();
+            }
+        }
     }
 
     /// What an administrator asks, and nothing keeps from the server.
     pub async fn ask(&self, request: Request) -> Result<Response, Status> {
         let admin = user("kubernetes-admin", &["system:masters"]);
-        ACTOR.scope("user".into(), self.server.call(&admin, request)).await
+        let server = self.server().await;
+        ACTOR.scope("user".into(), server.call(&admin, request)).await
     }
 
-    pub fn operation(group: &str, plural: &str, name: &str, operation: Operation) -> Request {
-        let cluster_wide = matches!(plural, "nodes" | "priorityclasses");
+    pub fn operation(api_version: &str, plural: &str, name: &str, operation: Operation) -> Request {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let cluster_wide = matches!(
+            plural,
+            "nodes" | "priorityclasses" | "persistentvolumes" | "customresourcedefinitions"
+        );
         let (plural, subresource) = plural.split_once('/').unwrap_or((plural, ""));
         Request {
             target: coracle_api::service::Target {
                 group: group.to_owned(),
-                version: "v1".to_owned(),
+                version: version.to_owned(),
                 resource: plural.to_owned(),
                 namespace: if cluster_wide {
                     String::new()

@@ -1,5 +1,5 @@
 //! A Job never has two pods at work on one index, nor one on an index that is done, nor more at work than its parallelism; and
-//! every pod that ends is noted once, and let go only when it is.
+//! every pod that ends is noted once, and let go only when it is. It ends once, when nothing of it is at work.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,6 +66,7 @@ impl Rule for Jobs {
             // A Job tells no observedGeneration: whatever it has said counts.
             self.parallelism.note(job, most);
             self.judge_notes(job, commit.before.as_deref(), faults);
+            judge_end(model, commit, job, faults);
         }
         if !commit.is_of("pods") {
             return;
@@ -111,6 +112,43 @@ impl Rule for Jobs {
     }
 }
 
+/// A Job ends as Complete or as Failed, for good, for a reason that was told before, and when all its pods have ended.
+fn judge_end(model: &Model, commit: &Commit, job: &Value, faults: &mut Vec<String>) {
+    let name = json::name(job);
+    let before = commit.before.as_deref();
+    for (end, target) in [("Complete", "SuccessCriteriaMet"), ("Failed", "FailureTarget")] {
+        let (was, is) = (before.is_some_and(|b| json::is_true(b, end)), json::is_true(job, end));
+        if was && !is {
+            faults.push(format!("{name} is {end} no longer"));
+        }
+        if was || !is {
+            continue;
+        }
+        if !json::is_true(job, target) {
+            faults.push(format!("{name} is {end} without {target}"));
+        }
+        let at_work = model.controlled("pods", json::uid(job)).find(|p| !json::finished(p));
+        if let Some(pod) = at_work {
+            faults.push(format!("{name} is {end}, and {} has not ended", json::name(pod)));
+        }
+    }
+    if json::is_true(job, "Complete") && json::is_true(job, "Failed") {
+        faults.push(format!("{name} is both Complete and Failed"));
+    }
+    let reached = json::condition(job, "Complete")["reason"] == "CompletionsReached";
+    let completions = json::at(job, "spec.completions");
+    if reached
+        && completions
+            .as_i64()
+            .is_some_and(|n| json::int(job, "status.succeeded") < n)
+    {
+        faults.push(format!(
+            "{name} is Complete, and {} have succeeded",
+            json::at(job, "status.succeeded")
+        ));
+    }
+}
+
 impl Jobs {
     fn judge_new(&self, model: &Model, pod: &Value, faults: &mut Vec<String>) {
         let owner = json::controller_uid(pod);
@@ -151,6 +189,13 @@ impl Jobs {
         };
         // What ends with the Job, by its doing, is counted as a whole.
         if !json::finished(pod) || json::job_finished(job) {
+            return;
+        }
+        // What a policy ignores is not counted.
+        let ignores = json::list(job, "spec.podFailurePolicy.rules")
+            .iter()
+            .any(|r| r["action"] == "Ignore");
+        if ignores && json::text(pod, "status.phase") == "Failed" {
             return;
         }
         // Of those that succeeded, an indexed Job notes the index.

@@ -7,7 +7,13 @@ use super::User;
 impl User {
     pub(super) fn template(&mut self, app: &str, job: bool) -> Value {
         self.count += 1;
-        let cpu = self.pick(&["100m", "300m", "500m"]);
+        let tight = self.world.chaos.profile.tight;
+        // Daemons leave room for others on every node.
+        let large = tight && !app.starts_with("da") && self.below(2) == 0;
+        let cpu = match large {
+            true => self.pick(&["700m", "1100m", "1500m"]),
+            false => self.pick(&["100m", "300m", "500m"]),
+        };
         let mut spec = json!({
             "containers": [{
                 "name": "c", "image": format!("v{}", self.count), "resources": {"requests": {"cpu": cpu}},
@@ -17,8 +23,11 @@ impl User {
         if job {
             spec["restartPolicy"] = self.pick(&["Never", "Never", "OnFailure"]).into();
         }
-        if self.below(8) == 0 {
-            spec["priorityClassName"] = "high".into();
+        if tight && app.starts_with("da") {
+            // Others may have taken the room that is left for it.
+            spec["priorityClassName"] = "daemon".into();
+        } else if self.below(if tight { 2 } else { 8 }) == 0 {
+            spec["priorityClassName"] = self.pick(&["high", "middle", "patient"]).into();
         }
         if self.below(8) == 0 {
             spec["nodeSelector"] = json!({"disk": "fast"});
@@ -36,7 +45,7 @@ impl User {
             "minReadySeconds": self.pick(&[0, 0, 0, 4]),
         });
         if kind != "DaemonSet" {
-            spec["replicas"] = self.below(6).into();
+            spec["replicas"] = self.below(if self.world.chaos.profile.tight { 4 } else { 6 }).into();
         }
         match kind {
             "Deployment" => {
@@ -48,10 +57,35 @@ impl User {
             "StatefulSet" => {
                 spec["serviceName"] = name.into();
                 spec["podManagementPolicy"] = self.pick(&["OrderedReady", "Parallel"]).into();
+                spec["ordinals"] = json!({"start": self.pick(&[0, 0, 0, 2])});
+                if self.world.chaos.profile.claims {
+                    let class = self.pick(&["standard", "standard", ""]);
+                    spec["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
+                        "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+                        "resources": {"requests": {"storage": "1Gi"}}}}]);
+                    spec["persistentVolumeClaimRetentionPolicy"] = self.retention();
+                }
             }
             _ => {}
         }
         spec
+    }
+
+    pub(super) fn retention(&mut self) -> Value {
+        let mut policy = || self.pick(&["Retain", "Delete"]);
+        json!({"whenDeleted": policy(), "whenScaled": policy()})
+    }
+
+    /// Volumes that were there before anybody asked.
+    pub(super) async fn offer_volumes(&mut self) {
+        for n in 0..8 {
+            let volume = json!({
+                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": format!("disk-{n}")},
+                "spec": {"capacity": {"storage": self.pick(&["1Gi", "2Gi"])}, "accessModes": ["ReadWriteOnce"],
+                    "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/data"}},
+            });
+            self.create("v1", "persistentvolumes", volume).await;
+        }
     }
 
     pub(super) fn strategy(&mut self) -> Value {
@@ -89,6 +123,7 @@ impl User {
         if self.below(4) == 0 {
             spec["podReplacementPolicy"] = "Failed".into();
         }
+        self.job_policies(&mut spec);
         if self.below(6) == 0 {
             spec["activeDeadlineSeconds"] = (5 + self.below(60)).into();
         }
@@ -99,6 +134,39 @@ impl User {
             spec["suspend"] = true.into();
         }
         spec
+    }
+
+    /// What its failures mean, and when it has succeeded.
+    fn job_policies(&mut self, spec: &mut Value) {
+        let indexed = spec["completionMode"] == "Indexed";
+        if self.below(3) == 0 && spec["template"]["spec"]["restartPolicy"] == "Never" {
+            let mut rules = Vec::new();
+            if self.below(2) == 0 {
+                rules.push(json!({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}));
+            }
+            let action = match spec["backoffLimitPerIndex"].is_null() {
+                true => self.pick(&["FailJob", "Count", "Ignore"]),
+                false => self.pick(&["FailIndex", "Count", "FailJob"]),
+            };
+            let operator = self.pick(&["In", "In", "NotIn"]);
+            let mut codes = json!({"operator": operator, "values": [1]});
+            if self.below(2) == 0 {
+                codes["containerName"] = "c".into();
+            }
+            rules.push(json!({"action": action, "onExitCodes": codes}));
+            spec["podFailurePolicy"] = json!({"rules": rules});
+        }
+        if indexed && self.below(3) == 0 {
+            let rule = match self.below(3) {
+                0 => json!({"succeededIndexes": "0"}),
+                1 => json!({"succeededCount": 1}),
+                _ => json!({"succeededIndexes": "0", "succeededCount": 1}),
+            };
+            spec["successPolicy"] = json!({"rules": [rule]});
+        }
+        if !spec["backoffLimitPerIndex"].is_null() && self.below(2) == 0 {
+            spec["maxFailedIndexes"] = self.below(2).into();
+        }
     }
 
     pub(super) fn cron_job(&mut self, app: &str) -> Value {
