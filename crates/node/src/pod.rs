@@ -12,6 +12,7 @@ pub(crate) mod files;
 mod handler;
 mod image;
 pub(crate) mod kernel_support;
+pub(crate) mod network;
 pub(crate) mod plan;
 mod probe;
 mod resize;

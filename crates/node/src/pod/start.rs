@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::context::Context;
 use super::env::{self, Environment, Sources};
 use super::expansion::{expand, expand_strict};
+use super::network::{Network, networked};
 use super::plan::{HASH_ANNOTATION, container_hash};
 use super::resize::Granted;
 use super::security::{self, ImageUser};
@@ -70,13 +71,6 @@ pub(crate) struct SandboxUp {
     pub(crate) id: SandboxId,
     pub(crate) attempt: u32,
     pub(crate) pod_ips: Vec<String>,
-}
-
-/// A sandbox's network, as far as the runtime has made it.
-pub(crate) struct Network {
-    pub(crate) netns: PathBuf,
-    /// Where the runtime has attached it.
-    pub(crate) addresses: Option<Vec<String>>,
 }
 
 /// Replaces the old sandbox, if there is one, by a new one with its network.
@@ -192,16 +186,6 @@ fn replace(path: &Path, text: &str) -> Result<(), String> {
 const COMPLETE: &str = "sandbox";
 
 const MANAGED_FILES: [&str; 3] = ["etc-hosts", "hostname", "resolv.conf"];
-
-/// Attaches the pod's network; host network pods have the node's addresses.
-async fn networked(cx: &Context, id: &SandboxId, host: bool, network: &Network) -> Result<Vec<String>, String> {
-    match &network.addresses {
-        _ if host => Ok(cx.node().host_ips.clone()),
-        None => cx.network.attach(id.as_str(), &network.netns).await,
-        Some(addresses) if addresses.is_empty() => Err(format!("sandbox {id} has no address")),
-        Some(addresses) => Ok(addresses.clone()),
-    }
-}
 
 /// The files that all containers of the pod mount.
 pub(crate) fn write_files(cx: &Context, pod: &Pod, pod_ips: &[String]) -> Result<(), String> {

@@ -26,10 +26,11 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::context::Context;
 use super::kernel_support;
+use super::network::Network;
 use super::plan::{self, Busy, Memory, SandboxView, Situation};
 use super::probe::{ProbeKind, Verdict};
 use super::resize::Granted;
-use super::start::{Network, SandboxUp, StartFailure};
+use super::start::{SandboxUp, StartFailure};
 use crate::objects::ApiError;
 use crate::volume::{Failure, Tokens};
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use coracle_runtime::{ContainerId, ContainerState, ContainerStatus, SandboxId, SandboxState};
 
 use super::{Leftovers, Worker};
+use crate::pod::network::Network;
 use crate::pod::plan::SandboxView;
 use crate::pod::resize::Granted;
 use crate::pod::start::{
-    IMAGE_ANNOTATION, IMAGE_ID_ANNOTATION, MESSAGE_ANNOTATION, MESSAGE_POLICY_ANNOTATION, Network, is_complete,
+    IMAGE_ANNOTATION, IMAGE_ID_ANNOTATION, MESSAGE_ANNOTATION, MESSAGE_POLICY_ANNOTATION, is_complete,
 };
 
 /// As much as a termination message may hold, and how many lines of a log stand in for one.
