@@ -115,8 +115,8 @@ impl Quantity {
                 .checked_mul(10)
                 .and_then(|v| v.checked_add(i128::from(digit - b'0')));
             match grown {
-                // Two factors of 2^60 and 10 must still fit.
-                Some(grown) if grown < i128::MAX >> 64 || factor == 1 => {
+                // Two factors of 2^60 and 10 must still fit; without a factor, the two zeros that an exponent may need.
+                Some(grown) if grown < i128::MAX >> 64 || (factor == 1 && grown < i128::MAX / 1000) => {
                     value = grown;
                     scale -= i32::from(i >= fraction_at);
                 }
@@ -238,15 +238,16 @@ impl Quantity {
             value /= 10;
             exponent += 1;
         }
-        while exponent.rem_euclid(3) != 0 {
-            let Some(grown) = value.checked_mul(10) else {
-                (value, exponent) = coarsen(value, exponent, exponent + 1);
-                continue;
-            };
-            value = grown;
-            exponent -= 1;
+        let down = exponent.rem_euclid(3);
+        let grown = power(down.unsigned_abs()).and_then(|unit| value.checked_mul(unit));
+        match grown {
+            Some(grown) => (grown, exponent - down),
+            // No room for more digits: the last ones go instead, which may leave zeros at the end.
+            None => {
+                let (value, scale) = coarsen(value, exponent, exponent + 3 - down);
+                Self { value, scale, ..*self }.canonical()
+            }
         }
-        (value, exponent)
     }
 }
 
@@ -404,6 +405,19 @@ mod tests {
 
     fn q(text: &str) -> Quantity {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_number_with_more_digits_than_there_is_room_for_is_shown() {
+        for text in [
+            "622930368033333333333333333333.454775807",
+            "170141183460469231731687303715.88410572",
+            "-99999999999999999999999999999999999999.9",
+        ] {
+            let quantity: Quantity = text.parse().unwrap();
+            let shown = quantity.to_string();
+            assert_eq!(shown.parse::<Quantity>().unwrap().to_string(), shown, "{text}");
+        }
     }
 
     #[test]
