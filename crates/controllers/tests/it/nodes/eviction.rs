@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
 use super::{READY, seconds};
-use crate::world::{World, says, template, with};
+use crate::world::{World, says, template};
 
 #[tokio::test(start_paused = true)]
 async fn pods_stay_for_five_minutes_on_a_node_with_a_problem_unless_they_say_otherwise() {
@@ -147,7 +147,7 @@ async fn a_terminating_pod_that_never_got_a_node_is_deleted() {
     let found = world.get::<Pod>("web").await;
     assert!(found.metadata.deletion_timestamp.is_some());
     world
-        .merge::<Pod>("web", with(json!({}), json!({"metadata": {"finalizers": null}})))
+        .merge::<Pod>("web", json!({"metadata": {"finalizers": null}}))
         .await;
     world.until_gone::<Pod>("web").await;
     world.stop().await;

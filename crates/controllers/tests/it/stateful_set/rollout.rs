@@ -88,6 +88,7 @@ async fn min_ready_seconds_makes_pods_available_later_and_what_comes_next_waits_
     let world = World::new().await;
     let spec = json!({"minReadySeconds": 30, "replicas": 2});
     world.make::<StatefulSet>(set(spec)).await;
+    assert_eq!(world.db().await, ["db-0"]);
     world.run("db-0", true).await;
     world.pass(Duration::from_secs(20)).await;
     assert_eq!(world.db().await, ["db-0"]);
