@@ -131,7 +131,7 @@ impl<K: Replicating> Replicas<K> {
             lister: &self.pods,
         };
         let owned = claiming.claim(|meta| selected(&selector, meta)).await?;
-        let plan = plan(&set, &owned, &self.related(&set), may_act, self.clock.now());
+        let plan = plan(&set, &owned, || self.related(&set), may_act, self.clock.now());
 
         let new = self.new_pod(&owner, &set).filter(|_| plan.create > 0);
         let new: Vec<&Pod> = new.iter().cycle().take(plan.create).collect();

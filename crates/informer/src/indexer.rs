@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
 use coracle_client::{Kind, ObjectKey};
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 use parking_lot::RwLock;
 
 /// The index that every indexer has: by namespace.
@@ -30,7 +30,8 @@ struct State<K> {
 struct Index<K> {
     name: &'static str,
     function: IndexFunction<K>,
-    entries: HashMap<Box<str>, IndexSet<ObjectKey<K>>>,
+    /// With the objects, so that a list looks up nothing.
+    entries: HashMap<Box<str>, IndexMap<ObjectKey<K>, Arc<K>>>,
 }
 
 /// The uid of the owner that manages the object: an index function, to be added as [`CONTROLLER`].
@@ -44,14 +45,21 @@ pub fn by_controller<K: Kind>(object: &K) -> Vec<String> {
 }
 
 impl<K> Index<K> {
-    fn insert(&mut self, key: &ObjectKey<K>, object: &K) {
-        for value in (self.function)(object) {
+    /// An object that is new, or takes the place of `old`.
+    fn insert(&mut self, key: &ObjectKey<K>, object: &Arc<K>, old: Option<&K>) {
+        let values = (self.function)(object);
+        let before = old.map(|old| (self.function)(old)).unwrap_or_default();
+        for value in before.iter().filter(|value| !values.contains(value)) {
+            self.remove_from(value, key);
+        }
+        for value in values {
             match self.entries.get_mut(value.as_str()) {
-                Some(keys) => {
-                    keys.insert(key.clone());
+                Some(entries) => {
+                    entries.insert(key.clone(), object.clone());
                 }
                 None => {
-                    self.entries.insert(value.into(), IndexSet::from([key.clone()]));
+                    let entries = IndexMap::from([(key.clone(), object.clone())]);
+                    self.entries.insert(value.into(), entries);
                 }
             }
         }
@@ -59,11 +67,15 @@ impl<K> Index<K> {
 
     fn remove(&mut self, key: &ObjectKey<K>, object: &K) {
         for value in (self.function)(object) {
-            if let Some(keys) = self.entries.get_mut(value.as_str()) {
-                keys.swap_remove(key);
-                if keys.is_empty() {
-                    self.entries.remove(value.as_str());
-                }
+            self.remove_from(&value, key);
+        }
+    }
+
+    fn remove_from(&mut self, value: &str, key: &ObjectKey<K>) {
+        if let Some(entries) = self.entries.get_mut(value) {
+            entries.swap_remove(key);
+            if entries.is_empty() {
+                self.entries.remove(value);
             }
         }
     }
@@ -105,7 +117,7 @@ impl<K: Kind> Indexer<K> {
             entries: HashMap::new(),
         };
         for (key, object) in &state.objects {
-            index.insert(key, object);
+            index.insert(key, object, None);
         }
         state.indices.push(index);
     }
@@ -116,10 +128,7 @@ impl<K: Kind> Indexer<K> {
         let State { objects, indices } = &mut *state;
         let old = objects.get(&key).cloned();
         for index in indices.iter_mut() {
-            if let Some(old) = &old {
-                index.remove(&key, old);
-            }
-            index.insert(&key, &object);
+            index.insert(&key, &object, old.as_deref());
         }
         objects.insert(key, object);
         old
@@ -163,8 +172,10 @@ impl<K: Kind> Indexer<K> {
             tracing::error!(index = name, "there is no such index; add it before it is read");
             return Vec::new();
         };
-        let keys = index.entries.get(value).into_iter().flatten();
-        keys.filter_map(|key| state.objects.get(key).cloned()).collect()
+        let entries = index.entries.get(value);
+        entries
+            .map(|entries| entries.values().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// The objects (of one namespace, unless it is empty) that `wanted` says yes to.

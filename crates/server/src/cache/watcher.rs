@@ -7,6 +7,7 @@ use std::time::Duration;
 use coracle_api::status::Status;
 use coracle_clock::Instant;
 use coracle_store::Revision;
+use futures::future::BoxFuture;
 
 use super::shard::Read;
 use super::{Cache, Delivery, Item, Selection, Shard};
@@ -39,7 +40,16 @@ pub(crate) struct Watcher {
     bookmarks: Option<Instant>,
     bookmark_due: bool,
     deadline: Instant,
+    /// What may end the wait for changes. It goes on being waited for from one change to the next: a timer and a place among
+    /// those who wait for the shutdown are dear to take for every event.
+    interruption: Option<BoxFuture<'static, Interruption>>,
     ended: bool,
+}
+
+enum Interruption {
+    Shutdown,
+    /// The deadline has come, or a bookmark is due.
+    Time,
 }
 
 impl Watcher {
@@ -88,6 +98,7 @@ impl Watcher {
             bookmarks,
             bookmark_due: false,
             deadline: now + timeout,
+            interruption: None,
             ended: false,
         })
     }
@@ -144,26 +155,43 @@ impl Watcher {
                     initial_events_end: false,
                 }]));
             }
-            let clock = cache.clock();
-            let wake = self.bookmarks.map_or(self.deadline, |at| at.min(self.deadline));
-            tokio::select! {
+            let mut interruption = self.interruption.take().unwrap_or_else(|| self.interruption());
+            let interrupted = tokio::select! {
                 biased;
-                () = cache.shutdown().cancelled() => {
+                why = &mut interruption => Some(why),
+                () = &mut changed => None,
+            };
+            match interrupted {
+                None => self.interruption = Some(interruption),
+                Some(Interruption::Shutdown) => {
                     self.ended = true;
                     return None;
                 }
-                () = &mut changed => {}
-                () = clock.sleep_until(wake) => {
-                    if clock.instant() >= self.deadline {
+                Some(Interruption::Time) => {
+                    let now = cache.clock().instant();
+                    if now >= self.deadline {
                         self.ended = true;
                         return None;
                     }
                     // What there is by now is sent before a bookmark tells of it.
-                    self.bookmarks = Some(cache.next_bookmark(clock.instant()));
+                    self.bookmarks = Some(cache.next_bookmark(now));
                     self.bookmark_due = true;
                 }
             }
         }
+    }
+
+    fn interruption(&self) -> BoxFuture<'static, Interruption> {
+        let clock = self.cache.clock();
+        let shutdown = self.cache.shutdown().clone();
+        let wake = self.bookmarks.map_or(self.deadline, |at| at.min(self.deadline));
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => Interruption::Shutdown,
+                () = clock.sleep_until(wake) => Interruption::Time,
+            }
+        })
     }
 
     /// Reads some of the window: what there is for this watcher, and whether there may be more.
