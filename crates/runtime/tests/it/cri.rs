@@ -1,7 +1,6 @@
 //! What is particular to a runtime behind the container runtime interface.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use coracle_runtime::{ContainerState, Cri, CriConfig, Error, PodRuntime, Resources, SandboxState, SeccompProfile};
