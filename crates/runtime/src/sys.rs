@@ -28,6 +28,22 @@ pub(crate) fn set_terminal_size(terminal: &impl AsFd, columns: u16, rows: u16) -
     check(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &size) })
 }
 
+/// Reads what a process has written to a pipe or a terminal. 0 is the end, which a terminal tells by an error when its
+/// last process has closed it. Linux looks for input before it looks for that: what is written and closed in between is
+/// still there when it says so for the first time, and only the second time is it the end.
+pub(crate) fn read_output(mut source: &fs::File, into: &mut [u8]) -> io::Result<usize> {
+    use io::Read;
+    let closed = |result: &io::Result<usize>| {
+        let error = result.as_ref().err();
+        error.is_some_and(|error| error.raw_os_error() == Some(libc::EIO))
+    };
+    let mut result = source.read(into);
+    if closed(&result) {
+        result = source.read(into);
+    }
+    if closed(&result) { Ok(0) } else { result }
+}
+
 /// Sets an extended attribute of what `path` names, following symbolic links.
 pub(crate) fn set_xattr_at(path: &CStr, name: &CStr, value: &[u8]) -> io::Result<()> {
     // SAFETY: both strings are NUL-terminated and `value` points to `value.len()` readable bytes.

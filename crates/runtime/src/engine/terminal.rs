@@ -1,14 +1,15 @@
 //! A terminal's controlling side as an asynchronous stream.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use nix::errno::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::sys::read_output;
 
 pub(super) struct Terminal(AsyncFd<File>);
 
@@ -27,13 +28,11 @@ impl AsyncRead for Terminal {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
             let space = buffer.initialize_unfilled();
-            match guard.try_io(|inner| inner.get_ref().read(space)) {
+            match guard.try_io(|inner| read_output(inner.get_ref(), space)) {
                 Ok(Ok(count)) => {
                     buffer.advance(count);
                     return Poll::Ready(Ok(()));
                 }
-                // The last process has closed its side: that is the end.
-                Ok(Err(error)) if error.raw_os_error() == Some(Errno::EIO as i32) => return Poll::Ready(Ok(())),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) => return Poll::Ready(Err(error)),
                 Err(_) => {}

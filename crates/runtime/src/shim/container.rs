@@ -121,7 +121,7 @@ impl Container {
         };
         let Some(file) = source else { return false };
         let mut chunk = [0; CHUNK];
-        match file.read(&mut chunk) {
+        match sys::read_output(file, &mut chunk) {
             Ok(0) => {
                 self.end_output(stream);
                 false
@@ -131,7 +131,6 @@ impl Container {
                 true
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => false,
-            // A terminal says so when its last process has closed it.
             Err(_) => {
                 self.end_output(stream);
                 false
