@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows a kind; what a kind means is its strategy's.
 
+mod fitted;
+
 use std::any::Any;
 use std::fmt;
 use std::ops::Range;
@@ -328,7 +330,9 @@ impl StoredObject {
             }
             return self.decode_unmanaged().map(Arc::new);
         }
-        let decoded: Arc<K> = Arc::new(self.decode_unmanaged()?);
+        let mut decoded: K = self.decode_unmanaged()?;
+        fitted::fit(&mut decoded);
+        let decoded = Arc::new(decoded);
         let mut typed = self.typed.lock();
         if let Some(known) = typed.as_ref().and_then(Weak::upgrade) {
             // Somebody else was faster.
