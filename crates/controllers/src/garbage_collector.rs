@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use coracle_client::discovery::Discovered;
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Api, ApiResource, Client, DeleteOptions, Kind, PartialObject, Patch, Propagation};
+use coracle_client::{Api, ApiResource, Client, DeleteOptions, PartialObject, Patch, Propagation};
 use coracle_informer::{Action, Change, Error, InformerFactory, InformerOptions, WorkQueue};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -19,7 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 
 use crate::Context;
-use graph::{FOREGROUND, Graph, Node, ORPHAN, Owners};
+use graph::{FOREGROUND, Followed, Graph, Node, ORPHAN, Owners};
 
 const NAME: &str = "garbage-collector-controller";
 const WORKERS: usize = 20;
@@ -123,7 +123,7 @@ impl Resources {
             (gone, new)
         };
         for resource in gone {
-            self.informers.forget::<PartialObject>(&resource);
+            self.informers.forget::<Followed>(&resource);
             let uids = self.graph.lock().of_resource(&resource);
             for uid in uids {
                 self.removed(&uid);
@@ -144,14 +144,14 @@ impl Resources {
     fn follow(&self, resource: &Arc<ApiResource>) {
         let informer = self
             .informers
-            .dynamic::<PartialObject>(resource, InformerOptions::default());
+            .dynamic::<Followed>(resource, InformerOptions::default());
         let (graph, queue, resource) = (self.graph.clone(), self.queue.clone(), resource.clone());
-        informer.add_handler(move |change: &Change<PartialObject>| {
-            let meta = change.object().meta();
+        informer.add_handler(move |change: &Change<Followed>| {
+            let node = Node::new(resource.clone(), change.object().clone());
             let look = if change.is_deletion() {
-                graph.lock().deleted(meta.uid.as_deref().unwrap_or_default())
+                graph.lock().deleted(node.uid())
             } else {
-                graph.lock().set(Node::new(resource.clone(), meta))
+                graph.lock().set(node)
             };
             for uid in look {
                 queue.add(uid);
@@ -183,7 +183,7 @@ impl Collector {
         if node.waits_for_dependents() {
             return self.finish_foreground(&node).await;
         }
-        if node.terminating || node.owners.is_empty() {
+        if node.is_terminating() || node.owners().is_empty() {
             return Ok(Action::Done);
         }
         self.collect(&node).await
@@ -191,16 +191,16 @@ impl Collector {
 
     fn api(&self, node: &Node) -> Api<PartialObject> {
         self.client
-            .dynamic::<PartialObject>(&node.identity.resource)
-            .within(&node.identity.namespace)
+            .dynamic::<PartialObject>(&node.resource)
+            .within(node.namespace())
     }
 
     /// The object as it is now, if it is still the same.
     async fn latest(&self, node: &Node) -> Result<Option<ObjectMeta>, Error> {
-        let found = self.api(node).find(&node.identity.name).await?;
-        let same = found.filter(|o| o.metadata.uid.as_deref() == Some(node.identity.uid.as_str()));
+        let found = self.api(node).find(node.name()).await?;
+        let same = found.filter(|o| o.metadata.uid.as_deref() == Some(node.uid()));
         if same.is_none() {
-            self.resources.removed(&node.identity.uid);
+            self.resources.removed(node.uid());
         }
         Ok(same.map(|o| o.metadata.clone()))
     }
@@ -213,9 +213,9 @@ impl Collector {
         if latest.deletion_timestamp.is_some() {
             return Ok(Action::Done);
         }
-        let fresh = Node::new(node.identity.resource.clone(), &latest);
+        let fresh = Node::new(node.resource.clone(), Arc::new(latest.clone().into()));
         // It was let go of since the graph last heard of it.
-        if fresh.owners.is_empty() {
+        if fresh.owners().is_empty() {
             return Ok(Action::Done);
         }
         let mut owners = self.graph.lock().owners_of(&fresh);
@@ -245,12 +245,12 @@ impl Collector {
             }
             return Ok(Action::Done);
         }
-        if !owners.waiting.is_empty() && !self.graph.lock().dependents_of(&node.identity.uid).is_empty() {
+        if !owners.waiting.is_empty() && !self.graph.lock().dependents_of(node.uid()).is_empty() {
             // The owner waits for this one, which has dependents itself: they go first too. Two that wait for each
             // other in a circle would wait for ever: this one then blocks its owners no longer.
             let circular = {
                 let graph = self.graph.lock();
-                let dependents = graph.dependents_of(&node.identity.uid);
+                let dependents = graph.dependents_of(node.uid());
                 dependents
                     .iter()
                     .any(|d| graph.node(d).is_some_and(Node::waits_for_dependents))
@@ -278,15 +278,15 @@ impl Collector {
             ..DeleteOptions::default()
         };
         tracing::info!(
-            kind = %node.identity.resource.kind,
-            namespace = node.identity.namespace,
-            name = node.identity.name,
+            kind = %node.resource.kind,
+            namespace = node.namespace(),
+            name = node.name(),
             ?policy,
             "deleting an object whose owners are gone"
         );
-        match self.api(node).delete(&node.identity.name, &options).await {
+        match self.api(node).delete(node.name(), &options).await {
             Err(error) if error.is_not_found() => {
-                self.resources.removed(&node.identity.uid);
+                self.resources.removed(node.uid());
                 Ok(Action::Done)
             }
             other => other.map(|_| Action::Done).map_err(Error::from),
@@ -304,9 +304,9 @@ impl Collector {
                 reference.kind, reference.api_version
             )));
         };
-        if resource.namespaced && node.identity.namespace.is_empty() {
+        if resource.namespaced && node.namespace().is_empty() {
             tracing::warn!(
-                name = node.identity.name,
+                name = node.name(),
                 owner = reference.name,
                 "a cluster-scoped object names a namespaced owner, which can never be found; it is left alone"
             );
@@ -315,7 +315,7 @@ impl Collector {
         }
         let api = self.client.dynamic::<PartialObject>(&resource);
         let api = if resource.namespaced {
-            api.within(&node.identity.namespace)
+            api.within(node.namespace())
         } else {
             api
         };
@@ -324,28 +324,27 @@ impl Collector {
             self.tell_of_other_namespace(node, reference);
             return Ok(Found::Absent);
         };
-        let waiting = Node::new(resource, &owner.metadata).waits_for_dependents();
+        let waiting = Node::new(resource, Arc::new(owner.metadata.clone().into())).waits_for_dependents();
         Ok(if waiting { Found::Waiting } else { Found::Solid })
     }
 
     /// An owner that exists, but in another namespace, is as good as absent. Whoever wrote the reference ought to know.
     fn tell_of_other_namespace(&self, node: &Node, reference: &OwnerReference) {
-        let elsewhere = |owner: &Node| owner.identity.namespace != node.identity.namespace;
+        let elsewhere = |owner: &Node| owner.namespace() != node.namespace();
         if !self.graph.lock().node(&reference.uid).is_some_and(elsewhere) {
             return;
         }
-        let identity = &node.identity;
         let about = ObjectReference {
-            api_version: Some(identity.resource.api_version()),
-            kind: Some(identity.resource.kind.to_string()),
-            namespace: Some(identity.namespace.clone()).filter(|n| !n.is_empty()),
-            name: Some(identity.name.clone()),
-            uid: Some(identity.uid.clone()),
+            api_version: Some(node.resource.api_version()),
+            kind: Some(node.resource.kind.to_string()),
+            namespace: Some(node.namespace().to_owned()).filter(|n| !n.is_empty()),
+            name: Some(node.name().to_owned()),
+            uid: Some(node.uid().to_owned()),
             ..ObjectReference::default()
         };
         let message = format!(
             "ownerRef [{}/{}, name: {}, uid: {}] does not exist in namespace {:?}",
-            reference.api_version, reference.kind, reference.name, reference.uid, identity.namespace
+            reference.api_version, reference.kind, reference.name, reference.uid, node.namespace()
         );
         self.events
             .event_on(about, EventType::Warning, "OwnerRefInvalidNamespace", message);
@@ -375,7 +374,7 @@ impl Collector {
     }
 
     async fn patch(&self, node: &Node, patch: serde_json::Value) -> Result<(), Error> {
-        match self.api(node).patch(&node.identity.name, Patch::Merge(patch)).await {
+        match self.api(node).patch(node.name(), Patch::Merge(patch)).await {
             Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(()),
         }
@@ -383,7 +382,7 @@ impl Collector {
 
     /// Takes the owner out of its dependents, then lets it go.
     async fn orphan_dependents(&self, owner: &Node) -> Result<Action, Error> {
-        let uid = owner.identity.uid.as_str();
+        let uid = owner.uid();
         let dependents: Vec<Node> = {
             let graph = self.graph.lock();
             graph
@@ -402,7 +401,7 @@ impl Collector {
 
     /// Lets the owner go when no dependent blocks it; otherwise sees that the dependents go.
     async fn finish_foreground(&self, owner: &Node) -> Result<Action, Error> {
-        let blocking = self.graph.lock().blocking_dependents(&owner.identity.uid);
+        let blocking = self.graph.lock().blocking_dependents(owner.uid());
         if blocking.is_empty() {
             return self.remove_finalizer(owner, FOREGROUND).await;
         }

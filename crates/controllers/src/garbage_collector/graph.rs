@@ -4,7 +4,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use coracle_client::ApiResource;
+use coracle_api::object::StoredObject;
+use coracle_client::{ApiResource, Kind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 /// How many absent owners are remembered.
@@ -13,51 +14,85 @@ const REMEMBERED: usize = 500;
 pub const ORPHAN: &str = "orphan";
 pub const FOREGROUND: &str = "foregroundDeletion";
 
-/// An object's place in the API.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    pub resource: Arc<ApiResource>,
-    pub namespace: String,
-    pub name: String,
-    pub uid: String,
+/// What of an object's metadata counts here.
+#[derive(Clone, Debug, Default)]
+pub struct Followed(ObjectMeta);
+
+impl From<ObjectMeta> for Followed {
+    fn from(meta: ObjectMeta) -> Self {
+        Self(ObjectMeta {
+            namespace: meta.namespace,
+            name: meta.name,
+            uid: meta.uid,
+            resource_version: meta.resource_version,
+            owner_references: meta.owner_references,
+            finalizers: meta.finalizers,
+            deletion_timestamp: meta.deletion_timestamp,
+            ..ObjectMeta::default()
+        })
+    }
+}
+
+impl Kind for Followed {
+    const METADATA_ONLY: bool = true;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.0
+    }
+
+    fn decode(stored: &StoredObject) -> Result<Arc<Self>, serde_json::Error> {
+        Ok(Arc::new(stored.metadata::<ObjectMeta>()?.into()))
+    }
 }
 
 /// One object: who it is, whom it names as owners, and whether it is going.
 #[derive(Clone, Debug)]
 pub struct Node {
-    pub identity: Identity,
-    pub owners: Vec<OwnerReference>,
-    pub terminating: bool,
-    pub finalizers: Vec<String>,
+    pub resource: Arc<ApiResource>,
+    object: Arc<Followed>,
 }
 
 impl Node {
-    pub fn new(resource: Arc<ApiResource>, meta: &ObjectMeta) -> Self {
-        Self {
-            identity: Identity {
-                resource,
-                namespace: meta.namespace.clone().unwrap_or_default(),
-                name: meta.name.clone().unwrap_or_default(),
-                uid: meta.uid.clone().unwrap_or_default(),
-            },
-            owners: meta.owner_references.clone().unwrap_or_default(),
-            terminating: meta.deletion_timestamp.is_some(),
-            finalizers: meta.finalizers.clone().unwrap_or_default(),
-        }
+    pub fn new(resource: Arc<ApiResource>, object: Arc<Followed>) -> Self {
+        Self { resource, object }
+    }
+
+    pub fn namespace(&self) -> &str {
+        self.object.0.namespace.as_deref().unwrap_or_default()
+    }
+
+    pub fn name(&self) -> &str {
+        self.object.0.name.as_deref().unwrap_or_default()
+    }
+
+    pub fn uid(&self) -> &str {
+        self.object.0.uid.as_deref().unwrap_or_default()
+    }
+
+    pub fn owners(&self) -> &[OwnerReference] {
+        self.object.0.owner_references.as_deref().unwrap_or_default()
+    }
+
+    pub fn finalizers(&self) -> &[String] {
+        self.object.0.finalizers.as_deref().unwrap_or_default()
+    }
+
+    pub fn is_terminating(&self) -> bool {
+        self.object.0.deletion_timestamp.is_some()
     }
 
     pub fn has_finalizer(&self, name: &str) -> bool {
-        self.finalizers.iter().any(|f| f == name)
+        self.finalizers().iter().any(|f| f == name)
     }
 
     /// Being deleted in the foreground: it waits for its dependents.
     pub fn waits_for_dependents(&self) -> bool {
-        self.terminating && self.has_finalizer(FOREGROUND)
+        self.is_terminating() && self.has_finalizer(FOREGROUND)
     }
 
     /// Being deleted, leaving its dependents behind.
     pub fn orphans(&self) -> bool {
-        self.terminating && self.has_finalizer(ORPHAN)
+        self.is_terminating() && self.has_finalizer(ORPHAN)
     }
 }
 
@@ -97,12 +132,12 @@ impl Graph {
 
     /// An object was seen. Returns the uids to look at.
     pub fn set(&mut self, node: Node) -> Vec<String> {
-        let uid = node.identity.uid.clone();
+        let uid = node.uid().to_owned();
         let old = self.nodes.get(&uid).cloned();
-        let owners: HashSet<&str> = node.owners.iter().map(|o| o.uid.as_str()).collect();
+        let owners: HashSet<&str> = node.owners().iter().map(|o| o.uid.as_str()).collect();
         for gone in old
             .iter()
-            .flat_map(|o| &o.owners)
+            .flat_map(Node::owners)
             .filter(|o| !owners.contains(o.uid.as_str()))
         {
             self.unlink(&gone.uid, &uid);
@@ -114,16 +149,16 @@ impl Graph {
                 .insert(uid.clone());
         }
         let mut look = Vec::new();
-        let owners_changed = old.as_ref().is_none_or(|o| o.owners != node.owners);
+        let owners_changed = old.as_ref().is_none_or(|o| o.owners() != node.owners());
         // One whose owners are all there has nothing to fear: it is looked at when that changes.
-        if owners_changed && self.owners_of(&node).solid.len() < node.owners.len() {
+        if owners_changed && self.owners_of(&node).solid.len() < node.owners().len() {
             look.push(uid.clone());
         }
         // An owner that waits may be waiting for this one no longer.
         if let Some(old) = &old
-            && (owners_changed || old.finalizers != node.finalizers)
+            && (owners_changed || old.finalizers() != node.finalizers())
         {
-            look.extend(old.owners.iter().map(|o| o.uid.clone()).filter(|o| self.is_waiting(o)));
+            look.extend(old.owners().iter().map(|o| o.uid.clone()).filter(|o| self.is_waiting(o)));
         }
         let became = |test: fn(&Node) -> bool| test(&node) && !old.as_ref().is_some_and(test);
         if became(Node::orphans) || became(Node::waits_for_dependents) {
@@ -160,7 +195,7 @@ impl Graph {
             let of = owner.api_version.split_once('/').map_or("", |(g, _)| g);
             owner.kind == kind && of == group
         };
-        let naming = self.nodes.iter().filter(|(_, node)| node.owners.iter().any(names));
+        let naming = self.nodes.iter().filter(|(_, node)| node.owners().iter().any(names));
         let mut naming: Vec<String> = naming.map(|(uid, _)| uid.clone()).collect();
         naming.sort();
         naming
@@ -171,18 +206,18 @@ impl Graph {
         let Some(node) = self.nodes.remove(uid) else {
             return Vec::new();
         };
-        for owner in &node.owners {
+        for owner in node.owners() {
             self.unlink(&owner.uid, uid);
         }
         let mut look = self.dependents_of(uid);
-        look.extend(node.owners.iter().map(|o| o.uid.clone()).filter(|o| self.is_waiting(o)));
+        look.extend(node.owners().iter().map(|o| o.uid.clone()).filter(|o| self.is_waiting(o)));
         look
     }
 
     /// All objects of a resource that is no longer served.
     pub fn of_resource(&self, resource: &ApiResource) -> Vec<String> {
-        let of = self.nodes.values().filter(|n| *n.identity.resource == *resource);
-        let mut uids: Vec<String> = of.map(|n| n.identity.uid.clone()).collect();
+        let of = self.nodes.values().filter(|n| *n.resource == *resource);
+        let mut uids: Vec<String> = of.map(|n| n.uid().to_owned()).collect();
         uids.sort();
         uids
     }
@@ -208,7 +243,7 @@ impl Graph {
     pub fn blocking_dependents(&self, uid: &str) -> Vec<String> {
         let blocks = |dependent: &String| {
             self.nodes.get(dependent).is_some_and(|n| {
-                n.owners
+                n.owners()
                     .iter()
                     .any(|o| o.uid == uid && o.block_owner_deletion == Some(true))
             })
@@ -220,9 +255,9 @@ impl Graph {
     /// coordinates (kind, name) are not the owner's is as good as absent.
     pub fn owners_of(&self, node: &Node) -> Owners {
         let mut out = Owners::default();
-        for reference in &node.owners {
+        for reference in node.owners() {
             match self.nodes.get(&reference.uid) {
-                Some(owner) if is_reachable(node, &owner.identity) && is_meant(reference, &owner.identity) => {
+                Some(owner) if is_reachable(node, owner) && is_meant(reference, owner) => {
                     let list = if owner.waits_for_dependents() {
                         &mut out.waiting
                     } else {
@@ -237,20 +272,22 @@ impl Graph {
     }
 }
 
-fn is_reachable(node: &Node, owner: &Identity) -> bool {
-    !owner.resource.namespaced || owner.namespace == node.identity.namespace
+fn is_reachable(node: &Node, owner: &Node) -> bool {
+    !owner.resource.namespaced || owner.namespace() == node.namespace()
 }
 
-fn is_meant(reference: &OwnerReference, owner: &Identity) -> bool {
+fn is_meant(reference: &OwnerReference, owner: &Node) -> bool {
     let group = |api_version: &str| api_version.split_once('/').map_or("", |(g, _)| g).to_owned();
     reference.kind == owner.resource.kind
-        && reference.name == owner.name
+        && reference.name == owner.name()
         && group(&reference.api_version) == owner.resource.group
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_clock::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn resource() -> Arc<ApiResource> {
         Arc::new(ApiResource {
@@ -263,6 +300,10 @@ mod tests {
     }
 
     fn node(uid: &str, owners: &[(&str, bool)]) -> Node {
+        changed(uid, owners, |_| {})
+    }
+
+    fn changed(uid: &str, owners: &[(&str, bool)], change: impl FnOnce(&mut ObjectMeta)) -> Node {
         let reference = |(owner, blocks): &(&str, bool)| OwnerReference {
             api_version: "v1".into(),
             kind: "ConfigMap".into(),
@@ -271,14 +312,15 @@ mod tests {
             block_owner_deletion: Some(*blocks),
             controller: None,
         };
-        let meta = ObjectMeta {
+        let mut meta = ObjectMeta {
             namespace: Some("default".into()),
             name: Some(uid.into()),
             uid: Some(uid.into()),
             owner_references: Some(owners.iter().map(reference).collect()),
             ..ObjectMeta::default()
         };
-        Node::new(resource(), &meta)
+        change(&mut meta);
+        Node::new(resource(), Arc::new(meta.into()))
     }
 
     #[test]
@@ -305,9 +347,10 @@ mod tests {
         let mut graph = Graph::default();
         graph.set(node("a", &[]));
         graph.set(node("b", &[("a", true)]));
-        let mut owner = node("a", &[]);
-        owner.terminating = true;
-        owner.finalizers = vec![FOREGROUND.into()];
+        let owner = changed("a", &[], |meta| {
+            meta.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+            meta.finalizers = Some(vec![FOREGROUND.into()]);
+        });
         assert_eq!(graph.set(owner), ["a", "b"]);
         assert_eq!(graph.owners_of(graph.node("b").unwrap()).waiting.len(), 1);
         assert_eq!(graph.remove("b"), ["a"]);
@@ -345,9 +388,7 @@ mod tests {
     #[test]
     fn an_owner_in_another_namespace_is_no_owner() {
         let mut graph = Graph::default();
-        let mut owner = node("a", &[]);
-        owner.identity.namespace = "other".into();
-        graph.set(owner);
+        graph.set(changed("a", &[], |meta| meta.namespace = Some("other".into())));
         graph.set(node("b", &[("a", false)]));
         assert_eq!(graph.owners_of(graph.node("b").unwrap()).unknown.len(), 1);
     }
