@@ -336,3 +336,31 @@ fn check(result: libc::c_int) -> io::Result<()> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn the_output_of_a_process_that_ends_at_once_comes_whole_out_of_its_terminal() {
+        for _ in 0..100 {
+            let terminal = nix::pty::openpty(None, None).unwrap();
+            let side = || Stdio::from(terminal.slave.try_clone().unwrap());
+            let mut command = Command::new("sh");
+            command.args(["-c", "echo out; echo err >&2"]);
+            let mut child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
+            drop((command, terminal.slave));
+            let master = fs::File::from(terminal.master);
+            let (mut output, mut chunk) = (Vec::new(), [0; 64]);
+            loop {
+                match read_output(&master, &mut chunk).unwrap() {
+                    0 => break,
+                    count => output.extend_from_slice(&chunk[..count]),
+                }
+            }
+            assert_eq!(String::from_utf8_lossy(&output), "out\r\nerr\r\n");
+            child.wait().unwrap();
+        }
+    }
+}
