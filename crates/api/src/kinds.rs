@@ -36,6 +36,7 @@ mod csi_storage_capacity;
 pub mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
+mod device;
 mod device_class;
 mod device_taint_rule;
 mod endpoint_slice;
