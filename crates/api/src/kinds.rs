@@ -42,6 +42,7 @@ mod device_taint_rule;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+pub mod flow_control;
 mod flow_schema;
 mod horizontal_pod_autoscaler;
 mod ingress;
