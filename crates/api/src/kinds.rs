@@ -83,6 +83,7 @@ mod storage_class;
 mod storage_version_migration;
 mod volume_attachment;
 mod volume_attributes_class;
+mod webhook_client;
 mod webhook_configuration;
 mod workload;
 
