@@ -83,13 +83,15 @@ impl Strategy for DeviceTaintRule {
 
 fn validate_spec(spec: &Cursor<'_>, old: Option<&Cursor<'_>>, errors: &mut ErrorList) {
     let selector = spec.at("deviceSelector");
-    let checks: [(&str, fn(&Cursor<'_>, &mut ErrorList)); 3] =
-        [("driver", driver_name), ("pool", pool_name), ("device", label)];
-    for (field, check) in checks {
-        let name = selector.at(field);
-        if name.is_set() {
-            check(&name, errors);
-        }
+    let (driver, pool, device) = (selector.at("driver"), selector.at("pool"), selector.at("device"));
+    if driver.is_set() {
+        driver_name(&driver, errors);
+    }
+    if pool.is_set() {
+        pool_name(&pool, errors);
+    }
+    if device.is_set() {
+        label(&device, errors);
     }
     taint(&spec.at("taint"), old.map(|old| old.at("taint")).as_ref(), errors);
 }

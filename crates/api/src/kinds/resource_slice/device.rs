@@ -75,11 +75,11 @@ fn shortened(key: &str) -> String {
     }
     let kept = LONGEST_KEY - 3;
     let (head, tail) = (kept.div_ceil(2), key.len() - kept / 2);
-    format!(
-        "{}...{}",
-        &key[..key.floor_char_boundary(head)],
-        &key[key.ceil_char_boundary(tail)..]
-    )
+    let part = |range: std::ops::Range<usize>| {
+        let bytes = key.as_bytes().get(range).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    format!("{}...{}", part(0..head), part(tail..key.len()))
 }
 
 /// Exactly one value.
