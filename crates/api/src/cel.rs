@@ -46,7 +46,12 @@ pub const RESOURCE_CHECK: &str = "kubernetes.authorization.ResourceCheck";
 #[derive(Clone, Debug, Default)]
 pub struct Env {
     variables: Vec<(String, Type)>,
+    types: Option<Messages>,
+    binds: bool,
 }
+
+/// The types that expressions may make messages of, by their names.
+pub type Messages = fn(&str) -> Option<Type>;
 
 /// An expression that can be run.
 #[derive(Debug)]
@@ -67,6 +72,19 @@ impl Env {
     pub fn variable(mut self, name: &str, of: Type) -> Self {
         self.variables.push((name.to_owned(), of));
         self
+    }
+
+    /// Expressions may make messages of these types, and have the functions that patches need.
+    pub fn messages(self, types: Messages) -> Self {
+        Self {
+            types: Some(types),
+            ..self
+        }
+    }
+
+    /// Expressions may name what they compute: `cel.bind(name, value, body)`.
+    pub fn binding(self) -> Self {
+        Self { binds: true, ..self }
     }
 
     /// Reads and types an expression. The error shows each mistake and its place, as upstream does.

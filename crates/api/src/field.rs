@@ -74,10 +74,7 @@ impl FieldError {
     pub fn body(&self) -> String {
         use FieldErrorKind as K;
         let mut out = self.kind.text().to_owned();
-        let shows_value = !matches!(
-            self.kind,
-            K::Required | K::Forbidden | K::TooLong | K::Internal | K::TooMany
-        );
+        let shows_value = !matches!(self.kind, K::Required | K::Forbidden | K::TooLong | K::Internal);
         if shows_value && !self.value.is_empty() {
             out.push_str(": ");
             out.push_str(&self.value);

@@ -31,3 +31,4 @@ pub mod selector;
 pub mod service;
 pub mod status;
 pub mod strategy;
+mod x509;

@@ -278,6 +278,11 @@ impl StoredObject {
     /// Appends the bytes up to what stands in metadata, with the resourceVersion.
     fn write_head(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.raw[..self.splice]);
+        self.write_version(out);
+    }
+
+    /// Appends the resourceVersion, as the first of what stands in metadata.
+    fn write_version(&self, out: &mut Vec<u8>) {
         if self.revision == 0 {
             return;
         }
@@ -357,14 +362,23 @@ impl StoredObject {
         serde_json::from_slice(&self.to_json())
     }
 
-    /// Metadata alone, without managedFields, decoded afresh.
+    /// Metadata alone, without managedFields, decoded afresh. What stands behind it is not even read.
     pub fn metadata<M: DeserializeOwned>(&self) -> Result<M, serde_json::Error> {
-        #[derive(Deserialize)]
-        struct Only<M> {
-            metadata: M,
+        let start = self.splice - 1;
+        let mut rest = serde_json::Deserializer::from_slice(&self.raw[start..]);
+        let own = <&RawValue>::deserialize(&mut rest)?;
+        let end = start + own.get().len();
+        let mut out = Vec::with_capacity(own.get().len() + 48);
+        out.push(b'{');
+        self.write_version(&mut out);
+        if self.managed.is_empty() {
+            out.extend_from_slice(&self.raw[self.splice..end]);
+        } else {
+            out.extend_from_slice(&self.raw[self.splice..self.managed.start]);
+            out.extend_from_slice(b"null");
+            out.extend_from_slice(&self.raw[self.managed.end..end]);
         }
-        let only: Only<M> = self.decode_unmanaged()?;
-        Ok(only.metadata)
+        serde_json::from_slice(&out)
     }
 }
 
@@ -432,5 +446,35 @@ mod tests {
         assert_eq!(*stored.typed::<ConfigMap>().unwrap(), expected);
         assert_eq!(stored.metadata::<ObjectMeta>().unwrap(), expected.metadata);
         assert_eq!(serde_json::from_slice::<ConfigMap>(&stored.to_json()).unwrap(), whole);
+    }
+    #[test]
+    fn metadata_is_read_alone_wherever_it_stands() {
+        use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+        for text in [
+            r#"{"metadata":{"name":"a","managedFields":[{"manager":"m"}],"uid":"1"},"data":{"k":"v"}}"#,
+            r#"{"data":{"metadata":{"name":"no"}}, "metadata" : { "managedFields":[] , "name":"a","uid":"1" } }"#,
+            r#"{"metadata":{"uid":"1","name":"a"}}"#,
+        ] {
+            let stored = StoredObject::from_bytes(Bytes::from_static(text.as_bytes()), 7).unwrap();
+            let metadata: ObjectMeta = stored.metadata().unwrap();
+            let found = (metadata.name.as_deref(), metadata.uid.as_deref());
+            assert_eq!(found, (Some("a"), Some("1")), "{text}");
+            assert_eq!(metadata.resource_version.as_deref(), Some("7"));
+            assert!(metadata.managed_fields.is_none());
+        }
+        let bare = StoredObject::from_bytes(Bytes::from_static(br#"{"metadata":{}}"#), 7).unwrap();
+        assert_eq!(
+            bare.metadata::<ObjectMeta>().unwrap().resource_version.as_deref(),
+            Some("7")
+        );
+        for twice in [
+            r#"{"metadata":{"name":"a"},"metadata":{"name":"b"}}"#,
+            r#"{"metadata":{"managedFields":[],"managedFields":[]}}"#,
+        ] {
+            assert!(
+                StoredObject::from_bytes(Bytes::from_static(twice.as_bytes()), 7).is_err(),
+                "{twice}"
+            );
+        }
     }
 }

@@ -11,7 +11,7 @@ mod compare;
 mod conform;
 mod diff;
 mod elements;
-mod entry;
+pub(crate) mod entry;
 #[cfg(test)]
 mod every_kind;
 pub mod fields;

@@ -260,6 +260,8 @@ pub struct Table {
     rows: Vec<Arc<Resource>>,
     /// Where the rows of a plural are: every request asks for some by their names.
     by_plural: HashMap<Name, Vec<usize>>,
+    /// And of a kind: so does every object that says what it is.
+    by_kind: HashMap<Name, Vec<usize>>,
     /// Counts changes, for caches of what derives from the table.
     pub generation: u64,
 }
@@ -268,25 +270,30 @@ impl Table {
     fn new(mut rows: Vec<Arc<Resource>>, generation: u64) -> Self {
         rows.sort_by(|a, b| a.order().cmp(&b.order()));
         let mut by_plural: HashMap<Name, Vec<usize>> = HashMap::new();
+        let mut by_kind: HashMap<Name, Vec<usize>> = HashMap::new();
         for (at, row) in rows.iter().enumerate() {
             by_plural.entry(row.plural.clone()).or_default().push(at);
+            by_kind.entry(row.kind.clone()).or_default().push(at);
         }
         Self {
             rows,
             by_plural,
+            by_kind,
             generation,
         }
     }
 
     pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        let rows = self.by_plural.get(plural)?.iter().filter_map(|at| self.rows.get(*at));
-        rows.into_iter().find(|r| r.group == group && r.version == version)
+        self.one_of(self.by_plural.get(plural)?, group, version)
     }
 
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Resource>> {
-        self.rows
-            .iter()
-            .find(|r| r.group == group && r.version == version && r.kind == kind)
+        self.one_of(self.by_kind.get(kind)?, group, version)
+    }
+
+    fn one_of(&self, places: &[usize], group: &str, version: &str) -> Option<&Arc<Resource>> {
+        let mut rows = places.iter().filter_map(|at| self.rows.get(*at));
+        rows.find(|r| r.group == group && r.version == version)
     }
 
     /// The row for `apps/v1` and `Deployment`.

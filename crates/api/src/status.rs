@@ -176,7 +176,13 @@ impl Status {
         } else {
             format!("{kind}.{group}")
         };
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        // What is said twice is told once.
+        let mut texts: Vec<String> = Vec::new();
+        for text in errors.iter().map(ToString::to_string) {
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let list = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

@@ -29,6 +29,10 @@ pub trait Strategy: Send + Sync + 'static {
     /// Carries over from `old` what an update of `status` may not change, beyond everything outside `status`.
     fn prepare_for_status_update(&self, _new: &mut Object, _old: &Object) {}
 
+    /// Sets the times that a client may leave to the server, in what is created, or changed by whichever way. `old` is
+    /// what is changed. This comes after preparation.
+    fn stamp(&self, _new: &mut Object, _old: Option<&Object>, _now: Timestamp) {}
+
     /// The rules for a new object (metadata's are the server's).
     fn validate(&self, _object: &Cursor<'_>, _errors: &mut ErrorList) {}
 

@@ -3,7 +3,7 @@
 //!
 //! A component that serves anything but health asks here. What a caller needs leave for is the component's to say.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use coracle_clock::{Clock, Instant};
@@ -66,7 +66,18 @@ impl<K: Eq + std::hash::Hash, V: Clone> Memory<K, V> {
     }
 }
 
-type Asked = (String, Vec<String>, Permission);
+/// All of the user that an authorizer may look at, and what for.
+type Asked = (UserKey, Permission);
+type UserKey = (String, String, Vec<String>, BTreeMap<String, Vec<String>>);
+
+fn user_key(user: &UserInfo) -> UserKey {
+    (
+        user.username.clone().unwrap_or_default(),
+        user.uid.clone().unwrap_or_default(),
+        user.groups.clone().unwrap_or_default(),
+        user.extra.clone().unwrap_or_default(),
+    )
+}
 
 /// Asks the API server, and remembers.
 pub struct Access {
@@ -115,12 +126,11 @@ impl Access {
 
     /// Whether the API server's authorizer gives the user leave.
     pub async fn allows(&self, user: &UserInfo, permission: &Permission) -> Result<bool, Error> {
-        let groups = user.groups.clone().unwrap_or_default();
         // Every authorizer allows them everything, also while the API server cannot be asked.
-        if groups.iter().any(|g| g == "system:masters") {
+        if user.groups.iter().flatten().any(|g| g == "system:masters") {
             return Ok(true);
         }
-        let asked = (user.username.clone().unwrap_or_default(), groups, permission.clone());
+        let asked = (user_key(user), permission.clone());
         if let Some(known) = self.decisions.get(&asked, self.clock.instant()) {
             return Ok(known);
         }
@@ -192,6 +202,19 @@ mod tests {
             memory.put(key, false, clock.instant(), DENIED_LIFE);
         }
         assert!(memory.0.lock().len() <= MEMORY);
+    }
+
+    #[test]
+    fn users_of_one_name_are_told_apart_by_all_that_is_known_of_them() {
+        let user = |uid: &str, scope: &str| UserInfo {
+            username: Some("a".into()),
+            uid: Some(uid.into()),
+            extra: Some([("scopes".to_owned(), vec![scope.to_owned()])].into()),
+            ..UserInfo::default()
+        };
+        assert_eq!(user_key(&user("1", "all")), user_key(&user("1", "all")));
+        assert_ne!(user_key(&user("1", "all")), user_key(&user("1", "one")));
+        assert_ne!(user_key(&user("1", "all")), user_key(&user("2", "all")));
     }
 
     #[test]

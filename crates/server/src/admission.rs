@@ -1,6 +1,7 @@
 //! Admission: what may still change or refuse a request after it has been authorized and decoded. One file per plugin;
 //! this one owns their order.
 
+mod admin_access;
 mod always_pull_images;
 mod certificate_requester;
 mod certificates;
@@ -246,6 +247,7 @@ const PLUGINS: &[Plugin] = &[
 
 /// What is no choice: upstream has it outside of admission, or this server alone has it.
 const ALWAYS: &[fn() -> Box<dyn Admission>] = &[
+    || Box::new(admin_access::AdminAccess),
     || Box::new(certificate_requester::CertificateRequester),
     || Box::new(local_volume::LocalVolume),
 ];

@@ -1,5 +1,5 @@
 //! What is in a cluster before anybody makes anything: the system's namespaces, roles and their bindings, priority
-//! classes, and the `kubernetes` service with its endpoints. Made by the same road as everything else, so that it is
+//! classes, the objects of flow control, and the `kubernetes` service with its endpoints. Made by the same road as everything else, so that it is
 //! validated and defaulted like everything else.
 
 mod reconcile;
@@ -7,6 +7,7 @@ mod service;
 
 use std::sync::Arc;
 
+use coracle_api::kinds::flow_control;
 use coracle_api::object::Object;
 use coracle_api::resource::split_api_version;
 use coracle_api::service::{Operation, Request, Target, UserInfo, WriteOptions};
@@ -37,6 +38,7 @@ pub(crate) async fn run(core: &Arc<Core>, advertised: SocketAddr, ca: &str) -> R
     try_join_all(namespaces.map(|n| ensure(core, n))).await?;
     let mut objects = policy::objects();
     objects.extend(priority_classes());
+    objects.extend(flow_control::objects().iter().cloned());
     objects.push(extension_authentication(ca));
     objects.push(standard_class());
     objects.push(token_tracking(core));
@@ -101,9 +103,11 @@ pub(super) async fn ensure(core: &Arc<Core>, object: Value) -> Result<(), Status
     }
 }
 
-/// Gives an existing role or binding what it lacks, unless its owner said not to. What it has beyond that stays.
+/// Gives an existing role or binding what it lacks, and an object of flow control its spec, unless its owner said not to.
+/// What a role has beyond that stays.
 async fn complete(core: &Arc<Core>, user: &UserInfo, wanted: Object) -> Result<(), Status> {
-    if wanted.annotation(policy::AUTOUPDATE).is_none() {
+    let is_kept = |object: &Object| object.annotation(flow_control::AUTOUPDATE) == Some("true");
+    if wanted.annotation(policy::AUTOUPDATE).is_none() && !is_kept(&wanted) {
         return Ok(());
     }
     let table = core.registry.table();
@@ -114,7 +118,18 @@ async fn complete(core: &Arc<Core>, user: &UserInfo, wanted: Object) -> Result<(
     let Some(current) = crate::registry::read::load(core, row, &key).await? else {
         return Ok(());
     };
-    let found = current.object;
+    let mut found = current.object;
+    if is_kept(&wanted) {
+        let spec = wanted.get(&["spec"]).cloned().unwrap_or_default();
+        if !is_kept(&found) || found.get(&["spec"]) == Some(&spec) {
+            return Ok(());
+        }
+        found.set(&["spec"], spec);
+        return match request(core, found, true) {
+            Some(update) => core.serve(user, update).await.map(|_| ()),
+            None => Ok(()),
+        };
+    }
     if found.annotation(policy::AUTOUPDATE) == Some("false") {
         return Ok(());
     }

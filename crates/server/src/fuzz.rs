@@ -4,13 +4,13 @@
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use coracle_api::service::{FieldValidation, UserInfo};
+use coracle_api::service::{FieldValidation, PatchKind, UserInfo};
 
 use crate::authn::token_file::TokenFile;
 use crate::custom::json_path::JsonPath;
 use crate::http::body;
 use crate::http::negotiate;
-use crate::http::query::Query;
+use crate::http::query::{Query, Write};
 use crate::http::request_info::RequestInfo;
 use crate::registry::token::ContinueToken;
 
@@ -31,9 +31,18 @@ pub fn continue_token(bytes: &[u8]) {
 pub fn request_info(bytes: &[u8]) {
     let Ok(uri) = Uri::try_from(bytes) else { return };
     let query = Query::parse(uri.query().unwrap_or_default());
-    let _ = query.list_options();
+    for watch in [false, true] {
+        let _ = query.list_options(watch);
+    }
     let _ = query.delete_options();
-    let _ = query.write_options("Pod", &HeaderMap::new());
+    for of in [
+        Write::Create,
+        Write::Update,
+        Write::Patch(PatchKind::Apply),
+        Write::Patch(PatchKind::Merge),
+    ] {
+        let _ = query.write_options(of, &HeaderMap::new());
+    }
     for method in [
         Method::GET,
         Method::POST,
@@ -76,9 +85,11 @@ pub fn request_body(bytes: &[u8]) {
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, value)]);
     let content = rest.get(1..).unwrap_or_default();
     for validation in [FieldValidation::Strict, FieldValidation::Warn, FieldValidation::Ignore] {
-        let _ = body::object(&headers, content, validation);
+        let _ = body::object(&headers, content, "Pod", validation);
+        if let Ok(kind) = body::patch_kind(&headers, false) {
+            let _ = body::patch(kind, content, validation);
+        }
     }
-    let _ = body::patch(&headers, content);
     let _ = body::delete_options(&headers, &Query::default(), content);
 }
 

@@ -61,6 +61,25 @@ pub(super) enum Kind {
         body: Box<Expr>,
         flat: bool,
     },
+    /// `cel.bind(name, value, body)`
+    Bind {
+        name: String,
+        value: Box<Expr>,
+        body: Box<Expr>,
+    },
+    /// `Object.spec{field: value, ?other: optional}`
+    Message {
+        name: String,
+        fields: Vec<Field>,
+    },
+}
+
+/// A field of a message that is written out; `?` leaves it out when its value is an empty optional.
+#[derive(Clone, Debug)]
+pub(super) struct Field {
+    pub name: String,
+    pub optional: bool,
+    pub value: Expr,
 }
 
 /// An element of a literal list, or a key of a literal map: `?` leaves it out when it is an empty optional.
@@ -105,6 +124,19 @@ impl Expr {
         }
     }
 
+    /// The name of a type, if that is what this can be: `Object.spec`.
+    pub fn type_name(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Ident { name, .. } => Some(name.clone()),
+            Kind::Select {
+                of,
+                field,
+                optional: false,
+            } => Some(format!("{}.{field}", of.type_name()?)),
+            _ => None,
+        }
+    }
+
     pub fn of(&self) -> &Type {
         self.result.as_deref().unwrap_or(&Type::Dyn)
     }
@@ -134,10 +166,11 @@ impl Kind {
                 each.filter.iter().for_each(&mut *take);
                 take(&each.body);
             }
-            Self::IfValue { of, body, .. } => {
-                take(of);
+            Self::IfValue { of: value, body, .. } | Self::Bind { value, body, .. } => {
+                take(value);
                 take(body);
             }
+            Self::Message { fields, .. } => fields.iter().for_each(|f| take(&f.value)),
         }
     }
 }

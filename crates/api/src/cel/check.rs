@@ -2,7 +2,7 @@
 //! and told as clients know them.
 
 use super::Env;
-use super::ast::{Each, Expr, Kind, Macro};
+use super::ast::{Each, Expr, Field, Kind, Macro};
 use super::function::{self, Entry};
 use super::types::{Bound, Type};
 use super::value::Value;
@@ -23,6 +23,7 @@ pub(super) struct Checked {
 /// Types `expr` and settles its variables and functions.
 pub(super) fn check(env: &Env, expr: &mut Expr) -> Result<Checked, Vec<Issue>> {
     let mut checker = Checker {
+        env,
         scope: env.variables.clone(),
         used: vec![false; env.variables.len()],
         issues: Vec::new(),
@@ -39,7 +40,8 @@ pub(super) fn check(env: &Env, expr: &mut Expr) -> Result<Checked, Vec<Issue>> {
     }
 }
 
-struct Checker {
+struct Checker<'e> {
+    env: &'e Env,
     /// The environment's variables, then those of the macros around.
     scope: Vec<(String, Type)>,
     used: Vec<bool>,
@@ -75,7 +77,7 @@ fn shown(args: &[Type], receiver: bool) -> String {
     }
 }
 
-impl Checker {
+impl Checker<'_> {
     fn issue(&mut self, at: usize, message: String) -> Type {
         self.issues.push(Issue { at, message });
         Type::Dyn
@@ -213,7 +215,39 @@ impl Checker {
                 self.unwrapped(body.at, found.clone());
                 found
             }
+            Kind::Bind { name, value, body } => {
+                if !self.env.binds {
+                    return self.undeclared(at, "cel.bind");
+                }
+                let found = self.typed(value);
+                let name = name.clone();
+                self.within(vec![(name, found)], |c| c.typed(body))
+            }
+            Kind::Message { name, fields } => self.message(at, name, fields),
         }
+    }
+
+    fn message(&mut self, at: usize, name: &str, fields: &mut [Field]) -> Type {
+        let types = self.env.types;
+        let Some(of) = types.and_then(|types| types(name)) else {
+            return self.undeclared(at, name);
+        };
+        for field in fields {
+            let place = field.value.at;
+            let mut found = self.typed(&mut field.value);
+            if field.optional {
+                found = self.unwrapped(place, found);
+            }
+            let wanted = self.field(place, &of, &field.name);
+            if !Bound::default().accepts(&wanted, &found) {
+                let message = format!(
+                    "expected type of field '{}' is '{wanted}' but provided type is '{found}'",
+                    field.name
+                );
+                self.issue(place, message);
+            }
+        }
+        of
     }
 
     fn expect(&mut self, at: usize, wanted: &Type, found: &Type) {
@@ -249,6 +283,7 @@ impl Checker {
             Type::Dyn => Type::Dyn,
             Type::Object(object) => match object.fields.get(field) {
                 Some(found) => found.clone(),
+                None if object.open => Type::Dyn,
                 None => self.issue(at, format!("undefined field '{field}'")),
             },
             Type::Map(key, value) if matches!(**key, Type::String | Type::Dyn) => value.as_ref().clone(),
@@ -296,7 +331,8 @@ impl Checker {
                 _ => self.typed(arg),
             })
             .collect();
-        if !function::exists(name, *receiver) {
+        let is_foreign = self.env.types.is_none() && name.starts_with(function::PATCH);
+        if is_foreign || !function::exists(name, *receiver) {
             let name = name.clone();
             return self.undeclared(at, &name);
         }

@@ -36,6 +36,7 @@ const KEY: Bound = Bound {
 };
 const LIST: u64 = 10;
 const MAP: u64 = 30;
+const MESSAGE: u64 = 40;
 
 impl Program {
     /// The most that a run can cost if each of the environment's variables is within `bound`.
@@ -283,6 +284,21 @@ impl<'b> Estimate<'b> {
                 let made = 1 + u64::from(!*flat) + LIST;
                 let some = inner.saturating_add(made).saturating_add(body);
                 Self::of_cost(inner.saturating_add(1).saturating_add(some))
+            }
+            Kind::Bind { name, value, body } => {
+                let value = self.cost(value);
+                self.scope.push((name.clone(), value));
+                let body = self.cost(body);
+                self.scope.pop();
+                // It is a loop over nothing that starts with the value.
+                Known {
+                    cost: value.cost.saturating_add(body.cost).saturating_add(1),
+                    ..body
+                }
+            }
+            Kind::Message { fields, .. } => {
+                let fields = self.sum(fields.iter().map(|f| &f.value));
+                Self::of_cost(fields.saturating_add(MESSAGE))
             }
         }
     }

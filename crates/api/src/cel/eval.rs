@@ -126,6 +126,23 @@ impl<'p> Run<'p> {
                 }
                 _ => Err(Fault::of("no such overload")),
             },
+            Kind::Bind { value, body, .. } => {
+                let value = self.eval(value)?;
+                self.stack.push(value);
+                let found = self.eval(body);
+                self.stack.pop();
+                found
+            }
+            Kind::Message { fields, .. } => {
+                let mut map = BTreeMap::new();
+                for field in fields {
+                    let value = self.eval(&field.value)?;
+                    if let Some(value) = kept(value, field.optional)? {
+                        map.insert(Key::String(field.name.as_str().into()), value);
+                    }
+                }
+                Ok(Value::Map(Arc::new(map)))
+            }
         }
     }
 

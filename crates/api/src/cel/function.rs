@@ -8,6 +8,7 @@ pub(super) mod named;
 mod net;
 mod operator;
 mod optional;
+mod patch;
 mod quantity;
 pub(super) mod semver;
 pub(super) mod text;
@@ -62,6 +63,7 @@ fn all() -> &'static Overloads {
             semver::ALL,
             named::ALL,
             authorizer::ALL,
+            patch::ALL,
         ];
         let mut all = Overloads::new();
         for entry in libraries.into_iter().flatten() {
@@ -77,6 +79,9 @@ fn all() -> &'static Overloads {
     });
     &ALL
 }
+
+/// What functions for patches are called first; only where patches are made are there any.
+pub(super) const PATCH: &str = "jsonpatch.";
 
 pub(super) fn exists(name: &str, receiver: bool) -> bool {
     !signatures(name, receiver).is_empty()

@@ -1,6 +1,6 @@
 //! From words to steps: operators by how tightly they bind, macros where they are called.
 
-use super::ast::{Each, Expr, Item, Kind, Macro};
+use super::ast::{Each, Expr, Field, Item, Kind, Macro};
 use super::token::{Mistake, Token, tokens};
 use super::value::Value;
 
@@ -281,10 +281,36 @@ impl Parser {
                         optional,
                     },
                 )?;
+            } else if matches!(self.peek(), Token::Sign("{"))
+                && let Some(name) = of.type_name()
+            {
+                self.next += 1;
+                let fields = self.fields()?;
+                of = self.made(at, Kind::Message { name, fields })?;
             } else {
                 return Ok(of);
             }
         }
+    }
+
+    /// The fields of a message, up to the bracket that closes it.
+    fn fields(&mut self) -> Parsed<Vec<Field>> {
+        let mut fields = Vec::new();
+        while !self.accept("}") {
+            let optional = self.accept("?");
+            let Token::Ident(name) = self.take() else {
+                self.next -= 1;
+                return self.unexpected("IDENTIFIER");
+            };
+            self.expect(":")?;
+            let value = self.expr()?;
+            fields.push(Field { name, optional, value });
+            if !self.accept(",") {
+                self.expect("}")?;
+                break;
+            }
+        }
+        Ok(fields)
     }
 
     fn arguments(&mut self, end: &'static str) -> Parsed<Vec<Expr>> {
@@ -397,6 +423,15 @@ impl Parser {
                 of: Box::new(of),
                 body,
                 flat: name == "optFlatMap",
+            };
+            return self.made(at, kind);
+        }
+        if name == "bind" && args.len() == 3 && matches!(&of.kind, Kind::Ident { name, .. } if name == "cel") {
+            let body = Box::new(args.remove(2));
+            let kind = Kind::Bind {
+                value: Box::new(args.remove(1)),
+                name: self.variable(args.remove(0))?,
+                body,
             };
             return self.made(at, kind);
         }

@@ -10,6 +10,7 @@ use super::*;
 fn object(name: &str, fields: &[(&str, Type)]) -> Type {
     let fields: BTreeMap<String, Type> = fields.iter().map(|(n, t)| ((*n).to_owned(), t.clone())).collect();
     Type::Object(Arc::new(ObjectType {
+        open: false,
         name: name.to_owned(),
         fields,
     }))
@@ -214,4 +215,69 @@ fn lists_that_merge_compare_and_add_as_they_merge() {
     assert_eq!(run("a == b", Merge::Set), Ok(Value::Bool(true)));
     assert_eq!(run("a == b", Merge::Atomic), Ok(Value::Bool(false)));
     assert_eq!(run("(a + b).size() == 2", Merge::Set), Ok(Value::Bool(true)));
+}
+
+/// `Object` with any fields, and `Point` with two.
+fn messages() -> Env {
+    env().binding().messages(|name| match name {
+        "Point" => Some(object("Point", &[("x", Type::Int), ("note", Type::String)])),
+        _ if name == "Object" || name.starts_with("Object.") => Some(Type::Object(Arc::new(ObjectType {
+            open: true,
+            name: name.to_owned(),
+            fields: BTreeMap::new(),
+        }))),
+        _ => None,
+    })
+}
+
+#[test]
+fn messages_are_typed_by_their_fields() {
+    for (text, result) in [
+        ("Object{}", "Object"),
+        (
+            "Object{spec: Object.spec{replicas: self.replicas + 1, ?paused: optional.none()},}",
+            "Object",
+        ),
+        (
+            "self.replicas > 1 ? Object{metadata: Object.metadata{labels: {'a': 'b'}}} : Object{}",
+            "Object",
+        ),
+        ("[Point{x: 1}, Point{x: self.min, note: 'n'}]", "list(Point)"),
+        ("Point{x: 1}.x", "int"),
+        ("jsonpatch.escapeKey('a/b~c')", "string"),
+        ("cel.bind(n, self.replicas, n * n)", "int"),
+    ] {
+        let program = messages().compile(text);
+        assert_eq!(program.map(|p| p.result().to_string()), Ok(result.to_owned()), "{text}");
+    }
+    for (text, told) in [
+        ("Point{y: 1}", "undefined field 'y'"),
+        (
+            "Point{x: 'a'}",
+            "expected type of field 'x' is 'int' but provided type is 'string'",
+        ),
+        ("Circle{}", "undeclared reference to 'Circle' (in container '')"),
+        ("Point{x 1}", "Syntax error: mismatched input '1' expecting ':'"),
+    ] {
+        let error = messages().compile(text).unwrap_err();
+        assert!(error.contains(told), "{text}: {error}");
+    }
+    // Elsewhere there are neither messages nor names for what is computed.
+    for text in ["Object{}", "jsonpatch.escapeKey('a')", "cel.bind(n, 1, n)"] {
+        assert!(
+            env().compile(text).unwrap_err().contains("undeclared reference"),
+            "{text}"
+        );
+    }
+    let run = |text: &str| {
+        messages()
+            .compile(text)
+            .unwrap()
+            .run(vec![value()], CALL_LIMIT)
+            .0
+            .unwrap()
+    };
+    assert_eq!(run("cel.bind(n, self.replicas, n * n) == 9"), Value::Bool(true));
+    assert_eq!(run("jsonpatch.escapeKey('a/b~c') == 'a~1b~0c'"), Value::Bool(true));
+    assert_eq!(run("Point{x: 1, note: 'n'}.note == 'n'"), Value::Bool(true));
 }

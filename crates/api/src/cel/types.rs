@@ -34,6 +34,8 @@ pub enum Type {
 pub struct ObjectType {
     pub name: String,
     pub fields: BTreeMap<String, Type>,
+    /// It has any other field too, of a type that is known when the expression runs.
+    pub open: bool,
 }
 
 impl PartialEq for ObjectType {

@@ -20,6 +20,7 @@ pub fn cel(bytes: &[u8]) {
         ("map".to_owned(), Type::map(Type::String, Type::Int)),
     ]);
     let this = Type::Object(Arc::new(ObjectType {
+        open: false,
         name: "self".to_owned(),
         fields,
     }));

@@ -5,9 +5,10 @@ use serde_json::Value;
 
 use super::{decoded, has_null, lines};
 use crate::object::Object;
-use crate::patch::apply::apply;
+use crate::patch::apply::{BEFORE_FIRST_APPLY, apply};
+use crate::patch::entry::MANAGED_FIELDS;
 use crate::patch::fields::FieldSet;
-use crate::patch::managed::{Form, Manager, ignore_times};
+use crate::patch::managed::{Form, Manager, compared, ignore_times};
 use crate::patch::{
     apply_json_patch, apply_merge_patch, apply_strategic_patch, create_merge_patch, create_strategic_patch,
 };
@@ -88,21 +89,35 @@ pub fn apply_patch(bytes: &[u8]) {
         subresource: "",
         time: jiff::Timestamp::from_second(second).unwrap_or_default(),
     };
-    let Ok(first) = apply(live.as_ref(), &config, &form, &by(1), force) else {
+    let again = |live: &Object, second| {
+        let again = apply(Some(live), &config, &form, &by(second), false);
+        assert!(again.is_ok(), "{again:?} after {live:?}");
+        let mut again = again.unwrap_or_default();
+        ignore_times(live, &mut again);
+        again
+    };
+    let Ok(mut first) = apply(live.as_ref(), &config, &form, &by(1), force) else {
         return;
     };
-    // One who applies nothing owns nothing: where nobody else does, the next apply finds an object that was never tracked.
-    if first.get(&["metadata", "managedFields"]).is_some() {
-        again(&first, &config, &form, &by(2));
+    if first.get(MANAGED_FIELDS).is_none() {
+        // Nobody is tracked, so the configuration sets nothing that can be owned. The next apply takes the object for one
+        // that was there before any apply: that is booked once, and changes nothing else.
+        let set = compared(None, &config.0, &form);
+        assert!(set.added.is_empty(), "{} was applied", config.clone().into_value());
+        let mut second = again(&first, 2);
+        let booked = second.clone();
+        if let Some(managers) = second.remove(MANAGED_FIELDS) {
+            let names: Vec<_> = managers
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|m| &m["manager"])
+                .collect();
+            assert_eq!(names, [BEFORE_FIRST_APPLY]);
+        }
+        assert_eq!(second, first);
+        first = booked;
     }
-}
-
-/// Who applies the same again changes nothing.
-fn again(first: &Object, config: &Object, form: &Form<'_>, by: &Manager<'_>) {
-    let second = apply(Some(first), config, form, by, false);
-    assert!(second.is_ok(), "{second:?} after {first:?}");
-    if let Ok(mut second) = second {
-        ignore_times(first, &mut second);
-        assert_eq!(&second, first);
-    }
+    // Who applies the same again changes nothing.
+    assert_eq!(again(&first, 3), first);
 }

@@ -1,5 +1,7 @@
 //! ValidatingAdmissionPolicy and MutatingAdmissionPolicy: rules on requests, written in CEL.
 
+mod mutation;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -115,7 +117,8 @@ impl Strategy for AdmissionPolicy {
             one_variable(&variable, &mut scope, errors);
         }
         if self.mutates() {
-            mutations(&spec, errors);
+            scope.patches = true;
+            mutation::validate(&spec, &scope, errors);
         } else {
             let metadata = object.at("metadata");
             validations(&spec, metadata.at("name").str(), &scope, errors);
@@ -241,53 +244,13 @@ fn one_validation(validation: &Cursor<'_>, scope: &Scope, errors: &mut ErrorList
     }
 }
 
-/// What their expressions make are messages (`Object{...}`), which the expression language here has none of: they are
-/// stored as they are.
-fn mutations(spec: &Cursor<'_>, errors: &mut ErrorList) {
-    let all = spec.at("mutations");
-    if all.is_empty() {
-        errors.required(&all, "mutations must contain at least one item");
-    }
-    for mutation in all.items() {
-        let kind = mutation.at("patchType");
-        let (wanted, other) = match kind.str() {
-            "" => {
-                errors.required(&kind, "");
-                continue;
-            }
-            "JSONPatch" => ("jsonPatch", "applyConfiguration"),
-            "ApplyConfiguration" => ("applyConfiguration", "jsonPatch"),
-            _ => {
-                errors.not_supported(&kind, &["ApplyConfiguration", "JSONPatch"]);
-                continue;
-            }
-        };
-        let (patch, unwanted) = (mutation.at(wanted), mutation.at(other));
-        if !patch.is_set() {
-            errors.required(&patch, format!("must be specified when patchType is {}", kind.str()));
-        } else if patch.at("expression").str().trim().is_empty() {
-            errors.required(&patch.at("expression"), "");
-        }
-        if unwanted.is_set() {
-            let detail = format!("must not be specified when patchType is {}", kind.str());
-            errors.invalid_value(&unwanted, &format!("{{{other}}}").into(), detail);
-        }
-    }
-    let again = spec.at("reinvocationPolicy");
-    if again.is_empty() {
-        errors.required(&again, "");
-    } else {
-        one_of(&again, &["IfNeeded", "Never"], errors);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::check::tests::{created, defaulted, refuses, with};
     use super::*;
     use serde_json::json;
 
-    fn matched() -> Value {
+    pub(super) fn matched() -> Value {
         json!({"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"],
             "resources": ["deployments"], "resourceNames": ["web"]}]})
     }
@@ -309,11 +272,6 @@ mod tests {
             }],
             "auditAnnotations": [{"key": "big", "valueExpression": "namespaceObject.metadata.name"}],
         }})
-    }
-
-    fn mutating() -> Value {
-        json!({"metadata": {"name": "sidecar"}, "spec": {"matchConstraints": matched(), "reinvocationPolicy": "Never",
-            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{}"}}]}})
     }
 
     #[test]
@@ -435,50 +393,6 @@ mod tests {
                 with(&validating(), "/spec/validations/0/expression", json!(asks))
             ),
             [""; 0]
-        );
-    }
-
-    #[test]
-    fn a_mutating_policy_is_checked() {
-        refuses(
-            &mutating_row(),
-            &mutating(),
-            &[
-                (
-                    "/spec/mutations",
-                    json!([]),
-                    "spec.mutations: Required value: mutations must contain at least one item",
-                ),
-                (
-                    "/spec/mutations/0/patchType",
-                    json!("X"),
-                    "spec.mutations[0].patchType: Unsupported value: \"X\": supported values: \"ApplyConfiguration\", \
-                     \"JSONPatch\"",
-                ),
-                (
-                    "/spec/mutations/0/jsonPatch",
-                    json!({"expression": "[]"}),
-                    "spec.mutations[0].jsonPatch: Invalid value: \"{jsonPatch}\": must not be specified when patchType is \
-                     ApplyConfiguration",
-                ),
-                (
-                    "/spec/mutations/0/applyConfiguration",
-                    json!(null),
-                    "spec.mutations[0].applyConfiguration: Required value: must be specified when patchType is \
-                     ApplyConfiguration",
-                ),
-                (
-                    "/spec/reinvocationPolicy",
-                    json!(null),
-                    "spec.reinvocationPolicy: Required value",
-                ),
-                (
-                    "/spec/matchConstraints/resourceRules/0/operations",
-                    json!(["DELETE"]),
-                    "spec.matchConstraints.resourceRules.operations: Unsupported value: \"DELETE\": supported values: \
-                     \"*\", \"CONNECT\", \"CREATE\", \"UPDATE\"",
-                ),
-            ],
         );
     }
 }

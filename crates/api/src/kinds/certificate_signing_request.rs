@@ -5,12 +5,14 @@ use serde_json::Value;
 
 use super::cells::{age, age_of, condition, name, str_of, str_or, text};
 use super::check::signer_name;
+use super::fill::{at, each, fill, time_text};
 use super::human_duration::human_duration;
 use super::row::{READ_WRITE, cluster};
 use crate::field::{Cursor, ErrorList};
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::{NameRule, Strategy};
+use crate::x509;
 
 pub(super) fn row() -> Resource {
     cluster(
@@ -109,13 +111,28 @@ impl Strategy for CertificateSigningRequest {
         }
     }
 
+    /// A condition was written now, and is so since it was not so.
+    fn stamp(&self, new: &mut Object, old: Option<&Object>, now: Timestamp) {
+        let now = Value::from(time_text(now));
+        let before = old.map_or(&[][..], |old| old.array(&["status", "conditions"]));
+        let Some(status) = at(&mut new.0, "status") else { return };
+        each(status, "conditions", |condition| {
+            fill(condition, "lastUpdateTime", now.clone());
+            let same = before.iter().find(|b| {
+                ["type", "status"]
+                    .iter()
+                    .all(|field| b.get(*field) == condition.get(*field))
+            });
+            let since = same.and_then(|b| b.get("lastTransitionTime")).cloned();
+            fill(condition, "lastTransitionTime", since.unwrap_or_else(|| now.clone()));
+        });
+    }
+
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
         let spec = object.at("spec");
         let request = spec.at("request");
-        if request.is_empty() {
-            errors.required(&request, "");
-        } else if !is_request(request.str()) {
-            errors.invalid(&request, "PEM block type must be CERTIFICATE REQUEST");
+        if let Err(fault) = x509::check_request(&decoded(request.str())) {
+            errors.invalid(&request, fault);
         }
         let usages = spec.at("usages");
         if usages.is_empty() {
@@ -145,27 +162,31 @@ impl Strategy for CertificateSigningRequest {
         }
     }
 
-    fn validate_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
-        conditions(new, errors);
-    }
-
-    fn validate_status_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
-        conditions(new, errors);
-        let (status, old_status) = (new.at("status"), old.at("status"));
-        let (issued, before) = (status.at("certificate"), old_status.at("certificate"));
-        if issued.str() != before.str() {
-            if let Err(fault) = is_chain(issued.str()) {
-                errors.invalid_value(&issued, &"<certificate data>".into(), fault);
-            }
-            if !before.is_empty() {
-                errors.forbidden(&issued, "updates may not modify existing certificate content");
-            }
-        }
+    fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        conditions(new, old, errors);
         nothing_taken_back(new, old, errors);
     }
 
+    fn validate_status_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+        conditions(new, old, errors);
+        let (status, old_status) = (new.at("status"), old.at("status"));
+        let (issued, before) = (status.at("certificate"), old_status.at("certificate"));
+        let is_new = issued.str() != before.str();
+        // What could not be read before need not be readable now.
+        if is_new
+            && check_chain(before.str()).is_ok()
+            && let Err(fault) = check_chain(issued.str())
+        {
+            errors.invalid_value(&issued, &"<certificate data>".into(), fault);
+        }
+        nothing_taken_back(new, old, errors);
+        if is_new && !before.is_empty() {
+            errors.forbidden(&issued, "updates may not modify existing certificate content");
+        }
+    }
+
     fn validate_subresource_update(&self, _name: &str, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
-        conditions(new, errors);
+        conditions(new, old, errors);
         nothing_taken_back(new, old, errors);
     }
 
@@ -185,40 +206,39 @@ impl Strategy for CertificateSigningRequest {
     }
 }
 
-/// Whether a text in base64 is PEM whose first block is a certificate request.
-fn is_request(text: &str) -> bool {
+/// The text that a field holds in base64; empty if it is none.
+fn decoded(text: &str) -> String {
     use base64::Engine;
-    let Ok(pem) = base64::engine::general_purpose::STANDARD.decode(text) else {
-        return false;
-    };
-    let pem = String::from_utf8_lossy(&pem);
-    let block = pem.lines().find_map(|line| line.strip_prefix("-----BEGIN "));
-    block.is_some_and(|kind| kind.trim_end().strip_suffix("-----") == Some("CERTIFICATE REQUEST"))
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text);
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
 /// Whether a text in base64 is PEM of certificates and nothing else.
-fn is_chain(text: &str) -> Result<(), String> {
-    use base64::Engine;
+fn check_chain(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Ok(());
     }
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(text)
-        .unwrap_or_default();
-    let pem = String::from_utf8_lossy(&bytes);
-    let mut blocks = 0;
-    for kind in pem
-        .lines()
-        .filter_map(|line| line.trim_end().strip_prefix("-----BEGIN "))
-    {
-        match kind.strip_suffix("-----") {
-            Some("CERTIFICATE") => blocks += 1,
-            Some(other) => return Err(format!("only CERTIFICATE PEM blocks are allowed, found {other:?}")),
-            None => {}
+    let pem = decoded(text);
+    let blocks = x509::blocks(&pem);
+    for block in &blocks {
+        if block.kind != "CERTIFICATE" {
+            return Err(format!(
+                "only CERTIFICATE PEM blocks are allowed, found {:?}",
+                block.kind
+            ));
+        }
+        if block.has_headers {
+            return Err("no PEM block headers are permitted".to_owned());
+        }
+        if block.bytes.is_empty() {
+            return Err("found CERTIFICATE PEM block containing 0 certificates".to_owned());
+        }
+        if x509::certificate(&block.bytes).is_none() {
+            return Err("x509: malformed certificate".to_owned());
         }
     }
-    match blocks {
-        0 => Err("must contain at least one CERTIFICATE PEM block".to_owned()),
+    match blocks[..] {
+        [] => Err("must contain at least one CERTIFICATE PEM block".to_owned()),
         _ => Ok(()),
     }
 }
@@ -238,14 +258,22 @@ fn nothing_taken_back(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList
     }
 }
 
-/// A request is approved or denied, not both.
-fn conditions(csr: &Cursor<'_>, errors: &mut ErrorList) {
-    let status = csr.at("status");
-    let list = status.at("conditions");
+/// A request is approved or denied, not both, and has one condition of a type. What is wrong already may stay so.
+fn conditions(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
+    const EXCLUSIVE: [&str; 2] = ["Approved", "Denied"];
+    let (status, old_status) = (new.at("status"), old.at("status"));
+    let (list, before) = (status.at("conditions"), old_status.at("conditions"));
+    let types: Vec<String> = before.items().map(|c| c.at("type").str().to_owned()).collect();
+    let was_both = EXCLUSIVE.iter().all(|kind| types.iter().any(|t| t == kind));
+    let was_twice = types
+        .iter()
+        .enumerate()
+        .any(|(i, t)| types.iter().take(i).any(|o| o == t));
+    let was_empty = types.iter().any(String::is_empty);
     let mut seen = std::collections::BTreeSet::new();
     for condition in list.items() {
         let (kind, state) = (condition.at("type"), condition.at("status"));
-        if kind.is_empty() {
+        if kind.is_empty() && !was_empty {
             errors.required(&kind, "");
         }
         match (kind.str(), state.str()) {
@@ -255,16 +283,15 @@ fn conditions(csr: &Cursor<'_>, errors: &mut ErrorList) {
             (_, "True" | "False" | "Unknown") => {}
             _ => errors.not_supported(&state, &["False", "True", "Unknown"]),
         }
-        if !seen.insert(kind.str().to_owned()) {
+        let other = EXCLUSIVE
+            .iter()
+            .find(|e| EXCLUSIVE.contains(&kind.str()) && **e != kind.str());
+        if !was_both && other.is_some_and(|other| seen.contains(*other)) {
+            errors.invalid(&kind, "Approved and Denied conditions are mutually exclusive");
+        }
+        if !seen.insert(kind.str().to_owned()) && !was_twice {
             errors.duplicate(&kind);
         }
-    }
-    if seen.contains("Approved") && seen.contains("Denied") {
-        errors.invalid_value(
-            &list,
-            &"Denied".into(),
-            "Approved and Denied conditions are mutually exclusive",
-        );
     }
 }
 
@@ -290,8 +317,9 @@ fn state(csr: &Object) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::tests::{refuses, refuses_status, with};
+    use super::super::check::tests::{created, refuses, refuses_status, with};
     use super::*;
+    use crate::x509::tests::{certificate_pem, request};
     use serde_json::json;
 
     #[test]
@@ -300,7 +328,7 @@ mod tests {
             use base64::Engine;
             base64::engine::general_purpose::STANDARD.encode(pem)
         };
-        let issued = certificate("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        let issued = certificate(&certificate_pem(false));
         let csr =
             json!({"metadata": {"name": "c"}, "status": {"conditions": [{"type": "Approved", "status": "True"}]}});
         refuses_status(
@@ -319,9 +347,35 @@ mod tests {
                 ),
                 (
                     "/status/certificate",
-                    json!(certificate("-----BEGIN RSA PRIVATE KEY-----")),
+                    json!(certificate(
+                        "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"
+                    )),
                     "status.certificate: Invalid value: \"<certificate data>\": only CERTIFICATE PEM blocks are allowed, \
                      found \"RSA PRIVATE KEY\"",
+                ),
+                (
+                    "/status/certificate",
+                    json!(certificate(
+                        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+                    )),
+                    "status.certificate: Invalid value: \"<certificate data>\": x509: malformed certificate",
+                ),
+                (
+                    "/status/certificate",
+                    json!(certificate("nothing")),
+                    "status.certificate: Invalid value: \"<certificate data>\": must contain at least one CERTIFICATE PEM \
+                     block",
+                ),
+                (
+                    "/status/conditions/1",
+                    json!({"type": "Denied", "status": "True"}),
+                    "status.conditions[1].type: Invalid value: \"Denied\": Approved and Denied conditions are mutually \
+                     exclusive",
+                ),
+                (
+                    "/status/conditions/1",
+                    json!({"type": "Approved", "status": "True"}),
+                    "status.conditions[1].type: Duplicate value: \"Approved\"",
                 ),
             ],
         );
@@ -340,7 +394,7 @@ mod tests {
     #[test]
     fn a_signer_is_a_domain_and_a_path() {
         use base64::Engine;
-        let request = base64::engine::general_purpose::STANDARD.encode("-----BEGIN CERTIFICATE REQUEST-----\n");
+        let request = base64::engine::general_purpose::STANDARD.encode(request());
         let valid = json!({"metadata": {"name": "c"}, "spec": {"request": request, "usages": ["client auth"],
             "signerName": "example.com/client"}});
         refuses(
@@ -368,6 +422,63 @@ mod tests {
                 ),
             ],
         );
+    }
+
+    #[test]
+    fn a_request_is_signed_by_who_asks_and_says_what_the_certificate_is_for() {
+        use base64::Engine;
+        let encode = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
+        let valid = json!({"metadata": {"name": "c"}, "spec": {"request": encode(&request()),
+            "usages": ["client auth"], "signerName": "example.com/client"}});
+        // Two requests that have changed their signatures.
+        let (one, other) = (request(), request());
+        let (one, other) = (x509::blocks(&one).remove(0).bytes, x509::blocks(&other).remove(0).bytes);
+        let half = one.len().min(other.len()) / 2;
+        let mixed = [&one[..half], &other[other.len() - (one.len() - half)..]].concat();
+        let mixed = encode(&format!(
+            "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
+            base64::engine::general_purpose::STANDARD.encode(mixed)
+        ));
+        let mut tampered = valid.clone();
+        tampered["spec"]["request"] = json!(mixed);
+        let told = created(&row(), tampered);
+        assert!(told[0].starts_with("spec.request: Invalid value: "), "{told:?}");
+        refuses(
+            &row(),
+            &valid,
+            &[
+                (
+                    "/spec/request",
+                    json!(null),
+                    "spec.request: Invalid value: null: PEM block type must be CERTIFICATE REQUEST",
+                ),
+                ("/spec/usages", json!([]), "spec.usages: Required value"),
+                (
+                    "/spec/usages/1",
+                    json!("client auth"),
+                    "spec.usages[1]: Duplicate value: \"client auth\"",
+                ),
+                (
+                    "/spec/expirationSeconds",
+                    json!(599),
+                    "spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 600 seconds (10 \
+                     minutes)",
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_condition_tells_since_when_it_is_so() {
+        let (one, two) = ("2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z");
+        let csr = |conditions: Value| Object::from_value(json!({"status": {"conditions": conditions}})).unwrap();
+        let mut first = csr(json!([{"type": "Approved", "status": "True"}]));
+        CertificateSigningRequest.stamp(&mut first, None, one.parse().unwrap());
+        let stamped = |update: &str, since: &str| json!({"type": "Approved", "status": "True", "lastUpdateTime": update, "lastTransitionTime": since});
+        assert_eq!(first.array(&["status", "conditions"]), [stamped(one, one)]);
+        let mut second = csr(json!([{"type": "Approved", "status": "True"}]));
+        CertificateSigningRequest.stamp(&mut second, Some(&first), two.parse().unwrap());
+        assert_eq!(second.array(&["status", "conditions"]), [stamped(two, one)]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::{NameRule, Strategy};
+use crate::x509;
 
 pub(super) fn row() -> Resource {
     cluster("certificates.k8s.io", "v1", "ClusterTrustBundle", "clustertrustbundles")
@@ -87,18 +88,24 @@ fn anchors(bundle: &Cursor<'_>, errors: &mut ErrorList) {
         return errors.too_long(bundle, LONGEST_BUNDLE);
     }
     let mut refuse = |detail: String| errors.invalid_value(bundle, &"<value omitted>".into(), detail);
-    let (mut blocks, mut is_fine) = (Vec::new(), true);
-    for (i, block) in text.split("-----BEGIN ").skip(1).enumerate() {
-        let (kind, rest) = block.split_once("-----").unwrap_or((block, ""));
-        let body = rest.split("-----END ").next().unwrap_or_default();
-        if kind != "CERTIFICATE" {
-            refuse(format!("entry {i} has bad block type: {kind}"));
-            is_fine = false;
-        } else if body.contains(':') {
-            refuse(format!("entry {i} has PEM block headers"));
-            is_fine = false;
-        }
-        blocks.push(body.split_whitespace().collect::<String>());
+    let blocks = x509::blocks(text);
+    let mut is_fine = true;
+    for (i, block) in blocks.iter().enumerate() {
+        let fault = if block.kind != "CERTIFICATE" {
+            format!("entry {i} has bad block type: {}", block.kind)
+        } else if block.has_headers {
+            format!("entry {i} has PEM block headers")
+        } else {
+            match x509::certificate(&block.bytes) {
+                None => format!("entry {i} does not parse as X.509"),
+                Some(certificate) if !certificate.is_authority => {
+                    format!("entry {i} does not have the CA bit set")
+                }
+                Some(_) => continue,
+            }
+        };
+        refuse(fault);
+        is_fine = false;
     }
     if !is_fine {
         return;
@@ -121,16 +128,14 @@ fn anchors(bundle: &Cursor<'_>, errors: &mut ErrorList) {
 mod tests {
     use super::super::check::tests::{refuses, refuses_update};
     use super::*;
+    use crate::x509::tests::certificate_pem;
     use serde_json::json;
-
-    fn anchor(body: &str) -> String {
-        format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
-    }
 
     #[test]
     fn a_bundle_has_its_signers_name_and_its_anchors_once() {
         let valid = json!({"metadata": {"name": "example.com:client:a"},
-            "spec": {"signerName": "example.com/client", "trustBundle": anchor("AAAA")}});
+            "spec": {"signerName": "example.com/client", "trustBundle": certificate_pem(true)}});
+        let (one, other) = (certificate_pem(true), certificate_pem(true));
         refuses(
             &row(),
             &valid,
@@ -154,7 +159,7 @@ mod tests {
                 ),
                 (
                     "/spec/trustBundle",
-                    json!(anchor("AAAA") + &anchor("BBBB") + &anchor("AAAA")),
+                    json!(format!("{one}{other}{one}")),
                     "spec.trustBundle: Invalid value: \"<value omitted>\": duplicate trust anchor (indices [0 2])",
                 ),
                 (
@@ -162,9 +167,19 @@ mod tests {
                     json!("-----BEGIN KEY-----\nAAAA\n-----END KEY-----\n"),
                     "spec.trustBundle: Invalid value: \"<value omitted>\": entry 0 has bad block type: KEY",
                 ),
+                (
+                    "/spec/trustBundle",
+                    json!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+                    "spec.trustBundle: Invalid value: \"<value omitted>\": entry 0 does not parse as X.509",
+                ),
+                (
+                    "/spec/trustBundle",
+                    json!(format!("{one}{}", certificate_pem(false))),
+                    "spec.trustBundle: Invalid value: \"<value omitted>\": entry 1 does not have the CA bit set",
+                ),
             ],
         );
-        let unsigned = json!({"metadata": {"name": "a"}, "spec": {"trustBundle": anchor("AAAA")}});
+        let unsigned = json!({"metadata": {"name": "a"}, "spec": {"trustBundle": certificate_pem(true)}});
         refuses(&row(), &unsigned, &[]);
         refuses_update(
             &row(),

@@ -1,6 +1,7 @@
 //! Filling in defaults: small steps on maps of decoded JSON. A field with a pointer type is defaulted when it is absent,
 //! one without also when it is empty or zero; which is which is the caller's to know.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 /// Sets the field unless it is there.
@@ -23,6 +24,11 @@ pub(super) fn fill_zero(map: &mut Map<String, Value>, field: &str, value: impl I
     if map.get(field).and_then(Value::as_i64).unwrap_or_default() == 0 {
         map.insert(field.to_owned(), value.into());
     }
+}
+
+/// A time as the API writes it.
+pub(super) fn time_text(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// The map in a field, if there is one.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::cells::{age, age_of, condition, int_of, name, str_of, text};
 use super::check::{named_if_set, not_empty};
 use super::fill::{at, fill_zero};
+use super::flow_control;
 use super::row::cluster;
 use crate::field::{Cursor, ErrorList};
 use crate::names;
@@ -91,6 +92,7 @@ impl Strategy for FlowSchema {
         for rule in spec.at("rules").items() {
             one_rule(&rule, errors);
         }
+        flow_control::is_fixed(object, "FlowSchema", errors);
         unique_conditions(&object.at("status"), errors);
     }
 

@@ -7,6 +7,7 @@ use super::cells::{age, age_of, name, str_of, text};
 use super::check::not_negative;
 use super::row::namespaced;
 use crate::field::{Cursor, ErrorList};
+use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -31,8 +32,14 @@ impl Strategy for Lease {
         }
         not_negative(&spec.at("leaseTransitions"), errors);
         let strategy = spec.at("strategy");
-        if !strategy.is_empty() && strategy.str() != "OldestEmulationVersion" {
-            super::check::qualified(&strategy, errors);
+        if strategy.is_set() {
+            // Upstream names the field twice.
+            let place = strategy.said("strategy");
+            if strategy.str().contains('/') {
+                names::label_name(&place, strategy.str(), errors);
+            } else if strategy.str() != "OldestEmulationVersion" {
+                errors.not_supported_value(&place, &strategy.str().into(), &["OldestEmulationVersion"]);
+            }
         }
         let preferred = spec.at("preferredHolder");
         if !preferred.is_empty() && strategy.is_empty() {
@@ -70,6 +77,16 @@ mod tests {
                     "/spec/leaseTransitions",
                     json!(-1),
                     "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
+                ),
+                (
+                    "/spec/strategy",
+                    json!("Youngest"),
+                    "spec.strategy.strategy: Unsupported value: \"Youngest\": supported values: \"OldestEmulationVersion\"",
+                ),
+                (
+                    "/spec/strategy",
+                    json!("/youngest"),
+                    "spec.strategy.strategy: Invalid value: \"/youngest\": prefix part must be non-empty",
                 ),
                 (
                     "/spec/preferredHolder",

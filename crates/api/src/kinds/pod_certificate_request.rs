@@ -12,6 +12,7 @@ use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
+use crate::x509;
 
 pub(super) fn row() -> Resource {
     namespaced(
@@ -41,6 +42,10 @@ const LONGEST_OF_KUBERNETES: i64 = 86_400;
 const LONGEST: i64 = 7_862_400;
 /// Bytes.
 const LONGEST_UID: usize = 128;
+/// Bytes.
+const LONGEST_REQUEST: usize = 10 * 1024;
+/// Bytes.
+const LONGEST_CHAIN: usize = 100 * 1024;
 
 struct PodCertificateRequest;
 
@@ -49,6 +54,7 @@ impl Strategy for PodCertificateRequest {
         let spec = object.at("spec");
         let signer = spec.at("signerName");
         signer_name(&signer, errors);
+        user_annotations(&spec.at("unverifiedUserAnnotations"), errors);
         for (name, uid) in [
             ("podName", "podUID"),
             ("serviceAccountName", "serviceAccountUID"),
@@ -73,11 +79,18 @@ impl Strategy for PodCertificateRequest {
             LONGEST
         };
         match seconds.i64() {
-            None => errors.required(&seconds, "must be set"),
+            None => return errors.required(&seconds, "must be set"),
             Some(n) if !(SHORTEST..=longest).contains(&n) => {
                 errors.invalid(&seconds, format!("must be in the range [{SHORTEST}, {longest}]"));
             }
             Some(_) => {}
+        }
+        let request = spec.at("stubPKCS10Request");
+        let der = bytes(&request);
+        if der.len() > LONGEST_REQUEST {
+            errors.too_long(&request, LONGEST_REQUEST);
+        } else if let Err(fault) = x509::check_request_der(&der) {
+            errors.invalid_unshown(&request, fault);
         }
     }
 
@@ -90,21 +103,25 @@ impl Strategy for PodCertificateRequest {
         let (status, old_status) = (new.at("status"), old.at("status"));
         let list = status.at("conditions");
         let mut decisions = 0;
-        for condition in list.items() {
+        for (i, condition) in list.items().enumerate() {
+            // Upstream tells these places as if the index were a field.
+            let index = format!("[{i}]");
+            let place = list.said(&index);
             let (kind, state) = (condition.at("type"), condition.at("status"));
             if !DECISIONS.contains(&kind.str()) {
-                errors.not_supported_value(&kind, &kind.str().into(), &DECISIONS);
+                errors.not_supported_value(&place.said("type"), &kind.str().into(), &DECISIONS);
                 continue;
             }
             decisions += 1;
             if decisions > 1 {
-                errors.invalid(
-                    &kind,
+                errors.invalid_value(
+                    &place.said("type"),
+                    &kind.str().into(),
                     "There may be at most one condition with type \"Issued\", \"Denied\", or \"Failed\"",
                 );
             }
             if state.str() != "True" {
-                errors.not_supported_value(&state, &state.str().into(), &["True"]);
+                errors.not_supported_value(&place.said("status"), &state.str().into(), &["True"]);
             }
         }
         conditions::validate(&list, errors);
@@ -117,19 +134,26 @@ impl Strategy for PodCertificateRequest {
         };
         if decided(&old_status, &DECISIONS) {
             if !same(status.value(), old_status.value()) {
-                errors.invalid(
+                errors.invalid_unshown(
                     &status,
                     "immutable after PodCertificateRequest is issued, denied, or failed",
                 );
             }
         } else if decided(&status, &["Denied", "Failed"]) {
             let parts = ["certificateChain", "notBefore", "notAfter", "beginRefreshAt"];
-            if parts.iter().any(|part| status.at(part).is_set()) {
-                errors.invalid(
+            if parts.iter().any(|part| !status.at(part).is_empty()) {
+                errors.invalid_unshown(
                     &status,
                     "non-condition status fields must be empty when denying or failing the PodCertificateRequest",
                 );
             }
+        } else if decided(&status, &["Issued"]) {
+            issued(&status, &new.at("spec"), errors);
+        } else if !same(status.value(), old_status.value()) {
+            errors.invalid_unshown(
+                &status,
+                "status is immutable unless transitioning to \"Issued\", \"Denied\", or \"Failed\"",
+            );
         }
     }
 
@@ -152,16 +176,223 @@ impl Strategy for PodCertificateRequest {
     }
 }
 
+/// The bytes that a field holds in base64.
+fn bytes(at: &Cursor<'_>) -> Vec<u8> {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD
+        .decode(at.str())
+        .unwrap_or_default()
+}
+
+/// What a pod's author says to the signer: annotations, each of somebody's domain.
+fn user_annotations(at: &Cursor<'_>, errors: &mut ErrorList) {
+    names::annotations(at, errors);
+    for (key, _) in at.entries().filter(|(key, _)| !key.contains('/')) {
+        errors.invalid_value(at, &key.into(), "key must be domain-prefixed");
+    }
+}
+
+/// A certificate that was issued is for the key that was asked for, and for as long as it is said.
+fn issued(status: &Cursor<'_>, spec: &Cursor<'_>, errors: &mut ErrorList) {
+    let chain = status.at("certificateChain");
+    if chain.str().len() > LONGEST_CHAIN {
+        return errors.too_long(&chain, LONGEST_CHAIN);
+    }
+    let blocks = x509::blocks(chain.str());
+    let Some(leaf) = blocks.first() else {
+        return errors.invalid_value(
+            &chain,
+            &chain.str().into(),
+            "issued certificate chain must contain at least one certificate",
+        );
+    };
+    if leaf.kind != "CERTIFICATE" {
+        return errors.invalid(
+            &chain,
+            "issued certificate chain must consist entirely of CERTIFICATE PEM blocks",
+        );
+    }
+    let Some(leaf) = x509::certificate(&leaf.bytes) else {
+        return errors.invalid(&chain, "leaf certificate does not parse as valid X.509");
+    };
+    if x509::requested_key(&bytes(&spec.at("stubPKCS10Request"))).as_ref() != Some(&leaf.public_key) {
+        return errors.invalid(&chain, "leaf certificate was not issued to the requested public key");
+    }
+    let before = errors.len();
+    let consistent = "must be present and consistent with the issued certificate";
+    let in_range = "must be present and in the range [notbefore+10min, notafter-10min]";
+    let mut time = |field, detail: &str| {
+        let at = status.at(field);
+        let time = at.str().parse::<Timestamp>().ok();
+        if time.is_none() {
+            errors.required(&at, detail);
+        }
+        time.map_or(0, Timestamp::as_second)
+    };
+    let not_before = time("notBefore", consistent);
+    let not_after = time("notAfter", consistent);
+    let refresh = time("beginRefreshAt", in_range);
+    if errors.len() > before {
+        return;
+    }
+    let longest = spec.at("maxExpirationSeconds").int();
+    let lifetime = leaf.not_after - leaf.not_before;
+    let margin = 600;
+    let (field, detail) = if not_before != leaf.not_before {
+        (
+            "notBefore",
+            "must be set to the NotBefore time encoded in the leaf certificate".to_owned(),
+        )
+    } else if not_after != leaf.not_after {
+        (
+            "notAfter",
+            "must be set to the NotAfter time encoded in the leaf certificate".to_owned(),
+        )
+    } else if lifetime < SHORTEST {
+        return lifetime_fault(&chain, lifetime, "leaf certificate lifetime must be >= 1 hour", errors);
+    } else if lifetime > longest {
+        let detail = format!("leaf certificate lifetime must be <= spec.maxExpirationSeconds ({longest})");
+        return lifetime_fault(&chain, lifetime, &detail, errors);
+    } else if refresh < not_before + margin {
+        (
+            "beginRefreshAt",
+            "must be at least 10 minutes after status.notBefore".to_owned(),
+        )
+    } else if refresh > not_after - margin {
+        (
+            "beginRefreshAt",
+            "must be at least 10 minutes before status.notAfter".to_owned(),
+        )
+    } else {
+        return intermediates(&chain, blocks.get(1..).unwrap_or_default(), errors);
+    };
+    errors.invalid(&status.at(field), detail);
+}
+
+/// Upstream shows a length of time as the number of its nanoseconds.
+fn lifetime_fault(chain: &Cursor<'_>, seconds: i64, detail: &str, errors: &mut ErrorList) {
+    let nanoseconds = seconds.saturating_mul(1_000_000_000);
+    errors.invalid_value(chain, &nanoseconds.into(), detail);
+}
+
+fn intermediates(chain: &Cursor<'_>, blocks: &[x509::Block<'_>], errors: &mut ErrorList) {
+    for block in blocks {
+        if block.kind != "CERTIFICATE" {
+            return errors.invalid(
+                chain,
+                "issued certificate chain must consist entirely of CERTFICATE PEM blocks",
+            );
+        }
+        if x509::certificate(&block.bytes).is_none() {
+            return errors.invalid(chain, "intermediate certificate does not parse as valid X.509");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::check::tests::{refuses, refuses_status, refuses_update, with};
     use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use serde_json::json;
 
+    fn key() -> rcgen::KeyPair {
+        rcgen::KeyPair::generate().unwrap()
+    }
+
+    /// A request that says nothing but which key it is for.
+    fn stub(key: &rcgen::KeyPair) -> String {
+        let request = rcgen::CertificateParams::default().serialize_request(key).unwrap();
+        STANDARD.encode(request.der())
+    }
+
     fn valid() -> Value {
+        valid_for(&key())
+    }
+
+    fn valid_for(key: &rcgen::KeyPair) -> Value {
         json!({"metadata": {"name": "r", "namespace": "default"}, "spec": {"signerName": "example.com/pod",
             "podName": "p", "podUID": "1", "serviceAccountName": "s", "serviceAccountUID": "2", "nodeName": "n",
-            "nodeUID": "3", "maxExpirationSeconds": 86_400}})
+            "nodeUID": "3", "maxExpirationSeconds": 86_400, "stubPKCS10Request": stub(key)}})
+    }
+
+    /// A request whose signature is not of its key.
+    fn tampered() -> String {
+        let mut der = STANDARD.decode(stub(&key())).unwrap();
+        let last = der.len() - 1;
+        der[last] ^= 1;
+        STANDARD.encode(der)
+    }
+
+    #[test]
+    fn what_is_issued_is_for_the_key_and_the_time_that_were_asked_for() {
+        let condition =
+            json!([{"type": "Issued", "status": "True", "reason": "R", "lastTransitionTime": "2024-01-01T00:00:00Z"}]);
+        let own = key();
+        let certificate = |key: &rcgen::KeyPair, hours: u32| {
+            let mut params = rcgen::CertificateParams::default();
+            params.not_before = rcgen::date_time_ymd(2024, 1, 1);
+            params.not_after = params.not_before + std::time::Duration::from_secs(u64::from(hours) * 3600);
+            params.self_signed(key).unwrap().pem()
+        };
+        let issued = |chain: String, times: [&str; 3]| {
+            json!({"conditions": condition, "certificateChain": chain, "notBefore": times[0], "notAfter": times[1],
+                "beginRefreshAt": times[2]})
+        };
+        let pending = with(&valid_for(&own), "/status", json!({}));
+        let times = ["2024-01-01T00:00:00Z", "2024-01-01T02:00:00Z", "2024-01-01T01:00:00Z"];
+        let fine = with(&pending, "/status", issued(certificate(&own, 2), times));
+        let mut errors = ErrorList::new();
+        row()
+            .strategy
+            .validate_status_update(&Cursor::root(&fine, None), &Cursor::root(&pending, None), &mut errors);
+        assert!(errors.is_empty(), "{errors:?}");
+        let (foreign, long) = (certificate(&key(), 2), certificate(&own, 48));
+        refuses_status(
+            &row(),
+            &pending,
+            &[
+                (
+                    "/status",
+                    issued(String::new(), times),
+                    "status.certificateChain: Invalid value: \"\": issued certificate chain must contain at least one \
+                     certificate",
+                ),
+                (
+                    "/status",
+                    issued(foreign.clone(), times),
+                    &format!(
+                        "status.certificateChain: Invalid value: {foreign:?}: leaf certificate was not issued to the \
+                         requested public key"
+                    ),
+                ),
+                (
+                    "/status",
+                    issued(certificate(&own, 2), [times[0], times[2], times[2]]),
+                    "status.notAfter: Invalid value: \"2024-01-01T01:00:00Z\": must be set to the NotAfter time encoded in \
+                     the leaf certificate",
+                ),
+                (
+                    "/status",
+                    issued(certificate(&own, 2), [times[0], times[1], times[1]]),
+                    "status.beginRefreshAt: Invalid value: \"2024-01-01T02:00:00Z\": must be at least 10 minutes before \
+                     status.notAfter",
+                ),
+                (
+                    "/status",
+                    issued(long, [times[0], "2024-01-03T00:00:00Z", times[2]]),
+                    "status.certificateChain: Invalid value: 172800000000000: leaf certificate lifetime must be <= \
+                     spec.maxExpirationSeconds (86400)",
+                ),
+                (
+                    "/status",
+                    json!({"notBefore": times[0]}),
+                    "status: Invalid value: status is immutable unless transitioning to \"Issued\", \"Denied\", or \
+                     \"Failed\"",
+                ),
+            ],
+        );
     }
 
     #[test]
@@ -184,6 +415,21 @@ mod tests {
                     "/spec/maxExpirationSeconds",
                     json!(null),
                     "spec.maxExpirationSeconds: Required value: must be set",
+                ),
+                (
+                    "/spec/stubPKCS10Request",
+                    json!(null),
+                    "spec.stubPKCS10Request: Invalid value: x509: malformed certificate request",
+                ),
+                (
+                    "/spec/stubPKCS10Request",
+                    json!(tampered()),
+                    "spec.stubPKCS10Request: Invalid value: x509: ECDSA verification failure",
+                ),
+                (
+                    "/spec/unverifiedUserAnnotations",
+                    json!({"a": "b"}),
+                    "spec.unverifiedUserAnnotations: Invalid value: \"a\": key must be domain-prefixed",
                 ),
             ],
         );
@@ -218,16 +464,13 @@ mod tests {
                 (
                     "/status",
                     json!({"conditions": [condition("Denied")], "certificateChain": "x"}),
-                    &format!(
-                        "status: Invalid value: {}: non-condition status fields must be empty when denying or failing the \
-                         PodCertificateRequest",
-                        json!({"conditions": [condition("Denied")], "certificateChain": "x"})
-                    ),
+                    "status: Invalid value: non-condition status fields must be empty when denying or failing the \
+                     PodCertificateRequest",
                 ),
                 (
                     "/status",
                     json!({"conditions": [condition("Denied"), condition("Issued")]}),
-                    "status.conditions[1].type: Invalid value: \"Issued\": There may be at most one condition with type \
+                    "status.conditions.[1].type: Invalid value: \"Issued\": There may be at most one condition with type \
                      \"Issued\", \"Denied\", or \"Failed\"",
                 ),
             ],
@@ -240,8 +483,7 @@ mod tests {
             &[(
                 "/status",
                 changed,
-                "status: Invalid value: {\"conditions\":[]}: immutable after PodCertificateRequest is issued, denied, or \
-                 failed",
+                "status: Invalid value: immutable after PodCertificateRequest is issued, denied, or failed",
             )],
         );
     }

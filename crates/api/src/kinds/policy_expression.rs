@@ -1,6 +1,7 @@
 //! The expressions of policies and of webhooks' match conditions: they are typed when they are stored, with the variables
 //! that a request brings.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use crate::cel::{AUTHORIZER, Env, ObjectType, RESOURCE_CHECK, Type};
@@ -11,6 +12,8 @@ use crate::field::{Cursor, ErrorList};
 pub(super) struct Scope {
     /// Whether there are parameters.
     pub params: bool,
+    /// Whether they may make what a mutation is made of.
+    pub patches: bool,
     /// The policy's own variables so far, by their types.
     variables: Vec<(String, Type)>,
 }
@@ -19,7 +22,7 @@ impl Scope {
     pub fn with_params(params: bool) -> Self {
         Self {
             params,
-            variables: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -66,6 +69,9 @@ impl Scope {
             .variable("oldObject", Type::Dyn)
             .variable("request", REQUEST.clone())
             .variable("namespaceObject", NAMESPACE.clone());
+        if self.patches {
+            env = env.messages(patch_type);
+        }
         if self.params {
             env = env.variable("params", Type::Dyn);
         }
@@ -84,6 +90,43 @@ impl Scope {
     }
 }
 
+/// What an expression makes that is applied to an object.
+pub(super) static APPLIED: LazyLock<Type> = LazyLock::new(|| open("Object"));
+/// What an expression makes that is a patch: its operations.
+pub(super) static PATCH: LazyLock<Type> = LazyLock::new(|| Type::list(OPERATION.clone()));
+
+static OPERATION: LazyLock<Type> = LazyLock::new(|| {
+    let text = Type::String;
+    of(
+        "JSONPatch",
+        &[
+            ("op", text.clone()),
+            ("path", text.clone()),
+            ("from", text),
+            ("value", Type::Dyn),
+        ],
+    )
+});
+
+/// `Object` stands for the object, `Object.spec` for what is in a field of it. Which fields there are is known when there
+/// is an object.
+fn patch_type(name: &str) -> Option<Type> {
+    match name {
+        "JSONPatch" => Some(OPERATION.clone()),
+        "Object" => Some(APPLIED.clone()),
+        _ if name.starts_with("Object.") => Some(open(name)),
+        _ => None,
+    }
+}
+
+fn open(name: &str) -> Type {
+    Type::Object(Arc::new(ObjectType {
+        open: true,
+        name: name.to_owned(),
+        fields: BTreeMap::default(),
+    }))
+}
+
 /// As a type is called where several are told of.
 fn type_name(of: &Type) -> String {
     match of {
@@ -94,6 +137,7 @@ fn type_name(of: &Type) -> String {
 
 fn object(name: &str, fields: impl IntoIterator<Item = (String, Type)>) -> Type {
     Type::Object(Arc::new(ObjectType {
+        open: false,
         name: name.to_owned(),
         fields: fields.into_iter().collect(),
     }))

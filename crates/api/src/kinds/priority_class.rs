@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, boolean, int_of, integer, name, str_of, text};
-use super::check::immutable;
+use super::check::{immutable, one_of};
 use super::fill::fill;
 use super::row::cluster;
 use crate::field::{Cursor, ErrorList};
@@ -74,9 +74,7 @@ impl Strategy for PriorityClass {
             );
         }
         let policy = object.at("preemptionPolicy");
-        if !matches!(policy.str(), "PreemptLowerPriority" | "Never") {
-            errors.not_supported(&policy, &["PreemptLowerPriority", "Never"]);
-        }
+        one_of(&policy, &["PreemptLowerPriority", "Never"], errors);
     }
 
     fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
@@ -122,6 +120,7 @@ mod tests {
                     "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use \
                      only. error: system-mine is not a known system priority class",
                 ),
+                ("/preemptionPolicy", json!(""), "preemptionPolicy: Required value"),
                 (
                     "/preemptionPolicy",
                     json!("X"),

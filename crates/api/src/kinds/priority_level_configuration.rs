@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, str_of, text};
-
 use super::fill::{at, fill, fill_empty, fill_zero, map_made};
+use super::flow_control;
 use super::flow_schema::unique_conditions;
 use super::row::cluster;
 use crate::field::{Cursor, ErrorList};
@@ -103,6 +103,7 @@ impl Strategy for PriorityLevelConfiguration {
             }
             other => errors.not_supported_value(&kind, &other.into(), &["Exempt", "Limited"]),
         }
+        flow_control::is_fixed(object, "PriorityLevelConfiguration", errors);
         unique_conditions(&object.at("status"), errors);
     }
 
@@ -184,6 +185,21 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn the_exempt_level_is_the_one_of_that_name() {
+        let exempt = json!({"metadata": {"name": "low"}, "spec": {"type": "Exempt"}});
+        refuses(
+            &row(),
+            &json!({"metadata": {"name": "exempt"}, "spec": {"type": "Exempt"}}),
+            &[(
+                "/metadata/name",
+                json!("low"),
+                "spec.type: Invalid value: \"Exempt\": type must be 'Exempt' if and only if name is 'exempt'",
+            )],
+        );
+        assert_eq!(defaulted(&row(), exempt)["spec"]["exempt"], Value::Null);
+    }
+
+    #[test]
     fn a_level_is_checked() {
         let valid = json!({"metadata": {"name": "low"}, "spec": {"type": "Limited",
             "limited": {"limitResponse": {"type": "Queue", "queuing": {}}}}});
@@ -197,11 +213,6 @@ mod tests {
             &row(),
             &valid,
             &[
-                (
-                    "/metadata/name",
-                    json!("exempt"),
-                    "spec.type: Invalid value: \"Limited\": type must be 'Exempt' if and only if name is 'exempt'",
-                ),
                 (
                     "/spec/limited/lendablePercent",
                     json!(101),

@@ -5,9 +5,10 @@ use serde_json::Value;
 
 use super::admission_rule;
 use super::cells::{age, age_of, integer, name};
-use super::check::{not_empty, one_of, one_of_if_set};
+use super::check::{one_of, one_of_if_set};
 use super::fill::{each, fill, fill_empty, map_made};
 use super::row::cluster;
+use super::webhook_client;
 use crate::field::{Cursor, ErrorList};
 use crate::names;
 use crate::object::Object;
@@ -119,7 +120,8 @@ fn one_webhook(webhook: &Cursor<'_>, mutating: bool, errors: &mut ErrorList) {
     if mutating {
         one_of_if_set(&webhook.at("reinvocationPolicy"), &["IfNeeded", "Never"], errors);
     }
-    client_config(&webhook.at("clientConfig"), errors);
+    let client = webhook.at("clientConfig");
+    webhook_client::validate(&client, &client, errors);
     admission_rule::match_conditions(&webhook.at("matchConditions"), false, errors);
     review_versions(&webhook.at("admissionReviewVersions"), errors);
 }
@@ -140,31 +142,6 @@ fn review_versions(versions: &Cursor<'_>, errors: &mut ErrorList) {
     }
     if !versions.strs().any(|v| matches!(v, "v1" | "v1beta1")) {
         errors.invalid(versions, "must include at least one of v1, v1beta1");
-    }
-}
-
-fn client_config(config: &Cursor<'_>, errors: &mut ErrorList) {
-    let (url, service) = (config.at("url"), config.at("service"));
-    match (url.is_set(), service.is_set()) {
-        (true, true) | (false, false) => errors.required(config, "exactly one of url or service is required"),
-        (true, false) => {
-            if !url.str().starts_with("https://") {
-                errors.invalid(
-                    &url,
-                    "'https' is the only allowed URL scheme; desired format: https://host[/path]",
-                );
-            }
-        }
-        (false, true) => {
-            not_empty(&service.at("name"), errors);
-            not_empty(&service.at("namespace"), errors);
-            let path = service.at("path");
-            if path.is_set() && !path.str().starts_with('/') {
-                errors.invalid(&path, "must start with a '/'");
-            }
-            let port = service.at("port");
-            errors.faults(&port, names::port_number(port.int()));
-        }
     }
 }
 
@@ -222,6 +199,39 @@ mod tests {
                     "/webhooks/0/clientConfig/url",
                     json!("https://x"),
                     "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
+                ),
+                (
+                    "/webhooks/0/clientConfig",
+                    json!({"url": "http://x/y"}),
+                    "webhooks[0].clientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired \
+                     format: https://host[/path]",
+                ),
+                (
+                    "/webhooks/0/clientConfig",
+                    json!({"url": "https:///y"}),
+                    "webhooks[0].clientConfig.url: Invalid value: \"\": host must be specified; desired format: \
+                     https://host[/path]",
+                ),
+                (
+                    "/webhooks/0/clientConfig",
+                    json!({"url": "https://me@x"}),
+                    "webhooks[0].clientConfig.url: Invalid value: \"me\": user information is not permitted in the URL",
+                ),
+                (
+                    "/webhooks/0/clientConfig",
+                    json!({"url": "https://x?a=b"}),
+                    "webhooks[0].clientConfig.url: Invalid value: \"a=b\": query parameters are not permitted in the URL",
+                ),
+                (
+                    "/webhooks/0/clientConfig/service/name",
+                    json!(""),
+                    "webhooks[0].clientConfig.service.name: Required value: service name is required",
+                ),
+                (
+                    "/webhooks/0/clientConfig/service/port",
+                    json!(65_536),
+                    "webhooks[0].clientConfig.service.port: Invalid value: 65536: port is not valid: must be between 1 and \
+                     65535, inclusive",
                 ),
                 (
                     "/webhooks/0/admissionReviewVersions/1",

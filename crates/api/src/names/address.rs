@@ -117,6 +117,24 @@ pub fn cidr(value: &str) -> Vec<String> {
     )
 }
 
+/// An address and the length of its network's prefix, as an interface has them, in the form that is usual.
+pub fn interface_address(value: &str) -> Vec<String> {
+    let Some((address, length)) = parse_cidr(value) else {
+        return vec!["must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)".to_owned()];
+    };
+    let short = address.to_canonical();
+    // An IPv4 address within IPv6 counts the bits around it.
+    let length = match (address, short) {
+        (IpAddr::V6(_), IpAddr::V4(_)) if length > 32 => length.saturating_sub(96),
+        _ => length,
+    };
+    let usual = format!("{short}/{length}");
+    if usual == value {
+        return Vec::new();
+    }
+    vec![format!("must be in canonical form ({usual:?})")]
+}
+
 fn refuse_unless(fine: bool, text: &str) -> Vec<String> {
     if fine { Vec::new() } else { vec![text.to_owned()] }
 }
@@ -166,6 +184,30 @@ pub fn cidr_warnings(value: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_of_an_interface_is_in_its_usual_form() {
+        for good in ["1.2.3.4/24", "1.1.1.1/32", "2001:4860:4860::1/48", "::1/128"] {
+            assert!(interface_address(good).is_empty(), "{good}");
+        }
+        for bad in ["", "1.2.3.4", "192.168.0.1/healthz", "192.168.0.0/-16", "300.9.8.0/24"] {
+            assert_eq!(
+                interface_address(bad),
+                ["must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)"],
+                "{bad}"
+            );
+        }
+        for (odd, usual) in [
+            ("010.009.008.000/24", "10.9.8.0/24"),
+            ("2001:0db8::1/64", "2001:db8::1/64"),
+            ("::ffff:192.168.0.1/120", "192.168.0.1/24"),
+        ] {
+            assert_eq!(
+                interface_address(odd),
+                [format!("must be in canonical form ({usual:?})")]
+            );
+        }
+    }
 
     #[test]
     fn addresses_are_read_with_leading_zeros_and_warned_of() {

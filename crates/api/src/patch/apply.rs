@@ -1,5 +1,5 @@
 //! Server-side apply: a configuration is merged into the live object, its fields become the applier's, and what the
-//! applier no longer sets goes away unless somebody else applies it. A field that another manager owns with another
+//! applier no longer sets goes away unless somebody else owns it. A field that another manager owns with another
 //! value is a conflict.
 
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::resource::split_api_version;
 use crate::status::Cause;
 
 /// The owner of what was there before anybody was tracked.
-const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+pub(crate) const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 /// The manager that takes over from client-side apply.
 const KUBECTL: &str = "kubectl";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -224,27 +224,27 @@ fn take_entry(entries: &mut Vec<Entry>, own: &Entry) -> Option<Entry> {
     Some(entries.remove(at))
 }
 
-/// `all` without what the applier set last time and does not set now, unless another applier sets it. Fields that were
+/// `all` without what the applier set last time and does not set now, unless somebody else owns it. Fields that were
 /// never the applier's stay, except inside of something that goes.
 fn prune(root: Type<'_>, all: Value, entries: &mut [Entry], set: &FieldSet, last: &FieldSet) -> Value {
     let or_empty = |value: Option<Value>| value.unwrap_or_else(|| empty().clone());
     let last = with_named_parents(root, last);
     let without_last = or_empty(removed(root, all.clone(), &last));
 
-    // Put back what is applied by anybody.
-    let mut applied = set.clone();
-    for entry in entries.iter_mut().filter(|e| e.operation == Operation::Apply) {
+    // Put back what anybody owns.
+    let mut owned = set.clone();
+    for entry in entries.iter_mut() {
         if let Ok(theirs) = entry.set() {
-            applied = applied.union(theirs.clone());
+            owned = owned.union(theirs.clone());
         }
     }
     let named = |value: &Value| with_named_parents(root, &set_fields(root, value));
     let all_set = named(&all);
-    let kept = named(&without_last).union(with_named_parents(root, &applied));
-    let with_applied = or_empty(removed(root, all.clone(), &all_set.clone().difference(&kept)));
+    let kept = named(&without_last).union(with_named_parents(root, &owned));
+    let with_owned = or_empty(removed(root, all.clone(), &all_set.clone().difference(&kept)));
 
     // Put back what was not the applier's.
-    let gone = all_set.difference(&named(&with_applied)).intersection(&last);
+    let gone = all_set.difference(&named(&with_owned)).intersection(&last);
     or_empty(removed(root, all, &gone))
 }
 

@@ -7,7 +7,7 @@ use super::fields::FieldSet;
 use super::managed::Manager;
 use crate::object::Object;
 
-pub(super) const MANAGED_FIELDS: &[&str] = &["metadata", "managedFields"];
+pub(crate) const MANAGED_FIELDS: &[&str] = &["metadata", "managedFields"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Operation {

@@ -84,7 +84,7 @@ pub(super) fn never_owned() -> &'static FieldSet {
 }
 
 /// What a write changed of that which can be owned.
-pub(super) fn compared(live: Option<&Map<String, Value>>, new: &Map<String, Value>, form: &Form<'_>) -> Comparison {
+pub(crate) fn compared(live: Option<&Map<String, Value>>, new: &Map<String, Value>, form: &Form<'_>) -> Comparison {
     let all = Comparison::of(live, new, form.schema).without(form.reset);
     Comparison {
         added: all.added.difference(never_owned()),

@@ -12,7 +12,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use super::query::{Query, by_orphan, propagation};
+use super::query::{Deletion, Query, deletion};
+use crate::registry::codec;
 
 /// A decoded body, and what was wrong with it without being an error.
 pub(crate) struct Decoded {
@@ -42,125 +43,186 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// The object in a body.
+/// The object in a body, which is to be of this kind.
 pub(crate) fn object(
     headers: &HeaderMap,
     bytes: &[u8],
+    kind: &str,
     validation: FieldValidation,
 ) -> Result<(Object, Vec<String>), Status> {
     let decoded = match media_type(headers).as_str() {
-        "" | "application/json" => json(bytes, validation)?,
-        "application/yaml" => yaml(bytes, validation)?,
-        "application/vnd.kubernetes.protobuf" => from_protobuf(bytes)?,
-        other => {
-            return Err(Status::unsupported_media_type(format!(
-                "the body of the request was in an unknown format ({other}) - accepted media types include: \
-                 application/json, application/yaml, application/vnd.kubernetes.protobuf"
-            )));
-        }
-    };
-    let object = Object::from_value(decoded.value)
-        .ok_or_else(|| Status::bad_request("the body of the request is not an object"))?;
-    Ok((object, decoded.warnings))
-}
-
-/// The patch in a body.
-pub(crate) fn patch(headers: &HeaderMap, bytes: &[u8]) -> Result<(PatchKind, Value), Status> {
-    let kind = match media_type(headers).as_str() {
-        "application/json-patch+json" => PatchKind::Json,
-        "application/merge-patch+json" => PatchKind::Merge,
-        "application/strategic-merge-patch+json" => PatchKind::Strategic,
-        "application/apply-patch+yaml" => PatchKind::Apply,
+        "" | "application/json" => json(bytes, validation),
+        "application/yaml" => yaml(bytes, validation),
+        "application/vnd.kubernetes.protobuf" => from_protobuf(bytes),
         _ => {
-            return Err(Status::unsupported_media_type(
-                "the body of the request was in an unknown format - accepted media types include: \
-                 application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
-                 application/apply-patch+yaml",
+            return Err(unknown_format(
+                "application/json, application/yaml, application/vnd.kubernetes.protobuf",
             ));
         }
     };
-    let decoded = match kind {
-        PatchKind::Apply => yaml(bytes, FieldValidation::Ignore)?,
-        _ => json(bytes, FieldValidation::Ignore)?,
+    let unrecognized = |why: &str| {
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): {why} ({})",
+            summary(bytes)
+        ))
     };
-    Ok((kind, decoded.value))
+    let decoded = decoded.map_err(|wrong| match wrong {
+        Wrong::Unreadable(why) => unrecognized(&why),
+        Wrong::Strict(status) => status,
+    })?;
+    let found = json_type(&decoded.value);
+    let object = Object::from_value(decoded.value).ok_or_else(|| {
+        unrecognized(&format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type struct {{ \
+             APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+        ))
+    })?;
+    Ok((object, decoded.warnings))
+}
+
+fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// The start of a body that is not what it should be: text that looks like JSON as it is, anything else in hexadecimal.
+fn summary(bytes: &[u8]) -> String {
+    const MOST: usize = 30;
+    let shown = &bytes[..bytes.len().min(MOST)];
+    let more = if bytes.len() > MOST { " ..." } else { "" };
+    match bytes {
+        [] => "<empty>".to_owned(),
+        [b'{', ..] => format!("{}{more}", String::from_utf8_lossy(shown)),
+        _ => format!("{}{more}", shown.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+    }
+}
+
+fn unknown_format(accepted: &str) -> Status {
+    Status::unsupported_media_type(format!(
+        "the body of the request was in an unknown format - accepted media types include: {accepted}"
+    ))
+}
+
+/// Which patch a body is; custom resources take no strategic ones.
+pub(crate) fn patch_kind(headers: &HeaderMap, custom: bool) -> Result<PatchKind, Status> {
+    match media_type(headers).as_str() {
+        "application/json-patch+json" => Ok(PatchKind::Json),
+        "application/merge-patch+json" => Ok(PatchKind::Merge),
+        "application/strategic-merge-patch+json" if !custom => Ok(PatchKind::Strategic),
+        "application/apply-patch+yaml" => Ok(PatchKind::Apply),
+        _ if custom => Err(unknown_format(
+            "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+        )),
+        _ => Err(unknown_format(
+            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
+             application/apply-patch+yaml",
+        )),
+    }
+}
+
+/// The patch in a body, with warnings of what is there twice.
+pub(crate) fn patch(
+    kind: PatchKind,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let parsed = match kind {
+        PatchKind::Apply => parse_yaml(bytes).map_err(|e| format!("error decoding YAML: {}", e.message)),
+        _ => parse_json(bytes).map_err(|e| format!("error decoding patch: {}", json_fault(&e))),
+    };
+    let (patch, duplicates) = parsed.map_err(Status::bad_request)?;
+    let texts: Vec<String> = duplicates.iter().map(|p| format!("duplicate field {p:?}")).collect();
+    match (validation, kind) {
+        (_, _) if texts.is_empty() => Ok((patch, texts)),
+        (FieldValidation::Ignore, _) => Ok((patch, Vec::new())),
+        (FieldValidation::Warn, _) => Ok((patch, texts)),
+        (FieldValidation::Strict, PatchKind::Apply) => Err(Status::bad_request(format!(
+            "error strict decoding YAML: {}",
+            texts.join(", ")
+        ))),
+        (FieldValidation::Strict, _) => {
+            let why = format!("strict decoding error: {}", texts.join(", "));
+            Err(codec::refused_patch(&String::from_utf8_lossy(bytes), &why))
+        }
+    }
 }
 
 /// The options of a delete: the body's where there is one, else the query's.
 pub(crate) fn delete_options(headers: &HeaderMap, query: &Query, bytes: &[u8]) -> Result<DeleteOptions, Status> {
-    let mut options = query.delete_options()?;
     if bytes.is_empty() {
-        return Ok(options);
+        return query.delete_options();
     }
-    let (object, _) = object(headers, bytes, FieldValidation::Ignore)?;
+    let (object, _) = object(headers, bytes, "DeleteOptions", FieldValidation::Ignore)?;
     if !matches!(object.kind(), "" | "DeleteOptions") {
         let kind = object.kind();
         return Err(Status::bad_request(format!(
             "the object provided is unrecognized: expected DeleteOptions, got {kind}"
         )));
     }
-    if let Some(grace) = object.i64(&["gracePeriodSeconds"]) {
-        options.grace_period_seconds = Some(grace);
-    }
-    if let Some(text) = object.str(&["propagationPolicy"]).filter(|t| !t.is_empty()) {
-        options.propagation = Some(propagation(text)?);
-    } else if let Some(orphan) = object.bool(&["orphanDependents"]) {
-        options.propagation = Some(by_orphan(orphan));
-    }
+    let dry_run = object.array(&["dryRun"]).iter();
+    let mut options = deletion(&Deletion {
+        grace_period_seconds: object.i64(&["gracePeriodSeconds"]),
+        propagation: object.str(&["propagationPolicy"]),
+        orphan: object.bool(&["orphanDependents"]),
+        dry_run: dry_run.map(|v| v.as_str().unwrap_or_default()).collect(),
+    })?;
     let precondition = |field: &str| object.str(&["preconditions", field]).map(str::to_owned);
     options.uid = precondition("uid");
     options.resource_version = precondition("resourceVersion");
-    for value in object.array(&["dryRun"]) {
-        if value.as_str() != Some("All") {
-            use coracle_api::field::FieldErrorKind::NotSupported;
-            let shown = value.as_str().unwrap_or_default();
-            return Err(super::query::invalid(
-                "DeleteOptions",
-                NotSupported,
-                "dryRun",
-                shown,
-                "supported values: \"All\"",
-            ));
-        }
-        options.dry_run = true;
-    }
     Ok(options)
 }
 
-fn json(bytes: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
-    let (value, duplicates) = parse_json(bytes).map_err(|e| unreadable(&e))?;
+/// Why a body was not decoded.
+enum Wrong {
+    Unreadable(String),
+    /// It is there, but not as strictly as the client wishes.
+    Strict(Status),
+}
+
+/// What is wrong with JSON, in Go's words where it is the end that is missing.
+fn json_fault(error: &ParseError) -> &str {
+    match error.message.as_str() {
+        message if message.starts_with("EOF ") => "unexpected end of JSON input",
+        message => message,
+    }
+}
+
+fn json(bytes: &[u8], validation: FieldValidation) -> Result<Decoded, Wrong> {
+    let (value, duplicates) = parse_json(bytes).map_err(|error| {
+        let why = json_fault(&error);
+        Wrong::Unreadable(format!("couldn't get version/kind; json parse error: {why}"))
+    })?;
     let warnings = duplicated(duplicates, validation)?;
     Ok(Decoded { value, warnings })
 }
 
-fn yaml(bytes: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
-    let (value, duplicates) = parse_yaml(bytes).map_err(|e| unreadable(&e))?;
+fn yaml(bytes: &[u8], validation: FieldValidation) -> Result<Decoded, Wrong> {
+    let (value, duplicates) = parse_yaml(bytes).map_err(|e| Wrong::Unreadable(e.message))?;
     let warnings = duplicated(duplicates, validation)?;
     Ok(Decoded { value, warnings })
-}
-
-fn unreadable(error: &ParseError) -> Status {
-    Status::bad_request(format!(
-        "the object provided is unrecognized (must be of type JSON, YAML or protobuf): {error}"
-    ))
 }
 
 /// Fields that are there twice.
-fn duplicated(paths: Vec<String>, validation: FieldValidation) -> Result<Vec<String>, Status> {
+fn duplicated(paths: Vec<String>, validation: FieldValidation) -> Result<Vec<String>, Wrong> {
     let texts: Vec<String> = paths.iter().map(|path| format!("duplicate field {path:?}")).collect();
     match validation {
-        FieldValidation::Strict if !texts.is_empty() => Err(Status::bad_request(format!(
+        FieldValidation::Strict if !texts.is_empty() => Err(Wrong::Strict(Status::bad_request(format!(
             "strict decoding error: {}",
             texts.join(", ")
-        ))),
+        )))),
         FieldValidation::Warn => Ok(texts),
         _ => Ok(Vec::new()),
     }
 }
 
-fn from_protobuf(bytes: &[u8]) -> Result<Decoded, Status> {
-    let object = protobuf::decode_object(bytes)
-        .map_err(|e| Status::bad_request(format!("the protobuf body of the request cannot be decoded: {e}")))?;
+fn from_protobuf(bytes: &[u8]) -> Result<Decoded, Wrong> {
+    let object = protobuf::decode_object(bytes).map_err(|e| Wrong::Unreadable(e.to_string()))?;
     Ok(Decoded {
         value: object.into_value(),
         warnings: Vec::new(),

@@ -1,13 +1,37 @@
 //! Query parameters, read as upstream reads them.
 
 use coracle_api::field::{FieldError, FieldErrorKind};
-use coracle_api::service::{DeleteOptions, FieldValidation, ListOptions, Propagation, VersionMatch, WriteOptions};
+use coracle_api::patch::managed::{MAX_MANAGER_BYTES, manager_name};
+use coracle_api::service::{
+    DeleteOptions, FieldValidation, ListOptions, PatchKind, Propagation, VersionMatch, WriteOptions,
+};
 use coracle_api::status::Status;
 use http::HeaderMap;
+use serde_json::{Value, json};
+
+use crate::registry::check;
 
 /// Decoded parameters in their order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query(Vec<(String, String)>);
+
+/// Whose options a query has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Write {
+    Create,
+    Update,
+    Patch(PatchKind),
+}
+
+impl Write {
+    fn options_kind(self) -> &'static str {
+        match self {
+            Self::Create => "CreateOptions",
+            Self::Update => "UpdateOptions",
+            Self::Patch(_) => "PatchOptions",
+        }
+    }
+}
 
 impl Query {
     pub fn parse(text: &str) -> Self {
@@ -24,178 +48,226 @@ impl Query {
 
     /// A boolean: there without a value it is true, and so is anything but `false` and `0`.
     pub fn flag(&self, name: &str) -> bool {
-        self.get(name)
-            .is_some_and(|v| !(v == "0" || v.eq_ignore_ascii_case("false")))
+        self.flag_if_said(name).unwrap_or(false)
+    }
+
+    fn flag_if_said(&self, name: &str) -> Option<bool> {
+        self.get(name).map(|v| !(v == "0" || v.eq_ignore_ascii_case("false")))
     }
 
     fn text(&self, name: &str) -> String {
         self.get(name).unwrap_or_default().to_owned()
     }
 
-    fn number(&self, name: &str) -> Result<Option<i64>, Status> {
-        match self.get(name) {
-            None | Some("") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!(
-                    "strconv.ParseInt: parsing {text:?}: invalid syntax (parameter {name})"
-                ))
-            }),
-        }
+    /// A whole number, if there is one.
+    pub fn number(&self, name: &str) -> Result<Option<i64>, Status> {
+        self.get(name)
+            .map(|text| number(text).map_err(Status::bad_request))
+            .transpose()
     }
 
-    pub fn list_options(&self) -> Result<ListOptions, Status> {
+    /// The options of a list, or with `watch` of a watch.
+    pub fn list_options(&self, watch: bool) -> Result<ListOptions, Status> {
         let limit = self.number("limit")?.unwrap_or(0);
         let timeout = self.number("timeoutSeconds")?;
-        Ok(ListOptions {
+        let matching = self.text("resourceVersionMatch");
+        let options = ListOptions {
             label_selector: self.text("labelSelector"),
             metric_label_selector: self.text("metricLabelSelector"),
             field_selector: self.text("fieldSelector"),
             limit: u64::try_from(limit).unwrap_or(0),
             continue_token: self.text("continue"),
             resource_version: self.text("resourceVersion"),
-            resource_version_match: match self.get("resourceVersionMatch") {
-                None | Some("") => None,
-                Some("Exact") => Some(VersionMatch::Exact),
-                Some("NotOlderThan") => Some(VersionMatch::NotOlderThan),
-                Some(other) => {
-                    let supported = "supported values: \"Exact\", \"NotOlderThan\", \"\"";
-                    return Err(invalid(
-                        "ListOptions",
-                        FieldErrorKind::NotSupported,
-                        "resourceVersionMatch",
-                        other,
-                        supported,
-                    ));
-                }
+            resource_version_match: match matching.as_str() {
+                "Exact" => Some(VersionMatch::Exact),
+                "NotOlderThan" => Some(VersionMatch::NotOlderThan),
+                _ => None,
             },
             timeout_seconds: timeout.and_then(|t| u64::try_from(t).ok()),
             allow_watch_bookmarks: self.flag("allowWatchBookmarks"),
-            send_initial_events: self
-                .get("sendInitialEvents")
-                .filter(|v| !v.is_empty())
-                .map(|_| self.flag("sendInitialEvents")),
-        })
-    }
-
-    /// `dryRun=All`.
-    pub fn dry_run(&self, kind: &str) -> Result<bool, Status> {
-        let mut dry = false;
-        for value in self.all("dryRun").filter(|v| !v.is_empty()) {
-            if value != "All" {
-                let supported = "supported values: \"All\"";
-                return Err(invalid(kind, FieldErrorKind::NotSupported, "dryRun", value, supported));
-            }
-            dry = true;
-        }
-        Ok(dry)
+            send_initial_events: self.flag_if_said("sendInitialEvents"),
+        };
+        check::list_options(&options, &matching, watch)?;
+        Ok(options)
     }
 
     /// The options of a create, update or patch. Without a manager it is the client's program.
-    pub fn write_options(&self, kind: &str, headers: &HeaderMap) -> Result<WriteOptions, Status> {
+    pub fn write_options(&self, of: Write, headers: &HeaderMap) -> Result<WriteOptions, Status> {
+        let mut faults = Vec::new();
         let mut field_manager = self.text("fieldManager");
-        if field_manager.chars().count() > 128 {
-            let detail = "may not be more than 128 bytes";
-            return Err(invalid(
-                kind,
-                FieldErrorKind::TooLong,
-                "fieldManager",
-                &field_manager,
-                detail,
-            ));
-        }
-        if field_manager.is_empty() && !self.is_apply(headers) {
-            let agent = headers
-                .get(http::header::USER_AGENT)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or_default();
-            field_manager = agent.split('/').next().unwrap_or_default().chars().take(128).collect();
-            if field_manager.is_empty() {
-                field_manager = "unknown".into();
+        match of {
+            Write::Patch(PatchKind::Apply) if field_manager.is_empty() => {
+                faults.push(required("fieldManager", "is required for apply patch"));
             }
+            Write::Patch(PatchKind::Json | PatchKind::Merge | PatchKind::Strategic) if self.get("force").is_some() => {
+                faults.push(forbidden("force", "may not be specified for non-apply patch"));
+            }
+            _ => {}
         }
+        manager_faults(&field_manager, &mut faults);
+        let dry_run = dry_run(self.all("dryRun"), &mut faults);
         let field_validation = match self.get("fieldValidation").unwrap_or_default() {
             "" | "Warn" => FieldValidation::Warn,
             "Ignore" => FieldValidation::Ignore,
             "Strict" => FieldValidation::Strict,
             other => {
-                let supported = "supported values: \"Ignore\", \"Strict\", \"Warn\"";
-                return Err(invalid(
-                    kind,
-                    FieldErrorKind::NotSupported,
-                    "fieldValidation",
-                    other,
-                    supported,
-                ));
+                let supported = ["", "Ignore", "Strict", "Warn"];
+                faults.push(not_supported("fieldValidation", &other.into(), &supported));
+                FieldValidation::Warn
             }
         };
+        refuse(of.options_kind(), &faults)?;
+        if field_manager.is_empty() {
+            let agent = headers
+                .get(http::header::USER_AGENT)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default();
+            field_manager = manager_name("", agent);
+            if field_manager.is_empty() {
+                field_manager = "unknown".into();
+            }
+        }
         Ok(WriteOptions {
-            dry_run: self.dry_run(kind)?,
+            dry_run,
             field_manager,
             field_validation,
             force: self.flag("force"),
         })
     }
 
-    fn is_apply(&self, headers: &HeaderMap) -> bool {
-        let content_type = headers
-            .get(http::header::CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default();
-        content_type.starts_with("application/apply-patch")
-    }
-
     /// What a delete without a body says.
     pub fn delete_options(&self) -> Result<DeleteOptions, Status> {
-        let propagation = match self.get("propagationPolicy").unwrap_or_default() {
-            "" => None,
-            text => Some(propagation(text)?),
-        };
-        let orphan = self.get("orphanDependents").map(|_| self.flag("orphanDependents"));
-        Ok(DeleteOptions {
+        deletion(&Deletion {
             grace_period_seconds: self.number("gracePeriodSeconds")?,
-            uid: None,
-            resource_version: None,
-            propagation: propagation.or(orphan.map(by_orphan)),
-            dry_run: self.dry_run("DeleteOptions")?,
+            propagation: self.get("propagationPolicy"),
+            orphan: self.flag_if_said("orphanDependents"),
+            dry_run: self.all("dryRun").collect(),
         })
     }
 }
 
-/// The deprecated way to say it.
-pub(crate) fn by_orphan(orphan: bool) -> Propagation {
-    if orphan {
-        Propagation::Orphan
-    } else {
-        Propagation::Background
-    }
+/// Go's reading of a number, with its complaint.
+fn number(text: &str) -> Result<i64, String> {
+    use std::num::IntErrorKind;
+    text.parse().map_err(|error: std::num::ParseIntError| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.ParseInt: parsing {text:?}: {why}")
+    })
 }
 
-pub(crate) fn propagation(text: &str) -> Result<Propagation, Status> {
-    match text {
-        "Orphan" => Ok(Propagation::Orphan),
-        "Background" => Ok(Propagation::Background),
-        "Foreground" => Ok(Propagation::Foreground),
-        other => {
-            let supported = "supported values: \"Background\", \"Foreground\", \"Orphan\"";
-            Err(invalid(
-                "DeleteOptions",
-                FieldErrorKind::NotSupported,
-                "propagationPolicy",
-                other,
-                supported,
-            ))
+/// How something is to be deleted, as the query or the body says it.
+pub(crate) struct Deletion<'a> {
+    pub grace_period_seconds: Option<i64>,
+    pub propagation: Option<&'a str>,
+    /// The deprecated way to say it.
+    pub orphan: Option<bool>,
+    pub dry_run: Vec<&'a str>,
+}
+
+/// The options of a delete, if they make sense.
+pub(crate) fn deletion(said: &Deletion<'_>) -> Result<DeleteOptions, Status> {
+    let mut faults = Vec::new();
+    if let (Some(policy), Some(_)) = (said.propagation, said.orphan) {
+        let detail = "orphanDependents and deletionPropagation cannot be both set";
+        faults.push(fault(
+            FieldErrorKind::Invalid,
+            "propagationPolicy",
+            coracle_api::field::show(&policy.into()),
+            detail.to_owned(),
+        ));
+    }
+    let propagation = match said.propagation {
+        None => said.orphan.map(|orphan| {
+            if orphan {
+                Propagation::Orphan
+            } else {
+                Propagation::Background
+            }
+        }),
+        Some("Orphan") => Some(Propagation::Orphan),
+        Some("Background") => Some(Propagation::Background),
+        Some("Foreground") => Some(Propagation::Foreground),
+        Some(other) => {
+            let supported = ["Foreground", "Background", "Orphan", "nil"];
+            faults.push(not_supported("propagationPolicy", &other.into(), &supported));
+            None
         }
+    };
+    let dry_run = dry_run(said.dry_run.iter().copied(), &mut faults);
+    refuse("DeleteOptions", &faults)?;
+    Ok(DeleteOptions {
+        grace_period_seconds: said.grace_period_seconds,
+        uid: None,
+        resource_version: None,
+        propagation,
+        dry_run,
+    })
+}
+
+fn dry_run<'a>(said: impl Iterator<Item = &'a str>, faults: &mut Vec<FieldError>) -> bool {
+    let said: Vec<&str> = said.collect();
+    if said.iter().any(|v| *v != "All") {
+        faults.push(not_supported("dryRun", &json!(said), &["All"]));
+    }
+    !said.is_empty()
+}
+
+fn manager_faults(name: &str, faults: &mut Vec<FieldError>) {
+    if name.len() > MAX_MANAGER_BYTES {
+        faults.push(fault(
+            FieldErrorKind::TooLong,
+            "fieldManager",
+            String::new(),
+            format!("may not be more than {MAX_MANAGER_BYTES} bytes"),
+        ));
+    }
+    for (at, c) in name.char_indices().filter(|(_, c)| c.is_control()) {
+        faults.push(fault(
+            FieldErrorKind::Invalid,
+            "fieldManager",
+            coracle_api::field::show(&name.into()),
+            format!("invalid character U+{:04X} (at position {at})", u32::from(c)),
+        ));
     }
 }
 
-pub(crate) fn invalid(kind: &str, error: FieldErrorKind, path: &str, value: &str, detail: &str) -> Status {
-    let error = FieldError {
-        kind: error,
+fn fault(kind: FieldErrorKind, path: &str, value: String, detail: String) -> FieldError {
+    FieldError {
+        kind,
         path: path.into(),
-        value: format!("{value:?}"),
-        detail: detail.into(),
-    };
-    Status::invalid("meta.k8s.io", kind, "", &[error])
+        value,
+        detail,
+    }
+}
+
+pub(crate) fn required(path: &str, detail: &str) -> FieldError {
+    fault(FieldErrorKind::Required, path, String::new(), detail.to_owned())
+}
+
+pub(crate) fn forbidden(path: &str, detail: &str) -> FieldError {
+    fault(FieldErrorKind::Forbidden, path, String::new(), detail.to_owned())
+}
+
+pub(crate) fn not_supported(path: &str, value: &Value, supported: &[&str]) -> FieldError {
+    let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+    let detail = format!("supported values: {}", supported.join(", "));
+    fault(
+        FieldErrorKind::NotSupported,
+        path,
+        coracle_api::field::show(value),
+        detail,
+    )
+}
+
+/// Refuses options of this kind, if anything is wrong with them.
+pub(crate) fn refuse(kind: &str, faults: &[FieldError]) -> Result<(), Status> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid("meta.k8s.io", kind, "", faults))
 }
 
 #[cfg(test)]
@@ -220,9 +292,8 @@ mod tests {
     #[test]
     fn a_limit_of_zero_and_an_empty_continue_are_no_limit() {
         let options = Query::parse("limit=0&continue=&resourceVersion=")
-            .list_options()
+            .list_options(false)
             .unwrap();
         assert_eq!((options.limit, options.continue_token.as_str()), (0, ""));
-        assert_eq!(Query::parse("limit=x").list_options().unwrap_err().code, 400);
     }
 }

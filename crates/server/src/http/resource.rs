@@ -5,6 +5,7 @@ use std::sync::Arc;
 use coracle_api::service::{Operation, Request};
 use coracle_api::status::Status;
 
+use super::query::Write;
 use super::{Answer, Inbound, body, connect, encode, negotiate, table, watch};
 use crate::core::Core;
 use crate::metrics::Labels;
@@ -39,27 +40,34 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
     let most = core.limits.body_bytes;
     let unread = request.into_body();
     let mut warnings: Vec<String> = row.deprecation.iter().map(ToString::to_string).collect();
+    let part = row.subresource(&target.subresource).and_then(|s| s.kind.as_ref());
+    let kind = part.map_or(row.kind.as_ref(), |(_, _, kind)| kind.as_ref());
     let operation = match info.verb.as_str() {
         "get" => Operation::Get {
             resource_version: query.get("resourceVersion").unwrap_or_default().to_owned(),
         },
-        "list" => Operation::List(query.list_options()?),
-        "watch" => Operation::Watch(query.list_options()?),
+        "list" => Operation::List(query.list_options(false)?),
+        "watch" => Operation::Watch(query.list_options(true)?),
         "create" => {
-            let options = query.write_options("CreateOptions", &headers)?;
-            let (object, more) = body::object(&headers, &body::read(unread, most).await?, options.field_validation)?;
+            let options = query.write_options(Write::Create, &headers)?;
+            let bytes = body::read(unread, most).await?;
+            let (object, more) = body::object(&headers, &bytes, kind, options.field_validation)?;
             warnings.extend(more);
             Operation::Create { object, options }
         }
         "update" => {
-            let options = query.write_options("UpdateOptions", &headers)?;
-            let (object, more) = body::object(&headers, &body::read(unread, most).await?, options.field_validation)?;
+            let options = query.write_options(Write::Update, &headers)?;
+            let bytes = body::read(unread, most).await?;
+            let (object, more) = body::object(&headers, &bytes, kind, options.field_validation)?;
             warnings.extend(more);
             Operation::Update { object, options }
         }
         "patch" => {
-            let options = query.write_options("PatchOptions", &headers)?;
-            let (kind, patch) = body::patch(&headers, &body::read(unread, most).await?)?;
+            let kind = body::patch_kind(&headers, row.custom)?;
+            let options = query.write_options(Write::Patch(kind), &headers)?;
+            let bytes = body::read(unread, most).await?;
+            let (patch, more) = body::patch(kind, &bytes, options.field_validation)?;
+            warnings.extend(more);
             Operation::Patch { kind, patch, options }
         }
         "delete" => Operation::Delete(body::delete_options(
@@ -68,7 +76,7 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
             &body::read(unread, most).await?,
         )?),
         "deletecollection" => Operation::DeleteCollection {
-            list: query.list_options()?,
+            list: query.list_options(false)?,
             delete: body::delete_options(&headers, &query, &body::read(unread, most).await?)?,
         },
         _ => return Err(registry::method_not_allowed()),

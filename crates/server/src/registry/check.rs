@@ -4,10 +4,12 @@ use coracle_api::field::{Cursor, ErrorList, FieldError, FieldErrorKind};
 use coracle_api::meta;
 use coracle_api::object::Object;
 use coracle_api::resource::Resource;
+use coracle_api::service::{ListOptions, VersionMatch};
 use coracle_api::status::Status;
 use serde_json::Value;
 
 use super::Call;
+use crate::http::query::{forbidden, not_supported, refuse};
 
 /// A new object.
 pub(crate) fn create(row: &Resource, object: &mut Object) -> Result<(), Status> {
@@ -86,13 +88,58 @@ pub(crate) fn invalid(call: &Call<'_>, path: &str, value: &str, detail: &str) ->
     Status::invalid(&call.row.group, &call.row.kind, &call.target.name, &[error])
 }
 
-/// List options that contradict each other.
-pub(crate) fn list_options(path: &str, detail: &str) -> Status {
-    let error = FieldError {
-        kind: FieldErrorKind::Forbidden,
-        path: path.into(),
-        value: String::new(),
-        detail: detail.into(),
+/// Refuses options of a list or a watch that contradict each other. `matching` is the `resourceVersionMatch` as it was
+/// written.
+pub(crate) fn list_options(options: &ListOptions, matching: &str, watch: bool) -> Result<(), Status> {
+    const MATCH: &str = "resourceVersionMatch";
+    let mut faults = Vec::new();
+    let mut forbid = |path: &str, detail: &str| faults.push(forbidden(path, detail));
+    let mut supported: &[&str] = &["Exact", "NotOlderThan", ""];
+    if watch {
+        supported = &["NotOlderThan"];
+        let initial = options.send_initial_events.is_some();
+        if initial && matching != "NotOlderThan" {
+            forbid(
+                MATCH,
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            );
+        }
+        if !initial && !matching.is_empty() {
+            forbid(
+                MATCH,
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
+        }
+    } else if !matching.is_empty() && options.resource_version.is_empty() {
+        forbid(
+            MATCH,
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        );
+    }
+    if !matching.is_empty() && !options.continue_token.is_empty() {
+        forbid(MATCH, "resourceVersionMatch is forbidden when continue is provided");
+    }
+    if !watch && matching == "Exact" && options.resource_version == "0" {
+        forbid(
+            MATCH,
+            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        );
+    }
+    if !watch && options.send_initial_events.is_some() {
+        forbid("sendInitialEvents", "sendInitialEvents is forbidden for list");
+    }
+    if !matching.is_empty() && !supported.contains(&matching) {
+        faults.push(not_supported(MATCH, &matching.into(), supported));
+    }
+    refuse("ListOptions", &faults)
+}
+
+/// [`list_options`] that came by another way than a query.
+pub(crate) fn typed_list_options(options: &ListOptions, watch: bool) -> Result<(), Status> {
+    let matching = match options.resource_version_match {
+        None => "",
+        Some(VersionMatch::Exact) => "Exact",
+        Some(VersionMatch::NotOlderThan) => "NotOlderThan",
     };
-    Status::invalid("meta.k8s.io", "ListOptions", "", &[error])
+    list_options(options, matching, watch)
 }

@@ -1,5 +1,6 @@
 //! Where the road meets `coracle_api`'s schema and patch code: their errors as Statuses, their findings as warnings.
 
+use coracle_api::field::{FieldError, FieldErrorKind};
 use coracle_api::object::Object;
 use coracle_api::patch::{PatchError, apply_json_patch, apply_merge_patch, apply_strategic_patch};
 use coracle_api::resource::Resource;
@@ -12,7 +13,8 @@ use super::Call;
 
 /// Checks the types of an object against the row's schema and drops (or refuses) unknown fields.
 pub(crate) fn decode(call: &mut Call<'_>, object: Object, validation: FieldValidation) -> Result<Object, Status> {
-    decode_as(call, object, validation, Mode::Whole)
+    let row = call.row.clone();
+    decode_as(call, object, validation, Mode::Whole, |_, why| in_words_of(&row, why))
 }
 
 /// The same for an applied configuration, in which what is absent has not been said.
@@ -21,24 +23,80 @@ pub(crate) fn decode_partial(
     object: Object,
     validation: FieldValidation,
 ) -> Result<Object, Status> {
-    decode_as(call, object, validation, Mode::Partial)
+    let row = call.row.clone();
+    decode_as(call, object, validation, Mode::Partial, |_, why| in_words_of(&row, why))
 }
 
-fn decode_as(call: &mut Call<'_>, object: Object, validation: FieldValidation, mode: Mode) -> Result<Object, Status> {
+/// The same for what a patch has made. What is wrong with it is told as the patch's fault.
+pub(crate) fn decode_patched(
+    call: &mut Call<'_>,
+    object: Object,
+    kind: PatchKind,
+    patch: &Value,
+    validation: FieldValidation,
+) -> Result<Object, Status> {
+    if kind == PatchKind::Apply || call.row.custom {
+        return decode(call, object, validation);
+    }
+    decode_as(call, object, validation, Mode::Whole, |patched, why| {
+        let shown = match kind {
+            PatchKind::Strategic => go_value(patch),
+            _ => patched.to_string(),
+        };
+        refused_patch(&shown, why)
+    })
+}
+
+/// A patch, or what it makes, is not as it should be.
+pub(crate) fn refused_patch(shown: &str, why: &str) -> Status {
+    let error = FieldError {
+        kind: FieldErrorKind::Invalid,
+        path: "patch".into(),
+        value: format!("{shown:?}"),
+        detail: why.to_owned(),
+    };
+    Status::invalid("", "", "", &[error])
+}
+
+/// As Go prints a value of JSON: upstream shows strategic patches so.
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_value).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let mut entries: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_value(v))).collect();
+            entries.sort();
+            format!("map[{}]", entries.join(" "))
+        }
+        scalar => scalar.to_string(),
+    }
+}
+
+fn decode_as(
+    call: &mut Call<'_>,
+    object: Object,
+    validation: FieldValidation,
+    mode: Mode,
+    refused: impl Fn(&Value, &str) -> Status,
+) -> Result<Object, Status> {
     let row = call.row.clone();
     let mut value = object.into_value();
-    let decoded = decode::decode(&mut value, row.schema(), mode).map_err(|errors| {
-        if row.custom {
+    let decoded = match decode::decode(&mut value, row.schema(), mode) {
+        Ok(decoded) => decoded,
+        Err(errors) if row.custom => {
             let name = value
                 .pointer("/metadata/name")
                 .and_then(Value::as_str)
                 .unwrap_or_default();
             let errors: Vec<_> = errors.iter().map(decode::TypeError::field_error).collect();
-            return Status::invalid(&row.group, &row.kind, name, &errors);
+            return Err(Status::invalid(&row.group, &row.kind, name, &errors));
         }
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        Status::bad_request(cannot_be_handled(&row, &texts.join(", ")))
-    })?;
+        Err(errors) => {
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            return Err(refused(&value, &texts.join(", ")));
+        }
+    };
     if !decoded.unknown.is_empty() {
         let texts: Vec<String> = decoded
             .unknown
@@ -50,11 +108,11 @@ fn decode_as(call: &mut Call<'_>, object: Object, validation: FieldValidation, m
             FieldValidation::Warn => call.warnings.extend(texts),
             FieldValidation::Strict => {
                 let text = format!("strict decoding error: {}", texts.join(", "));
-                return Err(Status::bad_request(if row.custom {
-                    text
+                return Err(if row.custom {
+                    Status::bad_request(text)
                 } else {
-                    cannot_be_handled(&row, &text)
-                }));
+                    refused(&value, &text)
+                });
             }
         }
     }
@@ -62,11 +120,11 @@ fn decode_as(call: &mut Call<'_>, object: Object, validation: FieldValidation, m
 }
 
 /// A body that is not what its kind says, in upstream's words.
-fn cannot_be_handled(row: &Resource, why: &str) -> String {
-    format!(
+fn in_words_of(row: &Resource, why: &str) -> Status {
+    Status::bad_request(format!(
         "{} in version {:?} cannot be handled as a {}: {why}",
         row.kind, row.version, row.kind
-    )
+    ))
 }
 
 /// The object that a JSON, merge or strategic merge patch makes of `current`.

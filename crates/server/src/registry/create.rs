@@ -14,13 +14,9 @@ const NAMES_TRIED: usize = 8;
 
 /// See the module.
 pub(crate) async fn create(call: &mut Call<'_>, mut object: Object, options: &WriteOptions) -> Result<Output, Status> {
-    body::check_kind(&mut object, &call.row.api_version(), &call.row.kind.clone())?;
+    body::check_kind(call, &mut object)?;
     body::check_place(call, &mut object)?;
-    if !matches!(object.resource_version(), "" | "0") {
-        return Err(Status::bad_request(
-            "resourceVersion should not be set on objects to be created",
-        ));
-    }
+    check_version(&object)?;
     object.remove(&["metadata", "resourceVersion"]);
     let object = codec::decode(call, object, options.field_validation)?;
     let prefix = object.str(&["metadata", "generateName"]).unwrap_or_default().to_owned();
@@ -42,6 +38,18 @@ pub(crate) async fn create(call: &mut Call<'_>, mut object: Object, options: &Wr
             }
             other => return other,
         }
+    }
+}
+
+/// What is new has no version yet. (One that is no number is none, and the code is upstream's.)
+pub(crate) fn check_version(object: &Object) -> Result<(), Status> {
+    match object.resource_version().parse::<u64>() {
+        Err(_) | Ok(0) => Ok(()),
+        Ok(_) => Err(Status::failure(
+            500,
+            "",
+            "resourceVersion should not be set on objects to be created",
+        )),
     }
 }
 

@@ -16,7 +16,7 @@ const PAST_PAGE: usize = 1_000;
 
 /// See the module.
 pub(crate) async fn list(call: &mut Call<'_>, options: &ListOptions) -> Result<ObjectList, Status> {
-    check_options(call, options)?;
+    check_options(options)?;
     let row = call.row.clone();
     let cache = call.core.cache.clone();
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
@@ -198,42 +198,34 @@ fn too_old(token: Option<&ContinueToken>) -> Status {
 }
 
 /// A resourceVersion in a request.
-pub(crate) fn parse_version(text: &str) -> Result<u64, Status> {
-    text.parse().map_err(|_| {
-        Status::bad_request(format!(
-            "Invalid value: {text:?}: resourceVersion must be a number, empty or 0"
-        ))
-    })
+fn parse_version(text: &str) -> Result<u64, Status> {
+    version(text).map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))
 }
 
-fn check_options(call: &Call<'_>, options: &ListOptions) -> Result<(), Status> {
-    let forbidden = |path: &str, detail: &str| Err(check::list_options(path, detail));
-    let Some(matching) = options.resource_version_match else {
-        if !options.continue_token.is_empty() && !matches!(options.resource_version.as_str(), "" | "0") {
-            return Err(Status::bad_request(
-                "specifying resource version is not allowed when using continue",
-            ));
-        }
-        return Ok(());
+/// The same of a watch or of one object, where upstream takes what is none for its own fault.
+pub(crate) fn known_version(text: &str) -> Result<u64, Status> {
+    version(text).map_err(|why| Status::failure(500, "", why))
+}
+
+/// A resourceVersion, or what is wrong with it.
+fn version(text: &str) -> Result<u64, String> {
+    use std::num::IntErrorKind;
+    let why = match text.parse::<u64>() {
+        Ok(version) if !text.starts_with('+') => return Ok(version),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => "value out of range",
+        _ => "invalid syntax",
     };
-    let _ = call;
-    if !options.continue_token.is_empty() {
-        return forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden when continue is provided",
-        );
-    }
-    if options.resource_version.is_empty() {
-        return forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        );
-    }
-    if matching == VersionMatch::Exact && options.resource_version == "0" {
-        return forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-        );
+    Err(format!(
+        "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
+    ))
+}
+
+fn check_options(options: &ListOptions) -> Result<(), Status> {
+    check::typed_list_options(options, false)?;
+    if !options.continue_token.is_empty() && !matches!(options.resource_version.as_str(), "" | "0") {
+        return Err(Status::bad_request(
+            "specifying resource version is not allowed when using continue",
+        ));
     }
     Ok(())
 }

@@ -37,6 +37,7 @@ pub(crate) fn prepare_for_create(core: &Core, row: &Resource, object: &mut Objec
         row.reset_status(object);
     }
     row.strategy.prepare_for_create(object);
+    row.strategy.stamp(object, None, core.clock.now());
 }
 
 /// A name from a prefix, as upstream makes them: five characters that cannot form words.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::read::load;
 use super::update::{Commit, Tracking, revise};
 use super::{Call, Output, body, codec, create, ownership};
+use crate::http::query::{forbidden, refuse, required};
 
 /// How often a patch is applied anew before the client gets the conflict.
 const TRIES: usize = 5;
@@ -38,10 +39,10 @@ pub(crate) async fn patch(
             ),
             _ => (patched(call, kind, &current.object, &patch)?, Tracking::Update),
         };
-        body::check_kind(&mut new, &call.row.api_version(), &call.row.kind.clone())?;
-        check_place(call, &new, &current.object)?;
+        body::check_kind(call, &mut new)?;
+        check_place(&new, &current.object)?;
         let before = call.warnings.len();
-        let mut new = codec::decode(call, new, options.field_validation)?;
+        let mut new = codec::decode_patched(call, new, kind, &patch, options.field_validation)?;
         call.row.strategy.set_defaults(&mut new);
         let conditional = new.resource_version() != current.object.resource_version();
         match revise(call, &key, &mut current, new, options, tracking).await? {
@@ -57,31 +58,19 @@ pub(crate) async fn patch(
 
 /// What the options of a patch must and must not have.
 pub(crate) fn check_options(kind: PatchKind, options: &WriteOptions) -> Result<(), Status> {
-    use coracle_api::field::{FieldError, FieldErrorKind};
-    let error = match kind {
-        PatchKind::Apply if options.field_manager.is_empty() => {
-            ("fieldManager", FieldErrorKind::Required, "is required for apply patch")
+    let fault = match kind {
+        PatchKind::Apply if options.field_manager.is_empty() => required("fieldManager", "is required for apply patch"),
+        PatchKind::Json | PatchKind::Merge | PatchKind::Strategic if options.force => {
+            forbidden("force", "may not be specified for non-apply patch")
         }
-        PatchKind::Json | PatchKind::Merge | PatchKind::Strategic if options.force => (
-            "force",
-            FieldErrorKind::Forbidden,
-            "may not be specified for non-apply patch",
-        ),
         _ => return Ok(()),
     };
-    let (path, kind, detail) = error;
-    let error = FieldError {
-        kind,
-        path: path.into(),
-        value: String::new(),
-        detail: detail.into(),
-    };
-    Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]))
+    refuse("PatchOptions", &[fault])
 }
 
 async fn create_by_apply(call: &mut Call<'_>, patch: Value, options: &WriteOptions) -> Result<Output, Status> {
     let mut object = ownership::apply(call, None, &patch, options)?;
-    body::check_kind(&mut object, &call.row.api_version(), &call.row.kind.clone())?;
+    body::check_kind(call, &mut object)?;
     body::check_place(call, &mut object)?;
     if !object.uid().is_empty() {
         let why = "uid mismatch: the provided object specified uid ".to_owned()
@@ -90,11 +79,12 @@ async fn create_by_apply(call: &mut Call<'_>, patch: Value, options: &WriteOptio
         return Err(Status::conflict(call.of(), &call.target.name, &why));
     }
     let object = codec::decode(call, object, options.field_validation)?;
+    create::check_version(&object)?;
     create::insert(call, object, options, true).await
 }
 
 /// A patch may not move an object.
-fn check_place(call: &Call<'_>, new: &Object, old: &Object) -> Result<(), Status> {
+fn check_place(new: &Object, old: &Object) -> Result<(), Status> {
     if !new.0.get("metadata").is_some_and(Value::is_object) {
         return Err(Status::bad_request("the patch leaves the object without metadata"));
     }
@@ -108,7 +98,6 @@ fn check_place(call: &Call<'_>, new: &Object, old: &Object) -> Result<(), Status
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
-    let _ = call;
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub(crate) async fn get(call: &mut Call<'_>, resource_version: &str) -> Result<O
         shard.get(&key).map(|item| item.object.clone())
     } else {
         if !resource_version.is_empty() {
-            let wanted = super::list::parse_version(resource_version)?;
+            let wanted = super::list::known_version(resource_version)?;
             call.core.cache.wait_for(wanted).await?;
         }
         load_stored(call.core, &key).await?

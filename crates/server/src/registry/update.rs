@@ -20,7 +20,8 @@ const UNCONDITIONAL_TRIES: usize = 16;
 
 /// `PUT` of the object or of its status.
 pub(crate) async fn update(call: &mut Call<'_>, mut object: Object, options: &WriteOptions) -> Result<Output, Status> {
-    body::check_kind(&mut object, &call.row.api_version(), &call.row.kind.clone())?;
+    body::check_kind(call, &mut object)?;
+    body::check_name(call, &object)?;
     body::check_place(call, &mut object)?;
     let mut object = codec::decode(call, object, options.field_validation)?;
     call.row.clone().strategy.set_defaults(&mut object);
@@ -91,6 +92,7 @@ pub(crate) async fn revise(
         "" | "scale" => meta::prepare_for_update(&row, &mut new, old),
         part => meta::prepare_for_part_update(&row, part, &mut new, old),
     }
+    row.strategy.stamp(&mut new, Some(old), call.core.clock.now());
     new.set(&["metadata", "resourceVersion"], old.resource_version());
     if tracking == Tracking::Update {
         ownership::track(call, Some(old), &mut new, options);

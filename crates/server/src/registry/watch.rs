@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use coracle_api::service::{ListOptions, VersionMatch};
+use coracle_api::service::ListOptions;
 use coracle_api::status::Status;
 
-use super::list::parse_version;
+use super::list::known_version;
 use super::{Call, check};
 use crate::cache::{Selection, Start, Watcher};
 
@@ -14,7 +14,7 @@ const SHORTEST: Duration = Duration::from_secs(1800);
 
 /// See the module.
 pub(crate) async fn watch(call: &mut Call<'_>, options: &ListOptions) -> Result<Watcher, Status> {
-    check_options(options)?;
+    check::typed_list_options(options, true)?;
     let row = call.row.clone();
     let cache = call.core.cache.clone();
     let shard = cache.shard(&row).await?;
@@ -42,7 +42,7 @@ pub(crate) async fn watch(call: &mut Call<'_>, options: &ListOptions) -> Result<
                 "" => {
                     cache.wait_until_current().await?;
                 }
-                version => cache.wait_for(parse_version(version)?).await?,
+                version => cache.wait_for(known_version(version)?).await?,
             }
             Start::Everything {
                 closing_bookmark: options.allow_watch_bookmarks,
@@ -62,7 +62,7 @@ pub(crate) async fn watch(call: &mut Call<'_>, options: &ListOptions) -> Result<
             closing_bookmark: false,
         },
         _ => {
-            let revision = parse_version(version)?;
+            let revision = known_version(version)?;
             cache.wait_for(revision).await?;
             Start::After(revision)
         }
@@ -72,32 +72,4 @@ pub(crate) async fn watch(call: &mut Call<'_>, options: &ListOptions) -> Result<
         _ => SHORTEST.mul_f64(1.0 + call.core.random.fraction()),
     };
     Watcher::open(cache, shard, selection, start, options.allow_watch_bookmarks, timeout)
-}
-
-fn check_options(options: &ListOptions) -> Result<(), Status> {
-    let forbidden = |path: &str, detail: &str| Err(check::list_options(path, detail));
-    let matching = options.resource_version_match;
-    if options.send_initial_events.is_some() {
-        return match matching {
-            Some(VersionMatch::NotOlderThan) => Ok(()),
-            None => forbidden(
-                "resourceVersionMatch",
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            ),
-            Some(VersionMatch::Exact) => forbidden(
-                "resourceVersionMatch",
-                "sendInitialEvents is forbidden with resourceVersionMatch=Exact",
-            ),
-        };
-    }
-    if matching.is_some() {
-        return forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        );
-    }
-    if !options.continue_token.is_empty() {
-        return forbidden("continue", "continue is forbidden for watch");
-    }
-    Ok(())
 }

@@ -12,7 +12,7 @@ use crate::registry::{Call, Output, body, codec, meta};
 
 /// See the module.
 pub(crate) async fn create(call: &mut Call<'_>, mut object: Object, options: &WriteOptions) -> Result<Output, Status> {
-    body::check_kind(&mut object, &call.row.api_version(), &call.row.kind.clone())?;
+    body::check_kind(call, &mut object)?;
     body::check_place(call, &mut object)?;
     let mut object = codec::decode(call, object, options.field_validation)?;
     let kind = call.row.kind.clone();

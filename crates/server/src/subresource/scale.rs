@@ -67,7 +67,7 @@ async fn change(
                 codec::patched(&call.row, kind, &shown, patch)?
             }
         };
-        body::check_kind(&mut wanted, "autoscaling/v1", "Scale")?;
+        body::check_kind_as(&mut wanted, "autoscaling/v1", "Scale")?;
         body::check_place(call, &mut wanted)?;
         let replicas = replicas(call, &wanted)?;
         let mut new = current.object.clone();

@@ -31,7 +31,7 @@ pub(super) async fn create(
     mut request: Object,
     _options: &WriteOptions,
 ) -> Result<Output, Status> {
-    body::check_kind(&mut request, "authentication.k8s.io/v1", "TokenRequest")?;
+    body::check_kind_as(&mut request, "authentication.k8s.io/v1", "TokenRequest")?;
     body::check_place(call, &mut request)?;
     let name = call.target.name.clone();
     let row = call.row.clone();

@@ -261,3 +261,27 @@ async fn nobody_gets_a_certificate_of_the_superusers() {
     );
     cluster.call(target, operation).await.unwrap();
 }
+
+#[tokio::test]
+async fn devices_are_asked_for_as_an_administrator_where_that_is_allowed() {
+    let cluster = Cluster::start().await;
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"devices": {"requests": [
+        {"name": "all", "exactly": {"deviceClassName": "a", "adminAccess": true}}]}}});
+    let claims = at("resource.k8s.io/v1/resourceclaims");
+    let refused = cluster.create(claims.clone(), claim.clone()).await.unwrap_err();
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (
+            422,
+            "ResourceClaim.resource.k8s.io \"c\" is invalid: : Forbidden: admin access to devices requires the \
+             `resource.kubernetes.io/admin-access: true` label on the containing namespace"
+        )
+    );
+    let label = json!({"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}});
+    cluster
+        .patch(named("/namespaces", "default"), PatchKind::Merge, label)
+        .await
+        .unwrap();
+    let made = cluster.create(claims, claim).await.unwrap();
+    assert_eq!(made.str(&["status", "phase"]), None);
+}

@@ -13,6 +13,7 @@ mod harness;
 mod http;
 mod identity;
 mod many_watches;
+mod odd;
 mod operation;
 mod read;
 mod rights;

@@ -46,6 +46,7 @@ fn steps_cost_what_they_cost_upstream() {
         ("l", Type::list(Type::Int)),
     ];
     let of = Type::Object(std::sync::Arc::new(ObjectType {
+        open: false,
         name: "self".into(),
         fields: fields.iter().map(|(n, t)| ((*n).to_owned(), t.clone())).collect(),
     }));

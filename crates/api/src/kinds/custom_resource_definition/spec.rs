@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{APPROVAL, Faults, is_protected, version};
 use crate::field::{Cursor, ErrorList};
+use crate::kinds::webhook_client;
 use crate::names;
 
 pub(super) fn validate(object: &Cursor<'_>, old: Option<&Cursor<'_>>, errors: &mut ErrorList) {
@@ -46,7 +47,7 @@ pub(super) fn validate(object: &Cursor<'_>, old: Option<&Cursor<'_>>, errors: &m
         );
     }
     versions(&spec, old, errors);
-    conversion(&spec, errors);
+    conversion(&spec, old, errors);
 }
 
 /// What may not change once objects may exist.
@@ -185,46 +186,68 @@ fn same_version<'v>(old: &Cursor<'v>, name: &str) -> Option<&'v Value> {
         .find(|v| v.get("name").and_then(Value::as_str) == Some(name))
 }
 
-fn conversion(spec: &Cursor<'_>, errors: &mut ErrorList) {
+/// Upstream tells of the conversion in the form in which it keeps it: the webhook has no field of its own there.
+fn conversion(spec: &Cursor<'_>, old: Option<&Cursor<'_>>, errors: &mut ErrorList) {
     let conversion = spec.at("conversion");
     let strategy = conversion.at("strategy");
     let webhook = conversion.at("webhook");
+    let (config, reviews) = (webhook.at("clientConfig"), webhook.at("conversionReviewVersions"));
+    let (config_place, reviews_place) = (
+        conversion.said("webhookClientConfig"),
+        conversion.said("conversionReviewVersions"),
+    );
     match strategy.str() {
         "" => errors.required(&strategy, ""),
+        "Webhook" => {}
         "None" => {
-            if webhook.is_set() {
-                errors.forbidden(&webhook, "should not be set when strategy is not set to Webhook");
-            }
-        }
-        "Webhook" => {
-            let config = webhook.at("clientConfig");
-            if config.is_set() {
-                let (url, service) = (config.at("url"), config.at("service"));
-                if url.is_set() == service.is_set() {
-                    errors.required(&config, "exactly one of url or service is required");
+            for (at, place) in [(&config, &config_place), (&reviews, &reviews_place)] {
+                if !at.is_empty() {
+                    errors.forbidden(place, "should not be set when strategy is not set to Webhook");
                 }
-                for field in ["name", "namespace"] {
-                    let at = service.at(field);
-                    if service.is_set() && at.is_empty() {
-                        errors.required(&at, format!("service {field} is required"));
-                    }
-                }
-                if url.is_set() && !url.str().starts_with("https://") {
-                    errors.invalid(
-                        &url,
-                        "'https' is the only allowed URL scheme; desired format: https://host[/path]",
-                    );
-                }
-            } else {
-                errors.required(&config, "required when strategy is set to Webhook");
-            }
-            let reviews = webhook.at("conversionReviewVersions");
-            if reviews.is_empty() {
-                errors.required(&reviews, "");
-            } else if !reviews.strs().any(|v| matches!(v, "v1" | "v1beta1")) {
-                errors.invalid(&reviews, "must include at least one of v1, v1beta1");
             }
         }
         _ => errors.not_supported(&strategy, &["None", "Webhook"]),
+    }
+    if strategy.str() != "Webhook" {
+        return;
+    }
+    if config.is_set() {
+        webhook_client::validate(&config_place, &config, errors);
+        let bundle = config.at("caBundle");
+        let before = old.and_then(|old| {
+            old.value()?
+                .pointer("/spec/conversion/webhook/clientConfig/caBundle")?
+                .as_str()
+        });
+        // One that was wrong before may stay so.
+        let was_fine = before.is_none_or(|before| webhook_client::bundle_fault(before).is_none());
+        if let Some(fault) = webhook_client::bundle_fault(bundle.str()).filter(|_| was_fine) {
+            errors.invalid_value(&config_place.said("caBundle"), &bundle.str().into(), fault);
+        }
+    } else {
+        errors.required(&config_place, "required when strategy is set to Webhook");
+    }
+    if reviews.is_empty() {
+        return errors.required(&reviews_place, "");
+    }
+    let mut seen = Vec::new();
+    for (i, version) in reviews.strs().enumerate() {
+        let index = format!("conversionReviewVersions[{i}]");
+        let place = conversion.said(&index);
+        if seen.contains(&version) {
+            errors.invalid_value(&place, &version.into(), "duplicate version");
+            continue;
+        }
+        seen.push(version);
+        for fault in names::dns1035_label(version) {
+            errors.invalid_value(&place, &version.into(), fault);
+        }
+    }
+    if !reviews.strs().any(|v| matches!(v, "v1" | "v1beta1")) {
+        errors.invalid_value(
+            &reviews_place,
+            reviews.value().unwrap_or(&Value::Null),
+            "must include at least one of v1, v1beta1",
+        );
     }
 }

@@ -99,6 +99,46 @@ fn each_mistake_of_the_spec_is_told_where_it_is() {
             "spec.conversion.strategy: Unsupported value: \"Magic\": supported values: \"None\", \"Webhook\"",
         ),
         (
+            "/spec/conversion",
+            json!({"strategy": "None", "webhook": {"conversionReviewVersions": ["v1"]}}),
+            "spec.conversion.conversionReviewVersions: Forbidden: should not be set when strategy is not set to Webhook",
+        ),
+        (
+            "/spec/conversion",
+            json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"]}}),
+            "spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook",
+        ),
+        (
+            "/spec/conversion",
+            json!({"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://a"}}}),
+            "spec.conversion.conversionReviewVersions: Required value",
+        ),
+        (
+            "/spec/conversion",
+            json!({"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://a"},
+                "conversionReviewVersions": ["v1", "v1"]}}),
+            "spec.conversion.conversionReviewVersions[1]: Invalid value: \"v1\": duplicate version",
+        ),
+        (
+            "/spec/conversion",
+            json!({"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://a"},
+                "conversionReviewVersions": ["v2"]}}),
+            "spec.conversion.conversionReviewVersions: Invalid value: [\"v2\"]: must include at least one of v1, v1beta1",
+        ),
+        (
+            "/spec/conversion",
+            json!({"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://a", "caBundle": "Cg=="},
+                "conversionReviewVersions": ["v1"]}}),
+            "spec.conversion.webhookClientConfig.caBundle: Invalid value: \"Cg==\": unable to load root certificates: unable \
+             to parse bytes as PEM block",
+        ),
+        (
+            "/spec/conversion",
+            json!({"strategy": "Webhook", "webhook": {"clientConfig": {"service": {"name": "s", "namespace": "n",
+                "port": 443, "path": "/a//b"}}, "conversionReviewVersions": ["v1"]}}),
+            "spec.conversion.webhookClientConfig.service.path: Invalid value: \"/a//b\": segment[1] may not be empty",
+        ),
+        (
             "/spec/versions/0/additionalPrinterColumns",
             json!([{"name": "A", "type": "thing", "jsonPath": ".a"}]),
             "spec.additionalPrinterColumns[0].type: Invalid value: \"thing\": must be one of boolean,date,integer,number,string",

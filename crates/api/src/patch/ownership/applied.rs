@@ -105,6 +105,44 @@ fn what_is_no_longer_applied_goes_unless_another_applies_it() {
 }
 
 #[test]
+fn what_somebody_wrote_stays_when_it_is_no_longer_applied() {
+    let world = World::config_maps();
+    let created = world.create("kubectl-create", json!({"data": {"x": "1"}}));
+    let applied = world.apply("me", Some(&created), json!({"data": {"x": "1", "y": "1"}}));
+    assert_eq!(owned(&applied, "kubectl-create Update"), [".data", ".data.x"]);
+    let less = world.apply("me", Some(&applied), json!({}));
+    assert_eq!(less.get(&["data"]), Some(&json!({"x": "1"})));
+    assert_eq!(owned(&less, "me Apply"), [""; 0]);
+}
+
+#[test]
+fn who_applies_nothing_is_not_tracked_and_the_next_apply_is_the_first() {
+    let world = World::config_maps();
+    let created = world.apply("me", None, json!({}));
+    assert!(created.get(&["metadata", "managedFields"]).is_none());
+    // What others (a controller, admission) put into an object without owners was there before any apply.
+    let mut filled = created.clone();
+    filled.set(&["data", "x"], "1");
+    let second = world.apply("me", Some(&filled), json!({}));
+    assert_eq!(
+        owners(&second),
+        [(
+            "before-first-apply Update".to_owned(),
+            vec![".data".to_owned(), ".data.x".to_owned()]
+        )]
+    );
+    assert_eq!(world.apply("me", Some(&second), json!({})), second);
+    // An entry that owns nothing is an owner no less, until the apply has dropped it.
+    let mut empty = filled.clone();
+    empty.set(
+        &["metadata", "managedFields"],
+        json!([{"manager": "me", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1"}]),
+    );
+    let dropped = world.apply("me", Some(&empty), json!({}));
+    assert_eq!(dropped, filled);
+}
+
+#[test]
 fn defaults_that_were_never_applied_stay_beside_what_is_dropped() {
     let world = World::deployments();
     let applied = world.apply("me", None, deployment(3, "nginx:1"));

@@ -123,6 +123,7 @@ impl Typed {
             Kind::List { items, .. } => Type::list(items.to_type(&format!("{name}.@idx"))),
             Kind::Map(values) => Type::map(Type::String, values.to_type(&format!("{name}.@elem"))),
             Kind::Object(fields) => Type::Object(Arc::new(ObjectType {
+                open: false,
                 name: name.to_owned(),
                 fields: fields
                     .values()

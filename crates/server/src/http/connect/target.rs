@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coracle_api::field::{FieldError, FieldErrorKind};
 use coracle_api::object::Object;
 use coracle_api::status::{Of, Status};
 use http::Method;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::cache::Selection;
 use crate::core::Core;
 use crate::http::Inbound;
+use crate::http::query::Query;
 use crate::registry::read;
 
 /// The annotation by which a node that no authority has given a certificate names the one it made itself. Only the node
@@ -167,28 +169,43 @@ fn with_query(path: String, query: &str) -> String {
     }
 }
 
+/// What a request for a pod's log may ask for.
+fn check_log_options(query: &Query, pod: &str) -> Result<(), Status> {
+    let mut faults = Vec::new();
+    for (name, least, detail) in [
+        ("tailLines", 0, "must be greater than or equal to 0"),
+        ("limitBytes", 1, "must be greater than 0"),
+        ("sinceSeconds", 1, "must be greater than 0"),
+    ] {
+        let asked = query.number(name)?;
+        if let Some(n) = asked.filter(|n| *n < least) {
+            faults.push(FieldError {
+                kind: FieldErrorKind::Invalid,
+                path: name.into(),
+                value: n.to_string(),
+                detail: detail.into(),
+            });
+        }
+    }
+    if query.get("sinceTime").is_some() && query.get("sinceSeconds").is_some() {
+        faults.retain(|f| f.path != "sinceSeconds");
+        faults.push(FieldError {
+            kind: FieldErrorKind::Forbidden,
+            path: String::new(),
+            value: String::new(),
+            detail: "at most one of `sinceTime` or `sinceSeconds` may be specified".into(),
+        });
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid("", "PodLogOptions", pod, &faults))
+}
+
 async fn log(core: &Arc<Core>, inbound: &Inbound) -> Result<Destination, Status> {
     let pod = pod(core, inbound).await?;
     let container = container(&pod, inbound.query.get("container"))?;
-    for name in ["tailLines", "sinceSeconds", "limitBytes"] {
-        let least = if name == "tailLines" { 0 } else { 1 };
-        if let Some(text) = inbound.query.get(name).filter(|t| !t.is_empty()) {
-            match text.parse::<i64>() {
-                Ok(n) if n >= least => {}
-                _ => {
-                    use coracle_api::field::FieldErrorKind::Invalid;
-                    let detail = format!("must be greater than or equal to {least}");
-                    return Err(crate::http::query::invalid(
-                        "PodLogOptions",
-                        Invalid,
-                        name,
-                        text,
-                        &detail,
-                    ));
-                }
-            }
-        }
-    }
+    check_log_options(&inbound.query, &inbound.info.target.name)?;
     let Ok(node) = node_of(&pod) else {
         // A pod without a node has no log yet, which is not an error upstream either way but says why.
         return Err(Status::bad_request(format!(
