@@ -7,6 +7,7 @@ mod backoff;
 pub(crate) mod context;
 pub(crate) mod downward;
 pub(crate) mod env;
+mod env_file;
 mod expansion;
 pub(crate) mod files;
 mod handler;

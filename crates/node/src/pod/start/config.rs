@@ -11,7 +11,7 @@ use crate::pod::env::{self, Sources};
 use crate::pod::expansion::expand;
 use crate::pod::plan::{HASH_ANNOTATION, container_hash};
 use crate::pod::security::{self, ImageUser};
-use crate::pod::{files, image, resources};
+use crate::pod::{env_file, files, image, resources};
 use crate::volume;
 
 /// The annotation with the file that holds an instance's termination message.
@@ -21,7 +21,7 @@ pub(crate) const MESSAGE_POLICY_ANNOTATION: &str = "io.kubernetes.container.term
 /// The annotations with the image as statuses show it: its name, and its digest or id.
 pub(crate) const IMAGE_ANNOTATION: &str = "io.coracle.container.image";
 pub(crate) const IMAGE_ID_ANNOTATION: &str = "io.coracle.container.image-id";
-async fn sources(cx: &Context, pod: &Pod, container: &Container) -> Result<Sources, String> {
+async fn sources(cx: &Context, pod: &Pod, container: &Container, volumes: &Volumes) -> Result<Sources, String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let (maps, secrets) = env::referenced(container);
     let mut sources = Sources {
@@ -43,6 +43,15 @@ async fn sources(cx: &Context, pod: &Pod, container: &Container) -> Result<Sourc
             sources.secrets.insert(name, secret);
         }
     }
+    let sourced = container.env.iter().flatten().filter_map(|e| e.value_from.as_ref());
+    for file in sourced.filter_map(|source| source.file_key_ref.as_ref()) {
+        let volume = volumes.paths.get(&file.volume_name);
+        let volume = volume.ok_or_else(|| format!("cannot find the volume {:?} of an env file", file.volume_name))?;
+        if let Some(variables) = env_file::read(volume, &file.path)? {
+            let at = (file.volume_name.clone(), file.path.clone());
+            sources.files.insert(at, variables);
+        }
+    }
     Ok(sources)
 }
 
@@ -56,7 +65,7 @@ pub(super) async fn config(
     volumes: &Volumes,
 ) -> Result<ContainerConfig, String> {
     let node = cx.node();
-    let sources = sources(cx, pod, container).await?;
+    let sources = sources(cx, pod, container, volumes).await?;
     let environment = env::build(pod, container, &sources, pod_ips, &node)?;
     for skipped in &environment.skipped {
         cx.container_event(
