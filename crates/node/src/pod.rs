@@ -3,7 +3,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod amount;
-mod backoff;
+pub(crate) mod backoff;
 pub(crate) mod context;
 pub(crate) mod downward;
 pub(crate) mod env;

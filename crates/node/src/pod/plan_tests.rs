@@ -191,7 +191,7 @@ fn a_containers_own_rules_come_before_the_pods_policy() {
 fn a_crash_loop_waits_out_its_back_off_and_says_when_it_ends() {
     let mut world = World::new(json!({"containers": [{"name": "a"}]})).with([exited("a", 1, 1, NOW)]);
     let mut memory = Memory::default();
-    memory.restarts.next(at(NOW), at(NOW));
+    memory.restarts.next(at(NOW), at(NOW), crate::pod::backoff::LONGEST);
     world.memory.insert("a".into(), memory);
     let plan = world.plan();
     assert_eq!(plan.actions, []);

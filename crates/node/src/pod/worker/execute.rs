@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{Done, Stage, Volumes, Worker};
 use crate::objects::EventType;
-use crate::pod::backoff::shown as shown_delay;
+use crate::pod::backoff::{self, shown as shown_delay};
 use crate::pod::plan::{Action, Cause, Condemned, Plan, SandboxView};
 use crate::pod::start::{self, Start, StartFailure};
 use crate::pod::status::from_ephemeral;
@@ -129,7 +129,7 @@ impl Worker {
         let since = ended.map(|i| i.finished_at.unwrap_or(i.created_at));
         let memory = self.memory.entry(name.to_owned()).or_default();
         if let Some(since) = since {
-            memory.restarts.next(since, now);
+            memory.restarts.next(since, now, self.cx.settings.longest_restart_delay);
         }
         memory.retry_at = None;
         let created = |i: &ContainerStatus| i.name == name && i.state == ContainerState::Created;
@@ -355,7 +355,7 @@ impl Worker {
         memory.given_up |= matches!(failure.reason, "CreateContainerError" | "RunContainerError");
         memory.waiting = Some((failure.reason.to_owned(), failure.message));
         if failure.image && failure.reason == "ErrImagePull" {
-            memory.pulls.next(now, now);
+            memory.pulls.next(now, now, backoff::LONGEST);
             memory.retry_at = memory.pulls.ready_at(now);
             let clock = self.cx.clock;
             self.ops.spawn(async move {
