@@ -29,6 +29,26 @@ pub fn idle(cluster: &Cluster, name: &str) {
     ready(cluster, name);
 }
 
+/// A pod `web` that serves `/www`, which the script fills, at an address of port 8080; it is ready once it serves the page.
+pub fn web(cluster: &Cluster, script: &str, listen: &str, page: &str) {
+    cluster.apply(&format!(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: web, labels: {{app: web}}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: c
+    image: demo/web:v1
+    command: [sh, -c, "{script}; exec httpd -f -p {listen} -h /www"]
+    ports: [{{name: http, containerPort: 8080}}]
+    readinessProbe: {{exec: {{command: [wget, -qO-, "http://127.0.0.1:8080/{page}"]}}, periodSeconds: 1}}
+"#
+    ));
+    ready(cluster, "web");
+}
+
 pub fn ready(cluster: &Cluster, name: &str) {
     cluster.k(&["wait", &format!("pod/{name}"), "--for=condition=Ready", "--timeout=60s"]);
 }

@@ -8,6 +8,7 @@
 //!   [`NODE`] say whose it is, and the finalizer [`FINALIZER`] holds it until the node has seen to the directory.
 //! * The node makes the directory when a pod first mounts it. Of a volume that is being deleted and whose claim is gone it
 //!   removes the directory if the reclaim policy says Delete, and then the finalizer.
+//! * A node that was selected and cannot hold such a volume is taken off the claim, so that the scheduler chooses again.
 //! * A volume of a node that no longer exists is let go here: its directory went with the node.
 //! * A directory has whatever room its disk has: a claim that asks for more gets a larger number and nothing else.
 
@@ -39,7 +40,7 @@ pub const HOSTNAME: &str = "coracle.dev/local-volume";
 /// On a volume: its node's name.
 pub const NODE: &str = "coracle.dev/node";
 pub const FINALIZER: &str = "coracle.dev/local-volume";
-/// Claims by the node selected for them; volumes by their node.
+/// Volumes by their node.
 const BY_NODE: &str = "local node";
 /// Claims that wait for a volume from here, by class.
 const BY_CLASS: &str = "local class";
@@ -64,10 +65,6 @@ pub async fn run(cx: Context) {
     let volumes = cx.informers.informer::<PersistentVolume>();
     let classes = cx.informers.informer::<StorageClass>();
     let nodes = cx.informers.informer::<Node>();
-    claims.add_index(BY_NODE, |claim: &PersistentVolumeClaim| {
-        let node = annotation::get(&claim.metadata, SELECTED_NODE).filter(|_| plan::is_ours(claim));
-        node.map(str::to_owned)
-    });
     claims.add_index(BY_CLASS, |claim: &PersistentVolumeClaim| {
         plan::is_ours(claim).then(|| fit::class_of_claim(claim).to_owned())
     });
@@ -82,7 +79,7 @@ pub async fn run(cx: Context) {
         classes: classes.lister(),
         nodes: nodes.lister(),
     };
-    let (waiting, of_class, kept) = (claims.lister(), claims.lister(), volumes.lister());
+    let (of_class, kept) = (claims.lister(), volumes.lister());
     cx.controller(NAME, 4)
         .watches(&claims, |claim| {
             (plan::is_ours(claim) || fit::wants_more(claim)).then(|| Key::Claim(ObjectKey::of(claim)))
@@ -99,22 +96,15 @@ pub async fn run(cx: Context) {
                 .collect::<Vec<_>>()
         })
         .watches_changes(&nodes, move |change| {
-            let node = change.object();
-            // Most changes of a node are of its status.
-            let told = change.old().is_none_or(|old| {
-                old.metadata.annotations != node.metadata.annotations || old.metadata.labels != node.metadata.labels
-            });
-            if !told && !change.is_deletion() {
+            if !change.is_deletion() {
                 return Vec::new();
             }
-            let name = node.metadata.name.as_deref().unwrap_or_default();
-            let claims = waiting.by_index(BY_NODE, name);
-            let mut keys: Vec<Key> = claims.iter().map(|c| Key::Claim(ObjectKey::of(&**c))).collect();
-            if change.is_deletion() {
-                let volumes = kept.by_index(BY_NODE, name);
-                keys.extend(volumes.iter().map(|v| Key::Volume(ObjectKey::of(&**v))));
-            }
-            keys
+            let name = change.object().metadata.name.as_deref().unwrap_or_default();
+            let volumes = kept.by_index(BY_NODE, name);
+            volumes
+                .iter()
+                .map(|v| Key::Volume(ObjectKey::of(&**v)))
+                .collect::<Vec<_>>()
         })
         .run(context, reconcile, cx.shutdown.clone())
         .await;
@@ -137,26 +127,28 @@ impl Provisioner {
         };
         let class = self.classes.find("", fit::class_of_claim(&claim));
         let selected = annotation::get(&claim.metadata, SELECTED_NODE);
-        let node = match selected {
-            None => None,
-            Some(name) => match self.nodes.find("", name) {
-                Some(node) => Some(node),
-                // The cache may be behind the scheduler's.
-                None => self.client.all::<Node>().find(name).await?,
-            },
-        };
+        let known = selected.and_then(|name| self.nodes.find("", name));
         let warn = |message: String| {
             self.events
                 .event(&*claim, EventType::Warning, "ProvisioningFailed", message);
         };
-        match plan::claim(&claim, class.as_deref(), node.as_deref()) {
+        let mut claimed = plan::claim(&claim, class.as_deref(), known.as_deref());
+        if let (Claimed::Reschedule(_), Some(name)) = (&claimed, selected) {
+            // The cache may be behind the scheduler's.
+            let node = self.client.all::<Node>().find(name).await?;
+            claimed = plan::claim(&claim, class.as_deref(), node.as_deref());
+        }
+        match claimed {
             Claimed::Wait => {}
             Claimed::Refuse(why) => warn(format!(
                 "failed to provision volume with StorageClass {:?}: {why}",
                 fit::class_of_claim(&claim)
             )),
             Claimed::Reschedule(why) => {
-                warn(why);
+                warn(format!(
+                    "failed to provision volume with StorageClass {:?}: {why}",
+                    fit::class_of_claim(&claim)
+                ));
                 let patch = json!({"metadata": {
                     "uid": claim.metadata.uid,
                     "resourceVersion": claim.metadata.resource_version,

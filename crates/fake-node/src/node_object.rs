@@ -34,6 +34,28 @@ pub(crate) fn ranges(own: Cidr, beside: Option<Cidr6>) -> Vec<String> {
     [own.to_string()].into_iter().chain(second).collect()
 }
 
+/// What every node says of itself by labels.
+fn own_labels(name: &str, template: &NodeTemplate) -> BTreeMap<String, String> {
+    let own = [
+        ("kubernetes.io/hostname", name),
+        ("kubernetes.io/os", &template.operating_system),
+        ("kubernetes.io/arch", &template.architecture),
+        ("beta.kubernetes.io/os", &template.operating_system),
+        ("beta.kubernetes.io/arch", &template.architecture),
+    ];
+    own.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+/// Those of them that a node, perhaps somebody else's, lacks or has otherwise. What the template says of one goes for nodes
+/// made by it.
+pub(crate) fn labels_to_set(node: &api::Node, template: &NodeTemplate) -> BTreeMap<String, String> {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let has = |key: &String, value: &String| node.metadata.labels.as_ref().and_then(|l| l.get(key)) == Some(value);
+    let mut wanted = own_labels(name, template);
+    wanted.retain(|key, value| !template.labels.contains_key(key) && !has(key, value));
+    wanted
+}
+
 /// The object to create.
 pub(crate) fn node(
     fleet: &str,
@@ -44,13 +66,6 @@ pub(crate) fn node(
     pod_cidrs: Vec<String>,
     now: Timestamp,
 ) -> api::Node {
-    let own = [
-        ("kubernetes.io/hostname", name),
-        ("kubernetes.io/os", &template.operating_system),
-        ("kubernetes.io/arch", &template.architecture),
-        ("beta.kubernetes.io/os", &template.operating_system),
-        ("beta.kubernetes.io/arch", &template.architecture),
-    ];
     let filled = |map: &BTreeMap<String, String>| -> BTreeMap<String, String> {
         // Placeholders were checked when the template was read; one that cannot be filled stays as it is.
         let each = map
@@ -58,7 +73,7 @@ pub(crate) fn node(
             .map(|(k, v)| (k.clone(), fill(v, name, index).unwrap_or_else(|_| v.clone())));
         each.collect()
     };
-    let mut labels: BTreeMap<String, String> = own.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let mut labels = own_labels(name, template);
     labels.extend(filled(&template.labels));
     labels.insert(FLEET_LABEL.to_owned(), fleet.to_owned());
     api::Node {
@@ -282,6 +297,33 @@ mod tests {
             ..endpoint()
         };
         assert!(outdated(&made, &moved));
+    }
+
+    #[test]
+    fn a_node_of_somebody_else_gets_the_labels_that_a_kubelet_sets() {
+        let mut template = NodeTemplate::default();
+        let made = |labels: Value| -> api::Node {
+            serde_json::from_value(json!({"metadata": {"name": "n", "labels": labels}})).unwrap()
+        };
+        let set =
+            |node: &api::Node, template: &NodeTemplate| labels_to_set(node, template).into_keys().collect::<Vec<_>>();
+        let bare = made(json!({"mine": "yes", "kubernetes.io/hostname": "other", "kubernetes.io/os": "linux"}));
+        assert_eq!(
+            set(&bare, &template),
+            [
+                "beta.kubernetes.io/arch",
+                "beta.kubernetes.io/os",
+                "kubernetes.io/arch",
+                "kubernetes.io/hostname"
+            ]
+        );
+        assert_eq!(labels_to_set(&bare, &template)["kubernetes.io/hostname"], "n");
+        template
+            .labels
+            .insert("kubernetes.io/hostname".into(), "h{index}".into());
+        assert!(!set(&bare, &template).contains(&"kubernetes.io/hostname".to_owned()));
+        let now = at("2026-01-01T00:00:00Z");
+        assert!(set(&node("fake", "n", 1, &template, &endpoint(), vec![], now), &template).is_empty());
     }
 
     #[test]

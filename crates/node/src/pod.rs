@@ -3,10 +3,11 @@
 
 pub(crate) mod admission;
 pub(crate) mod amount;
-mod backoff;
+pub(crate) mod backoff;
 pub(crate) mod context;
 pub(crate) mod downward;
 pub(crate) mod env;
+mod env_file;
 mod expansion;
 pub(crate) mod files;
 mod handler;

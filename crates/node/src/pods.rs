@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_informer::{CancellationToken, Change, SharedInformer};
-use coracle_runtime::Event;
+use coracle_runtime::{Event, EventKind};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::sync::broadcast::error::RecvError;
@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::mirror::{self, FullName, full_name};
 use crate::pod::context::Context;
-use crate::pod::start::uid_of;
+use crate::pod::start::sandbox::uid_of;
 use crate::pod::worker::{Inbox, Leftovers, Stop, Worker, clean};
 
 /// After a worker's panic, before it is started again.
@@ -281,9 +281,13 @@ impl Pods {
     }
 
     fn tell(&self, event: &Event) {
-        let workers = self.workers.lock();
-        if let Some(handle) = workers.get(uid_of(&event.sandbox)) {
-            handle.inbox.happened(event);
+        let uid = uid_of(&event.sandbox);
+        if let Some(handle) = self.workers.lock().get(uid) {
+            return handle.inbox.happened(event);
+        }
+        if event.kind == EventKind::SandboxReady && !self.leftovers.lock().contains_key(uid) {
+            // The start of it was given up, and the pod has gone since.
+            self.remove_orphan(uid.to_owned(), None);
         }
     }
 
@@ -303,15 +307,19 @@ impl Pods {
         }
         let known = self.workers.lock();
         for (uid, logs) in found.into_iter().filter(|(uid, _)| !known.contains_key(uid)) {
-            tracing::info!(uid, "removing what a deleted pod left");
-            let cx = self.cx.clone();
-            self.spawn(async move {
-                while let Err(error) = clean(&cx, &uid, logs.clone()).await {
-                    tracing::warn!(uid, error, "what a deleted pod left was not removed; it is tried again");
-                    cx.clock.sleep(ORPHAN_RETRY).await;
-                }
-            });
+            self.remove_orphan(uid, logs);
         }
+    }
+
+    fn remove_orphan(&self, uid: String, logs: Option<PathBuf>) {
+        tracing::info!(uid, "removing what a deleted pod left");
+        let cx = self.cx.clone();
+        self.spawn(async move {
+            while let Err(error) = clean(&cx, &uid, logs.clone()).await {
+                tracing::warn!(uid, error, "what a deleted pod left was not removed; it is tried again");
+                cx.clock.sleep(ORPHAN_RETRY).await;
+            }
+        });
     }
 
     /// Returns when the API knows of every pod that has ended; it is not waited for long.

@@ -161,3 +161,23 @@ async fn without_a_period_a_shutdown_leaves_pods_as_they_are() {
     node.wait(60).await;
     assert_eq!(node.log(), ["0 start a"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_comes_up_when_its_pod_has_gone_is_removed() {
+    let node = Node::new("").await;
+    node.runtime.hold(Some("run_sandbox"));
+    node.add("p", json!({"containers": [{"name": "a", "image": "image:1"}]}));
+    node.wait(1).await;
+    let pod = node.pods.active()[0].pod.clone();
+    // The agent stops waiting for it, and then has no such pod.
+    let mut ids = coracle_runtime::SandboxConfig::default();
+    ids.id = Some("gone-0".into());
+    let runtime = crate::pod::scripted::Shared(node.runtime.clone());
+    let started = tokio::spawn(async move { coracle_runtime::PodRuntime::run_sandbox(&runtime, ids).await });
+    node.wait(1).await;
+    started.abort();
+    node.runtime.hold(None);
+    node.wait(1).await;
+    let left: Vec<String> = node.runtime.all().0.iter().map(|s| s.id.to_string()).collect();
+    assert_eq!(left, [format!("{}-0", pod.metadata.uid.as_deref().unwrap())]);
+}

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use file::Error as SettingsError;
+use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
 use crate::eviction::threshold::Threshold;
+use crate::pod::backoff;
 
 /// The priority from which on a pod is critical to its node: that of `system-cluster-critical`.
 pub(crate) const CRITICAL: i32 = 2_000_000_000;
@@ -29,6 +31,8 @@ pub struct Settings {
     pub(crate) images: ImageSettings,
     /// How long the runtime may take over a call before it counts as failed.
     pub(crate) runtime_request_timeout: Duration,
+    /// To which the pause before a container's restart grows.
+    pub(crate) longest_restart_delay: SignedDuration,
 }
 
 /// Pods of this priority and up, to the next group's, are ended together within so long.
@@ -78,6 +82,9 @@ impl Settings {
             "podPidsLimit": self.pod_pids_limit,
             "allowedUnsafeSysctls": self.allowed_unsafe_sysctls,
             "runtimeRequestTimeout": seconds(self.runtime_request_timeout),
+            "crashLoopBackOff": {
+                "maxContainerRestartPeriod": format!("{}s", self.longest_restart_delay.as_secs()),
+            },
             "evictionHard": thresholds(true),
             "evictionSoft": thresholds(false),
             "evictionPressureTransitionPeriod": seconds(self.eviction.transition),
@@ -111,6 +118,7 @@ impl Default for Settings {
                 max_age: Duration::ZERO,
             },
             runtime_request_timeout: Duration::from_secs(120),
+            longest_restart_delay: backoff::LONGEST,
         }
     }
 }

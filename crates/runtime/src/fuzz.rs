@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::image::config::{ConfigFile, parse_signal};
-use crate::image::{as_image_id, layer, manifest, parse_reference, unpack};
+use crate::image::unpack::{Below, unpack};
+use crate::image::{as_image_id, layer, manifest, parse_reference};
 
 /// The name of an image.
 pub fn image_reference(bytes: &[u8]) {
@@ -34,12 +35,19 @@ pub fn layer_archive(bytes: &[u8]) {
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let place: PathBuf = std::env::temp_dir().join(format!("coracle-fuzz-{}-{number}", std::process::id()));
     let root = place.join("root");
-    if fs::create_dir_all(&root).is_err() || fs::write(place.join("beside"), "untouched").is_err() {
+    let lower = place.join("lower");
+    if fs::create_dir_all(&root).is_err()
+        || fs::create_dir(&lower).is_err()
+        || fs::write(place.join("beside"), "untouched").is_err()
+    {
         return;
     }
-    if let Ok(plain) = layer::decompress(std::io::Cursor::new(bytes)) {
-        // Longer ones are a matter of disk space, not of reading.
-        let _ = unpack::unpack(std::io::Read::take(plain, 1 << 20), &root, true);
+    for below in [Below::Shown, Below::Unknown] {
+        if let Ok(plain) = layer::decompress(std::io::Cursor::new(bytes)) {
+            // Longer ones are a matter of disk space, not of reading.
+            let assumed = unpack(std::io::Read::take(plain, 1 << 20), &root, below);
+            let _ = assumed.and_then(|assumed| assumed.settle(&root, &lower));
+        }
     }
     let mut names: Vec<_> = fs::read_dir(&place)
         .into_iter()
@@ -48,7 +56,7 @@ pub fn layer_archive(bytes: &[u8]) {
         .map(|e| e.file_name())
         .collect();
     names.sort();
-    assert_eq!(names, ["beside", "root"]);
+    assert_eq!(names, ["beside", "lower", "root"]);
     assert_eq!(fs::read(place.join("beside")).ok().as_deref(), Some(&b"untouched"[..]));
     let _ = fs::remove_dir_all(&place);
 }

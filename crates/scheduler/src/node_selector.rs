@@ -253,6 +253,26 @@ mod tests {
                 serde_json::json!([{"matchExpressions": [cores]}, {"matchExpressions": [zone("a")]}]),
                 true,
             ),
+            // Of fields only the name is one.
+            (
+                serde_json::json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]),
+                true,
+            ),
+            (
+                serde_json::json!([{"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]}]),
+                false,
+            ),
+            (
+                serde_json::json!([{"matchFields": [{"key": "metadata.uid", "operator": "In", "values": ["n1"]}]}]),
+                false,
+            ),
+            (
+                serde_json::json!([{"matchExpressions": [zone("b")],
+                    "matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]),
+                false,
+            ),
+            // An empty term beside one that matches does not matter.
+            (serde_json::json!([{}, {"matchExpressions": [zone("a")]}]), true),
             (serde_json::json!([{}]), false),
             (serde_json::json!([]), false),
         ] {
@@ -265,6 +285,16 @@ mod tests {
         assert!(wish(serde_json::json!({"nodeSelector": {"zone": "a"}})).matches(&node()));
         assert!(!wish(serde_json::json!({"nodeSelector": {"zone": "a", "rack": "1"}})).matches(&node()));
         assert!(wish(serde_json::json!({})).is_free());
+        let both = |selected: &str, required: &str| {
+            let term =
+                serde_json::json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": [required]}]});
+            wish(
+                serde_json::json!({"nodeSelector": {"zone": selected}, "affinity": {"nodeAffinity":
+                {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}}),
+            )
+        };
+        assert!(both("a", "a").matches(&node()));
+        assert!(!both("b", "a").matches(&node()) && !both("a", "b").matches(&node()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Weak};
 
 use coracle_api::selector::{LabelSelector, Operator, Requirement};
-use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{ImageVolumeSource, Pod, PodSpec, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 
@@ -51,9 +51,10 @@ pub struct Shape {
     pub preferred_affinity: Box<[(i64, AffinityTerm)]>,
     pub preferred_anti_affinity: Box<[(i64, AffinityTerm)]>,
     pub spread: Arc<[SpreadConstraint]>,
-    /// Images of its containers, with a tag or digest.
+    /// Images of its containers and image volumes, with a tag or digest.
     pub images: Box<[String]>,
-    pub containers: usize,
+    /// How many containers and image volumes it has.
+    pub image_uses: usize,
     pub priority: i32,
 }
 
@@ -88,7 +89,9 @@ impl Shape {
             ),
             spread: spread(spec, pod.metadata.labels.as_ref()),
             images: images(spec),
-            containers: spec.containers.len() + spec.init_containers.as_ref().map_or(0, Vec::len),
+            image_uses: spec.containers.len()
+                + spec.init_containers.as_ref().map_or(0, Vec::len)
+                + image_volumes(spec).count(),
             priority: spec.priority.unwrap_or(0),
             exemplar: pod,
         }
@@ -251,11 +254,18 @@ fn host_ports(spec: &PodSpec) -> Box<[HostPort]> {
         .collect()
 }
 
+fn image_volumes(spec: &PodSpec) -> impl Iterator<Item = &ImageVolumeSource> {
+    spec.volumes.iter().flatten().filter_map(|v| v.image.as_ref())
+}
+
 /// As nodes report them: an image without tag or digest is `:latest`.
 fn images(spec: &PodSpec) -> Box<[String]> {
     let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let named = containers.filter_map(|c| c.image.as_deref()).filter(|i| !i.is_empty());
+    let named = containers.filter_map(|c| c.image.as_deref());
+    let mounted = image_volumes(spec).filter_map(|v| v.reference.as_deref());
     named
+        .chain(mounted)
+        .filter(|image| !image.is_empty())
         .map(|image| match image.rsplit('/').next() {
             Some(last) if !last.contains(':') && !image.contains('@') => format!("{image}:latest"),
             _ => image.to_owned(),
@@ -335,6 +345,7 @@ fn alike(a: &Pod, b: &Pod) -> bool {
         && x.topology_spread_constraints == y.topology_spread_constraints
         && x.overhead == y.overhead
         && x.resources == y.resources
+        && image_volumes(x).eq(image_volumes(y))
         && same_containers(&x.containers, &y.containers)
         && match (&x.init_containers, &y.init_containers) {
             (None, None) => true,

@@ -3,23 +3,12 @@
 use std::process::Command;
 
 use super::super::harness::{Cluster, JoinedNode, Kubectl, Said};
-use super::ready;
+use super::{ready, web};
 
 #[test]
 fn pods_and_services_are_reached_through_the_server() {
     let cluster = Cluster::with_node();
-    cluster.apply(
-        r#"
-apiVersion: v1
-kind: Pod
-metadata: {name: web, labels: {app: web}}
-spec:
-  terminationGracePeriodSeconds: 0
-  containers:
-  - {name: c, image: "demo/web:v1", command: [sh, -c, "mkdir -p /www/a; echo page > /www/a/page; exec httpd -f -p 8080 -h /www"], ports: [{name: http, containerPort: 8080}], readinessProbe: {httpGet: {path: /a/page, port: http}, periodSeconds: 1}}
-"#,
-    );
-    ready(&cluster, "web");
+    web(&cluster, "mkdir -p /www/a; echo page > /www/a/page", "8080", "a/page");
     for path in [
         "pods/web/proxy/a/page",
         "pods/web:8080/proxy/a/page",

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Stdio};
 
 use super::super::harness::{Cluster, Kubectl};
-use super::{ALL, ready};
+use super::{ALL, web};
 
 /// A port-forward that runs until it is dropped.
 struct Forward {
@@ -63,24 +63,13 @@ pub fn joins_many(cluster: &Cluster) {
     cluster.apply(
         r#"
 apiVersion: v1
-kind: Pod
-metadata: {name: web, labels: {app: web}}
-spec:
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: c
-    image: demo/web:v1
-    command: [sh, -c, "echo index > /www/index.html; dd if=/dev/zero of=/www/big bs=1M count=8 2>/dev/null; exec httpd -f -p 127.0.0.1:8080 -h /www"]
-    ports: [{containerPort: 8080}]
-    readinessProbe: {exec: {command: [wget, -qO-, "http://127.0.0.1:8080/"]}, periodSeconds: 1}
----
-apiVersion: v1
 kind: Service
 metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 "#,
     );
-    ready(cluster, "web");
+    let script = "echo index > /www/index.html; dd if=/dev/zero of=/www/big bs=1M count=8 2>/dev/null";
+    web(cluster, script, "127.0.0.1:8080", "");
     for which in ALL {
         let forward = Forward::start(cluster, which, "pod/web", ":8080");
         assert!(forward.get("/").ends_with("index\n"), "{which:?}");

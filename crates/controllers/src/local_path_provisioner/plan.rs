@@ -64,13 +64,16 @@ pub fn claim(claim: &PersistentVolumeClaim, class: Option<&StorageClass>, node: 
     };
     let directory = annotation::get(&node.metadata, DIRECTORY);
     let Some(directory) = directory.filter(|d| d.starts_with('/') && !d.contains(UNSAFE)) else {
-        return Claimed::Refuse(format!(
-            "node {selected:?} provides no local volumes: it has no directory in its annotation {DIRECTORY}"
+        return Claimed::Reschedule(format!(
+            "node {selected:?} provides no local volumes, for it has no directory in its annotation {DIRECTORY}; another \
+             one has to be selected"
         ));
     };
     let labels = node.metadata.labels.as_ref();
     let Some(hostname) = labels.and_then(|l| l.get(NODE_LABEL)) else {
-        return Claimed::Refuse(format!("node {selected:?} has no label {NODE_LABEL}"));
+        return Claimed::Reschedule(format!(
+            "node {selected:?} has no label {NODE_LABEL}; another one has to be selected"
+        ));
     };
     Claimed::Create(Box::new(made(claim, class, selected, hostname, directory)))
 }

@@ -59,44 +59,20 @@ fn a_claim_gets_a_directory_of_the_selected_node() {
 
 #[test]
 fn what_a_directory_cannot_do_is_refused() {
-    for (spec, of_class, of_node, words) in [
-        (
-            json!({"accessModes": ["ReadWriteMany"]}),
-            json!({}),
-            json!({}),
-            "ReadWriteMany",
-        ),
-        (json!({"volumeMode": "Block"}), json!({}), json!({}), "block device"),
-        (
-            json!({"selector": {"matchLabels": {"a": "b"}}}),
-            json!({}),
-            json!({}),
-            "Selector",
-        ),
+    for (spec, of_class, words) in [
+        (json!({"accessModes": ["ReadWriteMany"]}), json!({}), "ReadWriteMany"),
+        (json!({"volumeMode": "Block"}), json!({}), "block device"),
+        (json!({"selector": {"matchLabels": {"a": "b"}}}), json!({}), "Selector"),
         (
             json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "x"}}),
             json!({}),
-            json!({}),
             "data source",
         ),
-        (json!({}), json!({"parameters": {"path": "/x"}}), json!({}), "\"path\""),
-        (json!({}), json!({"mountOptions": ["ro"]}), json!({}), "mountOptions"),
-        (
-            json!({}),
-            json!({}),
-            json!({"coracle.dev/local-volumes": null}),
-            "provides no local volumes",
-        ),
-        (
-            json!({}),
-            json!({}),
-            json!({"coracle.dev/local-volumes": "/a/../b"}),
-            "provides no local volumes",
-        ),
+        (json!({}), json!({"parameters": {"path": "/x"}}), "\"path\""),
+        (json!({}), json!({"mountOptions": ["ro"]}), "mountOptions"),
     ] {
         let claim = claim(json!({"spec": spec}));
-        let node = node(json!({"metadata": {"annotations": of_node}}));
-        match plan::claim(&claim, Some(&class(of_class)), Some(&node)) {
+        match plan::claim(&claim, Some(&class(of_class)), Some(&node(json!({})))) {
             Claimed::Refuse(why) => assert!(why.contains(words), "{why}"),
             other => panic!("{words}: {other:?}"),
         }
@@ -113,12 +89,28 @@ fn the_scheduler_chooses_the_node() {
         plan::claim(&unselected, Some(&immediate), None),
         Claimed::Refuse(_)
     ));
-    // A node that is gone since: another one.
-    assert!(matches!(
-        plan::claim(&claim(json!({})), Some(&ours), None),
-        Claimed::Reschedule(_)
-    ));
     assert!(matches!(plan::claim(&claim(json!({})), None, None), Claimed::Wait));
+}
+
+#[test]
+fn a_node_that_cannot_hold_the_volume_is_not_insisted_on() {
+    let annotated =
+        |directory: Value| node(json!({"metadata": {"annotations": {"coracle.dev/local-volumes": directory}}}));
+    for (node, words) in [
+        (None, "not found"),
+        (Some(annotated(json!(null))), "provides no local volumes"),
+        (Some(annotated(json!("/a/../b"))), "provides no local volumes"),
+        (Some(annotated(json!("volumes"))), "provides no local volumes"),
+        (
+            Some(node(json!({"metadata": {"labels": {"kubernetes.io/hostname": null}}}))),
+            "no label kubernetes.io/hostname",
+        ),
+    ] {
+        match plan::claim(&claim(json!({})), Some(&class(json!({}))), node.as_ref()) {
+            Claimed::Reschedule(why) => assert!(why.contains(words) && why.contains("another one"), "{why}"),
+            other => panic!("{words}: {other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -249,6 +249,35 @@ async fn the_standard_class_gives_a_directory_of_the_selected_node_and_takes_it_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_without_local_volumes_is_taken_off_the_claim() {
+    let cluster = cluster().await;
+    let claims = cluster.client.namespaced::<PersistentVolumeClaim>("default");
+    let labels = json!({"kubernetes.io/hostname": "n1"});
+    create::<Node>(&cluster.client, json!({"metadata": {"name": "n1", "labels": labels}})).await;
+    create::<PersistentVolumeClaim>(&cluster.client, pvc("c", Some("standard"))).await;
+    let events = || cluster.client.namespaced::<Event>("default");
+    until_event(&cluster, events(), "WaitForFirstConsumer").await;
+    // Events of one instant about one object have one name.
+    cluster.clock.sleep(std::time::Duration::from_secs(1)).await;
+    let selected = json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n1"}}});
+    claims.patch("c", Patch::Merge(selected.clone())).await.unwrap();
+    until(&cluster, claims.clone(), "c", |c| {
+        let annotations = c.metadata.annotations.as_ref();
+        !annotations.is_some_and(|a| a.contains_key("volume.kubernetes.io/selected-node"))
+    })
+    .await;
+    until_event(&cluster, events(), "ProvisioningFailed").await;
+
+    // As soon as the node has a place for them it is as good as another.
+    let told = json!({"metadata": {"annotations": {"coracle.dev/local-volumes": "/data/volumes"}}});
+    let nodes = cluster.client.all::<Node>();
+    nodes.patch("n1", Patch::Merge(told)).await.unwrap();
+    claims.patch("c", Patch::Merge(selected)).await.unwrap();
+    until(&cluster, claims, "c", |c| phase_of_claim(c) == "Bound").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claim_of_the_standard_class_that_asks_for_more_gets_it() {
     let cluster = cluster().await;
     let claims = cluster.client.namespaced::<PersistentVolumeClaim>("default");

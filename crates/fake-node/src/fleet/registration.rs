@@ -86,10 +86,19 @@ impl Shared {
             }
             return Ok(());
         }
+        let mut patch = json!({});
         let has_range = node.spec.as_ref().is_some_and(|s| s.pod_cidr.is_some());
         if let (false, Some(range)) = (has_range, self.state.cidr(name)) {
             let ranges = node_object::ranges(range, self.config.nodes.pod_cidr6);
-            let patch = json!({"spec": {"podCIDR": ranges.first(), "podCIDRs": ranges}});
+            patch["spec"] = json!({"podCIDR": ranges.first(), "podCIDRs": ranges});
+        }
+        let outdated = node_object::outdated(&node, &self.endpoint);
+        // As a kubelet does: when it takes the node up, not ever after.
+        let labels = node_object::labels_to_set(&node, &self.template);
+        if outdated && !labels.is_empty() {
+            patch["metadata"] = json!({"labels": labels});
+        }
+        if patch != json!({}) {
             gone_is_done(self.client.all::<Node>().patch(name, Patch::Merge(patch)).await)?;
         }
         let now = self.now();
@@ -98,7 +107,7 @@ impl Shared {
         let fresh = node_object::ready(&node)
             .and_then(|c| c.last_heartbeat_time.as_ref())
             .is_some_and(|t| now - crate::status::millis(t.0) < 1000);
-        if !fresh || node_object::outdated(&node, &self.endpoint) {
+        if !fresh || outdated {
             gone_is_done(self.write(&node).await)?;
         }
         self.look_again(Key::Node(name.clone()), next_turn(name, interval, now));

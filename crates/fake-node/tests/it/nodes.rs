@@ -117,6 +117,8 @@ async fn a_deleted_node_stays_deleted_and_one_that_is_made_by_hand_lives() {
         .iter()
         .find(|n| n.metadata.name.as_deref() == Some("by-autoscaler"))
         .unwrap();
+    let labels = made.metadata.labels.as_ref().unwrap();
+    assert_eq!(labels["kubernetes.io/hostname"], "by-autoscaler");
     assert_eq!(
         made.status.as_ref().unwrap().allocatable.as_ref().unwrap()["cpu"].0,
         "2"

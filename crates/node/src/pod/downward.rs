@@ -120,7 +120,7 @@ mod tests {
             "metadata": {"name": "a", "namespace": "ns", "uid": "u-1",
                 "labels": {"app": "x", "b": "say \"hi\"\n"}, "annotations": {"k/y": "v"}},
             "spec": {"serviceAccountName": "sa", "containers": [
-                {"name": "c", "resources": {"limits": {"cpu": "1500m"}, "requests": {"memory": "64Mi"}}}]}
+                {"name": "c", "resources": {"limits": {"cpu": "1500m", "hugepages-2Mi": "6Mi"}, "requests": {"memory": "64Mi"}}}]}
         }))
         .unwrap()
     }
@@ -129,10 +129,10 @@ mod tests {
     fn every_documented_field_is_shown() {
         let node = NodeFacts {
             name: "n1".into(),
-            host_ips: vec!["192.0.2.1".into()],
+            host_ips: vec!["192.0.2.1".into(), "2001:db8::1".into()],
             allocatable: Amounts::new(),
         };
-        let ips = ["10.1.0.2".to_owned()];
+        let ips = ["10.1.0.2".to_owned(), "fd00::2".to_owned()];
         for (path, expected) in [
             ("metadata.name", "a"),
             ("metadata.namespace", "ns"),
@@ -144,8 +144,10 @@ mod tests {
             ("spec.nodeName", "n1"),
             ("spec.serviceAccountName", "sa"),
             ("status.hostIP", "192.0.2.1"),
+            ("status.hostIPs", "192.0.2.1,2001:db8::1"),
             ("status.podIP", "10.1.0.2"),
-            ("status.podIPs", "10.1.0.2"),
+            ("status.podIPs", "10.1.0.2,fd00::2"),
+            ("metadata.annotations", "k/y=\"v\""),
         ] {
             assert_eq!(field(&pod(), path, &ips, &node).as_deref(), Ok(expected), "{path}");
         }
@@ -155,7 +157,9 @@ mod tests {
     #[test]
     fn resources_are_divided_and_fall_back_to_the_node() {
         let node = NodeFacts {
-            allocatable: [("memory".to_owned(), Quantity("1Gi".into()))].into(),
+            allocatable: [("memory", "1Gi"), ("ephemeral-storage", "2G")]
+                .map(|(name, amount)| (name.to_owned(), Quantity(amount.into())))
+                .into(),
             ..NodeFacts::default()
         };
         let pod = pod();
@@ -166,10 +170,16 @@ mod tests {
             ("requests.cpu", "1m", "1500"),
             ("requests.memory", "1Mi", "64"),
             ("limits.memory", "1Mi", "1024"),
+            ("limits.memory", "1Gi", "1"),
+            ("limits.memory", "", "1073741824"),
+            ("limits.ephemeral-storage", "1M", "2000"),
+            ("requests.ephemeral-storage", "1M", "0"),
+            ("requests.hugepages-2Mi", "1Mi", "6"),
+            ("limits.hugepages-1Gi", "1", "0"),
         ] {
             let selector = ResourceFieldSelector {
                 resource: resource_name.into(),
-                divisor: Some(Quantity(divisor.into())),
+                divisor: Some(divisor).filter(|d| !d.is_empty()).map(|d| Quantity(d.into())),
                 container_name: None,
             };
             assert_eq!(

@@ -14,6 +14,8 @@ use super::expansion::expand;
 pub(crate) struct Sources {
     pub(crate) config_maps: BTreeMap<String, Arc<ConfigMap>>,
     pub(crate) secrets: BTreeMap<String, Arc<Secret>>,
+    /// What files in volumes hold, by volume and path.
+    pub(crate) files: BTreeMap<(String, String), BTreeMap<String, String>>,
     /// The services of the pod's namespace and `kubernetes` of `default`.
     pub(crate) services: Vec<Arc<Service>>,
 }
@@ -189,6 +191,17 @@ fn from_source(
             )),
         };
     }
+    if let Some(file) = &source.file_key_ref {
+        let at = (file.volume_name.clone(), file.path.clone());
+        return match sources.files.get(&at).and_then(|all| all.get(&file.key)) {
+            Some(value) => Ok(Some(value.clone())),
+            None if file.optional == Some(true) => Ok(None),
+            None => Err(format!(
+                "environment variable key {:?} not found in file {:?}",
+                file.key, file.path
+            )),
+        };
+    }
     Err(format!(
         "environment variable {}: this node does not know its kind of source",
         var.name
@@ -278,6 +291,11 @@ mod tests {
         ];
         Sources {
             config_maps: [("m".to_owned(), Arc::new(map))].into(),
+            files: [(
+                ("data".to_owned(), "config.env".to_owned()),
+                [("k".to_owned(), "of the file".to_owned())].into(),
+            )]
+            .into(),
             secrets: [("s".to_owned(), Arc::new(secret))].into(),
             services: services
                 .into_iter()
@@ -344,8 +362,24 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_comes_from_a_file_of_a_volume() {
+        let file = |path: &str, key: &str, optional: bool| json!({"fileKeyRef": {"volumeName": "data", "path": path, "key": key, "optional": optional}});
+        let env = json!([{"name": "A", "valueFrom": file("config.env", "k", false)},
+            {"name": "B", "value": "$(A)"},
+            {"name": "C", "valueFrom": file("config.env", "none", true)},
+            {"name": "D", "valueFrom": file("none.env", "k", true)}]);
+        let env = built(json!({"name": "c", "env": env}), false).unwrap();
+        assert_eq!((env.get("A"), env.get("B")), (Some("of the file"), Some("of the file")));
+        assert_eq!((env.get("C"), env.get("D")), (None, None));
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         for (env, message) in [
+            (
+                json!({"fileKeyRef": {"volumeName": "data", "path": "config.env", "key": "none"}}),
+                "environment variable key \"none\" not found in file \"config.env\"",
+            ),
             (
                 json!({"configMapKeyRef": {"name": "gone", "key": "a"}}),
                 "configmap \"gone\" not found",

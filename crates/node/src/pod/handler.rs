@@ -10,7 +10,7 @@ use coracle_runtime::{ContainerId, Error as RuntimeError, PodRuntime};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Container, GRPCAction, HTTPGetAction, TCPSocketAction};
+use k8s_openapi::api::core::v1::{Container, GRPCAction, HTTPGetAction, HTTPHeader, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -23,6 +23,8 @@ use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error as TlsErro
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Success,
+    /// It counts as a success, and whoever set it up should know of this.
+    Warning(String),
     /// It ran and said no; or it could not reach what it asks.
     Failure(String),
     /// It could not be run at all.
@@ -97,7 +99,7 @@ impl Target {
         }
     }
 
-    /// A GET; statuses from 200 to 399 are success, after redirects on the same host.
+    /// A GET; statuses from 200 to 399 are success, after redirects on the same host. Others are not followed.
     pub(crate) async fn http(&self, action: &HTTPGetAction, limit: Duration) -> Outcome {
         let port = match self.port(&action.port) {
             Ok(port) => port,
@@ -115,20 +117,33 @@ impl Target {
         let scheme = if tls { "https" } else { "http" };
         let url = format!("{scheme}://{host}:{port}{path}");
         let fetch = async {
-            let mut path = path;
+            let mut place = Place {
+                host: host.to_owned(),
+                port,
+                tls,
+                path,
+            };
             for _ in 0..10 {
-                let (status, location) = get(host, port, tls, &path, action).await?;
-                match location.filter(|_| (300..400).contains(&status)) {
-                    Some(next) if next.starts_with('/') => path = next,
-                    // To another host: upstream counts that as a success with a warning.
-                    _ => return Ok(status),
+                let answer = get(&place, action).await?;
+                if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+                    return Ok(answer);
+                }
+                let location = answer.location.as_deref();
+                let location = location.ok_or_else(|| format!("{} response missing Location header", answer.status))?;
+                match place.redirected(location) {
+                    Some(next) => place = next,
+                    None => return Ok(answer),
                 }
             }
             Err("stopped after 10 redirects".to_owned())
         };
         match self.clock.timeout(limit, fetch).await {
-            Ok(Ok(status)) if (200..400).contains(&status) => Outcome::Success,
-            Ok(Ok(status)) => Outcome::Failure(format!("HTTP probe failed with statuscode: {status}")),
+            Ok(Ok(answer)) if (200..300).contains(&answer.status) => Outcome::Success,
+            Ok(Ok(answer)) if (300..400).contains(&answer.status) => Outcome::Warning(format!(
+                "Probe terminated redirects, Response body: {}",
+                shorten(&answer.body)
+            )),
+            Ok(Ok(answer)) => Outcome::Failure(format!("HTTP probe failed with statuscode: {}", answer.status)),
             Ok(Err(error)) => Outcome::Failure(format!("Get \"{url}\": {error}")),
             Err(_) => Outcome::Failure(format!(
                 "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
@@ -176,17 +191,64 @@ fn dial(host: &str, port: u16, error: &std::io::Error) -> String {
     format!("dial tcp {host}:{port}: {cause}")
 }
 
-async fn get(
-    host: &str,
+/// Where a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    host: String,
     port: u16,
     tls: bool,
-    path: &str,
-    action: &HTTPGetAction,
-) -> Result<(u16, Option<String>), String> {
+    path: String,
+}
+
+impl Place {
+    /// Where a redirect leads, if that is on the same host.
+    fn redirected(&self, location: &str) -> Option<Self> {
+        let location = location.split('#').next().unwrap_or_default();
+        let full = match location.strip_prefix("//") {
+            Some(rest) => format!("{}://{rest}", if self.tls { "https" } else { "http" }),
+            None => location.to_owned(),
+        };
+        if let Some((scheme, _)) = full
+            .split_once("://")
+            .filter(|(scheme, _)| !scheme.contains(['/', '?']))
+        {
+            let uri: http::Uri = full.parse().ok()?;
+            let tls = scheme.eq_ignore_ascii_case("https");
+            let host = uri.host()?.trim_matches(['[', ']']);
+            return (host == self.host).then(|| Self {
+                host: self.host.clone(),
+                port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+                tls,
+                path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            });
+        }
+        let base = self.path.split('?').next().unwrap_or_default();
+        let path = match full.chars().next() {
+            Some('/') => full,
+            Some('?') => format!("{base}{full}"),
+            _ => format!(
+                "{}{full}",
+                base.rsplit_once('/')
+                    .map_or("/".into(), |(parent, _)| format!("{parent}/"))
+            ),
+        };
+        Some(Self { path, ..self.clone() })
+    }
+}
+
+struct Answer {
+    status: u16,
+    location: Option<String>,
+    body: Bytes,
+}
+
+async fn get(place: &Place, action: &HTTPGetAction) -> Result<Answer, String> {
+    let Place { host, port, tls, path } = place;
+    let (host, port) = (host.as_str(), *port);
     let stream = TcpStream::connect((host, port))
         .await
         .map_err(|e| dial(host, port, &e))?;
-    let mut request = http::Request::get(path).header("connection", "close");
+    let mut request = http::Request::get(path.as_str()).header("connection", "close");
     let set = |name: &str, value: &str, headers: &mut Vec<(String, String)>| headers.push((name.into(), value.into()));
     let mut headers: Vec<(String, String)> = Vec::new();
     let own = |name: &str| {
@@ -204,14 +266,18 @@ async fn get(
     if !own("host") {
         set("host", &format!("{host}:{port}"), &mut headers);
     }
-    for header in action.http_headers.iter().flatten() {
+    // These two can be left out, by an empty value.
+    let left_out = |h: &HTTPHeader| {
+        h.value.is_empty() && (h.name.eq_ignore_ascii_case("accept") || h.name.eq_ignore_ascii_case("user-agent"))
+    };
+    for header in action.http_headers.iter().flatten().filter(|h| !left_out(h)) {
         set(&header.name, &header.value, &mut headers);
     }
     for (name, value) in headers {
         request = request.header(name, value);
     }
     let request = request.body(Full::new(Bytes::new())).map_err(|e| e.to_string())?;
-    let response = if tls {
+    let response = if *tls {
         let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
         let stream = TlsConnector::from(trusting()?)
             .connect(name, stream)
@@ -227,9 +293,13 @@ async fn get(
         .get("location")
         .and_then(|l| l.to_str().ok())
         .map(str::to_owned);
-    // The body is read up to a limit, as a client would, and thrown away.
-    let _ = Limited::new(response.into_body(), MOST_OUTPUT).collect().await;
-    Ok((status, location))
+    // The body is read up to a limit, as a client would.
+    let body = Limited::new(response.into_body(), MOST_OUTPUT).collect().await;
+    Ok(Answer {
+        status,
+        location,
+        body: body.map(|body| body.to_bytes()).unwrap_or_default(),
+    })
 }
 
 async fn send<T>(io: T, request: http::Request<Full<Bytes>>) -> Result<http::Response<hyper::body::Incoming>, String>

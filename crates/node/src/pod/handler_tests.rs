@@ -35,6 +35,11 @@ async fn http() -> i32 {
                 let (status, location) = match request.uri().path() {
                     "/ok" => (200, None),
                     "/moved" => (302, Some("/ok")),
+                    "/deep/beside" => (301, Some("ok")),
+                    "/deep/ok" => (200, None),
+                    "/nowhere" => (302, None),
+                    "/same" => (304, None),
+                    "/bare" if header("user-agent").is_empty() && header("accept").is_empty() => (200, None),
                     "/astray" => (302, Some("/gone")),
                     "/away" => (302, Some("http://192.0.2.1/")),
                     "/round" => (302, Some("/round")),
@@ -65,6 +70,7 @@ fn action(port: i32, path: &str) -> HTTPGetAction {
     let headers = match path {
         "/headers" => vec![header("X-Probe", "yes")],
         "/host" => vec![header("Host", "example.com")],
+        "/bare" => vec![header("User-Agent", ""), header("accept", "")],
         _ => Vec::new(),
     };
     HTTPGetAction {
@@ -81,8 +87,9 @@ async fn any_answer_from_200_to_399_is_a_success() {
     for (path, expected) in [
         ("/ok", None),
         ("/moved", None),
-        ("/away", None),
+        ("/deep/beside", None),
         ("/headers", None),
+        ("/bare", None),
         ("/host", None),
         ("/gone", Some("HTTP probe failed with statuscode: 503")),
         ("/astray", Some("HTTP probe failed with statuscode: 503")),
@@ -91,10 +98,46 @@ async fn any_answer_from_200_to_399_is_a_success() {
         let expected = expected.map_or(Outcome::Success, |text| Outcome::Failure(text.into()));
         assert_eq!(outcome, expected, "{path}");
     }
+    // Not followed: to another host, and no redirect at all.
+    for path in ["/away", "/same"] {
+        let outcome = target().http(&action(port, path), LIMIT).await;
+        let text = "Probe terminated redirects, Response body: ".to_owned();
+        assert_eq!(outcome, Outcome::Warning(text), "{path}");
+    }
+    let nowhere = target().http(&action(port, "/nowhere"), LIMIT).await;
+    assert!(matches!(nowhere, Outcome::Failure(text) if text.contains("302 response missing Location header")));
     let round = target().http(&action(port, "/round"), LIMIT).await;
     assert!(matches!(round, Outcome::Failure(text) if text.contains("stopped after 10 redirects")));
     let late = target().http(&action(port, "/slow"), Duration::from_millis(50)).await;
     assert!(matches!(late, Outcome::Failure(text) if text.contains("context deadline exceeded")));
+}
+
+#[test]
+fn a_redirect_leads_on_as_far_as_the_same_host() {
+    let place = Place {
+        host: "10.0.0.1".into(),
+        port: 8080,
+        tls: false,
+        path: "/a/b?x=1".into(),
+    };
+    for (location, expected) in [
+        ("/c", Some((8080, false, "/c"))),
+        ("c?y=2#part", Some((8080, false, "/a/c?y=2"))),
+        ("?y=2", Some((8080, false, "/a/b?y=2"))),
+        ("http://10.0.0.1:9090/c", Some((9090, false, "/c"))),
+        ("https://10.0.0.1", Some((443, true, "/"))),
+        ("//10.0.0.1/c", Some((80, false, "/c"))),
+        ("http://10.0.0.2:8080/c", None),
+        ("//example.com/c", None),
+        (
+            "/c?to=http://example.com",
+            Some((8080, false, "/c?to=http://example.com")),
+        ),
+    ] {
+        let found = place.redirected(location);
+        let found = found.as_ref().map(|p| (p.port, p.tls, p.path.as_str()));
+        assert_eq!(found, expected, "{location}");
+    }
 }
 
 #[tokio::test]

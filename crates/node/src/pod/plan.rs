@@ -26,6 +26,8 @@ pub(crate) struct Memory {
     pub(crate) ready: Option<ContainerId>,
     /// The instance must be killed.
     pub(crate) condemned: Option<Condemned>,
+    /// The last start was not seen to its end. What it made may come up yet, and is taken away before the next.
+    pub(crate) given_up: bool,
 }
 
 /// An instance that must be killed, and why.
@@ -290,7 +292,7 @@ impl Planner<'_> {
             return;
         }
         for ephemeral in spec.ephemeral_containers.iter().flatten() {
-            if self.latest(&ephemeral.name).is_none() {
+            if self.latest(&ephemeral.name).is_none_or(|i| self.is_half_started(i)) {
                 self.run_or_wait(&ephemeral.name);
             }
         }
@@ -304,6 +306,15 @@ impl Planner<'_> {
 
     fn latest(&self, name: &str) -> Option<&ContainerStatus> {
         latest(self.s.instances, name)
+    }
+
+    /// An instance whose start was not seen to its end: by an agent that was ended, or because the runtime did not answer.
+    fn is_half_started(&self, instance: &ContainerStatus) -> bool {
+        match instance.state {
+            ContainerState::Created => true,
+            ContainerState::Running => self.s.memory.get(&instance.name).is_some_and(|m| m.given_up),
+            ContainerState::Exited => false,
+        }
     }
 
     fn is_of_before(&self, instance: &ContainerStatus) -> bool {
@@ -391,7 +402,7 @@ impl Planner<'_> {
             }
             match here {
                 Some(i) if i.state == ContainerState::Exited && i.exit_code == Some(0) => {}
-                Some(i) if i.state == ContainerState::Running => return false,
+                Some(i) if i.state == ContainerState::Running && !self.is_half_started(&i) => return false,
                 _ => {
                     self.run_or_wait(&container.name);
                     return false;
@@ -407,8 +418,9 @@ impl Planner<'_> {
             return self.run_or_wait(&container.name);
         };
         match instance.state {
+            _ if self.is_half_started(&instance) => self.run_or_wait(&container.name),
             ContainerState::Running => self.condemn(container, &instance),
-            ContainerState::Created => self.run_or_wait(&container.name),
+            ContainerState::Created => {}
             ContainerState::Exited => {
                 if self.is_of_before(&instance) || self.returns(container, &instance) {
                     self.run_or_wait(&container.name);
@@ -447,6 +459,7 @@ impl Planner<'_> {
         }
         let instance = self.latest(name);
         let attempt = match instance {
+            Some(i) if self.is_half_started(i) => i.attempt,
             Some(i) => i.attempt + 1,
             None => self.s.lost.get(name).map_or(0, |count| count + 1),
         };

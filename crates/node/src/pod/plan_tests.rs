@@ -1,7 +1,7 @@
 //! Tables: what is observed of a pod, and what is done next.
 
 use super::*;
-use coracle_runtime::{ImageId, SandboxId};
+use crate::pod::scripted::instance;
 use serde_json::{Value, json};
 
 const NOW: &str = "2026-01-01T01:00:00Z";
@@ -10,47 +10,16 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn instance(
-    name: &str,
-    attempt: u32,
-    state: ContainerState,
-    exit_code: Option<i32>,
-    finished: Option<&str>,
-) -> ContainerStatus {
-    ContainerStatus {
-        id: ContainerId::new(format!("{name}-{attempt}")),
-        sandbox: SandboxId::new("sb"),
-        name: name.into(),
-        attempt,
-        state,
-        pid: None,
-        exit_code,
-        oom_killed: false,
-        created_at: at("2026-01-01T00:00:00Z"),
-        started_at: None,
-        finished_at: finished.map(at),
-        image: "i".into(),
-        image_id: ImageId::new("sha256:0"),
-        log_path: None,
-        reason: None,
-        message: None,
-        stop_signal: 15,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        user: 0,
-        group: 0,
-        supplemental_groups: vec![],
-        mounts: vec![],
-        resources: coracle_runtime::Resources::default(),
-    }
-}
-
 fn running(name: &str) -> ContainerStatus {
-    instance(name, 0, ContainerState::Running, None, None)
+    instance(name, 0, ContainerState::Running)
 }
 
 fn exited(name: &str, attempt: u32, code: i32, finished: &str) -> ContainerStatus {
-    instance(name, attempt, ContainerState::Exited, Some(code), Some(finished))
+    ContainerStatus {
+        exit_code: Some(code),
+        finished_at: Some(at(finished)),
+        ..instance(name, attempt, ContainerState::Exited)
+    }
 }
 
 struct World {
@@ -110,6 +79,28 @@ fn start(name: &str, attempt: u32) -> Vec<Action> {
 
 fn two() -> Value {
     json!({"containers": [{"name": "a"}, {"name": "b"}]})
+}
+
+#[test]
+fn what_was_not_seen_to_start_is_started_again_and_counts_as_no_restart() {
+    let created = |name: &str| instance(name, 3, ContainerState::Created);
+    let one = || json!({"containers": [{"name": "a"}]});
+    assert_eq!(World::new(one()).with([created("a")]).plan().actions, start("a", 3));
+    // Given up, and come up since.
+    let mut world = World::new(one()).with([running("a")]);
+    assert_eq!(world.plan(), Plan::default());
+    world.memory.entry("a".into()).or_default().given_up = true;
+    assert_eq!(world.plan().actions, start("a", 0));
+    world.memory.get_mut("a").unwrap().retry_at = Some(at("2026-01-01T01:00:05Z"));
+    assert_eq!(world.plan().wake, Some(at("2026-01-01T01:00:05Z")));
+    let init = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
+    let mut world = World::new(init).with([running("i")]);
+    assert_eq!(world.plan().actions, []);
+    world.memory.entry("i".into()).or_default().given_up = true;
+    assert_eq!(world.plan().actions, start("i", 0));
+    let debugged = json!({"containers": [{"name": "a"}], "ephemeralContainers": [{"name": "e"}]});
+    let world = World::new(debugged).with([running("a"), created("e")]);
+    assert_eq!(world.plan().actions, start("e", 3));
 }
 
 #[test]
@@ -200,7 +191,7 @@ fn a_containers_own_rules_come_before_the_pods_policy() {
 fn a_crash_loop_waits_out_its_back_off_and_says_when_it_ends() {
     let mut world = World::new(json!({"containers": [{"name": "a"}]})).with([exited("a", 1, 1, NOW)]);
     let mut memory = Memory::default();
-    memory.restarts.next(at(NOW), at(NOW));
+    memory.restarts.next(at(NOW), at(NOW), crate::pod::backoff::LONGEST);
     world.memory.insert("a".into(), memory);
     let plan = world.plan();
     assert_eq!(plan.actions, []);

@@ -105,10 +105,16 @@ pub(crate) async fn run(
     let mut next = cx.clock.instant();
     loop {
         let outcome = attempt(&target, &probe).await;
-        let told =
-            |text: String| cx.container_event(&pod, &target.container.name, EventType::Warning, "Unhealthy", text);
+        let tell = |reason, text: String| {
+            cx.container_event(&pod, &target.container.name, EventType::Warning, reason, text);
+        };
+        let told = |text: String| tell("Unhealthy", text);
         let verdict = match outcome {
             Outcome::Success => tally.count(true),
+            Outcome::Warning(text) => {
+                tell("ProbeWarning", format!("{} probe warning: {text}", kind.name()));
+                tally.count(true)
+            }
             Outcome::Failure(output) => {
                 told(format!("{} probe failed: {output}", kind.name()));
                 tally.count(false)

@@ -1,7 +1,7 @@
 //! Tables: what was granted, what runs, and what has to change.
 
 use super::*;
-use coracle_runtime::{ImageId, SandboxId};
+use crate::pod::scripted::instance;
 
 fn pod(resources: Value, policy: Value) -> Arc<Pod> {
     let pod = json!({"metadata": {"name": "p", "generation": 2}, "spec": {
@@ -16,30 +16,8 @@ fn cpu_and_memory(cpu: &str, memory: &str) -> Value {
 fn running(pod: &Pod) -> BTreeMap<ContainerId, ContainerStatus> {
     let container = &pod.spec.as_ref().unwrap().containers[0];
     let instance = ContainerStatus {
-        id: ContainerId::new("c-0"),
-        sandbox: SandboxId::new("sb"),
-        name: "c".into(),
-        attempt: 0,
-        state: ContainerState::Running,
-        pid: None,
-        exit_code: None,
-        oom_killed: false,
-        created_at: "2026-01-01T00:00:00Z".parse().unwrap(),
-        started_at: None,
-        finished_at: None,
-        image: "i".into(),
-        image_id: ImageId::new("sha256:0"),
-        log_path: None,
-        reason: None,
-        message: None,
-        stop_signal: 15,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        user: 0,
-        group: 0,
-        supplemental_groups: vec![],
-        mounts: vec![],
         resources: resources::of_container(pod, container, 1 << 30),
+        ..instance("c", 0, ContainerState::Running)
     };
     [(instance.id.clone(), instance)].into()
 }

@@ -26,6 +26,7 @@ pub(crate) struct Scripted {
     events: broadcast::Sender<Event>,
     changed: watch::Sender<u64>,
     hung: watch::Sender<bool>,
+    held: watch::Sender<Option<&'static str>>,
     state: Mutex<State>,
 }
 
@@ -59,6 +60,7 @@ impl Scripted {
             events: broadcast::channel(1024).0,
             changed: watch::channel(0).0,
             hung: watch::channel(false).0,
+            held: watch::channel(None).0,
             state: Mutex::new(state),
         })
     }
@@ -109,6 +111,15 @@ impl Scripted {
         self.hung.send_replace(hung);
     }
 
+    /// Calls of this name do their work only when another is named or none, whether they are still waited for or not.
+    pub(crate) fn hold(&self, call: Option<&'static str>) {
+        self.held.send_replace(call);
+    }
+
+    async fn held(&self, call: &'static str) {
+        let _ = self.held.subscribe().wait_for(|held| *held != Some(call)).await;
+    }
+
     async fn answer(&self) {
         let _ = self.hung.subscribe().wait_for(|hung| !hung).await;
     }
@@ -127,28 +138,10 @@ impl Scripted {
         ContainerStatus {
             id: id.clone(),
             sandbox: sandbox.clone(),
-            name: String::new(),
-            attempt: 0,
-            state: ContainerState::Created,
-            pid: None,
-            exit_code: None,
-            oom_killed: false,
             created_at: self.clock.now(),
-            started_at: None,
-            finished_at: None,
             image: image.to_owned(),
             image_id: ImageId::new(image),
-            log_path: None,
-            reason: None,
-            message: None,
-            stop_signal: 15,
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            user: 0,
-            group: 0,
-            supplemental_groups: vec![],
-            mounts: vec![],
-            resources: Resources::default(),
+            ..instance("", 0, ContainerState::Created)
         }
     }
 
@@ -210,6 +203,55 @@ impl Scripted {
         self.tell(EventKind::Exited, &sandbox, Some(id));
     }
 
+    fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
+        let id = config.id.clone().unwrap();
+        if self.state.lock().sandboxes.iter().any(|s| s.id == id) {
+            return Err(Error::SandboxExists(id.to_string()));
+        }
+        self.log("run_sandbox");
+        let status = SandboxStatus {
+            id: id.clone(),
+            config,
+            state: SandboxState::Ready,
+            created_at: self.clock.now(),
+            pid: Some(1),
+            netns: Some("/proc/1/ns/net".into()),
+            addresses: None,
+        };
+        self.state.lock().sandboxes.push(status);
+        self.tell(EventKind::SandboxReady, &id, None);
+        Ok(Sandbox {
+            id,
+            pid: 1,
+            netns: "/proc/1/ns/net".into(),
+            addresses: None,
+        })
+    }
+
+    fn start_container(self: &Arc<Self>, id: &ContainerId) -> Result<()> {
+        let (name, sandbox, run) = {
+            let mut state = self.state.lock();
+            let Some(c) = state.containers.get_mut(id) else {
+                return Err(Error::NoSuchContainer(id.to_string()));
+            };
+            c.state = ContainerState::Running;
+            c.started_at = Some(self.clock.now());
+            let (name, sandbox) = (c.name.clone(), c.sandbox.clone());
+            let run = state.runs.get_mut(&name).and_then(VecDeque::pop_front);
+            (name, sandbox, run)
+        };
+        self.log(format!("start {name}"));
+        self.tell(EventKind::Started, &sandbox, Some(id));
+        if let Some((after, code)) = run {
+            let (this, id) = (self.clone(), id.clone());
+            tokio::spawn(async move {
+                this.clock.sleep(after).await;
+                this.finish(&id, code);
+            });
+        }
+        Ok(())
+    }
+
     fn get(&self, id: &ContainerId) -> Result<ContainerStatus> {
         self.state
             .lock()
@@ -217,6 +259,36 @@ impl Scripted {
             .get(id)
             .cloned()
             .ok_or_else(|| Error::NoSuchContainer(id.to_string()))
+    }
+}
+
+/// An instance of a container in sandbox `sb`, made when 2026 began.
+pub(crate) fn instance(name: &str, attempt: u32, state: ContainerState) -> ContainerStatus {
+    ContainerStatus {
+        id: ContainerId::new(format!("{name}-{attempt}")),
+        sandbox: SandboxId::new("sb"),
+        name: name.into(),
+        attempt,
+        state,
+        pid: None,
+        exit_code: None,
+        oom_killed: false,
+        created_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+        started_at: None,
+        finished_at: None,
+        image: "i".into(),
+        image_id: ImageId::new("sha256:0"),
+        log_path: None,
+        reason: None,
+        message: None,
+        stop_signal: 15,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        user: 0,
+        group: 0,
+        supplemental_groups: vec![],
+        mounts: vec![],
+        resources: Resources::default(),
     }
 }
 
@@ -242,25 +314,12 @@ impl PodRuntime for Shared {
     }
 
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
-        let id = config.id.clone().unwrap();
-        self.0.log("run_sandbox");
-        let status = SandboxStatus {
-            id: id.clone(),
-            config,
-            state: SandboxState::Ready,
-            created_at: self.0.clock.now(),
-            pid: Some(1),
-            netns: Some("/proc/1/ns/net".into()),
-            addresses: None,
-        };
-        self.0.state.lock().sandboxes.push(status);
-        self.0.tell(EventKind::SandboxReady, &id, None);
-        Ok(Sandbox {
-            id,
-            pid: 1,
-            netns: "/proc/1/ns/net".into(),
-            addresses: None,
-        })
+        let this = self.0.clone();
+        let run = tokio::spawn(async move {
+            this.held("run_sandbox").await;
+            this.run_sandbox(config)
+        });
+        run.await.unwrap()
     }
 
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
@@ -311,25 +370,12 @@ impl PodRuntime for Shared {
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<()> {
-        let (name, sandbox, run) = {
-            let mut state = self.0.state.lock();
-            let c = state.containers.get_mut(id).unwrap();
-            c.state = ContainerState::Running;
-            c.started_at = Some(self.0.clock.now());
-            let (name, sandbox) = (c.name.clone(), c.sandbox.clone());
-            let run = state.runs.get_mut(&name).and_then(VecDeque::pop_front);
-            (name, sandbox, run)
-        };
-        self.0.log(format!("start {name}"));
-        self.0.tell(EventKind::Started, &sandbox, Some(id));
-        if let Some((after, code)) = run {
-            let (this, id) = (self.0.clone(), id.clone());
-            tokio::spawn(async move {
-                this.clock.sleep(after).await;
-                this.finish(&id, code);
-            });
-        }
-        Ok(())
+        let (this, id) = (self.0.clone(), id.clone());
+        let start = tokio::spawn(async move {
+            this.held("start_container").await;
+            this.start_container(&id)
+        });
+        start.await.unwrap()
     }
 
     async fn stop_container(&self, id: &ContainerId, _: Option<i32>, grace: Duration) -> Result<()> {
@@ -359,6 +405,9 @@ impl PodRuntime for Shared {
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        // Not before a start of it is over.
+        self.0.held("start_container").await;
+        self.0.log(format!("remove {}", self.0.get(id)?.name));
         self.0.state.lock().containers.remove(id);
         Ok(())
     }

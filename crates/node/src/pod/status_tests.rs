@@ -1,7 +1,7 @@
 //! Tables: what is observed of a pod, and how its status shows it.
 
 use super::*;
-use coracle_runtime::{ImageId, SandboxId};
+use crate::pod::scripted;
 use serde_json::json;
 
 fn at(text: &str) -> Timestamp {
@@ -10,30 +10,11 @@ fn at(text: &str) -> Timestamp {
 
 fn instance(name: &str, state: State, exit_code: Option<i32>) -> Instance {
     Instance {
-        id: ContainerId::new(format!("{name}-0")),
-        sandbox: SandboxId::new("sb"),
-        name: name.into(),
-        attempt: 0,
-        state,
-        pid: None,
         exit_code,
-        oom_killed: false,
-        created_at: at("2026-01-01T00:00:00Z"),
         started_at: Some(at("2026-01-01T00:00:01Z")),
         finished_at: exit_code.map(|_| at("2026-01-01T00:00:02Z")),
-        image: "i".into(),
-        image_id: ImageId::new("sha256:0"),
-        log_path: None,
-        reason: None,
-        message: None,
-        stop_signal: 15,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
         user: 1000,
-        group: 0,
-        supplemental_groups: vec![],
-        mounts: vec![],
-        resources: coracle_runtime::Resources::default(),
+        ..scripted::instance(name, 0, state)
     }
 }
 

@@ -60,7 +60,7 @@ pub(crate) async fn run_hook(
         Outcome::Success
     };
     match outcome {
-        Outcome::Success => Ok(()),
+        Outcome::Success | Outcome::Warning(_) => Ok(()),
         Outcome::Failure(text) | Outcome::Unknown(text) => Err(text),
     }
 }

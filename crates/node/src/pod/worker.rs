@@ -30,7 +30,8 @@ use super::network::Network;
 use super::plan::{self, Busy, Memory, SandboxView, Situation};
 use super::probe::{ProbeKind, Verdict};
 use super::resize::Granted;
-use super::start::{SandboxUp, StartFailure};
+use super::start::StartFailure;
+use super::start::sandbox::SandboxUp;
 use crate::objects::ApiError;
 use crate::volume::{Failure, Tokens};
 

@@ -6,6 +6,8 @@ use coracle_clock::Clock;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+#[path = "worker_tests/given_up.rs"]
+mod given_up;
 #[path = "worker_tests/lifecycle.rs"]
 mod lifecycle;
 #[path = "worker_tests/node.rs"]

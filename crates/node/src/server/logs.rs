@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::Api;
 use super::router::{Body, Query, plain, streamed};
 use crate::logs::{LogOptions, stream};
-use crate::pod::start::uid_of;
+use crate::pod::start::sandbox::uid_of;
 
 fn options(query: &Query, now: Timestamp) -> Result<LogOptions, String> {
     let number = |name: &str| {

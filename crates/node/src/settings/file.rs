@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{CRITICAL, Settings, ShutdownGroup};
 use crate::eviction::threshold::{self, Threshold};
+use crate::pod::backoff;
 use crate::pod::kernel_support::is_namespaced;
 
 const KIND: &str = "KubeletConfiguration";
@@ -62,8 +64,16 @@ struct File {
     #[serde(rename = "imageMaximumGCAge")]
     image_max_age: Option<String>,
     runtime_request_timeout: Option<String>,
+    #[serde(default)]
+    crash_loop_back_off: CrashLoopBackOff,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct CrashLoopBackOff {
+    max_container_restart_period: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -125,6 +135,15 @@ impl Settings {
             &file.runtime_request_timeout,
             settings.runtime_request_timeout,
         )?;
+        let field = "crashLoopBackOff.maxContainerRestartPeriod";
+        if let Some(text) = &file.crash_loop_back_off.max_container_restart_period {
+            let longest = go_duration(text).ok_or_else(|| wrong(field, not_a_duration(text)))?;
+            let longest = SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX);
+            if longest < SignedDuration::from_secs(1) || longest > backoff::LONGEST {
+                return Err(wrong(field, "must be between 1s and 300s"));
+            }
+            settings.longest_restart_delay = longest;
+        }
         Ok((settings, file.others.into_keys().collect()))
     }
 }
@@ -314,6 +333,12 @@ mod tests {
                 "imagefs.inodesFree<5% after 0s",
             ]
         );
+        assert_eq!(settings.longest_restart_delay, SignedDuration::from_secs(300));
+        let fields = "crashLoopBackOff: {maxContainerRestartPeriod: 1m40s}";
+        assert_eq!(
+            parse(fields).unwrap().0.longest_restart_delay,
+            SignedDuration::from_secs(100)
+        );
         assert!(ignored.is_empty() && settings.shutdown.is_empty() && settings.static_pods.is_none());
     }
 
@@ -369,6 +394,14 @@ mod tests {
             (
                 "imageGCLowThresholdPercent: 90",
                 "imageGCLowThresholdPercent: must be less",
+            ),
+            (
+                "crashLoopBackOff: {maxContainerRestartPeriod: 301s}",
+                "crashLoopBackOff.maxContainerRestartPeriod: must be between 1s and 300s",
+            ),
+            (
+                "crashLoopBackOff: {maxContainerRestartPeriod: 0s}",
+                "crashLoopBackOff.maxContainerRestartPeriod: must be between",
             ),
             (
                 "shutdownGracePeriodCriticalPods: 1s",

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::channels::{self, Channels, Input, Outcome, Output, Sizes, Streams, Wanted};
 use super::{PIECE, upgrade};
-use crate::pod::start::uid_of;
+use crate::pod::start::sandbox::uid_of;
 use crate::server::{Api, Body, Query, plain};
 
 /// What a command left running in the background may keep its output open; when nothing more comes of it for so long

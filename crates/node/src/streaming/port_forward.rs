@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::find_pod;
 use super::upgrade::{self, Wire};
 use super::{CLOSE_LIMIT, Duplex, PIECE, QUEUE, websocket};
-use crate::pod::start::uid_of;
+use crate::pod::start::sandbox::uid_of;
 use crate::server::{Api, Body, Query, plain};
 
 const SPDY: [&str; 1] = ["portforward.k8s.io"];

@@ -27,31 +27,20 @@ pub(crate) fn pin(
     }
     let root = volume.canonicalize().map_err(io("resolve", volume))?;
     let wanted = root.join(relative);
-    let inside = |path: &Path| {
-        if path.starts_with(&root) {
-            Ok(())
-        } else {
-            Err(format!("subPath {sub_path:?} leads out of the volume"))
-        }
-    };
     // Make what is missing, from the deepest part that exists and is inside.
     let existing = wanted.ancestors().find(|a| a.exists()).unwrap_or(&root);
-    inside(&existing.canonicalize().map_err(io("resolve", existing))?)?;
+    inside(
+        &root,
+        &existing.canonicalize().map_err(io("resolve", existing))?,
+        sub_path,
+    )?;
     if !wanted.exists() {
         fs::create_dir_all(&wanted).map_err(io("create", &wanted))?;
     }
-    let resolved = wanted.canonicalize().map_err(io("resolve", &wanted))?;
-    inside(&resolved)?;
-    let open: File = OpenOptions::new()
-        .read(true)
-        .custom_flags(O_PATH | O_CLOEXEC)
-        .open(&resolved)
-        .map_err(io("open", &resolved))?;
-    let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
-    // What was opened is what counts, whatever the path leads to by now.
-    inside(&fs::read_link(&by_descriptor).map_err(io("read", &by_descriptor))?)?;
+    let open = open_inside(&root, sub_path)?.ok_or_else(|| format!("subPath {sub_path:?} is gone"))?;
+    let by_descriptor = by_descriptor(&open);
     let target = pod_dir.join("volume-subpaths").join(container).join(index.to_string());
-    let is_dir = open.metadata().map_err(io("stat", &resolved))?.is_dir();
+    let is_dir = open.metadata().map_err(io("stat", &wanted))?.is_dir();
     if is_dir {
         fs::create_dir_all(&target).map_err(io("create", &target))?;
     } else {
@@ -65,6 +54,42 @@ pub(crate) fn pin(
     }
     mounts::bind(&by_descriptor, &target).map_err(io("mount", &target))?;
     Ok(target)
+}
+
+/// Opens what is at `path` in the volume, without reading it; none where there is nothing.
+pub(crate) fn open_inside(volume: &Path, path: &str) -> Result<Option<File>, String> {
+    let root = volume.canonicalize().map_err(io("resolve", volume))?;
+    let resolved = match root.join(path).canonicalize() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        resolved => resolved.map_err(io("resolve", &root.join(path)))?,
+    };
+    inside(&root, &resolved, path)?;
+    let open: File = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_PATH | O_CLOEXEC)
+        .open(&resolved)
+        .map_err(io("open", &resolved))?;
+    let by_descriptor = by_descriptor(&open);
+    // What was opened is what counts, whatever the path leads to by now.
+    inside(
+        &root,
+        &fs::read_link(&by_descriptor).map_err(io("read", &by_descriptor))?,
+        path,
+    )?;
+    Ok(Some(open))
+}
+
+/// The path by which an open file is reached again.
+pub(crate) fn by_descriptor(open: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()))
+}
+
+fn inside(root: &Path, path: &Path, shown: &str) -> Result<(), String> {
+    if path.starts_with(root) {
+        Ok(())
+    } else {
+        Err(format!("subPath {shown:?} leads out of the volume"))
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use coracle_network::{NetworkOptions, PodNetwork, free_cidr};
 use coracle_node::{Agent, AgentOptions};
 use coracle_runtime::{Archive, Engine, EngineConfig, PodRuntime};
 use coracle_testkit::{Options, TestCluster};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use serde_json::{Value, json};
 
@@ -280,23 +281,23 @@ impl World {
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&[Pod]) -> bool) {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let pods = self.list().await;
-            if holds(&pods) {
-                return;
+        let mut changes = self.pods().watch(&ListOptions::default()).await.unwrap();
+        let until = async {
+            while !holds(&self.list().await) {
+                changes.next().await.expect("the watch goes on").unwrap();
             }
-            if Instant::now() > deadline {
-                let events = self.cluster.client.namespaced::<Event>("default");
-                for event in events.list(&ListOptions::default()).await.unwrap().items {
-                    let of = event.involved_object.name.as_deref().unwrap_or_default();
-                    println!("{of}: {:?} {:?}", event.reason, event.message);
-                }
-                let shown = pods.iter().map(|p| json!([p.metadata.name, p.status]));
-                panic!("not in time: {what}: {:#?}", shown.collect::<Vec<_>>());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        if tokio::time::timeout(LIMIT, until).await.is_ok() {
+            return;
         }
+        let events = self.cluster.client.namespaced::<Event>("default");
+        for event in events.list(&ListOptions::default()).await.unwrap().items {
+            let of = event.involved_object.name.as_deref().unwrap_or_default();
+            println!("{of}: {:?} {:?}", event.reason, event.message);
+        }
+        let pods = self.list().await;
+        let shown = pods.iter().map(|p| json!([p.metadata.name, p.status]));
+        panic!("not in time: {what}: {:#?}", shown.collect::<Vec<_>>());
     }
 
     fn kill_a_shim(&self, random: &mut Random, spare: &str) {

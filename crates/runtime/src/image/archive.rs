@@ -203,6 +203,7 @@ impl ArchiveFile {
                     file: self.path.clone(),
                     offset,
                     length,
+                    apart: None,
                 }));
             }
             let tags = image_name(entry)?.into_iter().collect::<Vec<_>>();
@@ -263,6 +264,7 @@ impl ArchiveFile {
                     file,
                     offset,
                     length,
+                    apart: None,
                 }));
             }
             let mut tags = Vec::new();

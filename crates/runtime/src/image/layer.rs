@@ -1,24 +1,30 @@
-//! Turns layer files into layer directories: decompressing, verifying, unpacking in order.
+//! Turns layer files into layer directories: decompressing, verifying, unpacking.
 //!
-//! A layer is unpacked on a mounted view of the layers below it, so that links into them, directories that it only
-//! passes through and whiteouts mean what they mean in the image. The mounts live in a mount namespace of the
-//! unpacking thread's own and vanish with it, however it ends.
+//! Layers are unpacked side by side, each to a directory of its own, and settled with the layers below them in order. One
+//! that cannot be understood by itself (it has links into lower layers, or leads through their links) is unpacked once
+//! more on a mounted view of the layers below, where all of it means what it means in the image. The mounts live in a
+//! mount namespace of the unpacking thread's own and vanish with it, however it ends.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use super::unpack::{Assumed, Below, unpack};
 use super::{Phase, Progress, ProgressSink};
 use crate::error::{Error, Result};
 use crate::id;
 
+/// How many layers of an image are downloaded at a time, and how many are unpacked.
+pub(crate) const PARALLEL: u8 = 3;
+
 /// One layer of an image: where its tar stream is and what it must hash to.
-#[derive(Clone, Debug)]
 pub(crate) struct LayerSource {
     /// Of the file as stored; `None` where the format names only the unpacked digest.
     pub(crate) digest: Option<String>,
@@ -27,6 +33,79 @@ pub(crate) struct LayerSource {
     pub(crate) file: PathBuf,
     pub(crate) offset: u64,
     pub(crate) length: u64,
+    /// When it is unpacked already, but not in its place.
+    pub(crate) apart: Option<Apart>,
+}
+
+/// A layer that was verified and unpacked by itself, in a temporary directory that goes with this.
+pub(crate) struct Apart {
+    directory: Temporary,
+    /// Of the lowest layer there is nothing to assume.
+    assumed: Option<Assumed>,
+}
+
+struct Temporary(PathBuf);
+
+impl Temporary {
+    /// The root of an image is open to all unless it says otherwise; the umask must not have a say.
+    fn create(directory: PathBuf) -> Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        fs::create_dir(&directory).map_err(Error::io("create", &directory))?;
+        let temporary = Self(directory);
+        fs::set_permissions(&temporary.0, fs::Permissions::from_mode(0o755))
+            .map_err(Error::io("set mode of", &temporary.0))?;
+        Ok(temporary)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Unpacks a layer by itself to a new `directory`, until it is told to stop. `None` when it takes the layers below.
+pub(crate) fn unpack_apart(
+    directory: PathBuf,
+    lowest: bool,
+    source: &LayerSource,
+    what: &str,
+    progress: &ProgressSink,
+    stopped: &AtomicBool,
+) -> Result<Option<Apart>> {
+    let directory = Temporary::create(directory)?;
+    report(progress, source, Phase::Unpacking, 0);
+    let below = if lowest { Below::Nothing } else { Below::Unknown };
+    let mut understood = true;
+    let read = read_layer(source, what, |stream| {
+        let unpacked = unpack(Stoppable { stream, stopped }, &directory.0, below);
+        understood = unpacked.is_ok();
+        unpacked
+    });
+    match read {
+        Ok(assumed) => Ok(Some(Apart {
+            directory,
+            assumed: (!lowest).then_some(assumed),
+        })),
+        // Whether it is corrupt is seen on the layers below.
+        Err(Error::CorruptImage { .. }) if !lowest && !understood => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A stream that ends with an error once nobody wants it any more.
+struct Stoppable<'a> {
+    stream: &'a mut dyn Read,
+    stopped: &'a AtomicBool,
+}
+
+impl Read for Stoppable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(io::Error::other("nobody waits for it any more"));
+        }
+        self.stream.read(buffer)
+    }
 }
 
 /// The names of a stack of layers: the first 96 bits of each one's chain id.
@@ -49,35 +128,71 @@ pub(crate) fn chain_names(diff_ids: &[String]) -> Vec<String> {
 /// Unpacks whichever of the layers are not there yet. `sources[i]` may be `None` for a layer that is.
 pub(crate) fn unpack_all(
     layers: &Path,
+    temporary: &(dyn Fn() -> PathBuf + Sync),
     names: &[String],
-    sources: &[Option<LayerSource>],
+    mut sources: Vec<Option<LayerSource>>,
     what: &str,
     progress: &ProgressSink,
 ) -> Result<()> {
     if names.iter().all(|name| layers.join(name).is_dir()) {
         return Ok(());
     }
-    let work = || {
+    let mut absent = Vec::new();
+    for (index, source) in sources.iter_mut().enumerate().rev() {
+        if let Some(source) = source
+            && source.apart.is_none()
+            && !layers.join(&names[index]).is_dir()
+        {
+            absent.push((index, source));
+        }
+    }
+    let waiting = Mutex::new(absent);
+    let threads = waiting.lock().len().min(PARALLEL.into());
+    let each = || {
+        loop {
+            // Two statements, so that the lock is not held while one is unpacked.
+            let next = waiting.lock().pop();
+            let Some((index, source)) = next else { return Ok(()) };
+            source.apart = unpack_apart(temporary(), index == 0, source, what, progress, &AtomicBool::new(false))?;
+        }
+    };
+    in_threads(layers, what, threads, each)?;
+    drop(waiting);
+    let sources = Mutex::new(sources);
+    in_threads(layers, what, 1, || {
         private_mounts(layers).map_err(Error::io("prepare mounts to unpack in", layers))?;
+        let mut sources = sources.lock();
         for (index, name) in names.iter().enumerate() {
             if layers.join(name).is_dir() {
                 continue;
             }
-            let Some(source) = &sources[index] else {
+            let Some(source) = &mut sources[index] else {
                 return Err(Error::corrupt(what, format!("layer {name} is missing")));
             };
-            unpack_one(layers, &names[..index], name, source, what, progress)?;
+            let apart = source.apart.take();
+            if !place(layers, &names[..index], name, apart)? {
+                unpack_one(layers, &names[..index], name, source, what, progress)?;
+            }
+            report(progress, source, Phase::Done, source.length);
         }
         Ok(())
-    };
+    })
+}
+
+/// Runs `work` in threads of its own, and has the first failure.
+fn in_threads(layers: &Path, what: &str, count: usize, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("unpack".to_owned())
-            .spawn_scoped(scope, work);
-        let thread = thread.map_err(Error::io("start thread to unpack", layers))?;
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(Error::Failed(format!("unpacking {what} panicked"))))
+        let start = || {
+            let thread = std::thread::Builder::new().name("unpack".to_owned());
+            thread
+                .spawn_scoped(scope, &work)
+                .map_err(Error::io("start thread to unpack", layers))
+        };
+        let threads: Vec<_> = (0..count).map(|_| start()).collect();
+        threads.into_iter().try_for_each(|thread| {
+            let joined = thread?.join();
+            joined.unwrap_or_else(|_| Err(Error::Failed(format!("unpacking {what} panicked"))))
+        })
     })
 }
 
@@ -95,6 +210,32 @@ fn private_mounts(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Brings a layer that was unpacked by itself to its place. `false` when it has to be unpacked on the layers below.
+fn place(layers: &Path, below: &[String], name: &str, apart: Option<Apart>) -> Result<bool> {
+    let Some(Apart { directory, assumed }) = apart else {
+        return Ok(false);
+    };
+    if let Some(assumed) = assumed {
+        let settle = |lower: &Path| {
+            let settled = assumed.settle(&directory.0, lower);
+            settled.map_err(Error::io("settle a layer with those below it in", &directory.0))
+        };
+        let settled = match below {
+            [only] => settle(&layers.join(only))?,
+            _ => {
+                let target = Temporary::create(layers.join(temporary_name()))?;
+                shown(&target.0, &stack(below), || settle(&target.0))?
+            }
+        };
+        if !settled {
+            return Ok(false);
+        }
+    }
+    move_to_place(&directory.0, &layers.join(name))?;
+    Ok(true)
+}
+
+/// Unpacks a layer on a mounted view of those below it.
 fn unpack_one(
     layers: &Path,
     below: &[String],
@@ -103,60 +244,70 @@ fn unpack_one(
     what: &str,
     progress: &ProgressSink,
 ) -> Result<()> {
-    let temporary = TemporaryLayer::create(layers)?;
-    let upper = layers.join(&temporary.upper);
+    let prefix = temporary_name();
+    let (upper, work) = (prefix.clone(), format!("{prefix}-w"));
+    let directory = Temporary::create(layers.join(&upper))?;
     report(progress, source, Phase::Unpacking, 0);
     if below.is_empty() {
-        read_layer(source, what, |stream| super::unpack::unpack(stream, &upper, false))?;
+        read_layer(source, what, |stream| unpack(stream, &directory.0, Below::Nothing))?;
     } else {
-        let lower: Vec<&str> = below.iter().rev().map(String::as_str).collect();
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={}{}",
-            lower.join(":"),
-            temporary.upper,
-            temporary.work,
-            crate::snapshot::stable_options()
-        );
-        let target = layers.join(&temporary.target);
-        mount(
-            Some("overlay"),
-            &target,
-            Some("overlay"),
-            MsFlags::empty(),
-            Some(options.as_str()),
-        )
-        .map_err(Error::io("mount the layers below at", &target))?;
-        let result = read_layer(source, what, |stream| super::unpack::unpack(stream, &target, true));
-        let unmounted = umount2(&target, MntFlags::MNT_DETACH).map_err(Error::io("unmount", &target));
-        result.and(unmounted)?;
+        let _work = Temporary::create(layers.join(&work))?;
+        let target = Temporary::create(layers.join(format!("{prefix}-m")))?;
+        let options = format!("{},upperdir={upper},workdir={work}", stack(below));
+        shown(&target.0, &options, || {
+            read_layer(source, what, |stream| unpack(stream, &target.0, Below::Shown))
+        })?;
     }
-    let directory = layers.join(name);
-    match fs::rename(&upper, &directory) {
-        Ok(()) => {}
+    move_to_place(&directory.0, &layers.join(name))
+}
+
+fn temporary_name() -> String {
+    let name: String = id::random().chars().take(12).collect();
+    format!(".tmp-{name}")
+}
+
+/// The option of overlayfs that names a stack of layers, by names in the working directory.
+fn stack(below: &[String]) -> String {
+    let lower: Vec<&str> = below.iter().rev().map(String::as_str).collect();
+    format!("lowerdir={}", lower.join(":"))
+}
+
+/// Does something while an overlay is mounted at `target`.
+fn shown<T>(target: &Path, options: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let options = format!("{options}{}", crate::snapshot::stable_options());
+    let kind = Some("overlay");
+    mount(kind, target, kind, MsFlags::empty(), Some(options.as_str()))
+        .map_err(Error::io("mount the layers below at", target))?;
+    let result = work();
+    let unmounted = umount2(target, MntFlags::MNT_DETACH).map_err(Error::io("unmount", target));
+    result.and_then(|value| unmounted.map(|()| value))
+}
+
+fn move_to_place(from: &Path, directory: &Path) -> Result<()> {
+    match fs::rename(from, directory) {
+        Ok(()) => Ok(()),
         // Someone else unpacked the same layer meanwhile: theirs is as good.
-        Err(_) if directory.is_dir() => {}
-        Err(error) => return Err(Error::io("move layer to", directory)(error)),
+        Err(_) if directory.is_dir() => Ok(()),
+        Err(error) => Err(Error::io("move layer to", directory)(error)),
     }
-    report(progress, source, Phase::Done, source.length);
-    Ok(())
 }
 
 /// Feeds a layer's uncompressed stream to `consume`, and checks both digests to the last byte.
-fn read_layer(source: &LayerSource, what: &str, consume: impl FnOnce(&mut dyn Read) -> io::Result<()>) -> Result<()> {
+fn read_layer<T>(source: &LayerSource, what: &str, consume: impl FnOnce(&mut dyn Read) -> io::Result<T>) -> Result<T> {
     let corrupt = |reason: String| Error::corrupt(format!("layer {} of {what}", source.diff_id), reason);
     let mut file = File::open(&source.file).map_err(Error::io("open layer", &source.file))?;
     file.seek(SeekFrom::Start(source.offset))
         .map_err(Error::io("read layer", &source.file))?;
     let stored = Hashing::new(file.take(source.length));
     let mut plain = Hashing::new(decompress(stored).map_err(|error| corrupt(error.to_string()))?);
-    match consume(&mut plain) {
-        Ok(()) => {}
+    let consumed = match consume(&mut plain) {
+        Ok(consumed) => consumed,
         // The disk's own failures are not the image's fault.
         Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
             return Err(Error::io("unpack layer of", &source.file)(error));
         }
         Err(error) => return Err(corrupt(error.to_string())),
-    }
+    };
     io::copy(&mut plain, &mut io::sink()).map_err(|error| corrupt(error.to_string()))?;
     let (mut decoder, diff_id) = plain.finish();
     if diff_id != source.diff_id {
@@ -173,7 +324,7 @@ fn read_layer(source: &LayerSource, what: &str, consume: impl FnOnce(&mut dyn Re
             )));
         }
     }
-    Ok(())
+    Ok(consumed)
 }
 
 pub(crate) enum Decoder<R: Read> {
@@ -256,43 +407,6 @@ impl<R: Read> Read for Hashing<R> {
         let count = self.inner.read(buffer)?;
         self.hash.update(&buffer[..count]);
         Ok(count)
-    }
-}
-
-/// Directories for one unpacking, gone when it is over.
-struct TemporaryLayer {
-    layers: PathBuf,
-    upper: String,
-    work: String,
-    target: String,
-}
-
-impl TemporaryLayer {
-    fn create(layers: &Path) -> Result<Self> {
-        let name: String = id::random().chars().take(12).collect();
-        let temporary = Self {
-            layers: layers.to_owned(),
-            upper: format!(".tmp-{name}"),
-            work: format!(".tmp-{name}-w"),
-            target: format!(".tmp-{name}-m"),
-        };
-        for directory in [&temporary.upper, &temporary.work, &temporary.target] {
-            let path = layers.join(directory);
-            fs::create_dir(&path).map_err(Error::io("create", &path))?;
-        }
-        // The root of an image is open to all unless it says otherwise; the umask must not have a say.
-        let upper = layers.join(&temporary.upper);
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).map_err(Error::io("set mode of", &upper))?;
-        Ok(temporary)
-    }
-}
-
-impl Drop for TemporaryLayer {
-    fn drop(&mut self) {
-        for directory in [&self.target, &self.work, &self.upper] {
-            let _ = fs::remove_dir_all(self.layers.join(directory));
-        }
     }
 }
 

@@ -1,20 +1,23 @@
-//! Fetches images from registries: manifest, configuration, then the missing layers side by side, all verified.
+//! Fetches images from registries: manifest, configuration, then the missing layers side by side, all verified. A layer
+//! is unpacked while others are still on their way.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coracle_clock::Clock;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::future::try_join_all;
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::archive::sha256;
 use super::config::ConfigFile;
 use super::download::{Download, Failure, Part, descriptor};
-use super::layer::{LayerSource, chain_names};
+use super::layer::{self, LayerSource, chain_names};
 use super::manifest::{self, Descriptor, Document};
 use super::registries::RegistryConfig;
 use super::store::{ImageStore, NewImage};
@@ -22,7 +25,6 @@ use super::{Auth, ProgressSink, parse_reference};
 use crate::error::{Error, Result};
 use crate::id::ImageId;
 
-const PARALLEL_DOWNLOADS: usize = 4;
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// Of silence, not of the whole download.
 const READ_LIMIT: Duration = Duration::from_secs(60);
@@ -122,6 +124,33 @@ fn is_local(registry: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
+/// What the layers of one pull share.
+struct Work<'a> {
+    store: &'a ImageStore,
+    progress: &'a ProgressSink,
+    parts: Mutex<Vec<Part>>,
+    downloads: Semaphore,
+    /// Each turn is held until the unpacking is over, even when nobody waits for it.
+    unpackings: Arc<Semaphore>,
+    stop: StopOnDrop,
+}
+
+/// Ends the unpackings of a pull that failed or that nobody waits for any more.
+#[derive(Default)]
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl StopOnDrop {
+    fn now(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.now();
+    }
+}
+
 struct Puller {
     client: Client,
     name: Reference,
@@ -144,12 +173,27 @@ impl Puller {
             return Err(Error::corrupt(format!("image {}", self.reference), reason));
         }
         let names = chain_names(&parsed.rootfs.diff_ids);
-        let parts = Mutex::default();
+        let work = Work {
+            store: &store,
+            progress: &progress,
+            parts: Mutex::default(),
+            downloads: Semaphore::new(layer::PARALLEL.into()),
+            unpackings: Arc::new(Semaphore::new(layer::PARALLEL.into())),
+            stop: StopOnDrop::default(),
+        };
         let mut fetches = Vec::new();
-        for ((layer, diff_id), name) in manifest.layers.iter().zip(&parsed.rootfs.diff_ids).zip(&names) {
-            fetches.push(self.layer(&store, &parts, &progress, layer, diff_id, name));
+        for (index, layer) in manifest.layers.iter().enumerate() {
+            fetches.push(self.layer(&work, layer, &parsed.rootfs.diff_ids[index], &names[index], index == 0));
         }
-        let layers: Vec<Option<LayerSource>> = stream::iter(fetches).buffered(PARALLEL_DOWNLOADS).try_collect().await?;
+        let layers: Vec<Option<LayerSource>> = match try_join_all(fetches).await {
+            Ok(layers) => layers,
+            Err(error) => {
+                work.stop.now();
+                let _all_over = work.unpackings.acquire_many(layer::PARALLEL.into()).await;
+                return Err(error);
+            }
+        };
+        let parts: Vec<Part> = work.parts.into_inner();
         let repository = format!("{}/{}", self.name.registry(), self.name.repository());
         let new = NewImage {
             id: ImageId::new(manifest.config.digest.clone()),
@@ -164,7 +208,6 @@ impl Puller {
             },
             digests: vec![format!("{repository}@{top_digest}")],
         };
-        let parts: Vec<Part> = parts.into_inner();
         let added = tokio::task::spawn_blocking(move || {
             let added = store.add(new, &progress);
             // Unpacked or corrupt: either way nothing of them is wanted any more.
@@ -220,48 +263,69 @@ impl Puller {
         Ok(bytes)
     }
 
-    /// One layer in a file, unless it is unpacked already.
+    /// One layer in a file and unpacked by itself, unless it is there already.
     async fn layer(
         &self,
-        store: &ImageStore,
-        parts: &Mutex<Vec<Part>>,
-        progress: &ProgressSink,
+        work: &Work<'_>,
         layer: &Descriptor,
         diff_id: &str,
         name: &str,
+        lowest: bool,
     ) -> Result<Option<LayerSource>> {
-        if store.has_layer(name) {
+        if work.store.has_layer(name) {
             return Ok(None);
         }
-        let part = Part::of(store, layer);
-        let download = Download {
-            client: &self.client,
-            name: &self.name,
-            clock: self.clock,
-            progress,
-        };
-        match download.run(layer, &part.file).await {
-            Ok(()) => {}
-            Err(Failure::Registry(error)) => return Err(self.explain(error)),
-            Err(Failure::Disk(error)) => {
-                part.finished();
-                return Err(Error::io("store layer in", &part.file)(error));
-            }
-            Err(Failure::TooLong) => {
-                part.finished();
-                let what = format!("layer {} of {}", layer.digest, self.reference);
-                return Err(Error::corrupt(what, format!("it is longer than {} bytes", layer.size)));
-            }
+        let part = Part::of(work.store, layer);
+        {
+            let _turn = work.downloads.acquire().await;
+            self.download(work, layer, &part).await?;
         }
-        let source = LayerSource {
+        let mut source = LayerSource {
             digest: Some(layer.digest.clone()),
             diff_id: diff_id.to_owned(),
             file: part.file.clone(),
             offset: 0,
             length: layer.size,
+            apart: None,
         };
-        parts.lock().push(part);
-        Ok(Some(source))
+        let turn = work.unpackings.clone().acquire_owned().await;
+        let (directory, progress) = (work.store.temporary(), work.progress.clone());
+        let (what, stopped) = (self.reference.clone(), work.stop.0.clone());
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            source.apart = layer::unpack_apart(directory, lowest, &source, &what, &progress, &stopped)?;
+            Ok(source)
+        });
+        let unpacked = unpacked
+            .await
+            .map_err(|error| Error::Failed(format!("unpacking failed: {error}")))?;
+        if let Err(Error::CorruptImage { .. }) = &unpacked {
+            part.finished();
+        }
+        work.parts.lock().push(part);
+        unpacked.map(Some)
+    }
+
+    async fn download(&self, work: &Work<'_>, layer: &Descriptor, part: &Part) -> Result<()> {
+        let download = Download {
+            client: &self.client,
+            name: &self.name,
+            clock: self.clock,
+            progress: work.progress,
+        };
+        match download.run(layer, &part.file).await {
+            Ok(()) => Ok(()),
+            Err(Failure::Registry(error)) => Err(self.explain(error)),
+            Err(Failure::Disk(error)) => {
+                part.finished();
+                Err(Error::io("store layer in", &part.file)(error))
+            }
+            Err(Failure::TooLong) => {
+                part.finished();
+                let what = format!("layer {} of {}", layer.digest, self.reference);
+                Err(Error::corrupt(what, format!("it is longer than {} bytes", layer.size)))
+            }
+        }
     }
 
     fn explain(&self, error: OciDistributionError) -> Error {

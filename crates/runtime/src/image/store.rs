@@ -176,7 +176,8 @@ impl ImageStore {
         let layers = layer::chain_names(diff_ids);
         let directory = self.layers_directory();
         let _adding = self.layers.read();
-        layer::unpack_all(&directory, &layers, &new.layers, new.id.as_str(), progress)?;
+        let temporary = || self.temporary();
+        layer::unpack_all(&directory, &temporary, &layers, new.layers, new.id.as_str(), progress)?;
         layer::sync_filesystem(&directory)?;
 
         let _change = self.change.lock();

@@ -1,10 +1,14 @@
-//! Applies one layer's tar stream to a directory that shows the layers below it.
+//! Applies one layer's tar stream to a directory: one that shows the layers below it, or an empty one, which is
+//! [settled](assumed) with them later.
 //!
 //! Every path is resolved inside that directory by the kernel (`openat2` with `RESOLVE_IN_ROOT`), so that no entry,
-//! symbolic link or hard link can reach outside, whatever its names say. Whiteouts become removals.
+//! symbolic link or hard link can reach outside, whatever its names say. Whiteouts become removals, or what overlayfs
+//! writes down for them.
+
+mod assumed;
 
 use std::collections::HashSet;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -13,23 +17,39 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, mkdirat, mknodat, utimensat};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, mkdirat, mknodat, utimensat,
+};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 use tar::{Archive, Entry, EntryType};
 
+pub(crate) use assumed::Assumed;
+
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 const METADATA: &[u8] = b".wh..wh.";
+const OVERLAY_OPAQUE: &CStr = c"trusted.overlay.opaque";
 
-/// Unpacks `layer` into `root`. With `merged`, `root` shows lower layers too, which whiteouts then hide.
-pub(crate) fn unpack(layer: impl Read, root: &Path, merged: bool) -> io::Result<()> {
+/// What is known of the layers below the one that is unpacked.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Below {
+    /// There are none.
+    Nothing,
+    /// The directory shows them, and whiteouts hide them.
+    Shown,
+    /// They are not there yet. What cannot be told without them is an error.
+    Unknown,
+}
+
+/// Unpacks `layer` into `root`. What was assumed about unknown layers below has to be settled before it is used.
+pub(crate) fn unpack(layer: impl Read, root: &Path, below: Below) -> io::Result<Assumed> {
     let root = File::open(root)?;
     let mut unpacker = Unpacker {
         root: root.into(),
-        merged,
+        below,
         written: HashSet::new(),
-        directories: Vec::new(),
+        assumed: Assumed::default(),
     };
     let mut archive = Archive::new(layer);
     for entry in archive.entries()? {
@@ -44,11 +64,10 @@ pub(crate) fn unpack(layer: impl Read, root: &Path, merged: bool) -> io::Result<
 
 struct Unpacker {
     root: OwnedFd,
-    merged: bool,
+    below: Below,
     /// What this layer itself holds, with all parents: its own whiteouts do not apply to it.
     written: HashSet<PathBuf>,
-    /// Directories get their times last, when nothing changes in them any more.
-    directories: Vec<(PathBuf, TimeSpec)>,
+    assumed: Assumed,
 }
 
 /// The attributes of an entry, PAX records over header fields.
@@ -72,7 +91,7 @@ impl Unpacker {
             // The root itself: it is there, only its attributes are news.
             if kind.is_dir() {
                 self.set_metadata(self.root.as_raw_fd(), OsStr::new("."), kind, &metadata)?;
-                self.directories.push((path, metadata.mtime));
+                self.assumed.times.push((path, metadata.mtime));
             }
             return Ok(());
         };
@@ -88,17 +107,24 @@ impl Unpacker {
                 break;
             }
         }
-        let present = stat_mode(dir, &name)?;
-        let is_directory = present.is_some_and(|mode| mode & SFlag::S_IFMT == SFlag::S_IFDIR);
+        let present = stat(dir, &name)?;
+        let is_directory = present.as_ref().is_some_and(is_directory);
         if present.is_some() && !(is_directory && kind.is_dir()) {
             remove(dir, &name)?;
+            self.assumed.replaced(&path);
         }
         match kind {
             EntryType::Directory => {
                 if !is_directory {
                     mkdirat(Some(dir), name.as_os_str(), Mode::S_IRWXU)?;
+                    if present.is_some() {
+                        self.make_opaque(dir, &name, &path)?;
+                    }
                 }
-                self.directories.push((path, metadata.mtime));
+                if self.below == Below::Unknown {
+                    self.assumed.declared(&path);
+                }
+                self.assumed.times.push((path, metadata.mtime));
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => write_file(entry, dir, &name)?,
             EntryType::Symlink => {
@@ -111,6 +137,11 @@ impl Unpacker {
                     return Err(invalid("a hard link to the root directory"));
                 };
                 let target_parent = self.open_directory(target.parent().unwrap_or(Path::new("")))?;
+                if self.below == Below::Unknown
+                    && stat(target_parent.as_raw_fd(), target_name)?.is_none_or(|target| is_whiteout(&target))
+                {
+                    return Err(invalid("a hard link to what is in no layer before"));
+                }
                 linkat(
                     Some(target_parent.as_raw_fd()),
                     target_name,
@@ -127,6 +158,9 @@ impl Unpacker {
                     EntryType::Char => (SFlag::S_IFCHR, device(entry)?),
                     _ => (SFlag::S_IFBLK, device(entry)?),
                 };
+                if self.below == Below::Unknown && flag == SFlag::S_IFCHR && device == 0 {
+                    return Err(invalid("a device that overlayfs takes for a whiteout"));
+                }
                 mknodat(Some(dir), name.as_os_str(), flag, Mode::S_IRWXU, device)?;
             }
             other => return Err(invalid(&format!("entry of unknown type {other:?}"))),
@@ -134,12 +168,20 @@ impl Unpacker {
         self.set_metadata(dir, &name, kind, &metadata)
     }
 
-    fn whiteout(&self, parent_path: &Path, parent: RawFd, name: &[u8]) -> io::Result<()> {
-        if !self.merged {
+    fn whiteout(&mut self, parent_path: &Path, parent: RawFd, name: &[u8]) -> io::Result<()> {
+        if self.below == Below::Nothing {
             return Ok(());
         }
         if name == OPAQUE {
-            return self.hide_lower(parent_path, parent);
+            return match self.below {
+                Below::Unknown if parent_path.as_os_str().is_empty() => {
+                    Err(invalid("an opaque root, which overlayfs does not know"))
+                }
+                _ => {
+                    self.hide_lower(parent_path, parent)?;
+                    self.make_opaque(parent, OsStr::new("."), parent_path)
+                }
+            };
         }
         if name.starts_with(METADATA) {
             return Ok(());
@@ -148,19 +190,37 @@ impl Unpacker {
         if hidden.is_empty() || hidden == "." || hidden == ".." {
             return Err(invalid("a whiteout that names nothing"));
         }
-        if self.written.contains(&parent_path.join(hidden)) {
+        let path = parent_path.join(hidden);
+        if self.written.contains(&path) {
             return Ok(());
         }
-        remove(parent, hidden)
+        // Directories that were only passed through are there, and go as well.
+        remove(parent, hidden)?;
+        self.assumed.replaced(&path);
+        if self.below == Below::Unknown && !self.assumed.covers(&path) {
+            mknodat(Some(parent), hidden, SFlag::S_IFCHR, Mode::empty(), 0)?;
+            self.assumed.hidden(path);
+        }
+        Ok(())
+    }
+
+    /// Keeps what is below a directory from showing in it, where overlayfs does not do so by itself.
+    fn make_opaque(&mut self, dir: RawFd, name: &OsStr, path: &Path) -> io::Result<()> {
+        if self.below == Below::Unknown {
+            set_xattrs(dir, name, &[(OVERLAY_OPAQUE.to_owned(), b"y".to_vec())], false)?;
+            self.assumed.opaque(path);
+        }
+        Ok(())
     }
 
     /// Removes everything below a directory that this layer did not put there.
-    fn hide_lower(&self, path: &Path, directory: RawFd) -> io::Result<()> {
+    fn hide_lower(&mut self, path: &Path, directory: RawFd) -> io::Result<()> {
         for name in names(directory)? {
             let child = path.join(&name);
             if !self.written.contains(&child) {
                 remove(directory, &name)?;
-            } else if stat_mode(directory, &name)?.is_some_and(|mode| mode & SFlag::S_IFMT == SFlag::S_IFDIR) {
+                self.assumed.replaced(&child);
+            } else if stat(directory, &name)?.as_ref().is_some_and(is_directory) {
                 let opened = open_child_directory(directory, &name)?;
                 self.hide_lower(&child, opened.as_raw_fd())?;
             }
@@ -170,23 +230,43 @@ impl Unpacker {
 
     /// Opens a directory inside the root.
     fn open_directory(&self, path: &Path) -> io::Result<OwnedFd> {
-        open_in_root(&self.root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+        // Without the layers below, nobody knows where a link leads.
+        let resolve = match self.below {
+            Below::Unknown => ResolveFlag::RESOLVE_NO_SYMLINKS,
+            Below::Nothing | Below::Shown => ResolveFlag::empty(),
+        };
+        open_resolved(&self.root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, resolve)
     }
 
     /// Opens a directory inside the root, making what is missing of it.
-    fn parent(&self, path: &Path) -> io::Result<OwnedFd> {
+    fn parent(&mut self, path: &Path) -> io::Result<OwnedFd> {
         match self.open_directory(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if self.below == Below::Unknown && error.kind() == io::ErrorKind::NotADirectory => {}
             result => return result,
         }
+        let open_to_all = Mode::S_IRWXU | Mode::S_IRGRP | Mode::S_IXGRP | Mode::S_IROTH | Mode::S_IXOTH;
         let mut so_far = PathBuf::new();
         let mut directory = self.open_directory(&so_far)?;
         for component in path {
             so_far.push(component);
             directory = match self.open_directory(&so_far) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let mode = Mode::S_IRWXU | Mode::S_IRGRP | Mode::S_IXGRP | Mode::S_IROTH | Mode::S_IXOTH;
-                    mkdirat(Some(directory.as_raw_fd()), component, mode)?;
+                    mkdirat(Some(directory.as_raw_fd()), component, open_to_all)?;
+                    if self.below == Below::Unknown {
+                        self.assumed.passed_through(&so_far);
+                    }
+                    self.open_directory(&so_far)?
+                }
+                Err(error) if self.below == Below::Unknown && error.kind() == io::ErrorKind::NotADirectory => {
+                    let dir = directory.as_raw_fd();
+                    if !stat(dir, component)?.as_ref().is_some_and(is_whiteout) {
+                        return Err(error);
+                    }
+                    // Hidden first and then made anew.
+                    remove(dir, component)?;
+                    mkdirat(Some(dir), component, open_to_all)?;
+                    self.make_opaque(dir, component, &so_far)?;
                     self.open_directory(&so_far)?
                 }
                 result => result?,
@@ -208,7 +288,8 @@ impl Unpacker {
             let mode = Mode::from_bits_truncate(metadata.mode & 0o7777);
             fchmodat(Some(dir), name, mode, FchmodatFlags::FollowSymlink)?;
             if !metadata.xattrs.is_empty() {
-                self.set_xattrs(dir, name, &metadata.xattrs)?;
+                // The file system below may not know them; the image's files are still what they are.
+                set_xattrs(dir, name, &metadata.xattrs, true)?;
             }
         }
         if !kind.is_dir() {
@@ -223,30 +304,11 @@ impl Unpacker {
         Ok(())
     }
 
-    fn set_xattrs(&self, dir: RawFd, name: &OsStr, xattrs: &[(CString, Vec<u8>)]) -> io::Result<()> {
-        let file = own(openat(
-            Some(dir),
-            name,
-            OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )?);
-        let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-        for (key, value) in xattrs {
-            match crate::sys::set_xattr_at(&path, key, value) {
-                // The file system below may not know them; the image's files are still what they are.
-                Err(error) if error.raw_os_error() == Some(Errno::ENOTSUP as i32) => {}
-                result => result?,
-            }
+    fn finish(mut self) -> io::Result<Assumed> {
+        if self.below != Below::Unknown {
+            assumed::set_times(&self.root, &std::mem::take(&mut self.assumed.times))?;
         }
-        Ok(())
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        for (path, mtime) in std::mem::take(&mut self.directories).iter().rev() {
-            let directory = self.open_directory(path)?;
-            nix::sys::stat::futimens(directory.as_raw_fd(), mtime, mtime)?;
-        }
-        Ok(())
+        Ok(self.assumed)
     }
 }
 
@@ -338,6 +400,10 @@ fn write_file<R: Read>(entry: &mut Entry<'_, R>, dir: RawFd, name: &OsStr) -> io
 
 /// Opens `path` as if `root` were the root directory: links, absolute ones and `..` included.
 pub(crate) fn open_in_root(root: &OwnedFd, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    open_resolved(root, path, flags, ResolveFlag::empty())
+}
+
+fn open_resolved(root: &OwnedFd, path: &Path, flags: OFlag, resolve: ResolveFlag) -> io::Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() {
         Path::new(".")
     } else {
@@ -345,7 +411,7 @@ pub(crate) fn open_in_root(root: &OwnedFd, path: &Path, flags: OFlag) -> io::Res
     };
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        .resolve(resolve | ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     loop {
         match openat2(root.as_raw_fd(), path, how) {
             Ok(fd) => return Ok(own(fd)),
@@ -356,9 +422,32 @@ pub(crate) fn open_in_root(root: &OwnedFd, path: &Path, flags: OFlag) -> io::Res
     }
 }
 
-fn stat_mode(dir: RawFd, name: &OsStr) -> io::Result<Option<SFlag>> {
+/// Sets extended attributes of `name` itself. With `if_known`, one that the file system does not know is left out.
+fn set_xattrs(dir: RawFd, name: &OsStr, xattrs: &[(CString, Vec<u8>)], if_known: bool) -> io::Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = own(openat(Some(dir), name, flags, Mode::empty())?);
+    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    for (key, value) in xattrs {
+        match crate::sys::set_xattr_at(&path, key, value) {
+            Err(error) if if_known && error.raw_os_error() == Some(Errno::ENOTSUP as i32) => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+fn is_directory(stat: &FileStat) -> bool {
+    stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits()
+}
+
+/// What overlayfs takes for the removal of what is below.
+fn is_whiteout(stat: &FileStat) -> bool {
+    stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits() && stat.st_rdev == 0
+}
+
+fn stat(dir: RawFd, name: &OsStr) -> io::Result<Option<FileStat>> {
     match fstatat(Some(dir), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(SFlag::from_bits_truncate(stat.st_mode))),
+        Ok(stat) => Ok(Some(stat)),
         Err(Errno::ENOENT) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -3,11 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
-use coracle_runtime::{ContainerState, Cri, CriConfig, Error, PodRuntime, Resources, SandboxState, SeccompProfile};
+use coracle_runtime::{ContainerState, Cri, CriConfig, Error, PodRuntime, SandboxState, SeccompProfile};
 
 use crate::image_build;
-use crate::lifecycle::wait_for_log;
-use crate::node::{BUSYBOX, Node, memory, shell, sleeper};
+use crate::lifecycle::{on_change, wait_for_log};
+use crate::node::{BUSYBOX, Node, shell, sleeper};
 
 #[tokio::test]
 async fn it_says_who_it_is_and_how_it_is() {
@@ -99,44 +99,6 @@ async fn a_sandbox_that_dies_is_noticed() {
         .await
         .expect("its end is never told");
     assert_eq!(node.engine.sandboxes().await[0].state, SandboxState::NotReady);
-    node.finish().await;
-}
-
-#[tokio::test]
-async fn limits_reach_the_container_and_the_pod_and_can_be_changed() {
-    let node = Node::containerd().await;
-    let mut config = node.sandbox_config("pod");
-    config.resources = Resources {
-        pids_limit: Some(200),
-        ..memory(256 << 20)
-    };
-    let pod = node.engine.run_sandbox(config).await.unwrap().id;
-    let mut container = sleeper();
-    container.resources = Resources {
-        cpu_shares: Some(256),
-        oom_score_adj: Some(500),
-        ..memory(64 << 20)
-    };
-    let id = node.start(&pod, container).await;
-    let group = format!("{}/pod", node.cgroup);
-    let limit = |group: &str| node.cgroup_file("memory", group, "memory.limit_in_bytes");
-    let own = format!("{group}/{id}");
-    assert_eq!(
-        (limit(&group), limit(&own)),
-        ((256 << 20).to_string(), (64 << 20).to_string())
-    );
-    assert_eq!(node.cgroup_file("pids", &group, "pids.max"), "200");
-    assert_eq!(node.cgroup_file("cpu", &own, "cpu.shares"), "256");
-    assert_eq!(node.sh(&id, "cat /proc/1/oom_score_adj").await, "500");
-    node.engine.update_resources(&id, memory(96 << 20)).await.unwrap();
-    assert_eq!(limit(&own), (96 << 20).to_string());
-    let known = node.engine.container_status(&id).await.unwrap().resources;
-    assert_eq!((known.memory_limit, known.cpu_shares), (Some(96 << 20), Some(256)));
-    node.engine
-        .update_sandbox_resources(&pod, memory(300 << 20))
-        .await
-        .unwrap();
-    assert_eq!(limit(&group), (300 << 20).to_string());
     node.finish().await;
 }
 
@@ -253,22 +215,15 @@ async fn a_log_that_has_grown_is_put_aside_and_nothing_of_it_lost() {
         let old = all.filter(|entry| entry.file_name().to_str().unwrap().starts_with(&name));
         old.map(|entry| entry.path()).collect()
     };
-    let rotated = async {
-        while aside().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
+    let directory = log.parent().unwrap();
+    let rotated = on_change(directory, || !aside().is_empty());
     tokio::time::timeout(Duration::from_secs(30), rotated)
         .await
         .expect("it is never rotated");
     node.engine.kill_container(&id, nix::libc::SIGUSR1).await.unwrap();
     // It may still reach the file that was put aside: the runtime is told to open another after that.
     let all = || fs::read_to_string(&aside()[0]).unwrap() + &fs::read_to_string(&log).unwrap_or_default();
-    let told = async {
-        while !all().ends_with("more\n") {
-            tokio::task::yield_now().await;
-        }
-    };
+    let told = on_change(directory, || all().ends_with("more\n"));
     tokio::time::timeout(Duration::from_secs(30), told)
         .await
         .expect("what is written during a rotation is lost");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coracle_runtime::{Error, ExecConfig, PodRuntime};
+use coracle_runtime::{ContainerId, Error, ExecConfig, PodRuntime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::node::{Node, over_both, shell, sleeper};
@@ -13,6 +13,26 @@ over_both! {
     input_reaches_a_command_and_its_end_is_seen
     a_command_with_a_terminal_has_one_with_a_size
     commands_run_as_the_containers_user_under_its_seccomp_profile
+}
+
+/// What a script says first, so that [`Alive`] knows of it and of all that it starts.
+const HELD: &str = "exec 9>/alive";
+
+/// Tells when nothing runs any more that has the pipe open.
+struct Alive<'a, R: PodRuntime> {
+    node: &'a Node<R>,
+    id: &'a ContainerId,
+}
+
+impl<'a, R: PodRuntime> Alive<'a, R> {
+    async fn new(node: &'a Node<R>, id: &'a ContainerId) -> Self {
+        node.sh(id, "mknod /alive p").await;
+        Self { node, id }
+    }
+
+    async fn over(self) {
+        self.node.sh(self.id, "cat /alive").await;
+    }
 }
 
 fn command(words: &[&str]) -> Vec<String> {
@@ -59,22 +79,17 @@ async fn a_command_that_takes_too_long_is_killed() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
-    let script = command(&["sh", "-c", "echo begun; sleep 777 & sleep 777"]);
-    let error = node
-        .engine
-        .exec_sync(&id, &script, Some(Duration::from_millis(500)))
-        .await
-        .unwrap_err();
+    let alive = Alive::new(&node, &id).await;
+    let script = command(&["sh", "-c", &format!("{HELD}; echo begun; sleep 777 & sleep 777")]);
+    let run = node.engine.exec_sync(&id, &script, Some(Duration::from_millis(500)));
+    let (result, ()) = tokio::join!(run, alive.over());
+    let error = result.unwrap_err();
     let Error::ExecTimeout { stdout, .. } = &error else {
         panic!("{error:?}")
     };
     assert_eq!(stdout, b"begun\n");
-    for _ in 0..200 {
-        if !node.sh(&id, "ps").await.contains("sleep 777") {
-            return node.finish().await;
-        }
-    }
-    panic!("the command still runs");
+    assert!(!node.sh(&id, "ps").await.contains("sleep 777"));
+    node.finish().await;
 }
 
 // Of the engine only: containerd waits for whoever holds the output.
@@ -173,19 +188,20 @@ async fn letting_go_of_a_command_kills_it() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
+    let alive = Alive::new(&node, &id).await;
     let config = ExecConfig {
-        command: command(&["sleep", "555"]),
+        command: command(&["sh", "-c", &format!("{HELD}; echo begun; exec sleep 555")]),
+        stdout: true,
         ..ExecConfig::default()
     };
-    let streams = node.engine.exec(&id, config).await.unwrap();
-    assert!(node.sh(&id, "ps").await.contains("sleep 555"));
-    drop(streams);
-    for _ in 0..200 {
-        if !node.sh(&id, "ps").await.contains("sleep 555") {
-            return node.finish().await;
-        }
-    }
-    panic!("the command still runs");
+    let let_go = async {
+        let mut streams = node.engine.exec(&id, config).await.unwrap();
+        let mut said = [0; 6];
+        streams.stdout.as_mut().unwrap().read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"begun\n");
+    };
+    tokio::join!(let_go, alive.over());
+    node.finish().await;
 }
 
 #[tokio::test]

@@ -194,7 +194,7 @@ async fn files_keep_their_attributes() {
 const CAP_NET_RAW: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 #[allow(unsafe_code)]
-fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
+pub fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
     let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
     let name = std::ffi::CString::new(name).unwrap();
     let mut value = vec![0; 256];

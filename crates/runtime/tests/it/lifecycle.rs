@@ -1,9 +1,14 @@
 //! Sandboxes and containers from creation to removal.
 
 use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use coracle_runtime::{ContainerConfig, ContainerState, Error, EventKind, PodRuntime, SandboxId, SandboxState};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 
 use crate::node::{Node, labels, log_lines, over_both, shell, sleeper};
 
@@ -318,12 +323,23 @@ async fn much_output_arrives_whole() {
 
 pub async fn wait_for_log(node: &Node<impl PodRuntime>, id: &coracle_runtime::ContainerId, text: &str) {
     let log = node.engine.container_status(id).await.unwrap().log_path.unwrap();
-    for _ in 0..1000 {
-        if fs::read_to_string(&log).unwrap_or_default().contains(text) {
-            return;
-        }
-        #[allow(clippy::disallowed_methods)]
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let appears = on_change(log.parent().unwrap(), || {
+        fs::read_to_string(&log).is_ok_and(|all| all.contains(text))
+    });
+    let appears = tokio::time::timeout(Duration::from_secs(30), appears).await;
+    appears.unwrap_or_else(|_| panic!("{text:?} never appears in the log"));
+}
+
+/// Waits until something holds, looking whenever a file in the directory has changed.
+pub async fn on_change(directory: &Path, holds: impl Fn() -> bool) {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
+    let changes = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVE;
+    inotify.add_watch(directory, changes).unwrap();
+    // An inotify descriptor is read like a pipe.
+    let file = inotify.as_fd().try_clone_to_owned().unwrap().into();
+    let mut told = pipe::Receiver::from_file_unchecked(file).unwrap();
+    let mut events = [0; 4096];
+    while !holds() {
+        told.read(&mut events).await.unwrap();
     }
-    panic!("{text:?} never appears in the log");
 }

@@ -13,6 +13,7 @@ mod image_build;
 mod images;
 mod isolation;
 mod latency;
+mod layers;
 mod lifecycle;
 mod node;
 mod recovery;

@@ -14,14 +14,14 @@ use crate::image_build::{Compression, Image, Layer};
 use crate::node::{Node, shell};
 
 /// `docker-registry serve` on a free port; ended with the test.
-struct Registry {
+pub struct Registry {
     process: Child,
-    address: String,
+    pub address: String,
     directory: TempDir,
 }
 
 impl Registry {
-    fn start(users: Option<&str>) -> Self {
+    pub fn start(users: Option<&str>) -> Self {
         let directory = TempDir::new().unwrap();
         let address = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -63,7 +63,7 @@ impl Registry {
     }
 
     /// Puts an image there by a foreign tool; returns its reference.
-    fn push(&self, image: &Image, name: &str, options: &[&str]) -> String {
+    pub fn push(&self, image: &Image, name: &str, options: &[&str]) -> String {
         let archive = self.directory.path().join("push.tar");
         image.oci_archive(&archive, "localhost/push:1", Compression::Gzip);
         let reference = format!("{}/{name}", self.address);
@@ -326,30 +326,28 @@ async fn mirrors_are_tried_in_order_and_never_get_the_registrys_own_credentials(
     node.finish().await;
 }
 
-/// Passes connections on to a registry, and cuts off the first answers that are long.
-struct Cutting {
-    address: String,
-    /// The `Range` of every request for a blob.
-    ranges: Arc<Mutex<Vec<String>>>,
+/// Passes connections on to a registry. What it serves of a blob is up to the test.
+pub struct Proxy {
+    pub address: String,
 }
 
-impl Cutting {
-    fn before(registry: &Registry, cuts: usize, after: usize) -> Self {
+impl Proxy {
+    /// `blob` gets the request for each and the registry's answer, which it may change or hold back.
+    pub fn before(registry: &Registry, blob: impl Fn(&str, &mut Vec<u8>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, behind) = (listener.local_addr().unwrap().to_string(), registry.address.clone());
-        let ranges: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (seen, left) = (ranges.clone(), Arc::new(Mutex::new(cuts)));
+        let blob = Arc::new(blob);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (behind, seen, left) = (behind.clone(), seen.clone(), left.clone());
-                std::thread::spawn(move || pass(client, &behind, &seen, &left, after));
+                let (behind, blob) = (behind.clone(), blob.clone());
+                std::thread::spawn(move || pass(client, &behind, &*blob));
             }
         });
-        Self { address, ranges }
+        Self { address }
     }
 }
 
-fn pass(mut client: TcpStream, behind: &str, seen: &Mutex<Vec<String>>, left: &Mutex<usize>, after: usize) {
+fn pass(mut client: TcpStream, behind: &str, blob: &dyn Fn(&str, &mut Vec<u8>)) {
     let mut head = BufReader::new(client.try_clone().unwrap());
     let (mut request, mut line) = (String::new(), String::new());
     while head.read_line(&mut line).unwrap_or(0) > 2 {
@@ -362,24 +360,40 @@ fn pass(mut client: TcpStream, behind: &str, seen: &Mutex<Vec<String>>, left: &M
     if request.is_empty() {
         return;
     }
-    if request.contains("/blobs/") {
-        let range = request
-            .lines()
-            .find_map(|l| l.to_lowercase().strip_prefix("range: ").map(str::to_owned));
-        seen.lock().push(range.unwrap_or_default());
-    }
     let mut server = TcpStream::connect(behind).unwrap();
     write!(server, "{request}connection: close\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     server.read_to_end(&mut answer).unwrap();
-    if answer.len() > after {
-        let mut left = left.lock();
-        if *left > 0 {
-            *left -= 1;
-            answer.truncate(after);
-        }
+    if request.contains("/blobs/") {
+        blob(&request, &mut answer);
     }
     let _ = client.write_all(&answer);
+}
+
+/// Cuts off the first answers that are long.
+struct Cutting {
+    proxy: Proxy,
+    /// The `Range` of every request for a blob.
+    ranges: Arc<Mutex<Vec<String>>>,
+}
+
+impl Cutting {
+    fn before(registry: &Registry, cuts: usize, after: usize) -> Self {
+        let ranges: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (seen, left) = (ranges.clone(), Mutex::new(cuts));
+        let proxy = Proxy::before(registry, move |request, answer| {
+            let range = request
+                .lines()
+                .find_map(|l| l.to_lowercase().strip_prefix("range: ").map(str::to_owned));
+            seen.lock().push(range.unwrap_or_default());
+            let mut left = left.lock();
+            if answer.len() > after && *left > 0 {
+                *left -= 1;
+                answer.truncate(after);
+            }
+        });
+        Self { proxy, ranges }
+    }
 }
 
 #[tokio::test]
@@ -404,7 +418,7 @@ async fn an_interrupted_download_goes_on_where_it_was_cut_off() {
     let node = Node::empty().await;
     let pulled = node
         .engine
-        .pull_image(&format!("{}/large:1", cutting.address), None, None)
+        .pull_image(&format!("{}/large:1", cutting.proxy.address), None, None)
         .await
         .unwrap();
     assert_eq!(pulled.as_str(), image.id());
@@ -433,7 +447,7 @@ async fn a_download_that_an_agents_end_cut_off_is_continued_by_the_next_pull() {
     let downloads = node.root().join("downloads");
     fs::write(downloads.join(&name), &blob[..blob.len() / 2]).unwrap();
     let cutting = Cutting::before(&registry, 0, usize::MAX);
-    let through = reference.replace(&registry.address, &cutting.address);
+    let through = reference.replace(&registry.address, &cutting.proxy.address);
     node.engine.pull_image(&through, None, None).await.unwrap();
     let expected = format!("bytes={}-", blob.len() / 2);
     assert!(cutting.ranges.lock().contains(&expected), "{:?}", cutting.ranges.lock());

@@ -1,73 +1,107 @@
 //! Limits, usage, and the want of memory.
 
-use coracle_runtime::{PodRuntime, Resources};
+use coracle_runtime::{ContainerId, PodRuntime, Resources, SandboxId};
 
 use crate::node::{Node, memory, over_both, shell, sleeper};
 
 over_both! {
+    limits_reach_the_container_and_the_pod_and_can_be_changed
     a_container_killed_for_want_of_memory_is_told_apart
     usage_is_measured_for_containers_and_pods
 }
 
-#[tokio::test]
-async fn limits_are_in_the_cgroups_files_and_can_be_changed() {
-    let node = Node::new().await;
-    let mut config = node.sandbox_config("pod");
-    config.resources = Resources {
-        cpu_shares: Some(512),
+/// A pod of one container that sleeps, both with limits.
+struct Limited {
+    pod: SandboxId,
+    id: ContainerId,
+    /// The pod's control group, and the container's own.
+    group: String,
+    own: String,
+}
+
+impl Limited {
+    async fn start(node: &Node<impl PodRuntime>, of_pod: Resources, of_container: Resources) -> Self {
+        let mut config = node.sandbox_config("pod");
+        config.resources = of_pod;
+        let pod = node.engine.run_sandbox(config).await.unwrap().id;
+        let mut container = sleeper();
+        container.resources = of_container;
+        let id = node.start(&pod, container).await;
+        let group = format!("{}/pod", node.cgroup);
+        let own = format!("{group}/{id}");
+        Self { pod, id, group, own }
+    }
+}
+
+async fn limits_reach_the_container_and_the_pod_and_can_be_changed(node: Node<impl PodRuntime>) {
+    let of_pod = Resources {
         pids_limit: Some(200),
         ..memory(256 << 20)
     };
-    let pod = node.engine.run_sandbox(config).await.unwrap().id;
-    let mut container = sleeper();
-    container.resources = Resources {
+    let of_container = Resources {
         cpu_shares: Some(256),
-        cpu_quota: Some(50_000),
-        cpu_period: Some(100_000),
-        pids_limit: Some(50),
         oom_score_adj: Some(500),
         ..memory(64 << 20)
     };
-    let id = node.start(&pod, container).await;
-    let group = format!("{}/pod", node.cgroup);
-    let own = format!("{group}/{id}");
+    let limited = Limited::start(&node, of_pod, of_container).await;
+    let limit = |group: &str| node.cgroup_file("memory", group, "memory.limit_in_bytes");
     assert_eq!(
-        node.cgroup_file("memory", &own, "memory.limit_in_bytes"),
-        (64 << 20).to_string()
+        (limit(&limited.group), limit(&limited.own)),
+        ((256 << 20).to_string(), (64 << 20).to_string())
     );
-    assert_eq!(node.cgroup_file("cpu", &own, "cpu.shares"), "256");
-    assert_eq!(node.cgroup_file("cpu", &own, "cpu.cfs_quota_us"), "50000");
-    assert_eq!(node.cgroup_file("pids", &own, "pids.max"), "50");
-    assert_eq!(
-        node.cgroup_file("memory", &group, "memory.limit_in_bytes"),
-        (256 << 20).to_string()
-    );
-    assert_eq!(node.cgroup_file("cpu", &group, "cpu.shares"), "512");
-    assert_eq!(node.sh(&id, "cat /proc/1/oom_score_adj").await, "500");
-    // What the container itself sees.
-    assert_eq!(
-        node.sh(&id, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes").await,
-        (64 << 20).to_string()
-    );
+    assert_eq!(node.cgroup_file("pids", &limited.group, "pids.max"), "200");
+    assert_eq!(node.cgroup_file("cpu", &limited.own, "cpu.shares"), "256");
+    assert_eq!(node.sh(&limited.id, "cat /proc/1/oom_score_adj").await, "500");
+
+    let more = memory(96 << 20);
+    node.engine.update_resources(&limited.id, more).await.unwrap();
+    assert_eq!(limit(&limited.own), (96 << 20).to_string());
+    let known = node.engine.container_status(&limited.id).await.unwrap().resources;
+    assert_eq!((known.memory_limit, known.cpu_shares), (Some(96 << 20), Some(256)));
+    let more = memory(300 << 20);
+    node.engine.update_sandbox_resources(&limited.pod, more).await.unwrap();
+    assert_eq!(limit(&limited.group), (300 << 20).to_string());
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn quotas_and_numbers_of_processes_are_limited_and_the_container_sees_its_limits() {
+    let node = Node::new().await;
+    let of_pod = Resources {
+        cpu_shares: Some(512),
+        ..Resources::default()
+    };
+    let of_container = Resources {
+        cpu_quota: Some(50_000),
+        cpu_period: Some(100_000),
+        pids_limit: Some(50),
+        ..memory(64 << 20)
+    };
+    let limited = Limited::start(&node, of_pod, of_container).await;
+    assert_eq!(node.cgroup_file("cpu", &limited.group, "cpu.shares"), "512");
+    let quota = || node.cgroup_file("cpu", &limited.own, "cpu.cfs_quota_us");
+    assert_eq!(quota(), "50000");
+    assert_eq!(node.cgroup_file("pids", &limited.own, "pids.max"), "50");
+    let seen = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes";
+    assert_eq!(node.sh(&limited.id, seen).await, (64 << 20).to_string());
 
     let more = Resources {
         cpu_quota: Some(80_000),
-        ..memory(96 << 20)
+        ..Resources::default()
     };
-    node.engine.update_resources(&id, more).await.unwrap();
-    assert_eq!(
-        node.cgroup_file("memory", &own, "memory.limit_in_bytes"),
-        (96 << 20).to_string()
-    );
-    assert_eq!(node.cgroup_file("cpu", &own, "cpu.cfs_quota_us"), "80000");
-    let known = node.engine.container_status(&id).await.unwrap().resources;
-    assert_eq!((known.memory_limit, known.pids_limit), (Some(96 << 20), Some(50)));
+    node.engine.update_resources(&limited.id, more).await.unwrap();
+    assert_eq!(quota(), "80000");
+    let known = node.engine.container_status(&limited.id).await.unwrap().resources;
+    assert_eq!((known.memory_limit, known.pids_limit), (Some(64 << 20), Some(50)));
     let pod_limit = Resources {
         pids_limit: Some(300),
         ..Resources::default()
     };
-    node.engine.update_sandbox_resources(&pod, pod_limit).await.unwrap();
-    assert_eq!(node.cgroup_file("pids", &group, "pids.max"), "300");
+    node.engine
+        .update_sandbox_resources(&limited.pod, pod_limit)
+        .await
+        .unwrap();
+    assert_eq!(node.cgroup_file("pids", &limited.group, "pids.max"), "300");
     node.finish().await;
 }
 

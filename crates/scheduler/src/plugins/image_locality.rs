@@ -9,7 +9,7 @@ use crate::snapshot::Snapshot;
 const MB: i64 = 1024 * 1024;
 /// Images smaller than this in all do not count.
 const LEAST: i64 = 23 * MB;
-/// Of each container; more does not count.
+/// Of each container or image volume; more does not count.
 const MOST: i64 = 1000 * MB;
 
 pub struct ImageLocality;
@@ -69,7 +69,7 @@ impl Plugin for ImageLocality {
         let Ok(at) = sizes.binary_search_by_key(&node.number, |(n, _)| *n) else {
             return 0;
         };
-        let most = MOST * i64::try_from(pod.shape.containers).unwrap_or(i64::MAX / MOST);
+        let most = MOST * i64::try_from(pod.shape.image_uses).unwrap_or(i64::MAX / MOST);
         let sum = sizes[at].1.clamp(LEAST, most.max(LEAST + 1));
         MAX_SCORE * (sum - LEAST) / (most.max(LEAST + 1) - LEAST)
     }
@@ -79,22 +79,30 @@ impl Plugin for ImageLocality {
 mod tests {
     use super::*;
     use crate::testing::{node, pod};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    fn scores(images: [i64; 3]) -> Option<Vec<i64>> {
+    /// Scores of nodes with images of these names and sizes in MB.
+    fn scores_of(nodes: &[&[(&str, i64)]], spec: Value) -> Option<Vec<i64>> {
         let mut snapshot = Snapshot::default();
-        for (i, size) in images.iter().enumerate() {
-            let image = json!({"names": ["web:v1"], "sizeBytes": size * MB});
-            let images = if *size > 0 { vec![image] } else { vec![] };
+        for (i, images) in nodes.iter().enumerate() {
+            let images = images.iter().filter(|(_, size)| *size > 0);
+            let images = images.map(|(name, size)| json!({"names": [name], "sizeBytes": size * MB}));
+            let images: Vec<Value> = images.collect();
             snapshot.set_node(node(&format!("n{i}"), json!({}), json!({"images": images})));
         }
         snapshot.settle();
-        let nodes: Vec<&NodeInfo> = snapshot.nodes().collect();
-        let (pod, mut state) = (pod("a", json!({})), CycleState::default());
+        let nodes: Vec<&NodeInfo> = (0..nodes.len() as u32).filter_map(|n| snapshot.node(n)).collect();
+        let (pod, mut state) = (pod("a", spec), CycleState::default());
         match ImageLocality.pre_score(&mut state, &pod, &nodes, &snapshot) {
             PreScore::Skip => None,
             PreScore::Score => Some(nodes.iter().map(|n| ImageLocality.score(&state, &pod, n)).collect()),
         }
+    }
+
+    fn scores(sizes: [i64; 3]) -> Option<Vec<i64>> {
+        let nodes = sizes.map(|size| [("web:v1", size)]);
+        let nodes: Vec<&[(&str, i64)]> = nodes.iter().map(<[_; 1]>::as_slice).collect();
+        scores_of(&nodes, json!({}))
     }
 
     #[test]
@@ -104,5 +112,48 @@ mod tests {
         assert_eq!(scores([300, 0, 0]), Some(vec![7, 0, 0]));
         assert_eq!(scores([300, 300, 300]), Some(vec![28, 28, 28]));
         assert_eq!(scores([5000, 5000, 20]), Some(vec![100, 100, 0]));
+    }
+
+    #[test]
+    fn all_images_of_a_pod_count_and_what_counts_as_much_grows_with_them() {
+        let container = |image: &str| json!({"name": image, "image": image});
+        let volume = |image: &str| json!({"name": "v", "image": {"reference": image}});
+        let both: &[(&str, i64)] = &[("a:1", 140), ("b:1", 250)];
+        let one: &[(&str, i64)] = &[("a:1", 140)];
+        for (what, nodes, spec, expected) in [
+            // (140 + 250 / 2 - 23) / (2000 - 23) on one of two nodes, (140 - 23) / (2000 - 23) on the other.
+            (
+                "two containers",
+                [both, one],
+                json!({"containers": [container("a:1"), container("b:1")]}),
+                vec![12, 5],
+            ),
+            (
+                "an init container",
+                [both, one],
+                json!({"initContainers": [container("a:1")], "containers": [container("b:1")]}),
+                vec![12, 5],
+            ),
+            (
+                "an image volume",
+                [both, one],
+                json!({"volumes": [volume("a:1")], "containers": [container("b:1")]}),
+                vec![12, 5],
+            ),
+            (
+                "an image volume that no node has, which counts for the most that counts",
+                [one, one],
+                json!({"volumes": [volume("c:1")], "containers": [container("a:1")]}),
+                vec![5, 5],
+            ),
+            (
+                "one image twice",
+                [one, one],
+                json!({"containers": [container("a:1"), {"name": "again", "image": "a:1"}]}),
+                vec![12, 12],
+            ),
+        ] {
+            assert_eq!(scores_of(&nodes, spec), Some(expected), "{what}");
+        }
     }
 }

@@ -126,6 +126,45 @@ mod tests {
     }
 
     #[test]
+    fn names_that_exclude_each_other_conflict_before_any_node_is_looked_at() {
+        let named = |names: &[&str]| json!({"key": "metadata.name", "operator": "In", "values": names});
+        let zone = json!({"key": "zone", "operator": "Exists"});
+        for (terms, expected) in [
+            (json!([{"matchFields": [named(&["n1"])]}]), Ok(Some(vec!["n1"]))),
+            (
+                json!([{"matchFields": [named(&["n1", "n2"]), named(&["n2"])]}]),
+                Ok(Some(vec!["n2"])),
+            ),
+            (
+                json!([{"matchFields": [named(&["n1"])]}, {"matchFields": [named(&["n2"])]}]),
+                Ok(Some(vec!["n1", "n2"])),
+            ),
+            (
+                json!([{"matchFields": [named(&["n1"])]}, {"matchExpressions": [zone]}]),
+                Ok(None),
+            ),
+            (
+                json!([{"matchFields": [named(&["n1"]), named(&["n2"])]}]),
+                Err("pod affinity terms conflict"),
+            ),
+        ] {
+            let required = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}});
+            let pod = pod("a", json!({"affinity": {"nodeAffinity": required}}));
+            let found = NodeAffinity::default().pre_filter(&mut CycleState::default(), &pod, &Snapshot::default());
+            let found = found.map_err(|r| r.to_string()).map(|verdict| match verdict {
+                PreFilter::Only(names) => Some(names.iter().map(|n| n.to_string()).collect::<Vec<_>>()),
+                _ => None,
+            });
+            let expected = expected.map_err(str::to_owned);
+            assert_eq!(
+                found,
+                expected.map(|names| names.map(|n| n.iter().map(|n| n.to_string()).collect())),
+                "{terms}"
+            );
+        }
+    }
+
+    #[test]
     fn weights_of_preferences_that_match_add_up() {
         let key = |k: &str| json!({"matchExpressions": [{"key": k, "operator": "Exists"}]});
         let preferred = json!([{"weight": 10, "preference": key("x")}, {"weight": 30, "preference": key("y")}]);

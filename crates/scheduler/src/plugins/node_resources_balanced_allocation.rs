@@ -1,4 +1,5 @@
-//! NodeResourcesBalancedAllocation: prefers nodes whose resources would be used in like proportion.
+//! NodeResourcesBalancedAllocation: prefers nodes whose resources the pod would bring to be used in like proportion, and not
+//! those that are so without it.
 
 use smallvec::SmallVec;
 
@@ -34,6 +35,12 @@ fn deviation(fractions: &[f64]) -> f64 {
     }
 }
 
+type Fractions = SmallVec<[f64; 4]>;
+
+fn balance(fractions: &[f64]) -> i64 {
+    ((1.0 - deviation(fractions)) * MAX_SCORE as f64) as i64
+}
+
 impl Plugin for NodeResourcesBalancedAllocation {
     fn name(&self) -> &'static str {
         "NodeResourcesBalancedAllocation"
@@ -56,11 +63,17 @@ impl Plugin for NodeResourcesBalancedAllocation {
         }
     }
 
+    /// 75 where the pod changes nothing; 50 is where it does the most harm, and 100 where it does the most good.
     fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let resources = self.resources.iter();
-        let uses = resources.filter_map(|r| use_of(node, pod, &r.name, false));
-        let fractions: SmallVec<[f64; 4]> = uses.map(|(has, used)| (used as f64 / has as f64).min(1.0)).collect();
-        ((1.0 - deviation(&fractions)) * MAX_SCORE as f64) as i64
+        let (mut with, mut without) = (Fractions::new(), Fractions::new());
+        for resource in &self.resources {
+            if let Some((has, used)) = use_of(node, pod, &resource.name, false) {
+                let before = used - amount(&pod.shape.requests, &resource.name);
+                with.push((used as f64 / has as f64).min(1.0));
+                without.push((before as f64 / has as f64).min(1.0));
+            }
+        }
+        MAX_SCORE / 2 + (MAX_SCORE / 2 + balance(&with) - balance(&without)) / 2
     }
 }
 
@@ -71,18 +84,50 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn like_proportions_score_highest() {
+    fn what_makes_proportions_alike_scores_high_and_what_unbalances_them_low() {
         let plugin = NodeResourcesBalancedAllocation::default();
-        let node = NodeInfo::new(
-            node("n", json!({}), json!({"allocatable": {"cpu": "4", "memory": "8Gi"}})),
-            0,
-        );
-        for (cpu, memory, expected) in [("2", "4Gi", 100), ("4", "4Gi", 75), ("4", "0", 50), ("8", "8Gi", 100)] {
-            let pod = pod_requesting("a", cpu, memory, json!({}));
+        for (what, there, new, expected) in [
+            ("in proportion to an empty node", ("0", "0"), ("2", "4Gi"), 75),
+            ("all of both", ("0", "0"), ("4", "8Gi"), 75),
+            ("more than there is counts as all", ("0", "0"), ("8", "16Gi"), 75),
+            ("a quarter too much of one", ("0", "0"), ("4", "4Gi"), 62),
+            ("all of one and nothing of the other", ("0", "0"), ("4", "0"), 50),
+            ("what is out of balance and stays so", ("2", "0"), ("1", "2Gi"), 75),
+            ("what was lacking", ("2", "0"), ("0", "4Gi"), 87),
+            ("all that was lacking", ("4", "0"), ("0", "8Gi"), 100),
+            ("more of what there is too much of", ("2", "0"), ("2", "0"), 62),
+        ] {
+            let status = json!({"allocatable": {"cpu": "4", "memory": "8Gi"}});
+            let mut node = NodeInfo::new(node("n", json!({}), status), 0);
+            node.add_pod(pod_requesting("there", there.0, there.1, json!({})));
+            let pod = pod_requesting("new", new.0, new.1, json!({}));
+            assert_eq!(plugin.score(&CycleState::default(), &pod, &node), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_resource_that_the_pod_does_not_ask_for_or_the_node_does_not_have_is_left_out() {
+        let weighted = |name: &str| WeightedResource {
+            name: name.to_owned(),
+            weight: 1,
+        };
+        let plugin = NodeResourcesBalancedAllocation {
+            resources: ["cpu", "memory", "example.com/gpu"].map(weighted).into(),
+        };
+        for (gpus, asked, expected) in [
+            // 1/2, 1/2 and 1: a deviation of 0.236.
+            ("4", "4", 63),
+            ("0", "4", 75),
+            ("4", "0", 75),
+        ] {
+            let allocatable = json!({"cpu": "4", "memory": "8Gi", "example.com/gpu": gpus});
+            let node = NodeInfo::new(node("n", json!({}), json!({"allocatable": allocatable})), 0);
+            let requests = json!({"cpu": "2", "memory": "4Gi", "example.com/gpu": asked});
+            let new = json!({"containers": [{"name": "c", "resources": {"requests": requests}}]});
             assert_eq!(
-                plugin.score(&CycleState::default(), &pod, &node),
+                plugin.score(&CycleState::default(), &pod("new", new), &node),
                 expected,
-                "{cpu} {memory}"
+                "{asked} of {gpus}"
             );
         }
     }

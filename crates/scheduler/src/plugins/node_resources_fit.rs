@@ -154,9 +154,9 @@ mod tests {
     use super::super::resource_score::ShapePoint;
     use super::*;
     use crate::testing::{node, pod, pod_requesting};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    fn info(status: serde_json::Value, pods: &[PodInfo]) -> NodeInfo {
+    fn info(status: Value, pods: &[PodInfo]) -> NodeInfo {
         let mut info = NodeInfo::new(node("n", json!({}), status), 0);
         pods.iter().for_each(|p| info.add_pod(p.clone()));
         info
@@ -187,6 +187,162 @@ mod tests {
         let full = info(json!({"allocatable": {"pods": "1"}}), &[there]);
         let verdict = NodeResourcesFit::default().filter(&CycleState::default(), &pod("new", json!({})), &full);
         assert_eq!(verdict.unwrap_err().to_string(), "Too many pods");
+    }
+
+    #[test]
+    fn what_counts_as_asked_for_is_the_most_that_the_pod_holds_at_once() {
+        let container = |name: &str, requests: Value| json!({"name": name, "resources": {"requests": requests}});
+        let cpu = |name: &str, amount: &str| container(name, json!({"cpu": amount}));
+        let cases = [
+            ("nothing", json!({"containers": [{"name": "c"}]}), ""),
+            ("all that is left", json!({"containers": [cpu("c", "2")]}), ""),
+            (
+                "the sum of its containers",
+                json!({"containers": [cpu("c", "1"), cpu("d", "1")]}),
+                "",
+            ),
+            (
+                "a sum that is too much",
+                json!({"containers": [cpu("c", "1"), cpu("d", "1001m")]}),
+                "Insufficient cpu",
+            ),
+            (
+                "the highest init container, not their sum",
+                json!({"initContainers": [cpu("i", "2"), cpu("j", "2")], "containers": [cpu("c", "1")]}),
+                "",
+            ),
+            (
+                "an init container that is too large",
+                json!({"initContainers": [cpu("i", "3"), cpu("j", "1")], "containers": [cpu("c", "1")]}),
+                "Insufficient cpu",
+            ),
+            (
+                "a sidecar beside the rest",
+                json!({"initContainers": [{"name": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "1"}}}],
+                    "containers": [cpu("c", "1500m")]}),
+                "Insufficient cpu",
+            ),
+            (
+                "overhead",
+                json!({"overhead": {"cpu": "500m"}, "containers": [cpu("c", "1600m")]}),
+                "Insufficient cpu",
+            ),
+            (
+                "storage",
+                json!({"containers": [container("c", json!({"ephemeral-storage": "11Gi"}))]}),
+                "Insufficient ephemeral-storage",
+            ),
+            (
+                "huge pages",
+                json!({"containers": [container("c", json!({"hugepages-2Mi": "6Mi"}))]}),
+                "Insufficient hugepages-2Mi",
+            ),
+            (
+                "what the node does not know",
+                json!({"containers": [container("c", json!({"example.com/none": "1"}))]}),
+                "Insufficient example.com/none",
+            ),
+            (
+                "none of what the node does not know",
+                json!({"containers": [container("c", json!({"example.com/none": "0"}))]}),
+                "",
+            ),
+            (
+                "an extended resource by the most of init and the sum of other containers",
+                json!({"initContainers": [container("i", json!({"example.com/gpu": "2"}))],
+                    "containers": [container("c", json!({"example.com/gpu": "1"})), container("d", json!({"example.com/gpu": "1"}))]}),
+                "",
+            ),
+            (
+                "everything at once",
+                json!({"containers": [container("c", json!({"cpu": "3", "memory": "33Gi", "example.com/gpu": "3"}))]}),
+                "Insufficient cpu, Insufficient memory, Insufficient example.com/gpu",
+            ),
+        ];
+        let there = pod_requesting("there", "2", "1", json!({}));
+        let allocatable = json!({"ephemeral-storage": "10Gi", "hugepages-2Mi": "4Mi", "example.com/gpu": "2"});
+        let node = info(json!({"allocatable": allocatable}), &[there]);
+        for (what, spec, message) in cases {
+            let verdict = NodeResourcesFit::default().filter(&CycleState::default(), &pod("new", spec), &node);
+            let found = verdict.err().map(|r| r.to_string()).unwrap_or_default();
+            assert_eq!(found, message, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_shrank_below_what_is_used_still_takes_who_asks_for_nothing() {
+        let there = pod_requesting("there", "2", "1", json!({}));
+        let shrunk = info(json!({"allocatable": {"cpu": "1"}}), std::slice::from_ref(&there));
+        let plugin = NodeResourcesFit::default();
+        assert_eq!(
+            plugin.filter(&CycleState::default(), &pod("new", json!({})), &shrunk),
+            Ok(())
+        );
+        let asking = pod_requesting("new", "100m", "0", json!({}));
+        let verdict = plugin.filter(&CycleState::default(), &asking, &shrunk);
+        assert_eq!(verdict.unwrap_err().severity, Severity::Unschedulable);
+        let full = info(json!({"allocatable": {"pods": "1"}}), &[there]);
+        let verdict = plugin.filter(
+            &CycleState::default(),
+            &pod_requesting("new", "3", "0", json!({})),
+            &full,
+        );
+        assert_eq!(verdict.unwrap_err().to_string(), "Too many pods, Insufficient cpu");
+    }
+
+    #[test]
+    fn the_documentations_example_of_bin_packing_scores_as_it_says() {
+        let weighted = |name: &str, weight: i64| WeightedResource {
+            name: name.to_owned(),
+            weight,
+        };
+        let plugin = NodeResourcesFit {
+            strategy: Strategy::RequestedToCapacityRatio(
+                [(0, 0), (100, 100)]
+                    .map(|(utilization, score)| ShapePoint { utilization, score })
+                    .into(),
+            ),
+            resources: vec![weighted("intel.com/foo", 5), weighted("memory", 1), weighted("cpu", 3)],
+            ..NodeResourcesFit::default()
+        };
+        let asking = |name: &str, foo: &str, memory: &str, cpu: &str| {
+            let requests = json!({"intel.com/foo": foo, "memory": memory, "cpu": cpu});
+            pod(
+                name,
+                json!({"containers": [{"name": "c", "resources": {"requests": requests}}]}),
+            )
+        };
+        let new = asking("new", "2", "256Mi", "2");
+        for (foo, used, expected) in [
+            // 75, 50 and 37 of a hundred, weighted.
+            ("4", asking("there", "1", "256Mi", "1"), 60),
+            // 50, 75 and 100.
+            ("8", asking("there", "2", "512Mi", "6"), 69),
+        ] {
+            let allocatable = json!({"intel.com/foo": foo, "memory": "1Gi", "cpu": "8"});
+            let node = info(json!({"allocatable": allocatable}), &[used]);
+            assert_eq!(plugin.score(&CycleState::default(), &new, &node), expected);
+        }
+    }
+
+    #[test]
+    fn pods_without_requests_score_by_what_they_are_assumed_to_use() {
+        let score = |strategy: Strategy, pods: &[PodInfo]| {
+            let plugin = NodeResourcesFit {
+                strategy,
+                ..NodeResourcesFit::default()
+            };
+            plugin.score(&CycleState::default(), &pod("new", json!({})), &info(json!({}), pods))
+        };
+        // 100m of 4 CPUs and 200Mi of 32Gi are 2 % and less than one.
+        assert_eq!(score(Strategy::LeastAllocated, &[]), 98);
+        let four = || ["a", "b", "c", "d"].map(|name| pod(name, json!({})));
+        assert_eq!(score(Strategy::LeastAllocated, &four()), (87 + 96) / 2);
+        assert_eq!(score(Strategy::MostAllocated, &four()), (12 + 3) / 2);
+        // More than the node has counts as all of it.
+        let full = pod_requesting("full", "4", "32Gi", json!({}));
+        assert_eq!(score(Strategy::LeastAllocated, std::slice::from_ref(&full)), 0);
+        assert_eq!(score(Strategy::MostAllocated, &[full]), 100);
     }
 
     #[test]

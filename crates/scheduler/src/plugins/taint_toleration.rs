@@ -97,6 +97,9 @@ mod tests {
                 false,
             ),
             (json!({"key": "other", "operator": "Exists"}), false),
+            (json!({"key": "gpu", "value": "1", "effect": "PreferNoSchedule"}), false),
+            (json!({"operator": "Exists", "effect": "NoExecute"}), false),
+            (json!({"key": "gpu", "operator": "Exists", "effect": ""}), true),
             (json!({"key": "gpu", "operator": "Lt", "value": "2"}), true),
             (json!({"key": "gpu", "operator": "Gt", "value": "2"}), false),
             (json!({"key": "gpu", "operator": "Gt", "value": "many"}), false),
@@ -157,5 +160,33 @@ mod tests {
         TaintToleration.normalize(&state, &[], &mut scores);
         assert_eq!(scores, [100, 50, 0, 100]);
         assert!(nodes.iter().all(|n| TaintToleration.filter(&state, &pod, n).is_ok()));
+    }
+
+    #[test]
+    fn soft_taints_are_counted_by_who_tolerates_just_them() {
+        let soft = |key: &str| json!({"key": key, "effect": "PreferNoSchedule"});
+        let hard = json!({"key": "hard", "effect": "NoSchedule"});
+        let exists = |effect: &str| json!([{"key": "x", "operator": "Exists", "effect": effect}]);
+        for (taints, tolerations, expected) in [
+            // Alike, they cost all the same.
+            ([json!([soft("x")]), json!([soft("y")])], json!([]), [0, 0]),
+            ([json!([]), json!([])], json!([]), [100, 100]),
+            // A toleration of another effect is none of this one.
+            ([json!([soft("x")]), json!([])], exists("NoSchedule"), [0, 100]),
+            ([json!([soft("x")]), json!([])], exists("PreferNoSchedule"), [100, 100]),
+            ([json!([soft("x"), soft("y")]), json!([soft("y")])], exists(""), [0, 0]),
+            // Those that keep out do not cost besides.
+            (
+                [json!([hard.clone(), soft("x")]), json!([soft("x")])],
+                json!([]),
+                [0, 0],
+            ),
+            ([json!([hard]), json!([soft("x")])], json!([]), [100, 0]),
+        ] {
+            let (pod, state) = (pod("a", json!({"tolerations": tolerations})), CycleState::default());
+            let mut scores = [0, 1].map(|i| TaintToleration.score(&state, &pod, &node(taints[i].clone())));
+            TaintToleration.normalize(&state, &[], &mut scores);
+            assert_eq!(scores, expected, "{taints:?} {tolerations}");
+        }
     }
 }

@@ -150,8 +150,11 @@ impl Model<'_> {
             each(&|n| {
                 let (cpu, memory) = used(n);
                 let share = |used: i64, has: i64| used as f64 / has as f64;
-                let apart = (share(cpu, self.nodes[n].cpu) - share(memory, self.nodes[n].memory)).abs();
-                ((1.0 - apart / 2.0) * 100.0) as i64
+                let balance = |cpu: i64, memory: i64| {
+                    let apart = (share(cpu, self.nodes[n].cpu) - share(memory, self.nodes[n].memory)).abs();
+                    ((1.0 - apart / 2.0) * 100.0) as i64
+                };
+                50 + (50 + balance(cpu, memory) - balance(cpu - pod.cpu, memory - pod.memory)) / 2
             }),
         );
         add(2, self.spread_scores(pod, nodes));

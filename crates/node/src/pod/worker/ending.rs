@@ -75,7 +75,9 @@ impl Worker {
         self.ops.spawn(async move {
             // An interrupted start may have made what the worker has not seen.
             let all = cx.runtime.containers().await;
-            let own = all.into_iter().filter(|c| crate::pod::start::uid_of(&c.sandbox) == uid);
+            let own = all
+                .into_iter()
+                .filter(|c| crate::pod::start::sandbox::uid_of(&c.sandbox) == uid);
             let victims = own.filter(|c| c.state == ContainerState::Running).filter_map(|c| {
                 let (container, sidecar) = specs.iter().find(|(spec, _)| spec.name == c.name)?.clone();
                 Some(Victim {
@@ -216,7 +218,7 @@ impl Worker {
 /// Stops every sandbox that the pod has had, and takes back its addresses.
 async fn stop_sandboxes(cx: &Context, uid: &str) -> Result<(), String> {
     for sandbox in cx.runtime.sandboxes().await {
-        if crate::pod::start::uid_of(&sandbox.id) == uid {
+        if crate::pod::start::sandbox::uid_of(&sandbox.id) == uid {
             if sandbox.state == SandboxState::Ready {
                 cx.runtime.stop_sandbox(&sandbox.id).await.map_err(|e| e.chain())?;
             }
@@ -244,7 +246,7 @@ pub(crate) async fn clean(cx: &Context, uid: &str, logs: Option<std::path::PathB
     // Addresses go before the sandboxes that tell whose they are.
     stop_sandboxes(cx, uid).await?;
     for sandbox in cx.runtime.sandboxes().await {
-        if crate::pod::start::uid_of(&sandbox.id) == uid {
+        if crate::pod::start::sandbox::uid_of(&sandbox.id) == uid {
             cx.runtime.remove_sandbox(&sandbox.id).await.map_err(|e| e.chain())?;
         }
     }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_runtime::{ContainerId, ContainerState};
+use coracle_runtime::{ContainerId, ContainerState, ContainerStatus};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Container;
 use tokio::sync::watch;
 
 use super::{Done, Stage, Volumes, Worker};
 use crate::objects::EventType;
-use crate::pod::backoff::shown as shown_delay;
+use crate::pod::backoff::{self, shown as shown_delay};
 use crate::pod::plan::{Action, Cause, Condemned, Plan, SandboxView};
 use crate::pod::start::{self, Start, StartFailure};
 use crate::pod::status::from_ephemeral;
@@ -88,7 +88,8 @@ impl Worker {
             return;
         };
         self.busy.sandbox = true;
-        let old = self.sandbox.as_ref().map(|s| s.id.clone());
+        let replaces = self.sandbox.is_some();
+        let again = replaces || self.memory.contains_key("");
         let (cx, pod) = (self.cx.clone(), self.pod.clone());
         if let (
             Some(SandboxView {
@@ -103,17 +104,17 @@ impl Worker {
             // Found running; whether the earlier agent had come to the end with it is not known.
             self.ops.spawn(async move {
                 let _making = making;
-                Done::Sandbox(start::adopted(&cx, &pod, id, attempt, &network).await)
+                Done::Sandbox(start::sandbox::adopted(&cx, &pod, id, attempt, &network).await)
             });
             return;
         }
-        if old.is_some() {
+        if replaces {
             let text = "Pod sandbox changed, it will be killed and re-created.";
             cx.event(&pod, EventType::Normal, "SandboxChanged", text);
         }
         self.ops.spawn(async move {
             let _making = making;
-            Done::Sandbox(start::sandbox(&cx, &pod, old, attempt).await)
+            Done::Sandbox(start::sandbox::sandbox(&cx, &pod, again, attempt).await)
         });
     }
 
@@ -128,13 +129,15 @@ impl Worker {
         let since = ended.map(|i| i.finished_at.unwrap_or(i.created_at));
         let memory = self.memory.entry(name.to_owned()).or_default();
         if let Some(since) = since {
-            memory.restarts.next(since, now);
+            memory.restarts.next(since, now, self.cx.settings.longest_restart_delay);
         }
         memory.retry_at = None;
+        let created = |i: &ContainerStatus| i.name == name && i.state == ContainerState::Created;
         let start = Start {
             pod: self.pod.clone(),
             container,
             attempt,
+            again: memory.given_up || self.instances.values().any(created),
             sandbox: sandbox.id.clone(),
             pod_ips: self.pod_ips.clone(),
             volumes: volumes.clone(),
@@ -290,6 +293,7 @@ impl Worker {
                         let probed = self.spec_of(&name).is_some_and(|c| c.startup_probe.is_some());
                         let memory = self.memory.entry(name).or_default();
                         memory.waiting = None;
+                        memory.given_up = false;
                         if !probed {
                             memory.started = Some(id.clone());
                         }
@@ -348,9 +352,10 @@ impl Worker {
         let now = self.cx.clock.now();
         let in_runtime = matches!(failure.reason, "RunContainerError" | "PostStartHookError");
         let memory = self.memory.entry(name.clone()).or_default();
+        memory.given_up |= matches!(failure.reason, "CreateContainerError" | "RunContainerError");
         memory.waiting = Some((failure.reason.to_owned(), failure.message));
         if failure.image && failure.reason == "ErrImagePull" {
-            memory.pulls.next(now, now);
+            memory.pulls.next(now, now, backoff::LONGEST);
             memory.retry_at = memory.pulls.ready_at(now);
             let clock = self.cx.clock;
             self.ops.spawn(async move {

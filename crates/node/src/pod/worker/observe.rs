@@ -9,9 +9,8 @@ use super::{Leftovers, Worker};
 use crate::pod::network::Network;
 use crate::pod::plan::SandboxView;
 use crate::pod::resize::Granted;
-use crate::pod::start::{
-    IMAGE_ANNOTATION, IMAGE_ID_ANNOTATION, MESSAGE_ANNOTATION, MESSAGE_POLICY_ANNOTATION, is_complete,
-};
+use crate::pod::start::config::{IMAGE_ANNOTATION, IMAGE_ID_ANNOTATION, MESSAGE_ANNOTATION, MESSAGE_POLICY_ANNOTATION};
+use crate::pod::start::sandbox::is_complete;
 
 /// As much as a termination message may hold, and how many lines of a log stand in for one.
 const MOST_MESSAGE: usize = 4096;
@@ -41,7 +40,6 @@ impl Worker {
         for instance in leftovers.containers {
             // It ran before, so it had started; its probes say at once if it has not.
             if instance.state == ContainerState::Running {
-                let spec = self.spec_of(&instance.name);
                 let memory = self.memory.entry(instance.name.clone()).or_default();
                 let before = self.pod.status.as_ref();
                 let lists = before.map(|s| {
@@ -53,9 +51,7 @@ impl Worker {
                 let was = lists.into_iter().flatten().find(|c| c.name == instance.name);
                 let id = super::super::container_id(&self.cx.runtime.identity().name, &instance.id);
                 let same = was.is_some_and(|w| w.container_id.as_ref() == Some(&id));
-                if same && was.is_some_and(|w| w.started == Some(true))
-                    || spec.is_some_and(|s| s.startup_probe.is_none())
-                {
+                if same && was.is_some_and(|w| w.started == Some(true)) {
                     memory.started = Some(instance.id.clone());
                 }
                 if same && was.is_some_and(|w| w.ready) {
@@ -214,6 +210,16 @@ impl Worker {
         }
     }
 
+    /// Whoever began to start it may have ended before it came up: nobody tells then.
+    fn note_start(&mut self, instance: &ContainerStatus) {
+        let starting = self.busy.starting.as_ref() == Some(&instance.name);
+        let probed = self.spec_of(&instance.name).is_none_or(|s| s.startup_probe.is_some());
+        let memory = self.memory.entry(instance.name.clone()).or_default();
+        if !starting && !probed && !memory.given_up {
+            memory.started = Some(instance.id.clone());
+        }
+    }
+
     fn take(&mut self, instance: ContainerStatus) {
         let id = instance.id.clone();
         if instance.state == ContainerState::Exited {
@@ -233,6 +239,9 @@ impl Worker {
             let name = noted(IMAGE_ANNOTATION).unwrap_or_else(|| instance.image.clone());
             let image_id = noted(IMAGE_ID_ANNOTATION).unwrap_or_else(|| instance.image_id.as_str().to_owned());
             self.images.insert(id.clone(), (name, image_id));
+        }
+        if instance.state == ContainerState::Running {
+            self.note_start(&instance);
         }
         self.lost.remove(&instance.name);
         self.instances.insert(id, instance);

@@ -297,7 +297,7 @@ async fn the_last_words_of_a_container_are_its_file_or_the_end_of_its_log_when_i
         bench.runtime.runs("a", [(Duration::from_secs(1), 3)]);
         bench.start();
         bench.until(is_ready).await;
-        let path = bench.runtime.all().1[0].annotations[crate::pod::start::MESSAGE_ANNOTATION].clone();
+        let path = bench.runtime.all().1[0].annotations[crate::pod::start::config::MESSAGE_ANNOTATION].clone();
         std::fs::write(path, file).unwrap();
         let status = bench.until(|s| s.phase.as_deref() == Some("Failed")).await;
         assert_eq!(
@@ -314,7 +314,7 @@ async fn words_beyond_four_kilobytes_are_cut_off() {
     bench.runtime.runs("a", [(Duration::from_secs(1), 0)]);
     bench.start();
     bench.until(is_ready).await;
-    let path = bench.runtime.all().1[0].annotations[crate::pod::start::MESSAGE_ANNOTATION].clone();
+    let path = bench.runtime.all().1[0].annotations[crate::pod::start::config::MESSAGE_ANNOTATION].clone();
     std::fs::write(path, "x".repeat(5000)).unwrap();
     let status = bench.until(|s| s.phase.as_deref() == Some("Succeeded")).await;
     assert_eq!(state(&status).terminated.unwrap().message.unwrap().len(), 4096);

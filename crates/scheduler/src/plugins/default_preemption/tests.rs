@@ -196,6 +196,27 @@ fn the_message_counts_nodes_where_it_does_not_help() {
 }
 
 #[test]
+fn nodes_that_nothing_helps_are_counted_apart_from_those_without_victims() {
+    let mut snapshot = cluster(&[("n1", vec![pod("a", 20, "4", json!({}))])]);
+    let tainted = json!({"taints": [{"key": "x", "effect": "NoSchedule"}]});
+    snapshot.set_node(crate::testing::node_with_spec("n2", json!({}), tainted));
+    snapshot.set_node(crate::testing::node_with_spec(
+        "n3",
+        json!({}),
+        json!({"unschedulable": true}),
+    ));
+    snapshot.settle();
+    assert_eq!(
+        preempt(&snapshot, &pod("x", 10, "2", json!({})), vec![])
+            .error
+            .to_string(),
+        "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. \
+         preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, \
+         2 Preemption is not helpful for scheduling."
+    );
+}
+
+#[test]
 fn enough_candidates_are_looked_for_and_no_more() {
     let mut plugin = DefaultPreemption::new(Arc::new(Listers::holding()));
     let enough = |plugin: &DefaultPreemption| [10, 100, 500, 5000].map(|n| plugin.enough_candidates(n));

@@ -128,8 +128,97 @@ fn required_terms_of_both_sides_decide() {
             web("podAffinity", json!([term("db", "zone"), term("cache", "zone")])),
             ["not with", "not with", "not with", "not with"],
         ),
+        (
+            "all terms at once, each by its own topology",
+            vec![("n1", db())],
+            web(
+                "podAffinity",
+                json!([term("db", "zone"), term("db", "kubernetes.io/hostname")]),
+            ),
+            ["fits", "not with", "not with", "not with"],
+        ),
+        (
+            "with one's like by several terms, the first of them",
+            vec![],
+            web(
+                "podAffinity",
+                json!([term("web", "zone"), term("web", "kubernetes.io/hostname")]),
+            ),
+            ["fits", "fits", "fits", "not with"],
+        ),
+        (
+            "with one's like by one term of two",
+            vec![],
+            web("podAffinity", json!([term("web", "zone"), term("db", "zone")])),
+            ["not with", "not with", "not with", "not with"],
+        ),
+        (
+            "apart from one's like, the first of them",
+            vec![],
+            web("podAntiAffinity", json!([term("web", "zone")])),
+            ["fits", "fits", "fits", "fits"],
+        ),
+        (
+            "apart by any of the terms",
+            vec![("n1", db()), ("n3", pod("cache", "cache", json!({})))],
+            web(
+                "podAntiAffinity",
+                json!([term("db", "kubernetes.io/hostname"), term("cache", "zone")]),
+            ),
+            ["not apart", "fits", "not apart", "fits"],
+        ),
+        (
+            "shunned by a placed pod by node",
+            vec![("n2", shy("kubernetes.io/hostname"))],
+            pod("new", "web", json!({})),
+            ["fits", "shunned", "fits", "fits"],
+        ),
+        (
+            "shunned by a placed pod on a node without the label",
+            vec![("n4", shy("zone"))],
+            pod("new", "web", json!({})),
+            ["fits", "fits", "fits", "fits"],
+        ),
+        (
+            "with and apart at once",
+            vec![("n1", db()), ("n2", pod("cache", "cache", json!({})))],
+            pod(
+                "new",
+                "web",
+                json!({"affinity": {
+                    "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term("db", "zone")]},
+                    "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+                        [term("cache", "kubernetes.io/hostname")]}}}),
+            ),
+            ["fits", "not apart", "not with", "not with"],
+        ),
     ] {
         assert_eq!(verdicts(&pods, &new), expected, "{what}");
+    }
+}
+
+#[test]
+fn operators_select_pods_as_documented() {
+    // Elsewhere, so that the new pod is not one of those that it looks for.
+    let meta = json!({"namespace": "other", "labels": {"app": "db"}});
+    let pods = [("n1", pod_with("db", json!({"metadata": meta})))];
+    for (expression, first) in [
+        (
+            json!({"key": "app", "operator": "In", "values": ["db", "cache"]}),
+            "fits",
+        ),
+        (json!({"key": "app", "operator": "In", "values": ["cache"]}), "not with"),
+        (json!({"key": "app", "operator": "NotIn", "values": ["cache"]}), "fits"),
+        (json!({"key": "app", "operator": "NotIn", "values": ["db"]}), "not with"),
+        (json!({"key": "app", "operator": "Exists"}), "fits"),
+        (json!({"key": "tier", "operator": "Exists"}), "not with"),
+        (json!({"key": "tier", "operator": "DoesNotExist"}), "fits"),
+        (json!({"key": "tier", "operator": "NotIn", "values": ["x"]}), "fits"),
+    ] {
+        let selector = json!({"matchExpressions": [expression]});
+        let term = json!({"topologyKey": "zone", "namespaces": ["other"], "labelSelector": selector});
+        let new = pod("new", "web", required("podAffinity", json!([term])));
+        assert_eq!(verdicts(&pods, &new)[0], first, "{expression}");
     }
 }
 

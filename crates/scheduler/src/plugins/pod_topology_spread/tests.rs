@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::framework::Severity;
 use crate::testing::{node, node_with_spec, pod_with};
 
 fn plugin() -> PodTopologySpread {
@@ -67,6 +68,8 @@ fn fits(mut snapshot: Snapshot, pod: &PodInfo) -> Vec<String> {
 #[test]
 fn a_domain_may_have_so_many_more_than_the_emptiest() {
     let zone = || constraint("zone", true, json!({}));
+    let hostname = || constraint("kubernetes.io/hostname", true, json!({}));
+    let doc = vec![("a", 1), ("a", 1), ("b", 1), ("b", 0)];
     for (nodes, constraints, expected) in [
         (
             vec![("a", 2), ("a", 1), ("b", 1), ("b", 0)],
@@ -103,6 +106,58 @@ fn a_domain_may_have_so_many_more_than_the_emptiest() {
             json!([constraint("zone", false, json!({}))]),
             vec!["n1", "n2"],
         ),
+        // The documentation's examples, on four nodes in two zones.
+        (doc.clone(), json!([zone()]), vec!["n3", "n4"]),
+        (
+            doc.clone(),
+            json!([constraint("zone", true, json!({"maxSkew": 2}))]),
+            vec!["n1", "n2", "n3", "n4"],
+        ),
+        (doc.clone(), json!([hostname()]), vec!["n4"]),
+        (doc.clone(), json!([zone(), hostname()]), vec!["n4"]),
+        // By zone it would have to be n3, by node n2.
+        (vec![("a", 2), ("a", 1), ("b", 2)], json!([zone(), hostname()]), vec![]),
+        // The API reference's: three zones with 2, 2 and 1.
+        (vec![("a", 2), ("b", 2), ("c", 1)], json!([zone()]), vec!["n3"]),
+        (
+            vec![("a", 2), ("b", 2), ("c", 1)],
+            json!([constraint("zone", true, json!({"maxSkew": 2}))]),
+            vec!["n1", "n2", "n3"],
+        ),
+        // ... and with 2 each, where five domains are wanted.
+        (
+            vec![("a", 2), ("b", 2), ("c", 2)],
+            json!([constraint("zone", true, json!({"maxSkew": 2, "minDomains": 5}))]),
+            vec![],
+        ),
+        (
+            vec![("a", 2), ("b", 2), ("c", 2)],
+            json!([constraint("zone", true, json!({"maxSkew": 2, "minDomains": 3}))]),
+            vec!["n1", "n2", "n3"],
+        ),
+        // Without a selector nobody is counted, not even the pod itself.
+        (
+            vec![("a", 5), ("b", 0)],
+            json!([constraint("zone", true, json!({"labelSelector": null}))]),
+            vec!["n1", "n2"],
+        ),
+        // An empty one counts everybody.
+        (
+            vec![("a", 1), ("b", 0)],
+            json!([constraint("zone", true, json!({"labelSelector": {}}))]),
+            vec!["n2"],
+        ),
+        // Expressions select as well as labels do.
+        (
+            vec![("a", 1), ("b", 0)],
+            json!([constraint(
+                "zone",
+                true,
+                json!({"labelSelector":
+                {"matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "db"]}]}})
+            )]),
+            vec!["n2"],
+        ),
     ] {
         assert_eq!(
             fits(cluster(&nodes), &web("new", constraints.clone())),
@@ -110,6 +165,41 @@ fn a_domain_may_have_so_many_more_than_the_emptiest() {
             "{nodes:?} {constraints}"
         );
     }
+}
+
+#[test]
+fn a_refusal_tells_a_missing_label_from_a_full_domain() {
+    let mut snapshot = cluster(&[("a", 1), ("b", 0), ("", 0)]);
+    let pod = web("new", json!([constraint("zone", true, json!({}))]));
+    prepared(&mut snapshot, &pod);
+    let (plugin, mut state) = (plugin(), CycleState::default());
+    plugin.pre_filter(&mut state, &pod, &snapshot).unwrap();
+    let refusal = |name: &str| plugin.filter(&state, &pod, snapshot.named(name).unwrap()).unwrap_err();
+    assert_eq!(
+        refusal("n1").to_string(),
+        "node(s) didn't match pod topology spread constraints"
+    );
+    assert_eq!(refusal("n1").severity, Severity::Unschedulable);
+    assert_eq!(
+        refusal("n3").to_string(),
+        "node(s) didn't match pod topology spread constraints (missing required label)"
+    );
+    assert_eq!(refusal("n3").severity, Severity::Unresolvable);
+}
+
+#[test]
+fn zones_that_the_pods_affinity_leaves_out_do_not_count() {
+    // The documentation's example: n5 is the emptiest node, in a zone where the pod may not go.
+    let nodes = cluster(&[("a", 1), ("a", 1), ("b", 1), ("b", 0), ("c", 0)]);
+    let not_c = json!({"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["c"]}]});
+    let pod = pod_with(
+        "new",
+        json!({"metadata": {"labels": {"app": "web"}}, "spec": {
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [not_c]}}},
+            "topologySpreadConstraints": [constraint("zone", true, json!({}))]}}),
+    );
+    // To keep it from n5 is the affinity's.
+    assert_eq!(fits(nodes, &pod), ["n3", "n4", "n5"]);
 }
 
 #[test]
@@ -238,6 +328,19 @@ fn emptier_domains_score_higher_and_nodes_without_the_label_nothing() {
         [0, 33, 100]
     );
     assert_eq!(score(&[("a", 1), ("", 0)], soft("zone")), [100, 0]);
+    let four = [("a", 2), ("a", 1), ("b", 0), ("b", 3)];
+    assert_eq!(score(&four, soft("kubernetes.io/hostname")), [20, 60, 100, 0]);
+    // The more skew is allowed, the less it matters.
+    let loose = json!([constraint("kubernetes.io/hostname", false, json!({"maxSkew": 2}))]);
+    assert_eq!(score(&four, loose), [33, 66, 100, 16]);
+    assert_eq!(score(&four, soft("zone")), [100, 100, 100, 100]);
+    let both = json!([
+        constraint("zone", false, json!({})),
+        constraint("kubernetes.io/hostname", false, json!({}))
+    ]);
+    assert_eq!(score(&four, both.clone()), [60, 80, 100, 40]);
+    // A node that lacks the label of one of them scores nothing.
+    assert_eq!(score(&[("a", 1), ("b", 0), ("", 0)], both), [0, 100, 0]);
     assert!(score(&[("a", 1)], json!([constraint("zone", true, json!({}))])).is_empty());
 }
 
