@@ -12,22 +12,30 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::owner::{self, controller_of};
 
 /// The index of objects that nobody controls, by namespace.
-const ORPHANS: &str = "orphans";
+pub const ORPHANS: &str = "orphans";
 
 /// Adds the indexes that [`claim`] reads.
 pub fn index<K: Kind>(informer: &SharedInformer<K>) {
     informer.add_index(indexer::CONTROLLER, indexer::by_controller);
-    informer.add_index(ORPHANS, |object: &K| {
-        let meta = object.meta();
-        let orphan = controller_of(meta).is_none();
-        orphan.then(|| meta.namespace.clone().unwrap_or_default())
-    });
+    informer.add_index(ORPHANS, by_orphanage);
+}
+
+/// The namespace of an object that nobody controls: an index function, to be added as [`ORPHANS`].
+pub fn by_orphanage<K: Kind>(object: &K) -> Option<String> {
+    let meta = object.meta();
+    let orphan = controller_of(meta).is_none();
+    orphan.then(|| meta.namespace.clone().unwrap_or_default())
+}
+
+/// The objects of a namespace that nobody controls.
+pub fn orphans<K: Kind>(lister: &Lister<K>, namespace: &str) -> Vec<Arc<K>> {
+    lister.by_index(ORPHANS, namespace)
 }
 
 /// What an owner may control: what it does already, and the orphans of its namespace.
 pub fn candidates<K: Kind>(lister: &Lister<K>, owner: &ObjectMeta) -> impl Iterator<Item = Arc<K>> + use<K> {
     let owned = lister.controlled_by(owner.uid.as_deref().unwrap_or_default());
-    let orphans = lister.by_index(ORPHANS, owner.namespace.as_deref().unwrap_or_default());
+    let orphans = orphans(lister, owner.namespace.as_deref().unwrap_or_default());
     owned.into_iter().chain(orphans)
 }
 
@@ -58,37 +66,61 @@ where
         let meta = self.owner.meta();
         let claim = owner::claim(meta, candidates(self.lister, meta), matches);
         let mut owned = claim.owned;
-        let api = self
-            .client
-            .namespaced::<K>(meta.namespace.as_deref().unwrap_or_default());
-        if !claim.adopt.is_empty() && self.is_living().await? {
-            let reference = owner::controller_reference(self.owner);
-            for orphan in claim.adopt {
-                let mut patch = owner::adopt_patch(&reference, orphan.meta());
-                if let Some(finalizers) = finalizers(orphan.meta(), true) {
-                    patch["metadata"]["finalizers"] = finalizers.into();
-                }
-                let name = orphan.meta().name.as_deref().unwrap_or_default();
-                match api.patch(name, Patch::Merge(patch)).await {
-                    Ok(adopted) => owned.push(adopted),
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(error.into()),
-                }
+        owned.extend(self.adopt(claim.adopt, &finalizers).await?);
+        self.release(claim.release, &finalizers).await?;
+        Ok(owned)
+    }
+
+    /// Makes these orphans the owner's own, as far as they are still there: as they are then.
+    pub async fn adopt(
+        &self,
+        orphans: Vec<Arc<K>>,
+        finalizers: impl Fn(&ObjectMeta, bool) -> Option<Vec<String>>,
+    ) -> Result<Vec<Arc<K>>, Error> {
+        let mut owned = Vec::new();
+        if orphans.is_empty() || !self.is_living().await? {
+            return Ok(owned);
+        }
+        let reference = owner::controller_reference(self.owner);
+        for orphan in orphans {
+            let mut patch = owner::adopt_patch(&reference, orphan.meta());
+            if let Some(finalizers) = finalizers(orphan.meta(), true) {
+                patch["metadata"]["finalizers"] = finalizers.into();
+            }
+            match self.patch(orphan.meta(), patch).await {
+                Ok(adopted) => owned.push(adopted),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        for stranger in claim.release {
-            let uid = meta.uid.as_deref().unwrap_or_default();
+        Ok(owned)
+    }
+
+    /// Lets these go that the owner controls.
+    pub async fn release(
+        &self,
+        strangers: Vec<Arc<K>>,
+        finalizers: impl Fn(&ObjectMeta, bool) -> Option<Vec<String>>,
+    ) -> Result<(), Error> {
+        for stranger in strangers {
+            let uid = self.owner.meta().uid.as_deref().unwrap_or_default();
             let mut patch = owner::release_patch(uid, stranger.meta());
             if let Some(finalizers) = finalizers(stranger.meta(), false) {
                 patch["metadata"]["finalizers"] = finalizers.into();
             }
-            let name = stranger.meta().name.as_deref().unwrap_or_default();
-            match api.patch(name, Patch::Merge(patch)).await {
+            match self.patch(stranger.meta(), patch).await {
                 Err(error) if !error.is_not_found() => return Err(error.into()),
                 _ => {}
             }
         }
-        Ok(owned)
+        Ok(())
+    }
+
+    async fn patch(&self, meta: &ObjectMeta, patch: serde_json::Value) -> Result<Arc<K>, coracle_client::Error> {
+        let namespace = self.owner.meta().namespace.as_deref().unwrap_or_default();
+        let api = self.client.namespaced::<K>(namespace);
+        api.patch(meta.name.as_deref().unwrap_or_default(), Patch::Merge(patch))
+            .await
     }
 
     /// The cache may be behind: an owner that is being deleted adopts nothing.

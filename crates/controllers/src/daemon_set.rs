@@ -28,6 +28,7 @@ use crate::claim::{self, Claiming, selected};
 use crate::history::{self, History, REVISION_LABEL};
 use crate::pod_control::PodControl;
 use crate::status;
+use crate::template::Digests;
 use backoff::Failures;
 use plan::{Observed, Plan, plan};
 
@@ -58,11 +59,15 @@ pub async fn run(cx: Context) {
     let events = EventRecorder::start(&client, NAME, None, cx.clock, cx.shutdown.clone());
     let control = PodControl::new(&client, &events, cx.clock);
     let failures = Arc::new(Failures::default());
+    let digests = Digests::default();
+    sets.observe(digests.observer());
+    revisions.observe(digests.observer());
     let controllers = DaemonSets {
         history: History {
             client: client.clone(),
             revisions: revisions.lister(),
             hash_label: REVISION_LABEL,
+            digests,
         },
         client,
         events,
@@ -208,7 +213,7 @@ impl DaemonSets {
         revisions: Vec<Arc<ControllerRevision>>,
     ) -> Result<Vec<Arc<ControllerRevision>>, Error> {
         let others = revisions.into_iter().filter(|r| r.metadata.uid != current.metadata.uid);
-        let (doubles, old): (Vec<_>, Vec<_>) = others.partition(|r| history::holds(r, &current.data.0));
+        let (doubles, old): (Vec<_>, Vec<_>) = others.partition(|r| self.history.is_double(r, current));
         let theirs: HashSet<&str> = doubles
             .iter()
             .filter_map(|r| history::label(r, REVISION_LABEL))

@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::Context;
 use crate::claim::{self, Claiming, selected};
 use crate::owner::controller_of;
-use crate::template::same_template;
+use crate::template::{Digests, digest};
 use crate::written::Written;
 use plan::{Observed, Plan, plan};
 
@@ -49,6 +49,7 @@ struct Deployments {
     sets: Lister<ReplicaSet>,
     pods: Lister<Pod>,
     written: Written<Deployment>,
+    digests: Digests,
 }
 
 pub async fn run(cx: Context) {
@@ -57,6 +58,9 @@ pub async fn run(cx: Context) {
     let pods = cx.informers.informer::<Pod>();
     claim::index(&sets);
     let written = Written::default();
+    let digests = Digests::default();
+    deployments.observe(digests.observer());
+    sets.observe(digests.observer());
     let context = Deployments {
         client: cx.client_of(NAME),
         events: cx.recorder(NAME),
@@ -65,6 +69,7 @@ pub async fn run(cx: Context) {
         sets: sets.lister(),
         pods: pods.lister(),
         written: written.clone(),
+        digests,
     };
     let (adopters, by_set) = (deployments.lister(), sets.lister());
     cx.controller(NAME, WORKERS)
@@ -131,6 +136,7 @@ impl Deployments {
                 deployment: &deployment,
                 sets: &sets,
                 pods_of: &pods_of,
+                digests: &self.digests,
                 now,
             })
         };
@@ -224,8 +230,8 @@ impl Deployments {
         let name = set.metadata.name.as_deref().unwrap_or_default();
         let there = self.client.namespaced::<ReplicaSet>(namespace).get(name).await?;
         let ours = controller_of(&there.metadata).is_some_and(|o| Some(&o.uid) == deployment.metadata.uid.as_ref());
-        let template = |s: &ReplicaSet| s.spec.template.clone().unwrap_or_default();
-        if ours && same_template(&template(&there), &template(set)) {
+        let template = |s: &ReplicaSet| s.spec.template.as_ref().map(digest);
+        if ours && template(&there) == template(set) {
             return Ok(None);
         }
         Ok(Some(

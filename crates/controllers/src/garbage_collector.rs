@@ -401,11 +401,18 @@ impl Collector {
 
     /// Lets the owner go when no dependent blocks it; otherwise sees that the dependents go.
     async fn finish_foreground(&self, owner: &Node) -> Result<Action, Error> {
-        let blocking = self.graph.lock().blocking_dependents(owner.uid());
-        if blocking.is_empty() {
+        let (mut blocked, mut staying) = (false, Vec::new());
+        for node in self.graph.lock().blocking_dependents(owner.uid()) {
+            blocked = true;
+            // One that is going already is waited for.
+            if !node.is_terminating() {
+                staying.push(node.uid().to_owned());
+            }
+        }
+        if !blocked {
             return self.remove_finalizer(owner, FOREGROUND).await;
         }
-        for uid in blocking {
+        for uid in staying {
             self.resources.queue.add(uid);
         }
         Ok(Action::Done)

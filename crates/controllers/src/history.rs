@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::claim::{Claiming, selected};
 use crate::owner::{controller_of, controller_reference};
-use crate::template::{settled, template_hash};
+use crate::template::{Digest, Digests, digest_of, settled, template_hash};
 
 /// The label by which a pod tells of which revision it is.
 pub const REVISION_LABEL: &str = "controller-revision-hash";
@@ -49,8 +49,9 @@ pub fn label<'r>(revision: &'r ControllerRevision, key: &str) -> Option<&'r str>
     revision.metadata.labels.as_ref()?.get(key).map(String::as_str)
 }
 
-/// Whether the revision holds this data. Fields that are null (as other controllers write them) say nothing.
-pub fn holds(revision: &ControllerRevision, data: &Value) -> bool {
+/// The digest of revision data: that of its template as a server prints it. Fields that are null (as other controllers
+/// write them) say nothing.
+pub fn digest(data: &Value) -> Digest {
     fn without_null(value: &Value) -> Value {
         match value {
             Value::Object(map) => {
@@ -61,12 +62,7 @@ pub fn holds(revision: &ControllerRevision, data: &Value) -> bool {
             other => other.clone(),
         }
     }
-    let (held, data) = (without_null(&revision.data.0), without_null(data));
-    held == data || settled_data(held) == settled_data(data)
-}
-
-/// Revision data with its template as a server prints it.
-fn settled_data(mut data: Value) -> Value {
+    let mut data = without_null(data);
     if let Some(template) = data.pointer_mut("/spec/template") {
         let patch = template.as_object_mut().and_then(|t| t.remove("$patch"));
         *template = settled(template.take());
@@ -74,7 +70,7 @@ fn settled_data(mut data: Value) -> Value {
             template.insert("$patch".into(), patch);
         }
     }
-    data
+    digest_of(&data)
 }
 
 /// How the newest revision comes to hold the template of now.
@@ -88,8 +84,9 @@ pub enum Step {
     Create(i64),
 }
 
-pub fn step(revisions: &[Arc<ControllerRevision>], data: &Value) -> Step {
-    let (same, others): (Vec<_>, Vec<_>) = revisions.iter().partition(|r| holds(r, data));
+/// `holds` says whether a revision holds the template of now.
+pub fn step(revisions: &[Arc<ControllerRevision>], holds: impl Fn(&ControllerRevision) -> bool) -> Step {
+    let (same, others): (Vec<_>, Vec<_>) = revisions.iter().partition(|r| holds(r));
     let highest = others.iter().map(|r| number(r)).max().unwrap_or(0);
     match same.into_iter().max_by_key(|r| number(r)) {
         Some(newest) if number(newest) > highest => Step::Keep(newest.clone()),
@@ -128,9 +125,21 @@ pub struct History {
     pub revisions: Lister<ControllerRevision>,
     /// The label of a revision that carries its hash.
     pub hash_label: &'static str,
+    /// Of the revisions and of their owners' templates.
+    pub digests: Digests,
 }
 
 impl History {
+    /// Whether two revisions hold the same template.
+    pub fn is_double(&self, one: &ControllerRevision, other: &ControllerRevision) -> bool {
+        self.digest(one) == self.digest(other)
+    }
+
+    /// What a revision holds never changes.
+    fn digest(&self, revision: &ControllerRevision) -> Digest {
+        self.digests.of(&revision.metadata, || digest(&revision.data.0))
+    }
+
     /// The owner's revisions, after adopting and releasing.
     pub async fn claim<O>(&self, owner: &O, selector: &LabelSelector) -> Result<Vec<Arc<ControllerRevision>>, Error>
     where
@@ -155,11 +164,11 @@ impl History {
     where
         O: TypedKind + k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
     {
-        let data = data(template);
+        let wanted = self.digests.of(owner.meta(), || digest(&data(template)));
         let api = self
             .client
             .namespaced::<ControllerRevision>(owner.meta().namespace.as_deref().unwrap_or_default());
-        let next = match step(revisions, &data) {
+        let next = match step(revisions, |r| self.digest(r) == wanted) {
             Step::Keep(revision) => return Ok((revision, collisions)),
             Step::Renumber(revision, number) => {
                 let patch = json!({"metadata": {"uid": revision.metadata.uid}, "revision": number});
@@ -170,14 +179,14 @@ impl History {
         };
         let mut collisions = collisions;
         loop {
-            let new = self.revision(owner, template, &data, next, collisions);
+            let new = self.revision(owner, template, next, collisions);
             match api.create(&new).await {
                 Ok(made) => return Ok((made, collisions)),
                 Err(error) if error.is_already_exists() => {
                     let there = api.get(name(&new)).await?;
                     let ours =
                         controller_of(&there.metadata).is_some_and(|o| Some(&o.uid) == owner.meta().uid.as_ref());
-                    if ours && holds(&there, &data) {
+                    if ours && self.digest(&there) == wanted {
                         return Ok((there, collisions));
                     }
                     collisions = Some(collisions.unwrap_or(0).saturating_add(1));
@@ -191,7 +200,6 @@ impl History {
         &self,
         owner: &O,
         template: &PodTemplateSpec,
-        data: &Value,
         number: i64,
         collisions: Option<i32>,
     ) -> ControllerRevision
@@ -215,7 +223,7 @@ impl History {
                 owner_references: Some(vec![controller_reference(owner)]),
                 ..ObjectMeta::default()
             },
-            data: RawExtension(data.clone()),
+            data: RawExtension(data(template)),
             revision: Some(number),
         }
     }
@@ -268,17 +276,21 @@ mod tests {
     fn a_null_in_a_revision_written_by_others_says_nothing() {
         let mut foreign = ControllerRevision::clone(&revision(1, "v1"));
         foreign.data.0["spec"]["template"]["metadata"]["creationTimestamp"] = Value::Null;
-        assert!(holds(&foreign, &data(&of("v1"))));
-        assert!(!holds(&foreign, &data(&of("v2"))));
+        assert_eq!(digest(&foreign.data.0), digest(&data(&of("v1"))));
+        assert_ne!(digest(&foreign.data.0), digest(&data(&of("v2"))));
     }
 
     #[test]
     fn the_newest_revision_is_kept_an_old_one_is_renumbered_and_a_new_template_gets_its_own() {
         let all = [revision(1, "v1"), revision(2, "v2")];
-        assert_eq!(step(&all, &data(&of("v2"))), Step::Keep(all[1].clone()));
-        assert_eq!(step(&all, &data(&of("v1"))), Step::Renumber(all[0].clone(), 3));
-        assert_eq!(step(&all, &data(&of("v3"))), Step::Create(3));
-        assert_eq!(step(&[], &data(&of("v1"))), Step::Create(1));
+        let step = |all: &[_], image| {
+            let wanted = digest(&data(&of(image)));
+            step(all, |r| digest(&r.data.0) == wanted)
+        };
+        assert_eq!(step(&all, "v2"), Step::Keep(all[1].clone()));
+        assert_eq!(step(&all, "v1"), Step::Renumber(all[0].clone(), 3));
+        assert_eq!(step(&all, "v3"), Step::Create(3));
+        assert_eq!(step(&[], "v1"), Step::Create(1));
     }
 
     #[test]

@@ -49,22 +49,22 @@ pub fn is_ready(pod: &Pod) -> bool {
     ready_since(pod).is_some()
 }
 
+/// From when on the pod is available, if it is ready and stays so: once it has been ready for `min_ready_seconds`.
+pub fn available_at(pod: &Pod, min_ready_seconds: i32) -> Option<Timestamp> {
+    let since = ready_since(pod)?;
+    if min_ready_seconds <= 0 {
+        return Some(Timestamp::MIN);
+    }
+    let at = since?.saturating_add(SignedDuration::from_secs(min_ready_seconds.into()));
+    Some(at.unwrap_or(Timestamp::MAX))
+}
+
 /// Ready for at least `min_ready_seconds`; otherwise when it will be, if it stays ready.
 pub fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Availability {
-    match ready_since(pod) {
+    match available_at(pod, min_ready_seconds) {
         None => Availability::NotReady,
-        Some(_) if min_ready_seconds <= 0 => Availability::Available,
-        Some(None) => Availability::NotReady,
-        Some(Some(since)) => {
-            let at = since
-                .saturating_add(SignedDuration::from_secs(min_ready_seconds.into()))
-                .unwrap_or(Timestamp::MAX);
-            if at <= now {
-                Availability::Available
-            } else {
-                Availability::At(at)
-            }
-        }
+        Some(at) if at <= now => Availability::Available,
+        Some(at) => Availability::At(at),
     }
 }
 

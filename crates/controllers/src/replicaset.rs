@@ -3,27 +3,30 @@
 //! Whatever can be seen as a ReplicaSet ([`Replicating`]) is kept by the same code: ReplicationControllers are.
 
 pub mod plan;
+pub mod tally;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
 use coracle_client::{Client, ObjectKey, TypedKind, Whole};
-use coracle_clock::Clock;
+use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::Context;
-use crate::claim::{self, Claiming, selected};
+use crate::claim::{self, Claiming};
 use crate::metrics::replicas::ReplicaSetMetrics;
 use crate::owner::{self, controller_of};
 use crate::pod_control::PodControl;
 use crate::status;
 use crate::template::pod_from_template;
 use crate::written::Written;
-use plan::{note_failure, plan};
+use plan::{doomed, note_failure, plan};
+use tally::{Basis, Look, Tallies};
 
 const NAME: &str = "replicaset-controller";
 const WORKERS: usize = 8;
@@ -58,6 +61,7 @@ struct Replicas<K: Replicating> {
     pods: Lister<Pod>,
     control: PodControl,
     written: Written<K>,
+    tallies: Tallies<K>,
     metrics: ReplicaSetMetrics,
 }
 
@@ -74,6 +78,8 @@ pub async fn run_for<K: Replicating>(cx: Context, name: &'static str, account: &
     let events = cx.recorder(account);
     let control = PodControl::new(&client, &events, cx.clock);
     let written = Written::default();
+    let tallies = Tallies::default();
+    pods.observe(tallies.observer());
     let controllers = Replicas {
         client,
         clock: cx.clock,
@@ -81,6 +87,7 @@ pub async fn run_for<K: Replicating>(cx: Context, name: &'static str, account: &
         pods: pods.lister(),
         control: control.clone(),
         written: written.clone(),
+        tallies,
         metrics: cx.metrics.replica_sets.clone(),
     };
     let (forget, adopters) = (control.clone(), sets.lister());
@@ -115,29 +122,47 @@ fn selector(set: &ReplicaSet) -> Option<LabelSelector> {
 impl<K: Replicating> Replicas<K> {
     async fn reconcile(&self, key: ObjectKey<K>) -> Result<Action, Error> {
         let Some(cached) = self.sets.get(&key) else {
+            self.tallies.forget(&key);
             return Ok(Action::Done);
         };
         let owner = self.written.newest(&key, cached);
         let set = owner.as_set();
         let Some(selector) = selector(&set) else {
+            self.tallies.forget(&key);
             return Err(Error::terminal("the selector cannot be used; mend spec.selector"));
         };
+        let basis = Basis::of(&set, selector);
         let name = key.to_string();
         let cached = || self.pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
         let may_act = self.control.is_settled(&*owner, &name, cached).await?;
-        let claiming = Claiming {
-            client: &self.client,
-            owner: &*owner,
-            lister: &self.pods,
-        };
-        let owned = claiming.claim(|meta| selected(&selector, meta)).await?;
-        let plan = plan(&set, &owned, || self.related(&set), may_act, self.clock.now());
+        let now = self.clock.now();
+        let Look {
+            mut totals,
+            orphans,
+            strangers,
+        } = self.tallies.look(&key, &basis, &self.pods, now);
+        let mut adopted = Vec::new();
+        if set.metadata.deletion_timestamp.is_none() {
+            let claiming = Claiming {
+                client: &self.client,
+                owner: &*owner,
+                lister: &self.pods,
+            };
+            adopted = claiming.adopt(orphans, |_, _| None).await?;
+            claiming.release(strangers, |_, _| None).await?;
+        }
+        adopted.iter().for_each(|pod| totals.add(&basis.share(pod), now));
+        let plan = plan(&set, &totals, may_act, now);
 
         let new = self.new_pod(&owner, &set).filter(|_| plan.create > 0);
         let new: Vec<&Pod> = new.iter().cycle().take(plan.create).collect();
-        self.metrics.shrinks(&owned, &plan.delete, self.clock.now());
+        let delete = if plan.shrink {
+            self.doomed(&set, &basis, adopted, now)
+        } else {
+            Vec::new()
+        };
         let reason = if new.is_empty() { "FailedDelete" } else { "FailedCreate" };
-        let changed = self.control.change(&*owner, &name, &new, &plan.delete).await;
+        let changed = self.control.change(&*owner, &name, &new, &delete).await;
         let failure = changed.err().map(|error| (reason, error));
         let mut status = plan.status;
         let told = failure.as_ref().map(|(reason, error)| (*reason, error.to_string()));
@@ -156,6 +181,16 @@ impl<K: Replicating> Replicas<K> {
         let template = set.spec.template.as_ref()?;
         let reference = owner::controller_reference(owner);
         Some(pod_from_template(template, namespace, name, reference))
+    }
+
+    /// The pods that have to go, of those in the cache and those just adopted.
+    fn doomed(&self, set: &ReplicaSet, basis: &Basis, adopted: Vec<Arc<Pod>>, now: Timestamp) -> Vec<Arc<Pod>> {
+        let mut owned = basis.owned(&self.pods);
+        let known: HashSet<_> = owned.iter().map(|pod| pod.metadata.uid.clone()).collect();
+        owned.extend(adopted.into_iter().filter(|pod| !known.contains(&pod.metadata.uid)));
+        let doomed = doomed(set, &owned, &self.related(set), now);
+        self.metrics.shrinks(&owned, &doomed, now);
+        doomed
     }
 
     /// Pods of all sets with the same owner: they count for spreading when some have to go.

@@ -31,6 +31,7 @@ use crate::history::{self, History};
 use crate::metrics::replicas::StatefulSetMetrics;
 use crate::owner::controller_of;
 use crate::status;
+use crate::template::Digests;
 use plan::{Mend, Observed, Plan, Step, plan};
 
 const NAME: &str = "statefulset-controller";
@@ -58,11 +59,15 @@ pub async fn run(cx: Context) {
     claim::index(&pods);
     claim::index(&revisions);
     let client = cx.client_of(NAME);
+    let digests = Digests::default();
+    sets.observe(digests.observer());
+    revisions.observe(digests.observer());
     let controllers = StatefulSets {
         history: History {
             client: client.clone(),
             revisions: revisions.lister(),
             hash_label: HASH_LABEL,
+            digests,
         },
         client,
         events: cx.recorder(NAME),

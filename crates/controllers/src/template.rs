@@ -1,10 +1,16 @@
-//! Pods from templates, and the hash that names a template's version.
+//! Pods from templates, the hash that names a template's version, and the digest that tells whether two are the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use coracle_api::schema::decode::{Mode, decode};
 use coracle_api::schema::{built_in, type_node};
+use coracle_client::{Kind, ObjectKey};
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 /// Letters and digits that form no words, as upstream's name generator uses.
 const SAFE: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -49,17 +55,21 @@ fn fnv32(seed: u32, bytes: &[u8]) -> u32 {
         .fold(seed, |hash, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193))
 }
 
-/// Equal but for the label that carries the hash.
-pub fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
-    let without_hash = |t: &PodTemplateSpec| {
-        let mut t = t.clone();
-        if let Some(labels) = t.metadata.as_mut().and_then(|m| m.labels.as_mut()) {
-            labels.remove("pod-template-hash");
-        }
-        t
-    };
-    let (a, b) = (without_hash(a), without_hash(b));
-    a == b || settled(json!(a)) == settled(json!(b))
+/// What two templates that mean the same have in common, however a server prints them.
+pub type Digest = [u8; 32];
+
+/// The digest of a template without the label that carries the hash.
+pub fn digest(template: &PodTemplateSpec) -> Digest {
+    let mut template = template.clone();
+    if let Some(labels) = template.metadata.as_mut().and_then(|m| m.labels.as_mut()) {
+        labels.remove("pod-template-hash");
+    }
+    digest_of(&settled(json!(template)))
+}
+
+pub fn digest_of(value: &Value) -> Digest {
+    // The text is canonical, as in `template_hash`.
+    Sha256::digest(value.to_string()).into()
 }
 
 /// A template in the form in which a server prints it: what one server leaves out and another prints as empty is the
@@ -73,6 +83,54 @@ pub fn settled(mut template: Value) -> Value {
     template
 }
 
+/// Digests of what objects hold, each made once for as long as its object stays as it is. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Digests(Arc<Mutex<HashMap<String, Option<Known>>>>);
+
+struct Known {
+    generation: Option<i64>,
+    digest: Digest,
+}
+
+impl Digests {
+    /// What the cache of the objects must tell of its changes: their digests are remembered while they are there.
+    pub fn observer<K: Kind>(&self) -> impl Fn(&ObjectKey<K>, Option<&K>, Option<&K>) + Send + Sync + use<K> {
+        let known = self.0.clone();
+        move |_, old, new| {
+            let uid = |object: Option<&K>| object.and_then(|o| o.meta().uid.clone());
+            let (before, after) = (uid(old), uid(new));
+            if before == after {
+                return;
+            }
+            let mut known = known.lock();
+            if let Some(gone) = before {
+                known.remove(&gone);
+            }
+            if let Some(new) = after {
+                known.entry(new).or_default();
+            }
+        }
+    }
+
+    /// The digest that `make` gives for the object with this metadata.
+    pub fn of(&self, meta: &ObjectMeta, make: impl FnOnce() -> Digest) -> Digest {
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        if let Some(Some(known)) = self.0.lock().get(uid)
+            && known.generation == meta.generation
+        {
+            return known.digest;
+        }
+        let digest = make();
+        if let Some(room) = self.0.lock().get_mut(uid) {
+            *room = Some(Known {
+                generation: meta.generation,
+                digest,
+            });
+        }
+        digest
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,13 +140,41 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_is_made_once_while_its_object_is_there_and_its_spec_stays_the_same() {
+        let indexer = coracle_informer::Indexer::new();
+        let digests = Digests::default();
+        indexer.observe(digests.observer());
+        let pod = |generation: i64| -> Pod {
+            let meta = json!({"namespace": "x", "name": "p", "uid": "u", "generation": generation});
+            serde_json::from_value(json!({"metadata": meta})).unwrap()
+        };
+        let made = std::cell::Cell::new(0);
+        let ask = |pod: &Pod| {
+            digests.of(&pod.metadata, || {
+                made.set(made.get() + 1);
+                Digest::default()
+            });
+            made.get()
+        };
+        let key = ObjectKey::new("x", "p");
+        // What the cache does not have is not remembered.
+        assert_eq!((ask(&pod(1)), ask(&pod(1))), (1, 2));
+        indexer.insert(key.clone(), Arc::new(pod(1)));
+        assert_eq!((ask(&pod(1)), ask(&pod(1))), (3, 3));
+        indexer.insert(key.clone(), Arc::new(pod(2)));
+        assert_eq!((ask(&pod(2)), ask(&pod(2))), (4, 4));
+        indexer.remove(&key);
+        assert!(digests.0.lock().is_empty());
+    }
+
+    #[test]
     fn templates_that_differ_in_what_is_printed_of_nothing_are_the_same() {
         let short = template(json!({"spec": {"containers": [{"name": "a", "image": "b"}]}}));
         let long = template(json!({"metadata": {"labels": {"pod-template-hash": "x"}},
             "spec": {"containers": [{"name": "a", "image": "b", "resources": {}}], "hostNetwork": false}}));
-        assert!(same_template(&short, &long));
+        assert_eq!(digest(&short), digest(&long));
         let other = template(json!({"spec": {"containers": [{"name": "a", "image": "c", "resources": {}}]}}));
-        assert!(!same_template(&short, &other));
+        assert_ne!(digest(&short), digest(&other));
         // Where empty and absent differ in meaning, they are not the same.
         let spread = |selector: Value| {
             let mut one = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"});
@@ -97,6 +183,6 @@ mod tests {
             }
             template(json!({"spec": {"containers": [], "topologySpreadConstraints": [one]}}))
         };
-        assert!(!same_template(&spread(json!({})), &spread(Value::Null)));
+        assert_ne!(digest(&spread(json!({}))), digest(&spread(Value::Null)));
     }
 }

@@ -15,6 +15,7 @@ pub const NAMESPACE: &str = "namespace";
 pub const CONTROLLER: &str = "controller";
 
 type IndexFunction<K> = Arc<dyn Fn(&K) -> Vec<String> + Send + Sync>;
+type Observer<K> = Box<dyn Fn(&ObjectKey<K>, Option<&K>, Option<&K>) + Send + Sync>;
 
 /// Objects of one kind, indexed; safe to share. Readers get `Arc`s and never block each other for long. Lists are in no
 /// useful order, but in one that only the history of the cache decides: the same events give the same lists.
@@ -25,6 +26,7 @@ pub struct Indexer<K> {
 struct State<K> {
     objects: IndexMap<ObjectKey<K>, Arc<K>>,
     indices: Vec<Index<K>>,
+    observers: Vec<Observer<K>>,
 }
 
 struct Index<K> {
@@ -94,6 +96,7 @@ impl<K: Kind> Indexer<K> {
             state: RwLock::new(State {
                 objects: IndexMap::new(),
                 indices: Vec::new(),
+                observers: Vec::new(),
             }),
         };
         indexer.add_index(NAMESPACE, |object| object.meta().namespace.clone());
@@ -122,13 +125,31 @@ impl<K: Kind> Indexer<K> {
         state.indices.push(index);
     }
 
+    /// Calls `note` with the key of every object that is there and of each that changes from now on, with what was there
+    /// before and what is there now. Nobody reads a change before `note` was called, so that what is kept by change is
+    /// never behind the cache. It must be quick and must not read the cache.
+    pub fn observe(&self, note: impl Fn(&ObjectKey<K>, Option<&K>, Option<&K>) + Send + Sync + 'static) {
+        let mut state = self.state.write();
+        for (key, object) in &state.objects {
+            note(key, None, Some(object));
+        }
+        state.observers.push(Box::new(note));
+    }
+
     /// Puts the object in the place of its key; what was there before.
     pub fn insert(&self, key: ObjectKey<K>, object: Arc<K>) -> Option<Arc<K>> {
         let mut state = self.state.write();
-        let State { objects, indices } = &mut *state;
+        let State {
+            objects,
+            indices,
+            observers,
+        } = &mut *state;
         let old = objects.get(&key).cloned();
         for index in indices.iter_mut() {
             index.insert(&key, &object, old.as_deref());
+        }
+        for observer in observers.iter() {
+            observer(&key, old.as_deref(), Some(&object));
         }
         objects.insert(key, object);
         old
@@ -136,10 +157,17 @@ impl<K: Kind> Indexer<K> {
 
     pub fn remove(&self, key: &ObjectKey<K>) -> Option<Arc<K>> {
         let mut state = self.state.write();
-        let State { objects, indices } = &mut *state;
+        let State {
+            objects,
+            indices,
+            observers,
+        } = &mut *state;
         let old = objects.swap_remove(key)?;
         for index in indices.iter_mut() {
             index.remove(key, &old);
+        }
+        for observer in observers.iter() {
+            observer(key, Some(&old), None);
         }
         Some(old)
     }
@@ -273,6 +301,29 @@ mod tests {
     fn names(mut pods: Vec<Arc<Pod>>) -> Vec<String> {
         pods.sort_by_key(|p| p.metadata.name.clone());
         pods.iter().filter_map(|p| p.metadata.name.clone()).collect()
+    }
+
+    #[test]
+    fn an_observer_is_told_of_what_is_there_and_of_each_change_with_what_was_there_before() {
+        let indexer = Indexer::new();
+        indexer.insert(ObjectKey::new("x", "early"), pod("x", "early", "n1"));
+        let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let tell = told.clone();
+        let node = |pod: Option<&Pod>| pod.and_then(|p| p.spec.as_ref()?.node_name.clone());
+        indexer.observe(move |key, old, new| tell.lock().push((key.to_string(), node(old), node(new))));
+        indexer.insert(ObjectKey::new("x", "a"), pod("x", "a", "n1"));
+        indexer.insert(ObjectKey::new("x", "a"), pod("x", "a", "n2"));
+        indexer.remove(&ObjectKey::new("x", "a"));
+        indexer.remove(&ObjectKey::new("x", "a"));
+        let (n1, n2) = (Some("n1".to_owned()), Some("n2".to_owned()));
+        let (early, a) = ("x/early".to_owned(), || "x/a".to_owned());
+        let expected = [
+            (early, None, n1.clone()),
+            (a(), None, n1.clone()),
+            (a(), n1, n2.clone()),
+            (a(), n2, None),
+        ];
+        assert_eq!(*told.lock(), expected);
     }
 
     #[test]

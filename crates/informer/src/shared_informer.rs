@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use coracle_client::{Api, Kind};
+use coracle_client::{Api, Kind, ObjectKey};
 use coracle_clock::Clock;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -174,6 +174,11 @@ impl<K: Kind> SharedInformer<K> {
         self.shared.indexer.add_index(name, function);
     }
 
+    /// Has every change of the cache noted as it is made; see [`Indexer::observe`].
+    pub fn observe(&self, note: impl Fn(&ObjectKey<K>, Option<&K>, Option<&K>) + Send + Sync + 'static) {
+        self.shared.indexer.observe(note);
+    }
+
     /// Reads the cache.
     pub fn lister(&self) -> Lister<K> {
         Lister::new(self.shared.indexer.clone())
@@ -235,7 +240,7 @@ impl<K: Kind> Shared<K> {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler(change))) {
             self.metrics.handler_panicked(&self.resource);
             let panic = panic_text(&*panic);
-            let key = coracle_client::ObjectKey::of(change.object().as_ref());
+            let key = ObjectKey::of(change.object().as_ref());
             tracing::error!(resource = self.resource, %key, panic, "a handler panicked");
         }
     }

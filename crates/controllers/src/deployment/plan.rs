@@ -15,7 +15,7 @@ use super::status::{self, PROGRESSING};
 use super::{replicas, wanted};
 use crate::owner::controller_reference;
 use crate::pods::is_finished;
-use crate::template::template_hash;
+use crate::template::{Digests, template_hash};
 
 /// Steps to take, in this order, and the status to write afterwards.
 #[derive(Debug, Default)]
@@ -39,14 +39,19 @@ pub struct Observed<'a> {
     pub deployment: &'a Deployment,
     pub sets: &'a [Arc<ReplicaSet>],
     pub pods_of: &'a dyn Fn(&ReplicaSet) -> Vec<Arc<Pod>>,
+    pub digests: &'a Digests,
     pub now: Timestamp,
 }
 
 pub fn plan(observed: &Observed<'_>) -> Plan {
     let &Observed {
-        deployment, sets, now, ..
+        deployment,
+        sets,
+        digests,
+        now,
+        ..
     } = observed;
-    let new = revision::find_new(deployment, sets);
+    let new = revision::find_new(deployment, sets, digests);
     let old: Vec<Arc<ReplicaSet>> = sets
         .iter()
         .filter(|s| new.as_ref().is_none_or(|n| n.metadata.uid != s.metadata.uid))

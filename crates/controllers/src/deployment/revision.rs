@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 
-use crate::template::same_template;
+use crate::template::{Digests, digest};
 
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
 pub const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -31,12 +31,15 @@ pub fn revision(set: &ReplicaSet) -> i64 {
 }
 
 /// The ReplicaSet of the Deployment's current template: the oldest, should there be several.
-pub fn find_new(deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> Option<Arc<ReplicaSet>> {
-    let template = &deployment.spec.template;
+pub fn find_new(deployment: &Deployment, sets: &[Arc<ReplicaSet>], digests: &Digests) -> Option<Arc<ReplicaSet>> {
+    let wanted = digests.of(&deployment.metadata, || digest(&deployment.spec.template));
+    let is_new = |set: &&&Arc<ReplicaSet>| {
+        let template = set.spec.template.as_ref();
+        template.is_some_and(|template| digests.of(&set.metadata, || digest(template)) == wanted)
+    };
     let mut sorted: Vec<&Arc<ReplicaSet>> = sets.iter().collect();
     sort_by_age(&mut sorted);
-    let same = |s: &&&Arc<ReplicaSet>| s.spec.template.as_ref().is_some_and(|t| same_template(t, template));
-    sorted.iter().find(same).map(|s| Arc::clone(s))
+    sorted.iter().find(is_new).map(|s| Arc::clone(s))
 }
 
 pub fn sort_by_age(sets: &mut [&Arc<ReplicaSet>]) {

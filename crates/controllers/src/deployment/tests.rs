@@ -14,6 +14,7 @@ use super::revision::{REVISION, annotation};
 use super::scale::fenceposts;
 use super::status::{self, PROGRESSING};
 use super::{available, replicas, wanted};
+use crate::template::Digests;
 
 struct World {
     deployment: Deployment,
@@ -84,6 +85,7 @@ impl World {
             deployment: &self.deployment,
             sets: &sets,
             pods_of: &pods_of,
+            digests: &Digests::default(),
             now: self.now,
         });
         let mut acted = self.deployment.status.as_ref() != Some(&plan.status);

@@ -240,15 +240,12 @@ impl Graph {
     }
 
     /// Dependents that an owner's foreground deletion has to wait for.
-    pub fn blocking_dependents(&self, uid: &str) -> Vec<String> {
-        let blocks = |dependent: &String| {
-            self.nodes.get(dependent).is_some_and(|n| {
-                n.owners()
-                    .iter()
-                    .any(|o| o.uid == uid && o.block_owner_deletion == Some(true))
-            })
-        };
-        self.dependents_of(uid).into_iter().filter(blocks).collect()
+    pub fn blocking_dependents(&self, uid: &str) -> impl Iterator<Item = &Node> {
+        let dependents = self.dependents.get(uid).into_iter().flatten();
+        let blocks = move |owner: &OwnerReference| owner.uid == uid && owner.block_owner_deletion == Some(true);
+        dependents
+            .filter_map(|dependent| self.nodes.get(dependent))
+            .filter(move |node| node.owners().iter().any(blocks))
     }
 
     /// Sorts the owners of an object. A namespaced owner counts only from its own namespace; a reference whose
@@ -338,7 +335,11 @@ mod tests {
         let mut graph = Graph::default();
         assert_eq!(graph.set(node("b", &[("a", true)])), ["b"]);
         graph.set(node("a", &[]));
-        assert_eq!(graph.blocking_dependents("a"), ["b"]);
+        let blocking: Vec<_> = graph
+            .blocking_dependents("a")
+            .map(|n| n.identity.uid.as_str())
+            .collect();
+        assert_eq!(blocking, ["b"]);
         assert!(graph.set(node("c", &[("a", true)])).is_empty(), "its owner is there");
     }
 
@@ -354,7 +355,7 @@ mod tests {
         assert_eq!(graph.set(owner), ["a", "b"]);
         assert_eq!(graph.owners_of(graph.node("b").unwrap()).waiting.len(), 1);
         assert_eq!(graph.remove("b"), ["a"]);
-        assert!(graph.blocking_dependents("a").is_empty());
+        assert!(graph.blocking_dependents("a").next().is_none());
     }
 
     #[test]

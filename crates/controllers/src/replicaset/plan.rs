@@ -8,7 +8,8 @@ use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStat
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::pods::{Availability, availability, is_active, is_finished, is_ready, is_terminating, rank_for_deletion};
+use super::tally::Totals;
+use crate::pods::{is_active, rank_for_deletion};
 
 /// How many pods one reconcile creates or deletes at most.
 pub const BURST: usize = 500;
@@ -16,67 +17,55 @@ pub const BURST: usize = 500;
 #[derive(Debug, Default)]
 pub struct Plan {
     pub create: usize,
-    pub delete: Vec<Arc<Pod>>,
+    /// Whether pods have to go; [`doomed`] says which.
+    pub shrink: bool,
     pub status: ReplicaSetStatus,
     /// When a ready pod will have been ready for minReadySeconds.
     pub check_again: Option<Duration>,
 }
 
-/// `owned` are the pods that the set controls; `related` tells those of sets with the same owner, for ranking: it is only
-/// asked when pods have to go. With `may_act` false (the cache is behind) only the status is planned.
-pub fn plan(
-    set: &ReplicaSet,
-    owned: &[Arc<Pod>],
-    related: impl FnOnce() -> Vec<Arc<Pod>>,
-    may_act: bool,
-    now: Timestamp,
-) -> Plan {
-    let wanted = usize::try_from(set.spec.replicas.unwrap_or(1)).unwrap_or(0);
-    let min_ready = set.spec.min_ready_seconds.unwrap_or(0);
-    let active: Vec<Arc<Pod>> = owned.iter().filter(|p| is_active(p)).cloned().collect();
-    let mut plan = Plan::default();
+fn wanted(set: &ReplicaSet) -> i32 {
+    set.spec.replicas.unwrap_or(1).max(0)
+}
 
-    if may_act && set.metadata.deletion_timestamp.is_none() {
-        if active.len() < wanted {
-            plan.create = (wanted - active.len()).min(BURST);
-        } else if active.len() > wanted {
-            let mut ranked = active.clone();
-            rank_for_deletion(&mut ranked, &related(), now);
-            ranked.truncate((active.len() - wanted).min(BURST));
-            plan.delete = ranked;
-        }
-    }
+fn burst(pods: i32) -> usize {
+    usize::try_from(pods).unwrap_or(0).min(BURST)
+}
 
-    let labels = set.spec.template.as_ref().and_then(|t| t.metadata.as_ref());
-    let labels = labels.and_then(|m| m.labels.clone()).unwrap_or_default();
-    let fully_labeled = |p: &&Arc<Pod>| {
-        let own = p.metadata.labels.as_ref();
-        labels.iter().all(|(k, v)| own.and_then(|o| o.get(k)) == Some(v))
-    };
-    let mut available = 0;
-    let mut next: Option<Timestamp> = None;
-    for pod in &active {
-        match availability(pod, min_ready, now) {
-            Availability::Available => available += 1,
-            Availability::At(at) => next = Some(next.map_or(at, |n| n.min(at))),
-            Availability::NotReady => {}
-        }
-    }
-    plan.check_again = next.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+/// `totals` are what the pods that the set controls add up to. With `may_act` false (the cache is behind) only the status
+/// is planned.
+pub fn plan(set: &ReplicaSet, totals: &Totals, may_act: bool, now: Timestamp) -> Plan {
+    let acts = may_act && set.metadata.deletion_timestamp.is_none();
+    let lacking = wanted(set) - totals.active;
     let old = set.status.clone().unwrap_or_default();
-    plan.status = ReplicaSetStatus {
-        replicas: count(active.len()),
-        fully_labeled_replicas: nonzero(count(active.iter().filter(fully_labeled).count())),
-        ready_replicas: nonzero(count(active.iter().filter(|p| is_ready(p)).count())),
-        available_replicas: nonzero(available),
-        terminating_replicas: Some(count(
-            owned.iter().filter(|p| is_terminating(p) && !is_finished(p)).count(),
-        )),
-        observed_generation: set.metadata.generation,
-        conditions: old.conditions,
-    };
-    plan
+    Plan {
+        create: if acts { burst(lacking) } else { 0 },
+        shrink: acts && lacking < 0,
+        status: ReplicaSetStatus {
+            replicas: totals.active,
+            fully_labeled_replicas: nonzero(totals.labeled),
+            ready_replicas: nonzero(totals.ready),
+            available_replicas: nonzero(totals.available),
+            terminating_replicas: Some(totals.terminating),
+            observed_generation: set.metadata.generation,
+            conditions: old.conditions,
+        },
+        check_again: totals
+            .next
+            .and_then(|at| Duration::try_from(at.duration_since(now)).ok()),
+    }
+}
+
+/// Which of the pods that the set controls have to go. `related` are those of sets with the same owner, for ranking.
+pub fn doomed(set: &ReplicaSet, owned: &[Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) -> Vec<Arc<Pod>> {
+    let mut active: Vec<Arc<Pod>> = owned.iter().filter(|p| is_active(p)).cloned().collect();
+    let surplus = i32::try_from(active.len()).unwrap_or(i32::MAX) - wanted(set);
+    if surplus <= 0 {
+        return Vec::new();
+    }
+    rank_for_deletion(&mut active, related, now);
+    active.truncate(burst(surplus));
+    active
 }
 
 fn nonzero(n: i32) -> Option<i32> {
@@ -108,6 +97,8 @@ pub fn note_failure(status: &mut ReplicaSetStatus, failure: Option<(&str, String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replicaset::tally::Basis;
+    use coracle_api::selector::LabelSelector;
     use serde_json::{Value, json};
 
     fn now() -> Timestamp {
@@ -136,7 +127,10 @@ mod tests {
     }
 
     fn of(set: &ReplicaSet, pods: &[Arc<Pod>]) -> Plan {
-        plan(set, pods, || pods.to_vec(), true, now())
+        let basis = Basis::of(set, LabelSelector::everything());
+        let mut totals = Totals::default();
+        pods.iter().for_each(|pod| totals.add(&basis.share(pod), now()));
+        plan(set, &totals, true, now())
     }
 
     #[test]
@@ -148,7 +142,7 @@ mod tests {
             (going, 1),
         ] {
             let plan = of(&set(json!({})), &[pod("a", json!({})), pod("b", changes.clone())]);
-            assert_eq!((plan.create, plan.delete.len()), (1, 0), "{changes}");
+            assert_eq!((plan.create, plan.shrink), (1, false), "{changes}");
             assert_eq!(
                 (plan.status.replicas, plan.status.terminating_replicas),
                 (1, Some(terminating))
@@ -178,9 +172,12 @@ mod tests {
     #[test]
     fn one_look_creates_or_deletes_500_pods_at_most_and_nothing_while_the_cache_is_behind() {
         assert_eq!(of(&set(json!({"replicas": 900})), &[]).create, 500);
-        assert_eq!(plan(&set(json!({})), &[], Vec::new, false, now()).create, 0);
+        assert_eq!(plan(&set(json!({})), &Totals::default(), false, now()).create, 0);
         let many: Vec<_> = (0..700).map(|n| pod(&n.to_string(), json!({}))).collect();
-        assert_eq!(of(&set(json!({"replicas": 0})), &many).delete.len(), 500);
+        let none = set(json!({"replicas": 0}));
+        assert!(of(&none, &many).shrink);
+        assert_eq!(doomed(&none, &many, &many, now()).len(), 500);
+        assert_eq!(doomed(&set(json!({"replicas": 690})), &many, &many, now()).len(), 10);
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl World {
             .image
             .clone()
             .unwrap();
-        self.revisions.retain(|r| !history::holds(r, &data));
+        let digest = history::digest(&data);
+        self.revisions.retain(|r| history::digest(&r.data.0) != digest);
         let mut revision = ControllerRevision {
             data: RawExtension(data),
             ..ControllerRevision::default()
