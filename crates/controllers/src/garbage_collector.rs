@@ -142,9 +142,7 @@ impl Resources {
     }
 
     fn follow(&self, resource: &Arc<ApiResource>) {
-        let informer = self
-            .informers
-            .dynamic::<Followed>(resource, InformerOptions::default());
+        let informer = self.informers.dynamic::<Followed>(resource, InformerOptions::default());
         let (graph, queue, resource) = (self.graph.clone(), self.queue.clone(), resource.clone());
         informer.add_handler(move |change: &Change<Followed>| {
             let node = Node::new(resource.clone(), change.object().clone());
@@ -344,7 +342,11 @@ impl Collector {
         };
         let message = format!(
             "ownerRef [{}/{}, name: {}, uid: {}] does not exist in namespace {:?}",
-            reference.api_version, reference.kind, reference.name, reference.uid, node.namespace()
+            reference.api_version,
+            reference.kind,
+            reference.name,
+            reference.uid,
+            node.namespace()
         );
         self.events
             .event_on(about, EventType::Warning, "OwnerRefInvalidNamespace", message);

@@ -32,7 +32,11 @@ fn page_out_range(range: Range<usize>) -> io::Result<()> {
     // SAFETY: nobody writes to the range, so that the kernel reads pages that it has dropped from the file again when they are
     // touched. An address that is not mapped is an error.
     let result = unsafe { libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_PAGEOUT) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The mappings of `program` that nobody may write to. Pure.

@@ -7,7 +7,9 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 
 /// Fits the lists of a pod; other kinds stay as they are.
 pub(super) fn fit(object: &mut dyn Any) {
-    let Some(pod) = object.downcast_mut::<Pod>() else { return };
+    let Some(pod) = object.downcast_mut::<Pod>() else {
+        return;
+    };
     shrink(&mut pod.metadata.owner_references);
     shrink(&mut pod.metadata.finalizers);
     if let Some(spec) = &mut pod.spec {
@@ -34,7 +36,9 @@ fn fit_spec(spec: &mut PodSpec) {
     shrink(&mut spec.topology_spread_constraints);
     shrink(&mut spec.volumes);
     for volume in spec.volumes.iter_mut().flatten() {
-        let Some(projected) = &mut volume.projected else { continue };
+        let Some(projected) = &mut volume.projected else {
+            continue;
+        };
         shrink(&mut projected.sources);
         for source in projected.sources.iter_mut().flatten() {
             if let Some(map) = &mut source.config_map {

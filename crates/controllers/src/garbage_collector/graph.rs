@@ -158,7 +158,12 @@ impl Graph {
         if let Some(old) = &old
             && (owners_changed || old.finalizers() != node.finalizers())
         {
-            look.extend(old.owners().iter().map(|o| o.uid.clone()).filter(|o| self.is_waiting(o)));
+            look.extend(
+                old.owners()
+                    .iter()
+                    .map(|o| o.uid.clone())
+                    .filter(|o| self.is_waiting(o)),
+            );
         }
         let became = |test: fn(&Node) -> bool| test(&node) && !old.as_ref().is_some_and(test);
         if became(Node::orphans) || became(Node::waits_for_dependents) {
@@ -210,7 +215,12 @@ impl Graph {
             self.unlink(&owner.uid, uid);
         }
         let mut look = self.dependents_of(uid);
-        look.extend(node.owners().iter().map(|o| o.uid.clone()).filter(|o| self.is_waiting(o)));
+        look.extend(
+            node.owners()
+                .iter()
+                .map(|o| o.uid.clone())
+                .filter(|o| self.is_waiting(o)),
+        );
         look
     }
 
@@ -335,10 +345,7 @@ mod tests {
         let mut graph = Graph::default();
         assert_eq!(graph.set(node("b", &[("a", true)])), ["b"]);
         graph.set(node("a", &[]));
-        let blocking: Vec<_> = graph
-            .blocking_dependents("a")
-            .map(|n| n.identity.uid.as_str())
-            .collect();
+        let blocking: Vec<_> = graph.blocking_dependents("a").map(Node::uid).collect();
         assert_eq!(blocking, ["b"]);
         assert!(graph.set(node("c", &[("a", true)])).is_empty(), "its owner is there");
     }
