@@ -4,12 +4,14 @@
 //! Each takes any bytes at all. Besides not to panic, it asserts what holds of every input that is taken: what is read,
 //! written and read again is the same.
 
+mod certificate;
 mod custom;
 mod expression;
 mod object;
 mod patch;
 mod text;
 
+pub use certificate::certificates;
 pub use custom::structural_schema;
 pub use expression::cel;
 pub use object::{json, managed_fields, protobuf, transcode, watch_event, yaml};
@@ -87,6 +89,7 @@ mod tests {
             ("names", names),
             ("schedule", schedule),
             ("cel", cel),
+            ("certificates", certificates),
             ("structural_schema", structural_schema),
         ];
         for (name, target) in targets {

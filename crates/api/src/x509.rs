@@ -177,6 +177,16 @@ pub(crate) mod tests {
         }
     }
 
+    /// What openssl makes: ECDSA, Ed25519 and RSA.
+    #[test]
+    fn requests_of_every_kind_of_key_are_taken() {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/certificates");
+        for name in ["00", "02", "04"] {
+            let pem = std::fs::read_to_string(format!("{seeds}/{name}")).unwrap();
+            assert_eq!(check_request(&pem), Ok(()), "{name}");
+        }
+    }
+
     #[test]
     fn a_certificate_tells_whether_it_is_an_authoritys() {
         for authority in [true, false] {

@@ -24,11 +24,22 @@ pub fn cel(bytes: &[u8]) {
         name: "self".to_owned(),
         fields,
     }));
-    let Ok(program) = Env::new().variable("self", this).compile(text) else {
-        return;
-    };
+    let env = Env::new().binding().messages(message).variable("self", this);
+    let Ok(program) = env.compile(text) else { return };
     let value =
         json!({"count": -3, "name": "x-1", "ratio": 0.5, "any": [1, "a", null], "list": ["b", "a"], "map": {"k": 9}});
     let (_, spent) = program.run(vec![Value::from_json(&value)], LIMIT);
     assert!(spent <= 100 * LIMIT, "{spent}");
+}
+
+/// The types of what mutations are made of.
+fn message(name: &str) -> Option<Type> {
+    let is_object = name == "Object" || name.starts_with("Object.");
+    is_object.then(|| {
+        Type::Object(Arc::new(ObjectType {
+            open: true,
+            name: name.to_owned(),
+            fields: BTreeMap::new(),
+        }))
+    })
 }
