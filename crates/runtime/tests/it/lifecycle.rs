@@ -340,6 +340,6 @@ pub async fn on_change(directory: &Path, holds: impl Fn() -> bool) {
     let mut told = pipe::Receiver::from_file_unchecked(file).unwrap();
     let mut events = [0; 4096];
     while !holds() {
-        told.read(&mut events).await.unwrap();
+        assert_ne!(told.read(&mut events).await.unwrap(), 0);
     }
 }

@@ -93,11 +93,7 @@ impl Assumed {
         for (path, directory) in std::mem::take(&mut self.directories) {
             match stat(&lower, &path)? {
                 Found::Nothing => {}
-                Found::File(below) if is_directory(&below) => {
-                    if directory.takes != Takes::Nothing {
-                        adopted.push((path, directory.takes, below));
-                    }
-                }
+                Found::File(below) if is_directory(&below) => adopted.push((path, directory.takes, below)),
                 _ if directory.passed_through => return Ok(false),
                 _ => {}
             }
@@ -109,7 +105,7 @@ impl Assumed {
         }
         let mut times = Vec::new();
         for (path, takes, below) in adopted {
-            let Some(directory) = directory(&upper, &path)? else {
+            let Some(directory) = directory(&upper, &path)?.filter(|_| takes != Takes::Nothing) else {
                 continue;
             };
             if takes == Takes::All {
