@@ -284,10 +284,7 @@ fn place(service: &Service, family: Family, existing: Vec<Arc<EndpointSlice>>, d
     let mut left: Vec<Endpoint> = left.collect();
     while !left.is_empty() {
         let room = |s: &EndpointSlice| CAPACITY.checked_sub(size(s) + left.len());
-        let fitting = unchanged
-            .iter()
-            .enumerate()
-            .filter_map(|(at, s)| Some((room(s).filter(|r| *r < CAPACITY)?, at)));
+        let fitting = unchanged.iter().enumerate().filter_map(|(at, s)| Some((room(s)?, at)));
         let best = fitting.min();
         let mut rest = std::mem::take(&mut left).into_iter();
         match best {

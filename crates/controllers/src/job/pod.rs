@@ -143,7 +143,7 @@ fn tell_index(container: &mut Container) {
         value_from: Some(EnvVarSource {
             field_ref: Some(ObjectFieldSelector {
                 api_version: Some("v1".into()),
-                field_path: format!("metadata.annotations['{INDEX}']"),
+                field_path: format!("metadata.labels['{INDEX}']"),
             }),
             ..EnvVarSource::default()
         }),

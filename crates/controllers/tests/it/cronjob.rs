@@ -1,9 +1,12 @@
 //! CronJob, as <https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/> and the fields' descriptions say:
 //! days in milliseconds.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use coracle_client::Patch;
+use coracle_informer::{CancellationToken, Change, InformerFactory};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -28,15 +31,37 @@ async fn ending(minutes: u64, code: i32) -> World {
     world
 }
 
+/// When the job was scheduled.
+fn time(job: &Arc<Job>) -> String {
+    let annotations = job.metadata.annotations.as_ref().unwrap();
+    annotations["batch.kubernetes.io/cronjob-scheduled-timestamp"].clone()
+}
+
 /// The scheduled times of the jobs there are, in order.
 async fn times(world: &World) -> Vec<String> {
     let mut jobs = world.list::<Job>().await;
     jobs.sort_by_key(|j| name(&**j));
-    let time = |j: &Arc<Job>| {
-        let annotations = j.metadata.annotations.as_ref().unwrap();
-        annotations["batch.kubernetes.io/cronjob-scheduled-timestamp"].clone()
-    };
     jobs.iter().map(time).collect()
+}
+
+fn kinds(job: &Job) -> Vec<String> {
+    let conditions = job.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.map(|c| c.type_.clone()).collect()
+}
+
+/// What a Job's controller says of one that has ended.
+fn finished(well: bool, now: Timestamp) -> Patch {
+    let kinds = if well {
+        ["SuccessCriteriaMet", "Complete"]
+    } else {
+        ["FailureTarget", "Failed"]
+    };
+    let condition = |kind| json!({"type": kind, "status": "True", "lastTransitionTime": now, "lastProbeTime": now});
+    let completed = well.then_some(now);
+    Patch::Merge(
+        json!({"status": {"startTime": now, "completionTime": completed, "succeeded": u8::from(well),
+        "conditions": kinds.map(condition), "uncountedTerminatedPods": {}}}),
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,6 +89,11 @@ async fn macros_and_lists_are_schedules_too() {
         ("@monthly", 24 * 31, 1),
         ("0,30 8-9 * * MON-FRI", 48, 8),
         ("*/15 * * * *", 2, 8),
+        // Every other hour, in two ways.
+        ("0 0-23/2 * * *", 24, 12),
+        ("0 */2 * * *", 24, 12),
+        // A question mark is an asterisk.
+        ("0 3 ? * 1", 24 * 5, 1),
         ("@every 40m", 2, 3),
     ] {
         let world = ending(1, 0).await;
@@ -145,6 +175,69 @@ async fn a_suspended_cron_job_starts_nothing_and_starts_the_last_missed_time_whe
 }
 
 #[tokio::test(start_paused = true)]
+async fn suspension_does_not_affect_jobs_that_have_started() {
+    let world = ending(90, 0).await;
+    world.make::<CronJob>(cron(json!({}))).await;
+    world.pass(HOUR + HOUR / 4).await;
+    world.merge::<CronJob>("tick", json!({"spec": {"suspend": true}})).await;
+    world.pass(HOUR * 2).await;
+    let jobs = world.list::<Job>().await;
+    assert_eq!(jobs.len(), 1);
+    assert!(kinds(&jobs[0]).contains(&"Complete".to_owned()));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_forbid_has_skipped_is_made_up_for_within_the_starting_deadline_only() {
+    for (deadline, expected) in [(600, 1), (3000, 2)] {
+        let world = ending(90, 0).await;
+        let spec = json!({"concurrencyPolicy": "Forbid", "startingDeadlineSeconds": deadline,
+            "successfulJobsHistoryLimit": 100});
+        world.make::<CronJob>(cron(spec)).await;
+        // The first one ends at half past two.
+        world.pass(HOUR * 2 + HOUR / 4 * 3).await;
+        assert_eq!(times(&world).await.len(), expected, "{deadline}");
+        world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_several_cron_jobs_run_beside_each_other_whatever_their_policies() {
+    let world = ending(0, 0).await;
+    for name in ["one", "two"] {
+        let forbid = with(
+            cron(json!({"concurrencyPolicy": "Forbid"})),
+            json!({"metadata": {"name": name}}),
+        );
+        world.make::<CronJob>(forbid).await;
+    }
+    world.pass(HOUR * 2 + HOUR / 4).await;
+    assert_eq!(world.list::<Job>().await.len(), 2);
+    assert_eq!(world.active("work").await.len(), 2);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_was_down_counts_what_it_missed_within_the_starting_deadline() {
+    for (deadline, warned) in [(Value::Null, true), (json!(200), false)] {
+        let world = ending(0, 0).await;
+        let spec = json!({"schedule": "* * * * *", "startingDeadlineSeconds": deadline, "suspend": true});
+        world.make::<CronJob>(cron(spec)).await;
+        // Down from 00:00 to 01:52:10, as it were.
+        world.pass(Duration::from_secs(112 * 60 + 10)).await;
+        world
+            .merge::<CronJob>("tick", json!({"spec": {"suspend": false}}))
+            .await;
+        assert_eq!(
+            world.events("tick").await.contains_key("Warning TooManyMissedTimes"),
+            warned
+        );
+        assert_eq!(times(&world).await, ["2026-01-01T01:52:00Z"]);
+        world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_that_cannot_start_within_its_starting_deadline_is_skipped() {
     let world = ending(1, 0).await;
     let spec = json!({"suspend": true, "startingDeadlineSeconds": 600});
@@ -208,6 +301,16 @@ async fn of_failed_jobs_one_is_kept_by_default() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_of_0_keeps_no_failed_job() {
+    let world = ending(1, 3).await;
+    let spec = json!({"failedJobsHistoryLimit": 0, "jobTemplate": {"spec": {"backoffLimit": 0}}});
+    world.make::<CronJob>(cron(spec)).await;
+    world.pass(HOUR + HOUR / 4).await;
+    assert!(times(&world).await.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_of_the_schedule_or_template_counts_for_later_jobs_only() {
     let world = ending(0, 0).await;
     world.make::<CronJob>(cron(json!({}))).await;
@@ -238,21 +341,64 @@ async fn deleting_a_cron_job_deletes_its_jobs_and_their_pods() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_whole_day_of_a_job_each_quarter_of_an_hour_has_96_of_them_one_for_each_tick() {
-    let world = World::new().await;
-    world.end_after(Duration::from_secs(20), 0);
-    let spec = json!({"schedule": "*/15 * * * *", "successfulJobsHistoryLimit": 200});
-    world.make::<CronJob>(cron(spec)).await;
+async fn a_whole_day_of_a_job_each_minute_has_1440_of_them_none_twice_and_keeps_no_more_than_the_limits_say() {
+    let world = ending(0, 0).await;
+    // Every fourth one fails.
+    let made = Arc::new(Mutex::new(Vec::new()));
+    let most = Arc::new(Mutex::new((0, 0)));
+    let informers = InformerFactory::new(
+        world.cluster.client.clone(),
+        world.cluster.clock,
+        CancellationToken::new(),
+    );
+    let jobs = informers.informer::<Job>();
+    let (all, statuses, lister) = (made.clone(), world.api::<Job>(), jobs.lister());
+    let (clock, kept) = (world.cluster.clock, most.clone());
+    jobs.add_handler(move |change| {
+        let count = |kind: &str| {
+            lister
+                .select("default", |job| kinds(job).contains(&kind.to_owned()))
+                .len()
+        };
+        let mut kept = kept.lock().unwrap();
+        *kept = (kept.0.max(count("Complete")), kept.1.max(count("Failed")));
+        let Change::Added(job) = change else { return };
+        let number = {
+            let mut all = all.lock().unwrap();
+            all.push(time(job));
+            all.len()
+        };
+        let (statuses, name) = (statuses.clone(), name(&**job));
+        tokio::spawn(async move {
+            clock.sleep(Duration::from_secs(20)).await;
+            statuses
+                .status()
+                .patch(&name, finished(number % 4 != 0, clock.now()))
+                .await
+                .unwrap();
+        });
+    });
+    // The test is the Jobs' controller.
+    let elsewhere = json!({"schedule": "* * * * *", "jobTemplate": {"spec": {"managedBy": "example.org/test"}}});
+    world.make::<CronJob>(cron(elsewhere)).await;
     world.pass(DAY + Duration::from_secs(45)).await;
-    let times = times(&world).await;
-    let all: std::collections::BTreeSet<_> = times.iter().collect();
-    assert_eq!((times.len(), all.len()), (96, 96));
+
+    let first: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+    let minutes = (0..1440).map(|n| (first + SignedDuration::from_mins(n)).to_string());
+    assert_eq!(*made.lock().unwrap(), minutes.collect::<Vec<_>>());
+    // One more may be there for a moment: it is the newest that makes the oldest go.
+    assert_eq!(*most.lock().unwrap(), (4, 2));
+    let left = world.list::<Job>().await;
+    let ended = |kind: &str| left.iter().filter(|j| kinds(j).contains(&kind.to_owned())).count();
+    assert_eq!((left.len(), ended("Complete"), ended("Failed")), (4, 3, 1));
     let found = world.get::<CronJob>("tick").await;
     let status = found.status.as_ref().unwrap();
     assert_eq!(status.active, None);
     let last = status.last_schedule_time.as_ref().unwrap().0;
     assert_eq!(last.to_string(), "2026-01-02T00:00:00Z");
-    assert!(status.last_successful_time.as_ref().unwrap().0 > last);
+    // The last one of all, the 1440th, has failed.
+    let successful = status.last_successful_time.as_ref().unwrap().0;
+    assert_eq!(successful.to_string(), "2026-01-01T23:59:20Z");
     world.stop().await;
 }
 

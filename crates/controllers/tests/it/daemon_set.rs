@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::{ListOptions, Patch};
+use coracle_client::{DeleteOptions, ListOptions, Patch, Propagation};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
@@ -59,6 +59,16 @@ impl World {
     async fn taint(&self, node: &str, effect: &str) {
         let taints = json!([{"key": "own", "effect": effect}]);
         self.merge::<Node>(node, json!({"spec": {"taints": taints}})).await;
+    }
+
+    /// Deletes the set without its pods.
+    async fn orphan(&self) {
+        let orphan = DeleteOptions {
+            propagation: Some(Propagation::Orphan),
+            ..DeleteOptions::default()
+        };
+        self.api::<DaemonSet>().delete("agent", &orphan).await.unwrap();
+        self.until_gone::<DaemonSet>("agent").await;
     }
 
     async fn daemon_status(&self, wanted: Value) {
@@ -136,6 +146,22 @@ async fn required_node_affinity_chooses_the_nodes_and_preferred_does_not() {
     }}}}});
     world.make::<DaemonSet>(set(affinity)).await;
     assert_eq!(nodes_of(&world.pods("agent").await), ["n1"]);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_affinity_to_the_node_takes_the_place_of_the_templates_which_stays_as_it_is() {
+    let world = World::new().await;
+    world.node("n1", json!({"kind": "big"})).await;
+    let terms = json!([{"matchExpressions": [{"key": "kind", "operator": "In", "values": ["big"]}]}]);
+    let affinity =
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
+    world
+        .make::<DaemonSet>(set(json!({"template": {"spec": {"affinity": affinity}}})))
+        .await;
+    assert_eq!(nodes_of(&world.pods("agent").await), ["n1"]);
+    let found = world.get::<DaemonSet>("agent").await;
+    says(&found.spec.template.spec, json!({"affinity": affinity}));
     world.stop().await;
 }
 
@@ -285,6 +311,57 @@ async fn max_unavailable_is_a_number_or_a_share_rounded_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_daemon_is_available_once_it_has_been_ready_for_min_ready_seconds_without_a_break() {
+    for (seconds, passed, available) in [(0, 0, 2), (20, 15, 0), (20, 20, 2)] {
+        let world = World::new().await;
+        world.nodes(2).await;
+        world.make::<DaemonSet>(set(json!({"minReadySeconds": seconds}))).await;
+        let counted = |ready, available: u64| {
+            let or_none = |n: u64| if n == 0 { Value::Null } else { n.into() };
+            json!({"desiredNumberScheduled": 2, "numberReady": ready, "numberAvailable": or_none(available),
+                "numberUnavailable": or_none(2 - available)})
+        };
+        world.daemon_status(counted(0, 0)).await;
+        let pods = world.pods("agent").await;
+        let since = world.cluster.clock.now();
+        world.ready(&pods).await;
+        let already = world.cluster.clock.now().duration_since(since).unsigned_abs();
+        world.pass(Duration::from_secs(passed).saturating_sub(already)).await;
+        world.daemon_status(counted(2, available)).await;
+        // One that has been not ready meanwhile begins anew.
+        world.run(&name(&*pods[0]), false).await;
+        world.settle().await;
+        world.run(&name(&*pods[0]), true).await;
+        let again = if seconds == 0 { 2 } else { 1 };
+        world.daemon_status(counted(2, again)).await;
+        world.pass(Duration::from_secs(seconds)).await;
+        world.daemon_status(counted(2, 2)).await;
+        world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_waits_for_min_ready_seconds_before_the_next_node() {
+    let world = World::new().await;
+    world.nodes(2).await;
+    world.make::<DaemonSet>(set(json!({"minReadySeconds": 20}))).await;
+    world.ready(&world.pods("agent").await).await;
+    world.pass(Duration::from_secs(20)).await;
+    world.merge::<DaemonSet>("agent", image("v2")).await;
+    let new = || async {
+        let mut pods = world.pods("agent").await;
+        pods.retain(|p| image_of(p) == "v2");
+        pods
+    };
+    world.ready(&new().await).await;
+    world.pass(Duration::from_secs(10)).await;
+    assert_eq!(new().await.len(), 1);
+    world.pass(Duration::from_secs(10)).await;
+    assert_eq!(new().await.len(), 2);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_max_surge_the_old_pod_goes_when_its_successor_is_available() {
     let world = World::new().await;
     world.nodes(2).await;
@@ -424,17 +501,53 @@ async fn daemons_are_made_on_cordoned_nodes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_was_changed_is_made_after_the_template_the_next_time_its_node_is_created() {
+    let world = World::new().await;
+    world.nodes(1).await;
+    world.make::<DaemonSet>(set(json!({}))).await;
+    let pods = names(&world.pods("agent").await);
+    let image = json!({"spec": {"containers": [{"name": "c", "image": "mine"}]}});
+    let patched = world.api::<Pod>().patch(&pods[0], Patch::Strategic(image)).await;
+    patched.unwrap();
+    world
+        .merge::<Pod>(&pods[0], json!({"metadata": {"labels": {"own": "yes"}}}))
+        .await;
+    let kept = world.pods("agent").await;
+    assert_eq!((names(&kept), image_of(&kept[0])), (pods.clone(), "mine"));
+    world.delete::<Node>("n1").await;
+    assert!(world.pods("agent").await.is_empty());
+    world.nodes(1).await;
+    let again = world.pods("agent").await;
+    assert_eq!((again.len(), image_of(&again[0])), (1, "v1"));
+    assert!(!again[0].metadata.labels.as_ref().unwrap().contains_key("own"));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn adopted_pods_of_another_template_are_replaced_as_the_update_strategy_says() {
+    for (strategy, new) in [("OnDelete", 0), ("RollingUpdate", 1)] {
+        let world = World::new().await;
+        world.nodes(2).await;
+        world.make::<DaemonSet>(set(json!({}))).await;
+        world.ready(&world.pods("agent").await).await;
+        world.orphan().await;
+        let other = json!({"updateStrategy": {"type": strategy},
+            "template": {"spec": {"containers": [{"name": "c", "image": "v2"}]}}});
+        world.make::<DaemonSet>(set(other)).await;
+        let pods = world.pods("agent").await;
+        let updated = pods.iter().filter(|p| image_of(p) == "v2").count();
+        assert_eq!((pods.len(), updated), (2, new), "{strategy}");
+        world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn deleting_a_daemon_set_cleans_up_its_pods_and_orphaned_ones_are_adopted_by_a_new_one() {
     let world = World::new().await;
     world.nodes(2).await;
     world.make::<DaemonSet>(set(json!({}))).await;
     let before = names(&world.pods("agent").await);
-    let orphan = coracle_client::DeleteOptions {
-        propagation: Some(coracle_client::Propagation::Orphan),
-        ..Default::default()
-    };
-    world.api::<DaemonSet>().delete("agent", &orphan).await.unwrap();
-    world.until_gone::<DaemonSet>("agent").await;
+    world.orphan().await;
     assert_eq!(names(&world.pods("agent").await), before);
     world.make::<DaemonSet>(set(json!({}))).await;
     assert_eq!(names(&world.pods("agent").await), before);

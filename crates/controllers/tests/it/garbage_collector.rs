@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use coracle_client::{Api, ApiResource, DeleteOptions, DynamicObject, Propagation};
+use coracle_client::{Api, DeleteOptions, DynamicObject, Propagation};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
@@ -228,36 +228,7 @@ async fn owners_that_block_each_other_in_a_circle_all_go() {
     world.stop().await;
 }
 
-fn gear() -> ApiResource {
-    ApiResource {
-        group: "example.org".into(),
-        version: "v1".into(),
-        kind: "Gear".into(),
-        plural: "gears".into(),
-        namespaced: true,
-    }
-}
-
 impl World {
-    async fn define_gears(&self) -> Api<DynamicObject> {
-        let definition = json!({"metadata": {"name": "gears.example.org"}, "spec": {
-            "group": "example.org", "scope": "Namespaced",
-            "names": {"plural": "gears", "singular": "gear", "kind": "Gear"},
-            "versions": [{"name": "v1", "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": {"type": "object"}}}],
-        }});
-        self.make::<CustomResourceDefinition>(definition).await;
-        self.until::<CustomResourceDefinition>("gears.example.org", |d| {
-            let conditions = d.status.iter().flat_map(|s| s.conditions.iter().flatten());
-            conditions
-                .into_iter()
-                .any(|c| c.type_ == "Established" && c.status == "True")
-        })
-        .await;
-        self.settle().await;
-        self.cluster.client.dynamic::<DynamicObject>(&gear()).within("default")
-    }
-
     async fn gear(&self, gears: &Api<DynamicObject>, name: &str, owners: Value) -> Value {
         let object = json!({"apiVersion": "example.org/v1", "kind": "Gear",
             "metadata": {"name": name, "ownerReferences": owners}});
@@ -271,7 +242,7 @@ impl World {
 async fn custom_resources_are_owners_and_dependents_as_soon_as_they_are_served() {
     let world = World::new().await;
     let owner = world.owner("owner").await;
-    let gears = world.define_gears().await;
+    let gears = world.define_gears(json!({})).await;
     let gear = world.gear(&gears, "gear", json!([owner])).await;
     world.make::<ConfigMap>(owned_by("below", &gear)).await;
     assert!(world.is_there("below").await);
@@ -285,14 +256,14 @@ async fn custom_resources_are_owners_and_dependents_as_soon_as_they_are_served()
 #[tokio::test(start_paused = true)]
 async fn when_a_definition_goes_its_objects_dependents_go_and_a_new_definition_is_followed_again() {
     let world = World::new().await;
-    let gears = world.define_gears().await;
+    let gears = world.define_gears(json!({})).await;
     let gear = world.gear(&gears, "gear", json!(null)).await;
     world.make::<ConfigMap>(owned_by("below", &gear)).await;
     world.settle().await;
     world.delete::<CustomResourceDefinition>("gears.example.org").await;
     world.until_gone::<CustomResourceDefinition>("gears.example.org").await;
     world.until_gone::<ConfigMap>("below").await;
-    let gears = world.define_gears().await;
+    let gears = world.define_gears(json!({})).await;
     let gear = world.gear(&gears, "again", json!(null)).await;
     world.make::<ConfigMap>(owned_by("below", &gear)).await;
     assert!(world.is_there("below").await);
@@ -309,7 +280,7 @@ async fn an_object_whose_owners_kind_is_not_served_is_left_alone_until_it_is() {
     world.make::<ConfigMap>(owned_by("dependent", &unknown)).await;
     world.pass(Duration::from_secs(3600)).await;
     assert!(world.is_there("dependent").await);
-    world.define_gears().await;
+    world.define_gears(json!({})).await;
     world.until_gone::<ConfigMap>("dependent").await;
     world.stop().await;
 }
@@ -317,7 +288,7 @@ async fn an_object_whose_owners_kind_is_not_served_is_left_alone_until_it_is() {
 #[tokio::test(start_paused = true)]
 async fn foreground_deletion_of_a_custom_resource_waits_for_its_dependents() {
     let world = World::new().await;
-    let gears = world.define_gears().await;
+    let gears = world.define_gears(json!({})).await;
     let gear = world.gear(&gears, "gear", json!(null)).await;
     let mut held = owned_by("held", &blocking(gear));
     held["metadata"]["finalizers"] = json!(["example.com/hold"]);

@@ -273,6 +273,60 @@ async fn a_finished_job_is_cleaned_up_with_its_pods_after_its_time_to_live() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_time_to_live_may_be_set_or_changed_when_the_job_has_finished_and_counts_from_its_end() {
+    for (before, after, lives) in [
+        (Value::Null, json!(100), Some(100)),
+        (json!(100), json!(400), Some(400)),
+        (json!(400), json!(100), Some(100)),
+        (json!(100), Value::Null, None),
+        // What has expired goes at once.
+        (Value::Null, json!(0), Some(20)),
+    ] {
+        let world = World::new().await;
+        world
+            .make::<Job>(job(json!({"backoffLimit": 0, "ttlSecondsAfterFinished": before})))
+            .await;
+        world.end_all(1).await;
+        let spec = json!({"spec": {"ttlSecondsAfterFinished": after}});
+        let done = world.finished("Failed").await;
+        let ended = conditions(&done)[1].last_transition_time.as_ref().unwrap().0;
+        let now = world.cluster.clock.now().duration_since(ended).as_secs();
+        world
+            .pass(Duration::from_secs(20_u64.saturating_sub(now.unsigned_abs())))
+            .await;
+        world.merge::<Job>("work", spec).await;
+        match lives {
+            Some(seconds) => {
+                world.until_gone::<Job>("work").await;
+                let lived = world.cluster.clock.now().duration_since(ended).as_secs();
+                assert!((seconds..=seconds + 1).contains(&lived), "{before} {after}: {lived}");
+            }
+            None => {
+                world.pass(Duration::from_secs(1000)).await;
+                assert!(world.find::<Job>("work").await.is_some());
+            }
+        }
+        world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_time_to_live_is_over_the_jobs_finalizers_are_honored() {
+    let world = World::new().await;
+    let held = json!({"metadata": {"finalizers": ["example.org/hold"]}, "spec": {"ttlSecondsAfterFinished": 10}});
+    world.make::<Job>(with(job(json!({})), held)).await;
+    world.end_all(0).await;
+    world.pass(Duration::from_secs(15)).await;
+    let going = world.get::<Job>("work").await;
+    assert!(going.metadata.deletion_timestamp.is_some());
+    let free = json!({"metadata": {"finalizers": null}});
+    world.merge::<Job>("work", free).await;
+    world.until_gone::<Job>("work").await;
+    assert!(world.pods("work").await.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_whose_finalizer_was_not_removed_in_time_is_still_counted_once() {
     let world = World::new().await;
     world.make::<Job>(job(json!({"completions": 2}))).await;

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ResourceQuota, Secre
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 
-use crate::harness::{until, until_gone};
+use crate::harness::{from, until, until_gone};
 use crate::world::{World, name, says, template, with};
 
 fn budget(spec: Value) -> Value {
@@ -87,6 +87,53 @@ async fn a_budget_by_max_unavailable_is_counted_from_the_scale_of_the_pods_contr
     assert_eq!(status["disruptionsAllowed"], 0);
     let condition = &found.status.as_ref().unwrap().conditions.as_ref().unwrap()[0];
     says(condition, allowed(&status)[0].clone());
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_by_max_unavailable_follows_the_number_of_replicas() {
+    let world = World::new().await;
+    world.make::<Deployment>(deployment(3)).await;
+    world
+        .make::<PodDisruptionBudget>(budget(json!({"maxUnavailable": 1})))
+        .await;
+    world
+        .budget_status(json!({"expectedPods": 3, "desiredHealthy": 2}))
+        .await;
+    world.merge::<Deployment>("web", json!({"spec": {"replicas": 5}})).await;
+    world
+        .budget_status(json!({"expectedPods": 5, "desiredHealthy": 4}))
+        .await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_custom_controller_with_a_scale_may_have_a_budget_by_a_share() {
+    let world = World::new().await;
+    let scale = json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"});
+    let replicas = json!({"type": "object", "properties": {"replicas": {"type": "integer"}}});
+    let gears = world
+        .define_gears(json!({"subresources": {"scale": scale},
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": replicas, "status": replicas}}}}))
+        .await;
+    let gear =
+        json!({"apiVersion": "example.org/v1", "kind": "Gear", "metadata": {"name": "web"}, "spec": {"replicas": 4}});
+    let made = gears.create(&from(gear)).await.unwrap();
+    let owner = json!({"apiVersion": "example.org/v1", "kind": "Gear", "name": "web", "uid": made.metadata.uid,
+        "controller": true});
+    for n in 0..3 {
+        let meta = json!({"name": format!("web-{n}"), "labels": {"app": "web"}, "ownerReferences": [owner]});
+        world
+            .make::<Pod>(json!({"metadata": meta, "spec": template("web")["spec"]}))
+            .await;
+    }
+    world.ready(&world.pods("web").await).await;
+    world
+        .make::<PodDisruptionBudget>(budget(json!({"maxUnavailable": "50%"})))
+        .await;
+    world
+        .budget_status(json!({"expectedPods": 4, "desiredHealthy": 2, "currentHealthy": 3, "disruptionsAllowed": 1}))
+        .await;
     world.stop().await;
 }
 

@@ -396,10 +396,11 @@ async fn endpoints_are_not_mirrored_for_leaders_for_services_with_a_selector_or_
     world.stop().await;
 }
 
-/// So many more pods that serve, from this number on.
-async fn backends(world: &World, from: u32, count: u32) {
+/// So many more pods of a group that serve, from this number on.
+async fn backends(world: &World, group: &str, from: u32, count: u32) {
     for number in from..from + count {
-        let pod = json!({"metadata": {"name": format!("many-{number}"), "labels": {"app": "web"}}, "spec": {
+        let labels = json!({"app": "web", "group": group});
+        let pod = json!({"metadata": {"name": format!("many-{number}"), "labels": labels}, "spec": {
             "nodeName": "n1", "containers": [{"name": "c", "image": "v1"}]}});
         let pod = name(&*world.make::<Pod>(pod).await);
         let ip = format!("10.2.{}.{}", number / 200, number % 200 + 1);
@@ -423,25 +424,60 @@ fn sizes(slices: &[Arc<EndpointSlice>]) -> Vec<usize> {
 async fn a_slice_has_no_more_than_100_endpoints_and_one_that_has_room_is_filled_before_a_new_one_is_made() {
     let world = World::new().await;
     world.zone("n1", "a").await;
-    backends(&world, 0, 250).await;
-    world.make::<Service>(service(json!({}))).await;
-    let slices = world.slices().await;
-    assert_eq!(sizes(&slices), [50, 100, 100]);
-    backends(&world, 250, 10).await;
-    assert_eq!(sizes(&world.slices().await), [60, 100, 100]);
-    // Those that go leave room in their slices: nothing is moved about to fill it, and it is filled first.
+    backends(&world, "first", 0, 250).await;
+    world
+        .make::<Service>(service(json!({"selector": {"group": "first"}})))
+        .await;
+    assert_eq!(sizes(&world.slices().await), [50, 100, 100]);
+    // Those that go leave room in their slices: nothing is moved about to fill it.
     for number in 0..20 {
         world.kill(&format!("many-{number}")).await;
     }
-    let after = world.slices().await;
-    assert_eq!(after.len(), 3);
-    assert_eq!(sizes(&after).iter().sum::<usize>(), 240);
-    backends(&world, 260, 60).await;
-    let slices = world.slices().await;
-    // What comes together and has no room in any slice gets a new one: few changes are worth more than full slices.
-    assert_eq!(sizes(&slices).iter().sum::<usize>(), 300);
-    let sizes = sizes(&slices);
-    assert!(sizes.len() <= 4 && sizes.iter().all(|size| *size <= 100), "{sizes:?}");
+    assert_eq!(sizes(&world.slices().await), [50, 90, 90]);
+    // What comes together goes into the fullest slice that has room for all of it.
+    backends(&world, "second", 250, 10).await;
+    let of = |group: Value| json!({"spec": {"selector": {"group": group}}});
+    world.merge::<Service>("web", of(Value::Null)).await;
+    assert_eq!(sizes(&world.slices().await), [50, 90, 100]);
+    // What has no room in any one slice gets a new one: few changes are worth more than full slices.
+    world.merge::<Service>("web", of("first".into())).await;
+    assert_eq!(sizes(&world.slices().await), [50, 90, 90]);
+    backends(&world, "second", 260, 50).await;
+    world.merge::<Service>("web", of(Value::Null)).await;
+    assert_eq!(sizes(&world.slices().await), [50, 60, 90, 90]);
+    // One after the other they fill slices up, the fullest first.
+    for number in 310..340 {
+        backends(&world, "third", number, 1).await;
+        world.settle().await;
+    }
+    assert_eq!(sizes(&world.slices().await), [50, 70, 100, 100]);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_are_cut_at_1000_addresses_and_say_so_until_there_are_fewer() {
+    const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
+    let world = World::new().await;
+    world.zone("n1", "a").await;
+    backends(&world, "first", 0, 1001).await;
+    world.make::<Service>(service(json!({}))).await;
+    let found = || async {
+        world.settle().await;
+        let endpoints = world.get::<Endpoints>("web").await;
+        let subsets = endpoints.subsets.iter().flatten();
+        let addresses: usize = subsets.map(|s| s.addresses.as_ref().map_or(0, Vec::len)).sum();
+        let said = endpoints
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|a| a.get(OVER_CAPACITY).cloned());
+        (addresses, said)
+    };
+    assert_eq!(found().await, (1000, Some("truncated".to_owned())));
+    // Slices have them all.
+    assert_eq!(sizes(&world.slices().await).iter().sum::<usize>(), 1001);
+    world.kill("many-0").await;
+    assert_eq!(found().await, (1000, None));
     world.stop().await;
 }
 

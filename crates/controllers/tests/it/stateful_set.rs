@@ -34,6 +34,14 @@ fn images(pods: &[Arc<Pod>]) -> Vec<String> {
 }
 
 impl World {
+    /// With such a set whose pods are all ready.
+    async fn serving(spec: Value) -> Self {
+        let world = Self::new().await;
+        world.make::<StatefulSet>(set(spec)).await;
+        world.all_ready().await;
+        world
+    }
+
     async fn db(&self) -> Vec<String> {
         names(&self.pods("db").await)
     }
@@ -130,11 +138,7 @@ async fn a_pod_has_a_stable_name_host_name_subdomain_and_labels() {
 
 #[tokio::test(start_paused = true)]
 async fn pods_are_deleted_in_reverse_order_each_when_its_successors_are_completely_shut_down() {
-    let world = World::new().await;
-    world
-        .make::<StatefulSet>(set(json!({"template": {"spec": {"nodeName": "n1"}}})))
-        .await;
-    world.all_ready().await;
+    let world = World::serving(json!({"template": {"spec": {"nodeName": "n1"}}})).await;
     world.replicas(0).await;
     for last in (0..3).rev() {
         let pods = world.pods("db").await;
@@ -160,9 +164,7 @@ async fn pods_are_deleted_in_reverse_order_each_when_its_successors_are_complete
 
 #[tokio::test(start_paused = true)]
 async fn before_a_pod_is_terminated_in_scaling_down_its_predecessors_have_to_be_ready() {
-    let world = World::new().await;
-    world.make::<StatefulSet>(set(json!({}))).await;
-    world.all_ready().await;
+    let world = World::serving(json!({})).await;
     world.run("db-0", false).await;
     world.replicas(1).await;
     assert_eq!(world.db().await, ["db-0", "db-1", "db-2"]);
@@ -197,9 +199,7 @@ async fn ordinals_begin_at_the_start_that_is_given() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_is_lost_or_has_ended_is_made_again_under_its_name() {
-    let world = World::new().await;
-    world.make::<StatefulSet>(set(json!({}))).await;
-    world.all_ready().await;
+    let world = World::serving(json!({})).await;
     let uid = |pod: Arc<Pod>| pod.metadata.uid.clone();
     for (code, pod) in [(1, "db-0"), (0, "db-1")] {
         let before = uid(world.get(pod).await);
@@ -243,9 +243,7 @@ async fn the_status_counts_pods_by_readiness_availability_and_revision() {
 
 #[tokio::test(start_paused = true)]
 async fn rolling_update_goes_from_the_largest_ordinal_to_the_smallest_one_pod_at_a_time() {
-    let world = World::new().await;
-    world.make::<StatefulSet>(set(json!({}))).await;
-    world.all_ready().await;
+    let world = World::serving(json!({})).await;
     world.merge::<StatefulSet>("db", image("v2")).await;
     assert_eq!(images(&world.pods("db").await), ["db-0 v1", "db-1 v1", "db-2 v2"]);
     world
@@ -266,10 +264,8 @@ async fn rolling_update_goes_from_the_largest_ordinal_to_the_smallest_one_pod_at
 
 #[tokio::test(start_paused = true)]
 async fn pods_with_an_ordinal_less_than_the_partition_are_not_updated_even_if_they_are_deleted() {
-    let world = World::new().await;
     let partition = json!({"updateStrategy": {"rollingUpdate": {"partition": 2}}});
-    world.make::<StatefulSet>(set(partition)).await;
-    world.all_ready().await;
+    let world = World::serving(partition).await;
     world.merge::<StatefulSet>("db", image("v2")).await;
     world.all_ready().await;
     assert_eq!(images(&world.pods("db").await), ["db-0 v1", "db-1 v1", "db-2 v2"]);
@@ -281,10 +277,8 @@ async fn pods_with_an_ordinal_less_than_the_partition_are_not_updated_even_if_th
 
 #[tokio::test(start_paused = true)]
 async fn a_partition_greater_than_the_replicas_updates_nothing() {
-    let world = World::new().await;
     let partition = json!({"updateStrategy": {"rollingUpdate": {"partition": 9}}});
-    world.make::<StatefulSet>(set(partition)).await;
-    world.all_ready().await;
+    let world = World::serving(partition).await;
     world.merge::<StatefulSet>("db", image("v2")).await;
     world.all_ready().await;
     assert_eq!(images(&world.pods("db").await), ["db-0 v1", "db-1 v1", "db-2 v1"]);
@@ -293,10 +287,8 @@ async fn a_partition_greater_than_the_replicas_updates_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn max_unavailable_says_how_many_pods_may_be_down_during_an_update() {
-    let world = World::new().await;
     let bound = json!({"replicas": 5, "updateStrategy": {"rollingUpdate": {"maxUnavailable": 2}}});
-    world.make::<StatefulSet>(set(with(bound, parallel()))).await;
-    world.all_ready().await;
+    let world = World::serving(with(bound, parallel())).await;
     world.merge::<StatefulSet>("db", image("v2")).await;
     let new = |images: Vec<String>| images.into_iter().filter(|i| i.ends_with("v2")).collect::<Vec<_>>();
     assert_eq!(new(images(&world.pods("db").await)), ["db-3 v2", "db-4 v2"]);
@@ -307,11 +299,7 @@ async fn max_unavailable_says_how_many_pods_may_be_down_during_an_update() {
 
 #[tokio::test(start_paused = true)]
 async fn with_on_delete_the_controller_will_not_automatically_update_the_pods() {
-    let world = World::new().await;
-    world
-        .make::<StatefulSet>(set(json!({"updateStrategy": {"type": "OnDelete"}})))
-        .await;
-    world.all_ready().await;
+    let world = World::serving(json!({"updateStrategy": {"type": "OnDelete"}})).await;
     world.merge::<StatefulSet>("db", image("v2")).await;
     world.all_ready().await;
     assert_eq!(images(&world.pods("db").await), ["db-0 v1", "db-1 v1", "db-2 v1"]);
@@ -323,9 +311,7 @@ async fn with_on_delete_the_controller_will_not_automatically_update_the_pods() 
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_update_waits_for_its_pod_and_reverting_needs_the_broken_pod_to_be_deleted() {
-    let world = World::new().await;
-    world.make::<StatefulSet>(set(json!({}))).await;
-    world.all_ready().await;
+    let world = World::serving(json!({})).await;
     world.merge::<StatefulSet>("db", image("broken")).await;
     world.settle().await;
     world.run("db-2", false).await;
@@ -418,9 +404,7 @@ async fn the_default_policy_is_to_retain_and_a_change_of_policy_counts_for_claim
 
 #[tokio::test(start_paused = true)]
 async fn deleting_a_set_gives_no_order_and_orphaned_pods_are_adopted_by_the_next_set() {
-    let world = World::new().await;
-    world.make::<StatefulSet>(set(parallel())).await;
-    world.all_ready().await;
+    let world = World::serving(parallel()).await;
     let before: Vec<_> = world.pods("db").await.iter().map(|p| p.metadata.uid.clone()).collect();
     let orphan = DeleteOptions {
         propagation: Some(Propagation::Orphan),

@@ -6,11 +6,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::{Api, DeleteOptions, ListOptions, Patch, TypedKind, Whole};
+use coracle_client::{Api, ApiResource, DeleteOptions, DynamicObject, ListOptions, Patch, TypedKind, Whole};
 use coracle_informer::{CancellationToken, Change, InformerFactory};
 use coracle_testkit::TestCluster;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod, ServiceAccount};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -198,6 +199,34 @@ impl World {
                 let _ = pods.status().patch(&pod, Patch::Merge(status)).await;
             });
         });
+    }
+
+    /// Defines a custom kind, whose version is so.
+    pub async fn define_gears(&self, version: Value) -> Api<DynamicObject> {
+        let base =
+            json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}});
+        let definition = json!({"metadata": {"name": "gears.example.org"}, "spec": {
+            "group": "example.org", "scope": "Namespaced",
+            "names": {"plural": "gears", "singular": "gear", "kind": "Gear"},
+            "versions": [with(base, version)],
+        }});
+        self.make::<CustomResourceDefinition>(definition).await;
+        self.until::<CustomResourceDefinition>("gears.example.org", |d| {
+            let conditions = d.status.iter().flat_map(|s| s.conditions.iter().flatten());
+            conditions
+                .into_iter()
+                .any(|c| c.type_ == "Established" && c.status == "True")
+        })
+        .await;
+        self.settle().await;
+        let gear = ApiResource {
+            group: "example.org".into(),
+            version: "v1".into(),
+            kind: "Gear".into(),
+            plural: "gears".into(),
+            namespaced: true,
+        };
+        self.cluster.client.dynamic::<DynamicObject>(&gear).within("default")
     }
 
     /// What was told of an object: reason and message of each event, by reason.

@@ -17,7 +17,9 @@ const BURST: usize = 500;
 impl Look<'_> {
     /// Which pods to delete, or else to create.
     pub(super) fn act(&mut self) {
-        if self.end.is_some() {
+        if let Some(end) = &self.end {
+            // What still runs when the job has succeeded is not needed, and has not failed.
+            self.plan.forget_deleted = end.success;
             self.plan.delete = self.active.iter().take(BURST).cloned().collect();
             return;
         }

@@ -151,6 +151,19 @@ async fn recreate_kills_all_existing_pods_before_new_ones_are_created() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_recreate_a_pod_that_is_deleted_by_hand_is_replaced_while_it_still_terminates() {
+    let world = World::new().await;
+    let spec = json!({"strategy": {"type": "Recreate"}, "template": {"spec": {"nodeName": "n1"}}});
+    world.make::<Deployment>(deployment(spec)).await;
+    let pods = world.pods("web").await;
+    world.ready(&pods).await;
+    world.complete().await;
+    world.delete::<Pod>(&name(&*pods[0])).await;
+    assert_eq!((world.pods("web").await.len(), world.active("web").await.len()), (4, 3));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rollover_starts_killing_the_pods_of_an_unfinished_rollout_at_once() {
     let world = World::new().await;
     world.make::<Deployment>(deployment(json!({"replicas": 4}))).await;
@@ -197,6 +210,46 @@ async fn a_deployment_that_does_not_progress_within_its_deadline_has_failed_prog
     assert_eq!(
         condition(&found, "Progressing").unwrap().status.as_deref(),
         Some("True")
+    );
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_without_enough_quota_fails_progressing_and_is_complete_when_there_is_enough() {
+    let world = World::new().await;
+    let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"pods": "3"}}});
+    world.make::<ResourceQuota>(quota).await;
+    world
+        .until::<ResourceQuota>("few", |q| q.status.as_ref().is_some_and(|s| s.used.is_some()))
+        .await;
+    let spec = json!({"replicas": 4, "progressDeadlineSeconds": 60});
+    world.make::<Deployment>(deployment(spec)).await;
+    world.ready(&world.pods("web").await).await;
+    let found = world.get::<Deployment>("web").await;
+    let reasons = |d: &Deployment| ["Available", "Progressing", "ReplicaFailure"].map(|kind| reason(d, kind));
+    let told = |all: [&str; 3]| all.map(|r| Some(r.to_owned()).filter(|r| !r.is_empty()));
+    assert_eq!(
+        reasons(&found),
+        told(["MinimumReplicasAvailable", "ReplicaSetUpdated", "FailedCreate"])
+    );
+    world.pass(Duration::from_secs(65)).await;
+    let found = world.get::<Deployment>("web").await;
+    assert_eq!(
+        reasons(&found),
+        told(["MinimumReplicasAvailable", "ProgressDeadlineExceeded", "FailedCreate"])
+    );
+    says(condition(&found, "Progressing").unwrap(), json!({"status": "False"}));
+    world
+        .merge::<ResourceQuota>("few", json!({"spec": {"hard": {"pods": "4"}}}))
+        .await;
+    world
+        .until::<Deployment>("web", |d| condition(d, "ReplicaFailure").is_none())
+        .await;
+    world.ready(&world.pods("web").await).await;
+    let found = world.complete().await;
+    assert_eq!(
+        reasons(&found),
+        told(["MinimumReplicasAvailable", "NewReplicaSetAvailable", ""])
     );
     world.stop().await;
 }
@@ -314,6 +367,21 @@ async fn revision_history_limit_says_how_many_old_sets_are_kept() {
         .await;
     world.settle().await;
     assert_eq!(revisions(&world.sets().await), ["5"]);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_10_old_sets_are_kept() {
+    let world = World::with_nodes(2, "").await;
+    world.make::<Deployment>(deployment(json!({"replicas": 1}))).await;
+    for next in 2..=13 {
+        world.complete().await;
+        world.merge::<Deployment>("web", image(&format!("v{next}"))).await;
+    }
+    world.complete().await;
+    world.settle().await;
+    let sets = world.sets().await;
+    assert_eq!((sets.len(), revision(&sets[0])), (11, "3"));
     world.stop().await;
 }
 

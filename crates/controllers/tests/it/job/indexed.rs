@@ -5,7 +5,7 @@ use std::time::Duration;
 use coracle_client::Patch;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::world::{World, name, says, with};
@@ -26,7 +26,7 @@ async fn each_pod_of_an_indexed_job_gets_its_index_as_annotation_label_host_name
         says(
             variable,
             json!({"name": "JOB_COMPLETION_INDEX", "valueFrom": {"fieldRef": {
-                "fieldPath": format!("metadata.annotations['{INDEX}']")}}}),
+                "fieldPath": format!("metadata.labels['{INDEX}']")}}}),
         );
     }
     for done in [0, 2] {
@@ -191,21 +191,32 @@ async fn a_success_policy_may_ask_for_indexes_for_a_number_or_for_both_and_the_f
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_policy_that_is_met_stands_above_indexes_that_have_failed() {
-    let world = World::new().await;
-    let spec = with(
-        indexed(3),
-        json!({"backoffLimitPerIndex": 0, "successPolicy": {"rules": [{"succeededIndexes": "2"}]}}),
-    );
-    world.make::<Job>(job(spec)).await;
-    let pod = world.of_index(0).await.unwrap();
-    world.end(&pod, 1).await;
-    world.settle().await;
-    let pod = world.of_index(2).await.unwrap();
-    world.end(&pod, 0).await;
-    let done = world.finished("Complete").await;
-    says(&done.status, json!({"completedIndexes": "2", "succeeded": 1}));
-    world.stop().await;
+async fn indexes_that_still_run_when_a_success_policy_is_met_have_neither_completed_nor_failed() {
+    for (fails, per_index, wanted) in [
+        (None, Value::Null, json!({"failed": null, "failedIndexes": null})),
+        (None, json!(0), json!({"failed": null, "failedIndexes": ""})),
+        // It stands above indexes that have failed.
+        (Some(0), json!(0), json!({"failed": 1, "failedIndexes": "0"})),
+    ] {
+        let world = World::new().await;
+        let policy = json!({"rules": [{"succeededIndexes": "2"}]});
+        let spec = json!({"backoffLimitPerIndex": per_index, "successPolicy": policy});
+        world.make::<Job>(job(with(indexed(5), spec))).await;
+        if let Some(index) = fails {
+            let pod = world.of_index(index).await.unwrap();
+            world.end(&pod, 1).await;
+            world.settle().await;
+        }
+        let pod = world.of_index(2).await.unwrap();
+        world.end(&pod, 0).await;
+        let done = world.finished("Complete").await;
+        says(
+            &done.status,
+            json!({"completedIndexes": "2", "succeeded": 1, "active": null, "terminating": 0}),
+        );
+        says(&done.status, wanted);
+        world.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,11 +21,7 @@ async fn updated(world: &World) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn max_unavailable_counts_with_ordered_pods_too() {
-    let world = World::new().await;
-    world
-        .make::<StatefulSet>(set(rolling(4, json!({"maxUnavailable": 2}))))
-        .await;
-    world.all_ready().await;
+    let world = World::serving(rolling(4, json!({"maxUnavailable": 2}))).await;
     world.merge::<StatefulSet>("db", image("v2")).await;
     assert_eq!(updated(&world).await.len(), 1, "made again one after the other");
     let pods = world.pods("db").await;
@@ -39,10 +35,8 @@ async fn max_unavailable_counts_with_ordered_pods_too() {
 #[tokio::test(start_paused = true)]
 async fn max_unavailable_may_be_a_share_of_the_replicas_and_is_at_least_one() {
     for (share, replicas, at_once) in [("50%", 4, 2), ("10%", 4, 1)] {
-        let world = World::new().await;
         let spec = rolling(replicas, json!({"maxUnavailable": share}));
-        world.make::<StatefulSet>(set(with(spec, parallel()))).await;
-        world.all_ready().await;
+        let world = World::serving(with(spec, parallel())).await;
         world.merge::<StatefulSet>("db", image("v2")).await;
         assert_eq!(updated(&world).await.len(), at_once, "{share}");
         world.stop().await;
@@ -51,10 +45,8 @@ async fn max_unavailable_may_be_a_share_of_the_replicas_and_is_at_least_one() {
 
 #[tokio::test(start_paused = true)]
 async fn pods_that_are_unavailable_already_count_against_max_unavailable() {
-    let world = World::new().await;
     let spec = rolling(5, json!({"maxUnavailable": 2, "partition": 2}));
-    world.make::<StatefulSet>(set(with(spec, parallel()))).await;
-    world.all_ready().await;
+    let world = World::serving(with(spec, parallel())).await;
     world.run("db-0", false).await;
     world.settle().await;
     world.merge::<StatefulSet>("db", image("v2")).await;
@@ -66,11 +58,7 @@ async fn pods_that_are_unavailable_already_count_against_max_unavailable() {
 
 #[tokio::test(start_paused = true)]
 async fn a_partition_that_is_lowered_step_by_step_is_a_phased_rollout() {
-    let world = World::new().await;
-    world
-        .make::<StatefulSet>(set(rolling(3, json!({"partition": 3}))))
-        .await;
-    world.all_ready().await;
+    let world = World::serving(rolling(3, json!({"partition": 3}))).await;
     world.merge::<StatefulSet>("db", image("v2")).await;
     world.all_ready().await;
     assert!(updated(&world).await.is_empty());
@@ -108,9 +96,7 @@ async fn min_ready_seconds_makes_pods_available_later_and_what_comes_next_waits_
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_is_updated_keeps_its_claim() {
-    let world = World::new().await;
-    world.make::<StatefulSet>(set(claimed(Value::Null))).await;
-    world.all_ready().await;
+    let world = World::serving(claimed(Value::Null)).await;
     let uid = |claim: &str| {
         let (world, claim) = (&world, claim.to_owned());
         async move { world.get::<PersistentVolumeClaim>(&claim).await.metadata.uid.clone() }
@@ -125,10 +111,8 @@ async fn a_pod_that_is_updated_keeps_its_claim() {
 
 #[tokio::test(start_paused = true)]
 async fn with_both_policies_delete_claims_go_when_the_set_shrinks_and_when_it_goes() {
-    let world = World::new().await;
     let policy = json!({"whenDeleted": "Delete", "whenScaled": "Delete"});
-    world.make::<StatefulSet>(set(claimed(policy))).await;
-    world.all_ready().await;
+    let world = World::serving(claimed(policy)).await;
     world.replicas(1).await;
     assert_eq!(world.claims().await, ["data-db-0"]);
     world.replicas(2).await;
@@ -142,10 +126,8 @@ async fn with_both_policies_delete_claims_go_when_the_set_shrinks_and_when_it_go
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_fails_is_replaced_with_its_claim_whatever_the_policies() {
-    let world = World::new().await;
     let policy = json!({"whenDeleted": "Delete", "whenScaled": "Delete"});
-    world.make::<StatefulSet>(set(claimed(policy))).await;
-    world.all_ready().await;
+    let world = World::serving(claimed(policy)).await;
     let claim = world.get::<PersistentVolumeClaim>("data-db-0").await;
     world.end("db-0", 1).await;
     world.all_ready().await;
