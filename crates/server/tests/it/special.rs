@@ -1,6 +1,6 @@
 //! Subresources and kinds that do more than keep an object.
 
-use coracle_api::service::{DeleteOptions, Operation, PatchKind};
+use coracle_api::service::{DeleteOptions, ListOptions, Operation, PatchKind};
 use serde_json::{Value, json};
 
 use crate::harness::{Cluster, at, named, object, options, sub};
@@ -348,4 +348,41 @@ async fn a_token_is_its_account_as_long_as_that_lives() {
         .unwrap();
     assert_ne!(ask(&token).await.bool(&["status", "authenticated"]), Some(true));
     assert_eq!(http.send(http::Method::POST, path, &headers, "{}").await.code, 401);
+}
+
+#[tokio::test]
+async fn the_objects_of_flow_control_are_there_and_get_their_specs_back() {
+    const LEVELS: &str = "/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations";
+    const SCHEMAS: &str = "/flowcontrol.apiserver.k8s.io/v1/flowschemas";
+    const LENT: [&str; 3] = ["spec", "limited", "lendablePercent"];
+    let store = std::sync::Arc::new(coracle_store::Embedded::in_memory());
+    let cluster = Cluster::with(store.clone()).await;
+    for (path, count) in [(LEVELS, 8), (SCHEMAS, 13)] {
+        let list = cluster.list(at(path), ListOptions::default()).await.unwrap();
+        assert_eq!(list.items.len(), count, "{path}");
+    }
+    let fixed = json!({"spec": {"matchingPrecedence": 9999}});
+    let refused = cluster
+        .patch(named(SCHEMAS, "catch-all"), PatchKind::Merge, fixed)
+        .await;
+    assert!(
+        refused
+            .unwrap_err()
+            .message
+            .contains("spec of 'catch-all' must equal the fixed value")
+    );
+    let lent = json!({"spec": {"limited": {"lendablePercent": 1}}});
+    let own = json!({"metadata": {"annotations": {"apf.kubernetes.io/autoupdate-spec": "false"}}});
+    for (name, patch) in [("system", &lent), ("workload-low", &lent), ("workload-low", &own)] {
+        cluster
+            .patch(named(LEVELS, name), PatchKind::Merge, patch.clone())
+            .await
+            .unwrap();
+    }
+    cluster.server.shutdown().await;
+    let cluster = Cluster::with(store).await;
+    for (name, lent) in [("system", 33), ("workload-low", 1)] {
+        let level = cluster.get(named(LEVELS, name)).await.unwrap();
+        assert_eq!(level.i64(&LENT), Some(lent), "{name}");
+    }
 }
