@@ -85,7 +85,11 @@ spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
         drop(forward);
         // Nobody listens there: the connection ends, and kubectl says why.
         let mut forward = Forward::start(cluster, which, "pod/web", ":81");
-        assert_eq!(forward.get("/"), "", "{which:?}");
+        // Nothing is asked, for a request that nobody reads would reset the connection instead.
+        let mut answer = String::new();
+        let mut stream = TcpStream::connect(("127.0.0.1", forward.port)).unwrap();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "", "{which:?}");
         let mut error = String::new();
         let mut stderr = BufReader::new(forward.child.stderr.take().unwrap());
         while !error.contains("error forwarding port 81 to pod") {

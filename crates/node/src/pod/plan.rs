@@ -310,11 +310,8 @@ impl Planner<'_> {
 
     /// An instance whose start was not seen to its end: by an agent that was ended, or because the runtime did not answer.
     fn is_half_started(&self, instance: &ContainerStatus) -> bool {
-        match instance.state {
-            ContainerState::Created => true,
-            ContainerState::Running => self.s.memory.get(&instance.name).is_some_and(|m| m.given_up),
-            ContainerState::Exited => false,
-        }
+        let given_up = self.s.memory.get(&instance.name).is_some_and(|m| m.given_up);
+        instance.state == ContainerState::Created || instance.state == ContainerState::Running && given_up
     }
 
     fn is_of_before(&self, instance: &ContainerStatus) -> bool {
@@ -420,12 +417,10 @@ impl Planner<'_> {
         match instance.state {
             _ if self.is_half_started(&instance) => self.run_or_wait(&container.name),
             ContainerState::Running => self.condemn(container, &instance),
-            ContainerState::Created => {}
-            ContainerState::Exited => {
-                if self.is_of_before(&instance) || self.returns(container, &instance) {
-                    self.run_or_wait(&container.name);
-                }
+            ContainerState::Exited if self.is_of_before(&instance) || self.returns(container, &instance) => {
+                self.run_or_wait(&container.name);
             }
+            ContainerState::Exited | ContainerState::Created => {}
         }
     }
 
