@@ -40,6 +40,7 @@ pub mod access;
 pub mod api;
 pub mod client;
 pub mod config;
+mod custom;
 pub mod discovery;
 mod error;
 pub mod event;

@@ -1,7 +1,7 @@
 //! CronJob, as <https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/> and the fields' descriptions say:
 //! days in milliseconds.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_client::Patch;
@@ -9,6 +9,7 @@ use coracle_informer::{CancellationToken, Change, InformerFactory};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::world::{World, name, template, with};
@@ -360,11 +361,11 @@ async fn a_whole_day_of_a_job_each_minute_has_1440_of_them_none_twice_and_keeps_
                 .select("default", |job| kinds(job).contains(&kind.to_owned()))
                 .len()
         };
-        let mut kept = kept.lock().unwrap();
+        let mut kept = kept.lock();
         *kept = (kept.0.max(count("Complete")), kept.1.max(count("Failed")));
         let Change::Added(job) = change else { return };
         let number = {
-            let mut all = all.lock().unwrap();
+            let mut all = all.lock();
             all.push(time(job));
             all.len()
         };
@@ -385,9 +386,9 @@ async fn a_whole_day_of_a_job_each_minute_has_1440_of_them_none_twice_and_keeps_
 
     let first: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
     let minutes = (0..1440).map(|n| (first + SignedDuration::from_mins(n)).to_string());
-    assert_eq!(*made.lock().unwrap(), minutes.collect::<Vec<_>>());
+    assert_eq!(*made.lock(), minutes.collect::<Vec<_>>());
     // One more may be there for a moment: it is the newest that makes the oldest go.
-    assert_eq!(*most.lock().unwrap(), (4, 2));
+    assert_eq!(*most.lock(), (4, 2));
     let left = world.list::<Job>().await;
     let ended = |kind: &str| left.iter().filter(|j| kinds(j).contains(&kind.to_owned())).count();
     assert_eq!((left.len(), ended("Complete"), ended("Failed")), (4, 3, 1));
