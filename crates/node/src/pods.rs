@@ -226,8 +226,12 @@ impl Pods {
             pod,
         };
         workers.insert(uid.clone(), handle);
-        let leftovers = self.leftovers.lock().remove(&uid).unwrap_or_default();
-        self.spawn(self.clone().supervise(uid, inbox, leftovers));
+        let leftovers = self.leftovers.lock().remove(&uid);
+        if leftovers.is_some() {
+            // What has happened to them since they were read was told to nobody.
+            inbox.recheck();
+        }
+        self.spawn(self.clone().supervise(uid, inbox, leftovers.unwrap_or_default()));
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

@@ -34,6 +34,14 @@ impl Node {
         }
     }
 
+    /// Another agent in its place.
+    async fn replaced(self) -> Self {
+        self.pods.shutdown.cancel();
+        let pods = Pods::new(self.pods.cx.clone(), CancellationToken::new()).await;
+        pods.listen_to_runtime();
+        Self { pods, ..self }
+    }
+
     async fn wait(&self, seconds: u64) {
         self.pods.cx.clock.sleep(Duration::from_secs(seconds)).await;
     }
@@ -181,4 +189,19 @@ async fn a_sandbox_that_comes_up_when_its_pod_has_gone_is_removed() {
     node.wait(1).await;
     let left: Vec<String> = node.runtime.all().0.iter().map(|s| s.id.to_string()).collect();
     assert_eq!(left, ["uid.p-0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_before_an_agent_has_heard_of_its_pod_is_seen_when_it_does() {
+    let node = Node::new("").await;
+    node.runtime.runs("first", [(Duration::from_secs(3), 0)]);
+    let container = |name: &str| json!({"name": name, "image": "image:1"});
+    let spec = json!({"initContainers": [container("first")], "containers": [container("main")]});
+    node.add("web", spec.clone());
+    node.wait(1).await;
+    let node = node.replaced().await;
+    node.wait(5).await;
+    node.add("web", spec);
+    node.wait(1).await;
+    assert_eq!(node.log(), ["0 start first", "6 start main"]);
 }
