@@ -7,7 +7,6 @@ mod cluster;
 mod command;
 mod image_service;
 mod local_socket;
-mod own_pages;
 mod preflight;
 mod renewals;
 mod snapshots;

@@ -23,6 +23,7 @@ pub mod fuzz;
 mod id;
 mod image;
 mod oci;
+mod own_pages;
 mod pod_runtime;
 mod sandbox;
 mod shim;
@@ -39,6 +40,7 @@ pub use error::{Error, Result};
 pub use id::{ContainerId, ImageId, SandboxId};
 pub use image::{Auth, ImageConfig, ImageInfo, Phase, Progress, ProgressSink, RegistryConfig};
 pub use oci::oci_main;
+pub use own_pages::give_back_own_pages;
 pub use pod_runtime::{
     Archive, AttachConfig, AttachControl, AttachStreams, DiskUsage, Event, EventKind, ExecConfig, ExecControl,
     ExecOutput, ExecStreams, Identity, PodRuntime, Reader, Stats, Writer,

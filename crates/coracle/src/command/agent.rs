@@ -9,7 +9,7 @@ use coracle_node::{Agent, AgentOptions, Serving};
 use super::server::{node_name, start_log};
 use super::{container, node};
 use crate::cluster::Cluster;
-use crate::{cli, image_service, own_pages, preflight};
+use crate::{cli, image_service, preflight};
 
 pub fn run(args: cli::Agent) -> anyhow::Result<()> {
     start_log(&args.log)?;
@@ -64,7 +64,7 @@ pub fn run(args: cli::Agent) -> anyhow::Result<()> {
             }
         };
         tracing::info!(node = agent.node_name(), "the node is ready");
-        tokio::spawn(own_pages::give_back(clock));
+        tokio::spawn(coracle_runtime::give_back_own_pages(clock));
         if let Some(end) = ended.recv().await {
             node::leave(&agent, end).await;
         }

@@ -20,7 +20,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::server::start_log;
 use crate::cli::{ControllerManager, Endpoint, SchedulerArgs};
-use crate::own_pages;
 
 pub fn controllers(args: ControllerManager) -> anyhow::Result<()> {
     let wanted = Selection::parse(&args.controllers)?;
@@ -185,7 +184,7 @@ where
         });
         let own = (client.clone(), setup.metrics, shutdown.clone());
         endpoint::serve(&setup.endpoint, setup.port, own.0, own.1, clock, own.2).await?;
-        tokio::spawn(own_pages::give_back(clock));
+        tokio::spawn(coracle_runtime::give_back_own_pages(clock));
         let Some(election) = setup.election else {
             work(client, clock, shutdown, ca).await;
             return Ok(());

@@ -28,7 +28,7 @@ use super::node;
 use crate::cli::{Server, Serving as ServingArgs};
 use crate::cluster::{self, Cluster, write_private};
 use crate::renewals::{self, NodeNames};
-use crate::{image_service, own_pages, preflight, snapshots, store};
+use crate::{image_service, preflight, snapshots, store};
 
 /// What a starting server tells `up`, a line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +189,7 @@ async fn serve(
         components.spawn(fleet.ended());
     }
     Milestone::Ready.tell();
-    tokio::spawn(own_pages::give_back(clock));
+    tokio::spawn(coracle_runtime::give_back_own_pages(clock));
     if detached {
         cluster::close_stdout().context("cannot let go of standard output")?;
     }

@@ -12,7 +12,7 @@ const AFTER: Duration = Duration::from_secs(3);
 
 /// Gives the code and constants that the start has read back to the machine, once it is over. What is needed again is read
 /// again from the file, and what other processes use stays.
-pub async fn give_back(clock: Clock) {
+pub async fn give_back_own_pages(clock: Clock) {
     clock.sleep(AFTER).await;
     match tokio::task::spawn_blocking(page_out).await {
         Ok(Ok(())) => {}
