@@ -7,9 +7,9 @@ use coracle_api::service::{
 };
 use coracle_api::status::Status;
 use http::HeaderMap;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::registry::check;
+use crate::registry::check::{self, fault, forbidden, not_supported, refuse, required};
 
 /// Decoded parameters in their order.
 #[derive(Clone, Debug, Default)]
@@ -232,42 +232,6 @@ fn manager_faults(name: &str, faults: &mut Vec<FieldError>) {
             format!("invalid character U+{:04X} (at position {at})", u32::from(c)),
         ));
     }
-}
-
-fn fault(kind: FieldErrorKind, path: &str, value: String, detail: String) -> FieldError {
-    FieldError {
-        kind,
-        path: path.into(),
-        value,
-        detail,
-    }
-}
-
-pub(crate) fn required(path: &str, detail: &str) -> FieldError {
-    fault(FieldErrorKind::Required, path, String::new(), detail.to_owned())
-}
-
-pub(crate) fn forbidden(path: &str, detail: &str) -> FieldError {
-    fault(FieldErrorKind::Forbidden, path, String::new(), detail.to_owned())
-}
-
-pub(crate) fn not_supported(path: &str, value: &Value, supported: &[&str]) -> FieldError {
-    let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-    let detail = format!("supported values: {}", supported.join(", "));
-    fault(
-        FieldErrorKind::NotSupported,
-        path,
-        coracle_api::field::show(value),
-        detail,
-    )
-}
-
-/// Refuses options of this kind, if anything is wrong with them.
-pub(crate) fn refuse(kind: &str, faults: &[FieldError]) -> Result<(), Status> {
-    if faults.is_empty() {
-        return Ok(());
-    }
-    Err(Status::invalid("meta.k8s.io", kind, "", faults))
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use coracle_api::status::Status;
 use serde_json::Value;
 
 use super::Call;
-use crate::http::query::{forbidden, not_supported, refuse};
 
 /// A new object.
 pub(crate) fn create(row: &Resource, object: &mut Object) -> Result<(), Status> {
@@ -86,6 +85,43 @@ pub(crate) fn invalid(call: &Call<'_>, path: &str, value: &str, detail: &str) ->
         detail: detail.into(),
     };
     Status::invalid(&call.row.group, &call.row.kind, &call.target.name, &[error])
+}
+
+/// One fault of options, which have no object to point into.
+pub(crate) fn fault(kind: FieldErrorKind, path: &str, value: String, detail: String) -> FieldError {
+    FieldError {
+        kind,
+        path: path.into(),
+        value,
+        detail,
+    }
+}
+
+pub(crate) fn required(path: &str, detail: &str) -> FieldError {
+    fault(FieldErrorKind::Required, path, String::new(), detail.to_owned())
+}
+
+pub(crate) fn forbidden(path: &str, detail: &str) -> FieldError {
+    fault(FieldErrorKind::Forbidden, path, String::new(), detail.to_owned())
+}
+
+pub(crate) fn not_supported(path: &str, value: &Value, supported: &[&str]) -> FieldError {
+    let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+    let detail = format!("supported values: {}", supported.join(", "));
+    fault(
+        FieldErrorKind::NotSupported,
+        path,
+        coracle_api::field::show(value),
+        detail,
+    )
+}
+
+/// Refuses options of this kind, if anything is wrong with them.
+pub(crate) fn refuse(kind: &str, faults: &[FieldError]) -> Result<(), Status> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid("meta.k8s.io", kind, "", faults))
 }
 
 /// Refuses options of a list or a watch that contradict each other. `matching` is the `resourceVersionMatch` as it was

@@ -6,10 +6,10 @@ use coracle_api::service::{PatchKind, WriteOptions};
 use coracle_api::status::Status;
 use serde_json::Value;
 
+use super::check::{forbidden, refuse, required};
 use super::read::load;
 use super::update::{Commit, Tracking, revise};
 use super::{Call, Output, body, codec, create, ownership};
-use crate::http::query::{forbidden, refuse, required};
 
 /// How often a patch is applied anew before the client gets the conflict.
 const TRIES: usize = 5;
