@@ -21,6 +21,28 @@ fn count() -> usize {
     std::env::var("CORACLE_WATCHES").map_or(2 * STREAMS, |text| text.parse().unwrap())
 }
 
+/// Runs a test of this file in a process of its own, whose memory nobody else's test takes part in.
+fn alone(test: &str) {
+    let mut itself = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = itself
+        .args(["--exact", &format!("many_watches::{test}"), "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    println!("{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("1 passed"), "{}", output.status);
+}
+
+#[test]
+fn watches_over_connections_are_all_served_cheap_and_given_back() {
+    alone("over_connections");
+}
+
+#[test]
+fn watches_in_process_cost_a_parked_task_each() {
+    alone("in_process");
+}
+
 /// What this process has in memory.
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -38,7 +60,8 @@ async fn long_running(cluster: &Cluster) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn watches_over_connections_are_all_served_cheap_and_given_back() {
+#[ignore = "measures its process: `alone` runs it"]
+async fn over_connections() {
     let cluster = Cluster::start().await;
     let (count, began, before) = (count(), Clock::system().instant(), resident());
     let mut connections = Vec::new();
@@ -65,7 +88,7 @@ async fn watches_over_connections_are_all_served_cheap_and_given_back() {
     let each = resident().saturating_sub(before) / count;
     let took = Clock::system().instant() - began;
     println!("{count} watches opened in {took:?}, {each} bytes each for client and server");
-    // Both ends of it, and whatever other tests take meanwhile.
+    // Both ends of it.
     assert!(each < 64 << 10, "{each} bytes for a watch");
     assert_eq!(long_running(&cluster).await, count);
 
@@ -88,7 +111,8 @@ async fn watches_over_connections_are_all_served_cheap_and_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn watches_in_process_cost_a_parked_task_each() {
+#[ignore = "measures its process: `alone` runs it"]
+async fn in_process() {
     let cluster = Cluster::start().await;
     let (count, began, before) = (count(), Clock::system().instant(), resident());
     let (seen, mut all) = tokio::sync::mpsc::channel(16);
