@@ -32,10 +32,16 @@ async fn expect(http: &mut Http, asked: Asked<'_>, code: u16, reason: &str, mess
     );
 }
 
-async fn refused(table: &[(Asked<'_>, u16, &str, &str)]) {
+/// A cluster with one ConfigMap, `a`, and a way to speak to it.
+async fn set_up() -> (Cluster, Http) {
     let cluster = Cluster::start().await;
     cluster.create(at("configmaps"), config_map("a")).await.unwrap();
-    let mut http = cluster.http(true).await;
+    let http = cluster.http(true).await;
+    (cluster, http)
+}
+
+async fn refused(table: &[(Asked<'_>, u16, &str, &str)]) {
+    let (_cluster, mut http) = set_up().await;
     for (asked, code, reason, message) in table {
         expect(&mut http, asked.clone(), *code, reason, message).await;
     }
@@ -48,6 +54,7 @@ fn get(path: &str) -> Asked<'_> {
 #[tokio::test]
 async fn options_of_lists_and_watches_are_checked() {
     let invalid = |what: &str| format!("ListOptions.meta.k8s.io \"\" is invalid: {what}");
+    let (_cluster, mut http) = set_up().await;
     let version = "resourceVersion: Invalid value: \"abc\": strconv.ParseUint: parsing \"abc\": invalid syntax";
     for (query, code, reason, message) in [
         (
@@ -141,10 +148,8 @@ async fn options_of_lists_and_watches_are_checked() {
             "field label not supported: spec.nothing".to_owned(),
         ),
     ] {
-        refused(&[(get(&format!("{MAPS}?{query}")), code, reason, &message)]).await;
+        expect(&mut http, get(&format!("{MAPS}?{query}")), code, reason, &message).await;
     }
-    let cluster = Cluster::start().await;
-    let mut http = cluster.http(true).await;
     // A limit that makes no sense is none, and so is a parameter that nobody knows.
     for query in ["limit=-1", "limit=0&continue=", "unknown=1", "pretty="] {
         assert_eq!(http.get(&format!("{MAPS}?{query}")).await.code, 200, "{query}");
@@ -153,6 +158,7 @@ async fn options_of_lists_and_watches_are_checked() {
 
 #[tokio::test]
 async fn options_of_writes_are_checked() {
+    let (_cluster, mut http) = set_up().await;
     let create = format!("{MAPS}?");
     let patch = format!("{MAPS}/a?");
     let body = json!({"metadata": {"name": "b"}}).to_string();
@@ -226,7 +232,7 @@ async fn options_of_writes_are_checked() {
         let path = format!("{path}{query}");
         let body = if content_type.is_empty() { "" } else { &body };
         let message = format!("{options}.meta.k8s.io \"\" is invalid: {what}");
-        refused(&[((method, path.as_str(), content_type, body), 422, "Invalid", &message)]).await;
+        expect(&mut http, (method, &path, content_type, body), 422, "Invalid", &message).await;
     }
     refused(&[
         (
@@ -259,10 +265,8 @@ async fn options_of_writes_are_checked() {
 
 #[tokio::test]
 async fn the_body_of_a_delete_says_all_and_a_negative_grace_is_the_shortest() {
-    let cluster = Cluster::start().await;
-    cluster.create(at("configmaps"), config_map("a")).await.unwrap();
+    let (cluster, mut http) = set_up().await;
     cluster.create(at("configmaps"), config_map("b")).await.unwrap();
-    let mut http = cluster.http(true).await;
     let headers = [("content-type", JSON)];
     // The query counts only where there is no body.
     let path = format!("{MAPS}/a?dryRun=All");
@@ -448,8 +452,7 @@ async fn bodies_are_told_apart_from_what_they_should_be() {
 
 #[tokio::test]
 async fn an_answer_in_no_form_that_there_is_is_refused() {
-    let cluster = Cluster::start().await;
-    let mut http = cluster.http(true).await;
+    let (_cluster, mut http) = set_up().await;
     let got = http.send(Method::GET, MAPS, &[("accept", "text/html")], "").await;
     assert_eq!(
         (got.code.as_u16(), got.json()["message"].as_str().unwrap()),
