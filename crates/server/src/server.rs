@@ -150,6 +150,7 @@ impl ApiServer {
         bootstrap::run(&core, advertised, &ca)
             .await
             .map_err(StartError::Bootstrap)?;
+        bootstrap::flow_control::keep(&core).await?;
         custom::start(&core).await.map_err(StartError::Bootstrap)?;
         let listener = listener.map(|l| tokio::spawn(listener::run(core.clone(), l, current.clone())));
         tokio::spawn(renewal::run(core.clone(), current.clone(), options));
