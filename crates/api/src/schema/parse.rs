@@ -7,11 +7,14 @@ use std::fmt::{self, Write as _};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::syntax;
+
 /// Text that is not what it should be, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ParseError {
-    /// Ends in the place (`at line 2 column 5`) where that is known.
+    /// Of JSON that is none in Go's words, which do not say where. Else it ends in the place (`at line 2 column 5`) where
+    /// that is known.
     pub message: String,
     pub line: usize,
     pub column: usize,
@@ -33,7 +36,7 @@ const MOST_YAML_BYTES: usize = 8 << 20;
 /// One JSON value and nothing behind it.
 pub fn parse_json(bytes: &[u8]) -> Result<Parsed, ParseError> {
     let failed = |error: serde_json::Error| ParseError {
-        message: error.to_string(),
+        message: syntax::fault(bytes).unwrap_or_else(|| error.to_string()),
         line: error.line(),
         column: error.column(),
     };
@@ -266,7 +269,7 @@ mod tests {
     fn errors_say_where() {
         let error = parse_json(b"{\"a\":\n  x}").unwrap_err();
         assert_eq!((error.line, error.column), (2, 3));
-        assert!(error.message.contains("line 2 column 3"), "{error}");
+        assert_eq!(error.message, "invalid character 'x' looking for beginning of value");
         let error = parse_yaml(b"a: b\n  c: [\n").unwrap_err();
         assert!(error.line > 0 && error.message.starts_with("yaml: "), "{error:?}");
         assert!(parse_json(b"{} x").is_err());

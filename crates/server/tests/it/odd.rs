@@ -300,6 +300,20 @@ async fn bodies_are_told_apart_from_what_they_should_be() {
              unexpected end of JSON input ({\"a\")",
         ),
         (
+            (Method::POST, MAPS, JSON, "{\"a\":1,}"),
+            400,
+            "BadRequest",
+            "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: \
+             invalid character '}' looking for beginning of object key string ({\"a\":1,})",
+        ),
+        (
+            (Method::POST, MAPS, JSON, "nope"),
+            400,
+            "BadRequest",
+            "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: \
+             invalid character 'o' in literal null (expecting 'u') (6e6f7065)",
+        ),
+        (
             (Method::PUT, &one, JSON, "[]"),
             400,
             "BadRequest",
@@ -398,6 +412,12 @@ async fn bodies_are_told_apart_from_what_they_should_be() {
             400,
             "BadRequest",
             "error decoding patch: unexpected end of JSON input",
+        ),
+        (
+            (Method::PATCH, &one, MERGE, "x"),
+            400,
+            "BadRequest",
+            "error decoding patch: invalid character 'x' looking for beginning of value",
         ),
         (
             (Method::PATCH, &one, MERGE, "{\"data\":{\"k\":1},\"metadata\":null}"),
