@@ -11,7 +11,7 @@ pub mod decode;
 pub mod formats;
 pub mod parse;
 pub(crate) mod scalar;
-mod syntax;
+pub(crate) mod syntax;
 mod table;
 
 use std::sync::{Arc, LazyLock};

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::cells::created_at_cells;
 use super::fill::{at, each, fill_empty, map_at};
 use super::row::cluster;
-use crate::field::{Cursor, ErrorList, FieldError, FieldErrorKind, show};
+use crate::field::{Cursor, ErrorList, FieldError, FieldErrorKind, quoted, show};
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -163,7 +163,7 @@ impl Faults<'_> {
     }
 
     fn not_supported(&mut self, path: &str, value: &Value, supported: &[&str]) {
-        let names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let names: Vec<String> = supported.iter().map(|s| quoted(s)).collect();
         let detail = format!("supported values: {}", names.join(", "));
         self.push(FieldErrorKind::NotSupported, path, show(value), detail);
     }

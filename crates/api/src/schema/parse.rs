@@ -33,10 +33,17 @@ const MOST_YAML_DEPTH: usize = 80;
 const MOST_YAML_NODES: usize = 1_000_000;
 const MOST_YAML_BYTES: usize = 8 << 20;
 
-/// One JSON value and nothing behind it.
+/// One JSON value and nothing behind it. What is no character is replaced, as Go does it.
 pub fn parse_json(bytes: &[u8]) -> Result<Parsed, ParseError> {
+    exact_json(bytes).or_else(|error| match syntax::fault(bytes) {
+        Some(message) => Err(ParseError { message, ..error }),
+        None => exact_json(syntax::repaired(bytes).as_bytes()),
+    })
+}
+
+fn exact_json(bytes: &[u8]) -> Result<Parsed, ParseError> {
     let failed = |error: serde_json::Error| ParseError {
-        message: syntax::fault(bytes).unwrap_or_else(|| error.to_string()),
+        message: error.to_string(),
         line: error.line(),
         column: error.column(),
     };
@@ -50,7 +57,7 @@ pub fn parse_json(bytes: &[u8]) -> Result<Parsed, ParseError> {
 /// One YAML document; JSON is YAML too, and is tried first.
 pub fn parse_yaml(bytes: &[u8]) -> Result<Parsed, ParseError> {
     if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{')
-        && let Ok(parsed) = parse_json(bytes)
+        && let Ok(parsed) = exact_json(bytes)
     {
         return Ok(parsed);
     }
@@ -274,7 +281,8 @@ mod tests {
         assert!(error.line > 0 && error.message.starts_with("yaml: "), "{error:?}");
         assert!(parse_json(b"{} x").is_err());
         assert!(parse_json(b"").is_err());
-        assert!(parse_json(b"\"\xff\"").is_err());
+        assert_eq!(parse_json(b"\"\xff\"").unwrap().0, "\u{fffd}");
+        assert!(parse_yaml(b"{\"a\": \"\xff\"}").is_err());
     }
 
     #[test]

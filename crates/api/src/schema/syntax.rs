@@ -1,7 +1,7 @@
 //! What is wrong with a text that should be JSON, as Go's `encoding/json` says it: clients know these words.
 
 /// The first fault of the text; nothing if it is one value of JSON.
-pub(super) fn fault(text: &[u8]) -> Option<String> {
+pub(crate) fn fault(text: &[u8]) -> Option<String> {
     let mut scan = Scan {
         rest: text,
         has_ended: false,
@@ -10,6 +10,37 @@ pub(super) fn fault(text: &[u8]) -> Option<String> {
         Fault::End => "unexpected end of JSON input".to_owned(),
         Fault::At(byte, what) => format!("invalid character {} {what}", quoted(byte)),
     })
+}
+
+/// A text with what is no character replaced, as Go reads it: bytes that are not UTF-8, and halves of surrogate pairs.
+pub(super) fn repaired(text: &[u8]) -> String {
+    let mut whole = String::with_capacity(text.len());
+    for chunk in text.utf8_chunks() {
+        whole.push_str(chunk.valid());
+        whole.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    let mut out = String::with_capacity(whole.len());
+    let mut rest = whole.as_str();
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        out.push_str(before);
+        // An escape is two characters, or six.
+        let (kept, length) = match (unit(escape), escape.get(6..).and_then(unit)) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => (escape.get(..12), 12),
+            (Some(0xd800..0xe000), _) => (Some("\\ufffd"), 6),
+            _ => (None, escape.char_indices().nth(2).map_or(escape.len(), |(i, _)| i)),
+        };
+        out.push_str(kept.or(escape.get(..length)).unwrap_or_default());
+        rest = escape.get(length..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The number of an escape `\u1234` that a text begins with.
+fn unit(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    u32::from_str_radix(digits, 16).ok()
 }
 
 enum Fault {
@@ -226,6 +257,20 @@ impl Scan<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_character_is_replaced() {
+        for (text, expected) in [
+            (&b"\"a\xff\xfeb\""[..], "\"a\u{fffd}\u{fffd}b\""),
+            (br#""\ud800""#, r#""\ufffd""#),
+            (br#""\udc00\ud800\ud83d\ude00""#, r#""\ufffd\ufffd\ud83d\ude00""#),
+            (br#""\\ud800\n\u00e4""#, r#""\\ud800\n\u00e4""#),
+            ("\"ä\\ä".as_bytes(), "\"ä\\ä"),
+            (b"\\", "\\"),
+        ] {
+            assert_eq!(repaired(text), expected);
+        }
+    }
 
     #[test]
     fn faults_are_told_in_go_s_words() {

@@ -106,7 +106,7 @@ fn forbidden(path: &str, detail: &str) -> FieldError {
 }
 
 pub(crate) fn not_supported(path: &str, value: &Value, supported: &[&str]) -> FieldError {
-    let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+    let supported: Vec<String> = supported.iter().map(|s| coracle_api::field::quoted(s)).collect();
     let detail = format!("supported values: {}", supported.join(", "));
     fault(
         FieldErrorKind::NotSupported,

@@ -194,7 +194,7 @@ async fn options_of_writes_are_checked() {
             JSON,
             "fieldManager=a%07",
             "UpdateOptions",
-            "fieldManager: Invalid value: \"a\\u{7}\": invalid character U+0007 (at position 1)",
+            "fieldManager: Invalid value: \"a\\a\": invalid character U+0007 (at position 1)",
         ),
         (
             Method::PATCH,
@@ -312,6 +312,12 @@ async fn bodies_are_told_apart_from_what_they_should_be() {
             "BadRequest",
             "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: \
              invalid character 'o' in literal null (expecting 'u') (6e6f7065)",
+        ),
+        (
+            (Method::PUT, &one, JSON, "{\"metadata\":{\"name\":\"\\ud800\"}}"),
+            400,
+            "BadRequest",
+            "the name of the object (\u{fffd}) does not match the name on the URL (a)",
         ),
         (
             (Method::PUT, &one, JSON, "[]"),

@@ -41,19 +41,40 @@ const PATCHES: [(&str, &str); 16] = [
     ("application/merge-patch+json", "null"),
     ("application/merge-patch+json", "{\"metadata\":null}"),
     ("application/merge-patch+json", "{\"metadata\":7,\"spec\":7}"),
-    ("application/merge-patch+json", "{\"spec\":null,\"status\":null,\"data\":null}"),
+    (
+        "application/merge-patch+json",
+        "{\"spec\":null,\"status\":null,\"data\":null}",
+    ),
     ("application/merge-patch+json", "{\"spec\":[],\"rules\":{},\"data\":[]}"),
     ("application/json-patch+json", "{}"),
     ("application/json-patch+json", "[null]"),
     ("application/json-patch+json", "[{\"op\":\"remove\",\"path\":\"\"}]"),
-    ("application/json-patch+json", "[{\"op\":\"remove\",\"path\":\"/metadata\"}]"),
-    ("application/json-patch+json", "[{\"op\":\"add\",\"path\":\"/spec/-\",\"value\":{}}]"),
-    ("application/json-patch+json", "[{\"op\":\"move\",\"from\":\"\",\"path\":\"/spec\"}]"),
+    (
+        "application/json-patch+json",
+        "[{\"op\":\"remove\",\"path\":\"/metadata\"}]",
+    ),
+    (
+        "application/json-patch+json",
+        "[{\"op\":\"add\",\"path\":\"/spec/-\",\"value\":{}}]",
+    ),
+    (
+        "application/json-patch+json",
+        "[{\"op\":\"move\",\"from\":\"\",\"path\":\"/spec\"}]",
+    ),
     ("application/strategic-merge-patch+json", "{\"$patch\":\"delete\"}"),
-    ("application/strategic-merge-patch+json", "{\"metadata\":{\"$retainKeys\":7}}"),
-    ("application/strategic-merge-patch+json", "{\"spec\":{\"$setElementOrder/a\":[{}]},\"metadata\":{\"$patch\":\"x\"}}"),
+    (
+        "application/strategic-merge-patch+json",
+        "{\"metadata\":{\"$retainKeys\":7}}",
+    ),
+    (
+        "application/strategic-merge-patch+json",
+        "{\"spec\":{\"$setElementOrder/a\":[{}]},\"metadata\":{\"$patch\":\"x\"}}",
+    ),
     ("application/apply-patch+yaml", "[]"),
-    ("application/apply-patch+yaml", "{\"metadata\":{\"managedFields\":[{}]}}"),
+    (
+        "application/apply-patch+yaml",
+        "{\"metadata\":{\"managedFields\":[{}]}}",
+    ),
 ];
 
 async fn not_the_servers_fault(http: &mut Http, method: Method, path: &str, content_type: &str, body: &str) {
@@ -61,7 +82,12 @@ async fn not_the_servers_fault(http: &mut Http, method: Method, path: &str, cont
     let got = http.send(method.clone(), path, &headers, body.to_owned()).await;
     // A strategic patch that contradicts itself is a 500 of upstream's too.
     let is_told = got.code.as_u16() < 500 || content_type.starts_with("application/strategic");
-    assert!(is_told, "{method} {path} {content_type} {body}: {} {}", got.code, got.text());
+    assert!(
+        is_told,
+        "{method} {path} {content_type} {body}: {} {}",
+        got.code,
+        got.text()
+    );
 }
 
 fn path(row: &Resource) -> String {
