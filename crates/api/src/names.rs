@@ -4,8 +4,10 @@
 //! What a kind requires of a field is that kind's validation, not here.
 
 pub mod address;
+mod mail;
 mod metadata;
 
+pub use mail::is_mail_address;
 pub use metadata::{MAX_ANNOTATIONS_BYTES, annotations, annotations_at, label_name, labels, labels_at, object_name};
 
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";

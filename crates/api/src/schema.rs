@@ -11,6 +11,7 @@ pub mod decode;
 pub mod formats;
 pub mod parse;
 pub(crate) mod scalar;
+pub(crate) mod syntax;
 mod table;
 
 use std::sync::{Arc, LazyLock};

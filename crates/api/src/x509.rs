@@ -5,9 +5,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::error::X509Error;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
-use x509_parser::public_key::PublicKey;
+
+pub(crate) use self::key::{Curve, Key};
+
+mod key;
 
 /// One block of PEM.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,14 +80,7 @@ pub(crate) fn check_request_der(der: &[u8]) -> Result<(), String> {
     if !behind.is_empty() {
         return Err("asn1: syntax error: trailing data".to_owned());
     }
-    request.verify_signature().map_err(|error| match error {
-        X509Error::SignatureUnsupportedAlgorithm => "x509: cannot verify signature: algorithm unimplemented".to_owned(),
-        _ => match request.certification_request_info.subject_pki.parsed() {
-            Ok(PublicKey::RSA(_)) => "crypto/rsa: verification error".to_owned(),
-            Ok(PublicKey::EC(_)) => "x509: ECDSA verification failure".to_owned(),
-            _ => "x509: Ed25519 verification failure".to_owned(),
-        },
-    })
+    key::verify(&request)
 }
 
 /// What rules ask of a certificate.
@@ -96,18 +92,36 @@ pub(crate) struct Certificate {
     pub not_after: i64,
     /// The key it is for, as it is written.
     pub public_key: Vec<u8>,
+    pub dns_names: Vec<String>,
+    pub mail_addresses: Vec<String>,
 }
 
 /// A certificate, if these bytes are one and nothing else.
 pub(crate) fn certificate(der: &[u8]) -> Option<Certificate> {
     let (behind, certificate) = X509Certificate::from_der(der).ok()?;
     let validity = certificate.validity();
-    behind.is_empty().then(|| Certificate {
+    let mut found = Certificate {
         is_authority: certificate.is_ca(),
         not_before: validity.not_before.timestamp(),
         not_after: validity.not_after.timestamp(),
         public_key: certificate.public_key().raw.to_vec(),
-    })
+        ..Certificate::default()
+    };
+    let others = certificate.subject_alternative_name().ok()?;
+    for name in others.into_iter().flat_map(|others| &others.value.general_names) {
+        match name {
+            GeneralName::DNSName(name) => found.dns_names.push((*name).to_owned()),
+            GeneralName::RFC822Name(address) => found.mail_addresses.push((*address).to_owned()),
+            _ => {}
+        }
+    }
+    behind.is_empty().then_some(found)
+}
+
+/// The kind and size of the key that a request is for.
+pub(crate) fn requested_key_kind(der: &[u8]) -> Option<Key> {
+    let (_, request) = X509CertificationRequest::from_der(der).ok()?;
+    Some(Key::of(&request.certification_request_info.subject_pki))
 }
 
 /// The key that a request is for, as it is written.
@@ -177,14 +191,65 @@ pub(crate) mod tests {
         }
     }
 
-    /// What openssl makes: ECDSA, Ed25519 and RSA.
+    /// What openssl makes.
     #[test]
     fn requests_of_every_kind_of_key_are_taken() {
         let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/certificates");
-        for name in ["00", "02", "04"] {
+        let p521 = Key::Elliptic(Curve::P521);
+        let insecure = "crypto/rsa: 512-bit keys are insecure (see https://go.dev/pkg/crypto/rsa#hdr-Minimum_key_size)";
+        for (name, key, expected) in [
+            ("00", Key::Elliptic(Curve::P256), Ok(())),
+            ("02", Key::Ed25519, Ok(())),
+            ("04", Key::Rsa { bits: 2048 }, Ok(())),
+            ("05", p521, Ok(())),
+            ("06", p521, Ok(())),
+            ("10", p521, Ok(())),
+            ("07", Key::Rsa { bits: 1024 }, Ok(())),
+            ("08", Key::Rsa { bits: 1024 }, Ok(())),
+            ("09", Key::Rsa { bits: 512 }, Err(insecure.to_owned())),
+        ] {
             let pem = std::fs::read_to_string(format!("{seeds}/{name}")).unwrap();
-            assert_eq!(check_request(&pem), Ok(()), "{name}");
+            assert_eq!(check_request(&pem), expected, "{name}");
+            let mut der = blocks(&pem).remove(0).bytes;
+            assert_eq!(requested_key_kind(&der), Some(key), "{name}");
+            // Something else was signed.
+            let at = der.len() / 3;
+            der[at] ^= 1;
+            assert!(check_request_der(&der).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_signature_is_of_the_key_s_own_kind() {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/certificates");
+        let pem = std::fs::read_to_string(format!("{seeds}/02")).unwrap();
+        let mut der = blocks(&pem).remove(0).bytes;
+        // The name of the algorithm, where it is told the second time: X25519 in the place of Ed25519.
+        let names: Vec<usize> = (0..der.len() - 3)
+            .filter(|i| der[*i..i + 3] == [0x2b, 0x65, 0x70])
+            .collect();
+        der[names[1] + 2] = 0x6e;
+        assert_eq!(
+            check_request_der(&der),
+            Err("x509: cannot verify signature: algorithm unimplemented".to_owned())
+        );
+        let pem = std::fs::read_to_string(format!("{seeds}/05")).unwrap();
+        let mut der = blocks(&pem).remove(0).bytes;
+        // ecdsa-with-SHA512, and in its place sha256WithRSAEncryption, which is one byte longer.
+        let ecdsa = [6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4];
+        let rsa = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11];
+        let at = (0..der.len() - 10).find(|i| der[*i..i + 10] == ecdsa).unwrap();
+        der.splice(at..at + 10, rsa);
+        der[at - 1] += 1;
+        let length = u16::from_be_bytes([der[2], der[3]]) + 1;
+        der[2..4].copy_from_slice(&length.to_be_bytes());
+        assert_eq!(
+            check_request_der(&der),
+            Err(
+                "x509: signature algorithm specifies an RSA public key, but have public key of type *ecdsa.PublicKey"
+                    .to_owned()
+            )
+        );
     }
 
     #[test]

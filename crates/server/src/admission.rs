@@ -249,6 +249,7 @@ const PLUGINS: &[Plugin] = &[
 const ALWAYS: &[fn() -> Box<dyn Admission>] = &[
     || Box::new(admin_access::AdminAccess),
     || Box::new(certificate_requester::CertificateRequester),
+    || Box::new(certificates::PodCertificates),
     || Box::new(local_volume::LocalVolume),
 ];
 

@@ -2,12 +2,13 @@
 //! classes, the objects of flow control, and the `kubernetes` service with its endpoints. Made by the same road as everything else, so that it is
 //! validated and defaulted like everything else.
 
+pub(crate) mod flow_control;
 mod reconcile;
 mod service;
 
 use std::sync::Arc;
 
-use coracle_api::kinds::flow_control;
+use coracle_api::kinds::flow_control::{AUTOUPDATE, objects as flow_control_objects};
 use coracle_api::object::Object;
 use coracle_api::resource::split_api_version;
 use coracle_api::service::{Operation, Request, Target, UserInfo, WriteOptions};
@@ -38,7 +39,7 @@ pub(crate) async fn run(core: &Arc<Core>, advertised: SocketAddr, ca: &str) -> R
     try_join_all(namespaces.map(|n| ensure(core, n))).await?;
     let mut objects = policy::objects();
     objects.extend(priority_classes());
-    objects.extend(flow_control::objects().iter().cloned());
+    objects.extend(flow_control_objects().iter().cloned());
     objects.push(extension_authentication(ca));
     objects.push(standard_class());
     objects.push(token_tracking(core));
@@ -106,7 +107,7 @@ pub(super) async fn ensure(core: &Arc<Core>, object: Value) -> Result<(), Status
 /// Gives an existing role or binding what it lacks, and an object of flow control its spec, unless its owner said not to.
 /// What a role has beyond that stays.
 async fn complete(core: &Arc<Core>, user: &UserInfo, wanted: Object) -> Result<(), Status> {
-    let is_kept = |object: &Object| object.annotation(flow_control::AUTOUPDATE) == Some("true");
+    let is_kept = |object: &Object| object.annotation(AUTOUPDATE) == Some("true");
     if wanted.annotation(policy::AUTOUPDATE).is_none() && !is_kept(&wanted) {
         return Ok(());
     }

@@ -15,12 +15,12 @@ use crate::authn::token_file::TokenFile;
 use crate::authn::tokens::TokenIssuer;
 use crate::authz::Authorizer;
 use crate::cache::{Cache, store_failed};
+use crate::dial::NodeClient;
 use crate::discovery::Discovery;
-use crate::http::connect::NodeClient;
-use crate::http::health::Readiness;
-use crate::http::limits::InFlight;
+use crate::limits::InFlight;
 use crate::metrics::Metrics;
 use crate::options::Network;
+use crate::readiness::Readiness;
 use crate::usage::Usages;
 
 /// See the module.

@@ -16,25 +16,28 @@ mod bootstrap;
 mod cache;
 mod core;
 mod custom;
+mod dial;
 mod discovery;
 mod event_expiry;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod http;
+mod limits;
 mod metrics;
 mod openapi;
 mod options;
 mod pki;
+mod readiness;
 mod registry;
 mod server;
 mod service_ip;
 mod subresource;
 mod usage;
 
-pub use http::health::Readiness;
 pub use options::{
     AdmissionPlugins, Cidr, Limits, Network, PodSecurityConfiguration, PodSecurityDefaults, PodSecurityExemptions,
     RegisterMetrics, ServerOptions,
 };
 pub use pki::{Authority, Identity, Pair, PkiDir, PkiError, kubeconfig};
+pub use readiness::Readiness;
 pub use server::{ApiServer, Credentials, RunningServer, StartError};

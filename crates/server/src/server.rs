@@ -23,16 +23,16 @@ use crate::authz::rbac::Rbac;
 use crate::authz::{self, Superusers, Union};
 use crate::cache::{Cache, Watcher};
 use crate::core::Core;
+use crate::dial::NodeClient;
 use crate::discovery::Discovery;
-use crate::http::connect::NodeClient;
-use crate::http::health::Readiness;
-use crate::http::limits::InFlight;
 use crate::http::listener;
 use crate::http::nonresource::GIT_VERSION;
+use crate::limits::InFlight;
 use crate::metrics::{Labels, Metrics};
 use crate::options::ServerOptions;
 use crate::pki::renewal::{self, Current};
 use crate::pki::{self, PkiError};
+use crate::readiness::Readiness;
 use crate::registry::{self, Output, read};
 use crate::usage::{self, Usages};
 use crate::{bootstrap, custom, event_expiry};
@@ -150,6 +150,7 @@ impl ApiServer {
         bootstrap::run(&core, advertised, &ca)
             .await
             .map_err(StartError::Bootstrap)?;
+        bootstrap::flow_control::keep(&core).await?;
         custom::start(&core).await.map_err(StartError::Bootstrap)?;
         let listener = listener.map(|l| tokio::spawn(listener::run(core.clone(), l, current.clone())));
         tokio::spawn(renewal::run(core.clone(), current.clone(), options));

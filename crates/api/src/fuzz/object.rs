@@ -11,7 +11,9 @@ use crate::schema::parse::{parse_json, parse_yaml};
 
 /// A JSON body.
 pub fn json(bytes: &[u8]) {
+    let fault = crate::schema::syntax::fault(bytes);
     if let Ok((value, _)) = parse_json(bytes) {
+        assert_eq!(fault, None);
         reads_back(&value);
         settles(value);
     }

@@ -1,9 +1,13 @@
 //! CustomResourceDefinition: a kind that is added at run time. What its rows are is the server's to make.
 
 mod budget;
+mod default;
 mod expressions;
+mod list_type;
+mod rule;
 mod schema;
 mod spec;
+mod structural;
 mod version;
 
 use jiff::Timestamp;
@@ -12,7 +16,7 @@ use serde_json::{Value, json};
 use super::cells::created_at_cells;
 use super::fill::{at, each, fill_empty, map_at};
 use super::row::cluster;
-use crate::field::{Cursor, ErrorList, FieldError, FieldErrorKind, show};
+use crate::field::{Cursor, ErrorList, FieldError, FieldErrorKind, quoted, show};
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
@@ -84,29 +88,11 @@ impl Strategy for CustomResourceDefinition {
 
     fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
         spec::validate(new, Some(old), errors);
-        spec::validate_change(new, old, errors);
         stored_versions(new, errors);
     }
 
     fn validate_status_update(&self, new: &Cursor<'_>, _old: &Cursor<'_>, errors: &mut ErrorList) {
-        let status = new.at("status");
-        spec::names(&status.at("acceptedNames"), errors);
-        let stored = status.at("storedVersions");
-        if stored.is_empty() {
-            errors.invalid_value(&stored, &json!([]), "must have at least one stored version");
-        }
-        let versions = new.value().and_then(|v| v.pointer("/spec/versions")?.as_array());
-        for version in versions
-            .into_iter()
-            .flatten()
-            .filter(|v| v.get("storage") == Some(&true.into()))
-        {
-            let name = version.get("name").and_then(Value::as_str).unwrap_or_default();
-            if !stored.strs().any(|s| s == name) {
-                errors.invalid(&stored, format!("must have the storage version {name}"));
-            }
-        }
-        stored_versions(new, errors);
+        spec::names(&new.at("status").at("acceptedNames"), errors);
     }
 
     fn cells(&self, object: &Object, _now: Timestamp) -> Vec<Value> {
@@ -177,7 +163,7 @@ impl Faults<'_> {
     }
 
     fn not_supported(&mut self, path: &str, value: &Value, supported: &[&str]) {
-        let names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let names: Vec<String> = supported.iter().map(|s| quoted(s)).collect();
         let detail = format!("supported values: {}", names.join(", "));
         self.push(FieldErrorKind::NotSupported, path, show(value), detail);
     }

@@ -12,7 +12,7 @@ use crate::names;
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::strategy::Strategy;
-use crate::x509;
+use crate::x509::{self, Curve, Key};
 
 pub(super) fn row() -> Resource {
     namespaced(
@@ -91,6 +91,8 @@ impl Strategy for PodCertificateRequest {
             errors.too_long(&request, LONGEST_REQUEST);
         } else if let Err(fault) = x509::check_request_der(&der) {
             errors.invalid_unshown(&request, fault);
+        } else if let Some((shown, fault)) = x509::requested_key_kind(&der).and_then(key_fault) {
+            errors.invalid_value(&request, &shown.into(), fault);
         }
     }
 
@@ -99,7 +101,6 @@ impl Strategy for PodCertificateRequest {
     }
 
     fn validate_status_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
-        let before = errors.len();
         let (status, old_status) = (new.at("status"), old.at("status"));
         let list = status.at("conditions");
         let mut decisions = 0;
@@ -125,7 +126,7 @@ impl Strategy for PodCertificateRequest {
             }
         }
         conditions::validate(&list, errors);
-        if errors.len() > before {
+        if !errors.is_empty() {
             return;
         }
         let decided = |status: &Cursor<'_>, kinds: &[&str]| {
@@ -187,8 +188,34 @@ fn bytes(at: &Cursor<'_>) -> Vec<u8> {
 /// What a pod's author says to the signer: annotations, each of somebody's domain.
 fn user_annotations(at: &Cursor<'_>, errors: &mut ErrorList) {
     names::annotations(at, errors);
-    for (key, _) in at.entries().filter(|(key, _)| !key.contains('/')) {
-        errors.invalid_value(at, &key.into(), "key must be domain-prefixed");
+    for (key, _) in at.entries() {
+        let key = key.to_ascii_lowercase();
+        if !key.contains('/') && names::qualified_name(&key).is_empty() {
+            let fault = "must be a domain-prefixed key (such as \"acme.io/foo\")";
+            errors.invalid_value(at, &key.into(), fault);
+        }
+    }
+}
+
+/// How a key that certificates are not issued for is told, and why.
+fn key_fault(key: Key) -> Option<(String, &'static str)> {
+    match key {
+        Key::Rsa { bits } => {
+            let bits = bits.next_multiple_of(8);
+            (!matches!(bits, 3072 | 4096)).then(|| {
+                let fault = "RSA keys must have modulus size 3072 or 4096";
+                (format!("{bits}-bit modulus"), fault)
+            })
+        }
+        Key::Elliptic(Curve::Other) => Some((
+            "curve".to_owned(),
+            "elliptic public keys must use curve P256, P384, or P521",
+        )),
+        Key::Elliptic(_) | Key::Ed25519 => None,
+        Key::Other => Some((
+            "key".to_owned(),
+            "unknown public key type; supported types are Ed25519, ECDSA, and RSA",
+        )),
     }
 }
 
@@ -215,10 +242,28 @@ fn issued(status: &Cursor<'_>, spec: &Cursor<'_>, errors: &mut ErrorList) {
     let Some(leaf) = x509::certificate(&leaf.bytes) else {
         return errors.invalid(&chain, "leaf certificate does not parse as valid X.509");
     };
+    for name in &leaf.dns_names {
+        let fault = if name.is_empty() {
+            "leaf certificate should not contain empty DNSName"
+        } else if name.contains("..") {
+            "leaf certificate's DNSName should not contain '..'"
+        } else if name.starts_with('.') || name.ends_with('.') {
+            "leaf certificate's DNSName should not start or end with '.'"
+        } else {
+            continue;
+        };
+        errors.invalid_value(&chain, &name.as_str().into(), fault);
+    }
+    for address in leaf.mail_addresses.iter().filter(|a| !names::is_mail_address(a)) {
+        errors.invalid_value(
+            &chain,
+            &address.as_str().into(),
+            "leaf certificate should not contain invalid EmailAddress",
+        );
+    }
     if x509::requested_key(&bytes(&spec.at("stubPKCS10Request"))).as_ref() != Some(&leaf.public_key) {
         return errors.invalid(&chain, "leaf certificate was not issued to the requested public key");
     }
-    let before = errors.len();
     let consistent = "must be present and consistent with the issued certificate";
     let in_range = "must be present and in the range [notbefore+10min, notafter-10min]";
     let mut time = |field, detail: &str| {
@@ -232,7 +277,7 @@ fn issued(status: &Cursor<'_>, spec: &Cursor<'_>, errors: &mut ErrorList) {
     let not_before = time("notBefore", consistent);
     let not_after = time("notAfter", consistent);
     let refresh = time("beginRefreshAt", in_range);
-    if errors.len() > before {
+    if !errors.is_empty() {
         return;
     }
     let longest = spec.at("maxExpirationSeconds").int();
@@ -429,7 +474,7 @@ mod tests {
                 (
                     "/spec/unverifiedUserAnnotations",
                     json!({"a": "b"}),
-                    "spec.unverifiedUserAnnotations: Invalid value: \"a\": key must be domain-prefixed",
+                    "spec.unverifiedUserAnnotations: Invalid value: \"a\": must be a domain-prefixed key (such as \"acme.io/foo\")",
                 ),
             ],
         );
@@ -452,6 +497,85 @@ mod tests {
                 "spec: Invalid value: {\"podName\":\"q\"}: field is immutable",
             )],
         );
+    }
+
+    #[test]
+    fn keys_are_of_the_kinds_that_certificates_are_issued_for() {
+        let curves = "elliptic public keys must use curve P256, P384, or P521";
+        let sizes = "RSA keys must have modulus size 3072 or 4096";
+        for (key, expected) in [
+            (Key::Ed25519, None),
+            (Key::Elliptic(Curve::P256), None),
+            (Key::Elliptic(Curve::P384), None),
+            (Key::Elliptic(Curve::P521), None),
+            (Key::Elliptic(Curve::Other), Some(("curve", curves))),
+            (Key::Rsa { bits: 4096 }, None),
+            (Key::Rsa { bits: 3071 }, None),
+            (Key::Rsa { bits: 2048 }, Some(("2048-bit modulus", sizes))),
+            (Key::Rsa { bits: 8192 }, Some(("8192-bit modulus", sizes))),
+            (
+                Key::Other,
+                Some((
+                    "key",
+                    "unknown public key type; supported types are Ed25519, ECDSA, and RSA",
+                )),
+            ),
+        ] {
+            let found = key_fault(key);
+            let found = found.as_ref().map(|(shown, fault)| (shown.as_str(), *fault));
+            assert_eq!(found, expected, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn the_names_in_an_issued_certificate_are_well_formed() {
+        let own = key();
+        let pending = with(&valid_for(&own), "/status", json!({}));
+        let condition =
+            json!([{"type": "Issued", "status": "True", "reason": "R", "lastTransitionTime": "2024-01-01T00:00:00Z"}]);
+        let issued = |names: Vec<rcgen::SanType>| {
+            let mut params = rcgen::CertificateParams::default();
+            params.subject_alt_names = names;
+            params.not_before = rcgen::date_time_ymd(2024, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2024, 1, 2);
+            json!({"conditions": condition, "certificateChain": params.self_signed(&own).unwrap().pem(),
+                "notBefore": "2024-01-01T00:00:00Z", "notAfter": "2024-01-02T00:00:00Z",
+                "beginRefreshAt": "2024-01-01T12:00:00Z"})
+        };
+        let dns = |name: &str| rcgen::SanType::DnsName(name.to_owned().try_into().unwrap());
+        let mail = |name: &str| rcgen::SanType::Rfc822Name(name.to_owned().try_into().unwrap());
+        let dots = "leaf certificate's DNSName should not start or end with '.'";
+        for (names, expected) in [
+            (vec![dns("example.com"), mail("a@example.com")], String::new()),
+            (
+                vec![dns("")],
+                "\"\": leaf certificate should not contain empty DNSName".to_owned(),
+            ),
+            (
+                vec![dns("a..b")],
+                "\"a..b\": leaf certificate's DNSName should not contain '..'".to_owned(),
+            ),
+            (vec![dns(".a")], format!("\".a\": {dots}")),
+            (vec![dns("a.")], format!("\"a.\": {dots}")),
+            (
+                vec![mail("nobody")],
+                "\"nobody\": leaf certificate should not contain invalid EmailAddress".to_owned(),
+            ),
+        ] {
+            let new = with(&pending, "/status", issued(names));
+            let mut errors = ErrorList::new();
+            row().strategy.validate_status_update(
+                &Cursor::root(&new, None),
+                &Cursor::root(&pending, None),
+                &mut errors,
+            );
+            let found: Vec<String> = errors.as_slice().iter().map(ToString::to_string).collect();
+            let expected = match expected.as_str() {
+                "" => Vec::new(),
+                fault => vec![format!("status.certificateChain: Invalid value: {fault}")],
+            };
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn validate_spec(spec: &Cursor<'_>, old: Option<&Cursor<'_>>, errors: &mut Error
         immutable(&node, &old.at("nodeName"), errors);
     }
     let per_device = spec.at("perDeviceNodeSelection").is_true();
-    where_devices_are(spec, errors);
+    OF_SLICE.validate(spec, errors);
 
     let (devices, counters) = (spec.at("devices"), spec.at("sharedCounters"));
     if devices.is_set() && counters.is_set() {
@@ -135,44 +135,61 @@ fn validate_spec(spec: &Cursor<'_>, old: Option<&Cursor<'_>>, errors: &mut Error
     partition_type(spec, errors);
 }
 
-/// One of the ways to say where the devices are.
-fn where_devices_are(spec: &Cursor<'_>, errors: &mut ErrorList) {
-    let mut ways = Vec::new();
-    let (node, selector) = (spec.at("nodeName"), spec.at("nodeSelector"));
-    if node.is_set() && node.is_empty() {
-        errors.invalid(&node, "must be either unset or set to a non-empty string");
-    } else if node.is_set() {
-        ways.push("`nodeName`");
-        errors.faults(&node, names::dns1123_subdomain(node.str()));
-    }
-    if selector.is_set() {
-        ways.push("`nodeSelector`");
-        node_selector(&selector, errors);
-        let terms = selector.at("nodeSelectorTerms");
-        if terms.len() != 1 {
-            errors.invalid(&terms, "must have exactly one node selector term");
+/// How it is said where devices are, by a slice for all of them or by each for itself.
+struct Ways<'w> {
+    /// What is wrong with a node without a name.
+    no_name: &'w str,
+    flags: &'w [&'w str],
+    /// How many node selector terms there must be, if that matters.
+    terms: Option<usize>,
+    /// That it is to be said in one way.
+    one: &'w str,
+    several: &'w str,
+}
+
+const OF_SLICE: Ways<'static> = Ways {
+    no_name: "must be either unset or set to a non-empty string",
+    flags: &["allNodes", "perDeviceNodeSelection"],
+    terms: Some(1),
+    one: "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required",
+    several: ", but multiple fields are set",
+};
+
+impl Ways<'_> {
+    fn validate(&self, place: &Cursor<'_>, errors: &mut ErrorList) {
+        let mut found = Vec::new();
+        let (node, selector) = (place.at("nodeName"), place.at("nodeSelector"));
+        if node.is_set() && node.is_empty() {
+            errors.invalid(&node, self.no_name);
+        } else if node.is_set() {
+            found.push("nodeName");
+            errors.faults(&node, names::dns1123_subdomain(node.str()));
         }
-    }
-    for (field, way) in [
-        ("allNodes", "`allNodes`"),
-        ("perDeviceNodeSelection", "`perDeviceNodeSelection`"),
-    ] {
-        let flag = spec.at(field);
-        match flag.bool() {
-            Some(true) => ways.push(way),
-            Some(false) => errors.invalid(&flag, "must be either unset or set to true"),
-            None => {}
+        if selector.is_set() {
+            found.push("nodeSelector");
+            node_selector(&selector, errors);
+            let terms = selector.at("nodeSelectorTerms");
+            if self.terms.is_some_and(|count| count != terms.len()) {
+                errors.invalid(&terms, "must have exactly one node selector term");
+            }
         }
-    }
-    const ONE: &str = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
-    match ways[..] {
-        [] => errors.required(spec, ONE),
-        [_] => {}
-        _ => errors.invalid_value(
-            spec,
-            &format!("{{{}}}", ways.join(", ")).into(),
-            format!("{ONE}, but multiple fields are set"),
-        ),
+        for field in self.flags {
+            let flag = place.at(field);
+            match flag.bool() {
+                Some(true) => found.push(field),
+                Some(false) => errors.invalid(&flag, "must be either unset or set to true"),
+                None => {}
+            }
+        }
+        match found[..] {
+            [] => errors.required(place, self.one),
+            [_] => {}
+            _ => {
+                let found: Vec<String> = found.iter().map(|way| format!("`{way}`")).collect();
+                let shown = format!("{{{}}}", found.join(", "));
+                errors.invalid_value(place, &shown.into(), format!("{}{}", self.one, self.several));
+            }
+        }
     }
 }
 

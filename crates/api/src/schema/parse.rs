@@ -7,11 +7,14 @@ use std::fmt::{self, Write as _};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::syntax;
+
 /// Text that is not what it should be, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ParseError {
-    /// Ends in the place (`at line 2 column 5`) where that is known.
+    /// Of JSON that is none in Go's words, which do not say where. Else it ends in the place (`at line 2 column 5`) where
+    /// that is known.
     pub message: String,
     pub line: usize,
     pub column: usize,
@@ -30,8 +33,15 @@ const MOST_YAML_DEPTH: usize = 80;
 const MOST_YAML_NODES: usize = 1_000_000;
 const MOST_YAML_BYTES: usize = 8 << 20;
 
-/// One JSON value and nothing behind it.
+/// One JSON value and nothing behind it. What is no character is replaced, as Go does it.
 pub fn parse_json(bytes: &[u8]) -> Result<Parsed, ParseError> {
+    exact_json(bytes).or_else(|error| match syntax::fault(bytes) {
+        Some(message) => Err(ParseError { message, ..error }),
+        None => exact_json(syntax::repaired(bytes).as_bytes()),
+    })
+}
+
+fn exact_json(bytes: &[u8]) -> Result<Parsed, ParseError> {
     let failed = |error: serde_json::Error| ParseError {
         message: error.to_string(),
         line: error.line(),
@@ -47,7 +57,7 @@ pub fn parse_json(bytes: &[u8]) -> Result<Parsed, ParseError> {
 /// One YAML document; JSON is YAML too, and is tried first.
 pub fn parse_yaml(bytes: &[u8]) -> Result<Parsed, ParseError> {
     if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{')
-        && let Ok(parsed) = parse_json(bytes)
+        && let Ok(parsed) = exact_json(bytes)
     {
         return Ok(parsed);
     }
@@ -266,12 +276,13 @@ mod tests {
     fn errors_say_where() {
         let error = parse_json(b"{\"a\":\n  x}").unwrap_err();
         assert_eq!((error.line, error.column), (2, 3));
-        assert!(error.message.contains("line 2 column 3"), "{error}");
+        assert_eq!(error.message, "invalid character 'x' looking for beginning of value");
         let error = parse_yaml(b"a: b\n  c: [\n").unwrap_err();
         assert!(error.line > 0 && error.message.starts_with("yaml: "), "{error:?}");
         assert!(parse_json(b"{} x").is_err());
         assert!(parse_json(b"").is_err());
-        assert!(parse_json(b"\"\xff\"").is_err());
+        assert_eq!(parse_json(b"\"\xff\"").unwrap().0, "\u{fffd}");
+        assert!(parse_yaml(b"{\"a\": \"\xff\"}").is_err());
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! CertificateApproval, CertificateSigning and CertificateSubjectRestriction: who approves or signs a certificate request
-//! must be allowed to for its signer, and nobody asks to become a superuser.
+//! must be allowed to for its signer, and nobody asks to become a superuser. [`PodCertificates`] is the same for what nodes
+//! request for pods; upstream has it in the kind's own rules.
 
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use coracle_api::field::{FieldError, FieldErrorKind, show};
 use coracle_api::object::Object;
 use coracle_api::status::Status;
+use coracle_clock::Timestamp;
+use serde_json::Value;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
@@ -16,9 +20,14 @@ const GROUP: &str = "certificates.k8s.io";
 const REQUESTS: &str = "certificatesigningrequests";
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
+const POD_REQUESTS: &str = "podcertificaterequests";
+/// Seconds that a signer's clock may be ahead or behind.
+const SKEW: i64 = 300;
+
 pub(super) struct CertificateApproval;
 pub(super) struct CertificateSigning;
 pub(super) struct CertificateSubjectRestriction;
+pub(super) struct PodCertificates;
 
 /// Whether the user may `verb` for a signer: by its name, or for all signers of its domain.
 async fn may(attributes: &Attributes<'_>, verb: &str, signer: &str) -> Result<bool, Status> {
@@ -108,6 +117,51 @@ impl Admission for CertificateSubjectRestriction {
     }
 }
 
+#[async_trait]
+impl Admission for PodCertificates {
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Update && attributes.is_of(GROUP, POD_REQUESTS, "status")
+    }
+
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>) -> Result<(), Status> {
+        let (Some(old), Some(new)) = (attributes.old, object) else {
+            return Ok(());
+        };
+        let status = |o: &Object| o.get(&["status"]).cloned();
+        if status(old) == status(new) {
+            return Ok(());
+        }
+        let refuse = |fault| Err(Status::invalid(GROUP, &attributes.row.kind, &attributes.name, &[fault]));
+        if let Some(fault) = not_now(new, attributes.core.clock.now()) {
+            return refuse(fault);
+        }
+        let signer = old.str(&["spec", "signerName"]).unwrap_or_default();
+        if may(attributes, "sign", signer).await? {
+            return Ok(());
+        }
+        let user = &attributes.user.name;
+        refuse(FieldError {
+            kind: FieldErrorKind::Forbidden,
+            path: "spec.signerName".to_owned(),
+            value: String::new(),
+            detail: format!("User {user:?} is not permitted to \"sign\" for signer {signer:?}"),
+        })
+    }
+}
+
+/// What is issued goes from now on.
+fn not_now(request: &Object, now: Timestamp) -> Option<FieldError> {
+    let from = request.get(&["status", "notBefore"]).and_then(Value::as_str)?;
+    let time: Timestamp = from.parse().ok()?;
+    let is_near = (time.as_second() - now.as_second()).abs() < SKEW;
+    (!is_near).then(|| FieldError {
+        kind: FieldErrorKind::Invalid,
+        path: "status.notBefore".to_owned(),
+        value: show(&from.into()),
+        detail: "must be set to within 5 minutes of kube-apiserver's current time".to_owned(),
+    })
+}
+
 /// The organisations that a request (base64 of PEM, as it is in the object) asks for.
 fn groups(request: &str) -> Option<Vec<String>> {
     let pem = STANDARD.decode(request).ok()?;
@@ -126,6 +180,21 @@ fn groups(request: &str) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pods_certificate_goes_from_now_on() {
+        let issued = |from: &str| Object::from_value(serde_json::json!({"status": {"notBefore": from}})).unwrap();
+        let now = "2024-01-01T00:00:00Z".parse().unwrap();
+        for fine in ["2024-01-01T00:00:00Z", "2024-01-01T00:04:59Z", "2023-12-31T23:55:01Z"] {
+            assert_eq!(not_now(&issued(fine), now), None, "{fine}");
+        }
+        assert_eq!(not_now(&Object::default(), now), None);
+        assert_eq!(
+            not_now(&issued("2024-01-01T00:05:00Z"), now).unwrap().to_string(),
+            "status.notBefore: Invalid value: \"2024-01-01T00:05:00Z\": must be set to within 5 minutes of \
+             kube-apiserver's current time"
+        );
+    }
 
     #[test]
     fn the_groups_of_a_request_are_read_from_its_subject() {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use coracle_api::object::Object;
 use coracle_api::protobuf;
-use coracle_api::schema::parse::{ParseError, parse_json, parse_yaml};
+use coracle_api::schema::parse::{parse_json, parse_yaml};
 use coracle_api::service::{DeleteOptions, FieldValidation, PatchKind};
 use coracle_api::status::Status;
 use http::HeaderMap;
@@ -134,7 +134,7 @@ pub(crate) fn patch(
 ) -> Result<(Value, Vec<String>), Status> {
     let parsed = match kind {
         PatchKind::Apply => parse_yaml(bytes).map_err(|e| format!("error decoding YAML: {}", e.message)),
-        _ => parse_json(bytes).map_err(|e| format!("error decoding patch: {}", json_fault(&e))),
+        _ => parse_json(bytes).map_err(|e| format!("error decoding patch: {}", e.message)),
     };
     let (patch, duplicates) = parsed.map_err(Status::bad_request)?;
     let texts: Vec<String> = duplicates.iter().map(|p| format!("duplicate field {p:?}")).collect();
@@ -185,18 +185,12 @@ enum Wrong {
     Strict(Status),
 }
 
-/// What is wrong with JSON, in Go's words where it is the end that is missing.
-fn json_fault(error: &ParseError) -> &str {
-    match error.message.as_str() {
-        message if message.starts_with("EOF ") => "unexpected end of JSON input",
-        message => message,
-    }
-}
-
 fn json(bytes: &[u8], validation: FieldValidation) -> Result<Decoded, Wrong> {
     let (value, duplicates) = parse_json(bytes).map_err(|error| {
-        let why = json_fault(&error);
-        Wrong::Unreadable(format!("couldn't get version/kind; json parse error: {why}"))
+        Wrong::Unreadable(format!(
+            "couldn't get version/kind; json parse error: {}",
+            error.message
+        ))
     })?;
     let warnings = duplicated(duplicates, validation)?;
     Ok(Decoded { value, warnings })

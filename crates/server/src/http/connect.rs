@@ -2,7 +2,6 @@
 //! pods and services go to the pod itself. Bodies flow as they come and are never collected; upgraded connections are
 //! tunnelled byte by byte.
 
-mod dial;
 mod target;
 
 use std::sync::Arc;
@@ -22,11 +21,8 @@ use tokio::io::copy_bidirectional_with_sizes;
 
 use super::{Answer, Body, BoxError, Inbound};
 use crate::core::Core;
+use crate::dial::{Destination, Link};
 use crate::metrics::Labels;
-
-use dial::Link;
-pub(crate) use dial::NodeClient;
-use target::Destination;
 
 /// Headers that speak of one connection and are not handed on.
 const HOP: [&str; 8] = [

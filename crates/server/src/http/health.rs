@@ -1,38 +1,13 @@
 //! `/healthz`, `/livez`, `/readyz`: named checks, together or one by one, with exclusions and details.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_api::status::Status;
-use parking_lot::RwLock;
 
 use super::{Answer, Inbound, plain};
 use crate::core::Core;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-
-/// Conditions that the server must meet before it is ready, besides the built-in ones. Anybody may add one.
-#[derive(Default)]
-pub struct Readiness {
-    hooks: RwLock<BTreeMap<String, bool>>,
-}
-
-impl Readiness {
-    /// Declares or reports a condition; readiness waits for it to be true.
-    pub fn set(&self, name: &str, ready: bool) {
-        self.hooks.write().insert(name.to_owned(), ready);
-    }
-
-    /// The conditions that are not met.
-    pub fn missing(&self) -> Vec<String> {
-        self.hooks
-            .read()
-            .iter()
-            .filter(|(_, ready)| !**ready)
-            .map(|(name, _)| name.clone())
-            .collect()
-    }
-}
 
 /// A check's name and what is wrong, if anything.
 type Check = (String, Result<(), String>);
@@ -51,13 +26,13 @@ async fn checks(core: &Arc<Core>, ready: bool) -> Vec<Check> {
         all.push(("etcd-readiness".into(), store));
         all.push(("informer-sync".into(), Ok(())));
     }
-    for (name, met) in core.ready.hooks.read().iter() {
-        let state = if *met || !ready {
+    for (name, met) in core.ready.conditions() {
+        let state = if met || !ready {
             Ok(())
         } else {
             Err("not finished".to_owned())
         };
-        all.push((name.clone(), state));
+        all.push((name, state));
     }
     if ready {
         let down = core.shutdown.is_cancelled();

@@ -9,7 +9,7 @@ use coracle_api::status::Status;
 use http::HeaderMap;
 use serde_json::json;
 
-use crate::registry::check::{self, fault, forbidden, not_supported, refuse, required};
+use crate::registry::check::{self, fault, not_supported, refuse};
 
 /// Decoded parameters in their order.
 #[derive(Clone, Debug, Default)]
@@ -95,14 +95,9 @@ impl Query {
     pub fn write_options(&self, of: Write, headers: &HeaderMap) -> Result<WriteOptions, Status> {
         let mut faults = Vec::new();
         let mut field_manager = self.text("fieldManager");
-        match of {
-            Write::Patch(PatchKind::Apply) if field_manager.is_empty() => {
-                faults.push(required("fieldManager", "is required for apply patch"));
-            }
-            Write::Patch(PatchKind::Json | PatchKind::Merge | PatchKind::Strategic) if self.get("force").is_some() => {
-                faults.push(forbidden("force", "may not be specified for non-apply patch"));
-            }
-            _ => {}
+        if let Write::Patch(kind) = of {
+            let says_force = self.get("force").is_some();
+            faults.extend(check::patch_options(kind, &field_manager, says_force));
         }
         manager_faults(&field_manager, &mut faults);
         let dry_run = dry_run(self.all("dryRun"), &mut faults);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{Pki, prepare};
 use crate::core::Core;
-use crate::http::connect::NodeClient;
+use crate::dial::NodeClient;
 use crate::http::listener;
 use crate::options::ServerOptions;
 

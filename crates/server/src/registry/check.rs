@@ -4,7 +4,7 @@ use coracle_api::field::{Cursor, ErrorList, FieldError, FieldErrorKind};
 use coracle_api::meta;
 use coracle_api::object::Object;
 use coracle_api::resource::Resource;
-use coracle_api::service::{ListOptions, VersionMatch};
+use coracle_api::service::{ListOptions, PatchKind, VersionMatch};
 use coracle_api::status::Status;
 use serde_json::Value;
 
@@ -97,16 +97,16 @@ pub(crate) fn fault(kind: FieldErrorKind, path: &str, value: String, detail: Str
     }
 }
 
-pub(crate) fn required(path: &str, detail: &str) -> FieldError {
+fn required(path: &str, detail: &str) -> FieldError {
     fault(FieldErrorKind::Required, path, String::new(), detail.to_owned())
 }
 
-pub(crate) fn forbidden(path: &str, detail: &str) -> FieldError {
+fn forbidden(path: &str, detail: &str) -> FieldError {
     fault(FieldErrorKind::Forbidden, path, String::new(), detail.to_owned())
 }
 
 pub(crate) fn not_supported(path: &str, value: &Value, supported: &[&str]) -> FieldError {
-    let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+    let supported: Vec<String> = supported.iter().map(|s| coracle_api::field::quoted(s)).collect();
     let detail = format!("supported values: {}", supported.join(", "));
     fault(
         FieldErrorKind::NotSupported,
@@ -114,6 +114,17 @@ pub(crate) fn not_supported(path: &str, value: &Value, supported: &[&str]) -> Fi
         coracle_api::field::show(value),
         detail,
     )
+}
+
+/// What the options of a patch must and must not say, before there is a name for who says nothing.
+pub(crate) fn patch_options(kind: PatchKind, manager: &str, says_force: bool) -> Option<FieldError> {
+    match kind {
+        PatchKind::Apply if manager.is_empty() => Some(required("fieldManager", "is required for apply patch")),
+        PatchKind::Json | PatchKind::Merge | PatchKind::Strategic if says_force => {
+            Some(forbidden("force", "may not be specified for non-apply patch"))
+        }
+        _ => None,
+    }
 }
 
 /// Refuses options of this kind, if anything is wrong with them.

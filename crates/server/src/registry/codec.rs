@@ -11,20 +11,16 @@ use serde_json::Value;
 
 use super::Call;
 
-/// Checks the types of an object against the row's schema and drops (or refuses) unknown fields.
-pub(crate) fn decode(call: &mut Call<'_>, object: Object, validation: FieldValidation) -> Result<Object, Status> {
-    let row = call.row.clone();
-    decode_as(call, object, validation, Mode::Whole, |_, why| in_words_of(&row, why))
-}
-
-/// The same for an applied configuration, in which what is absent has not been said.
-pub(crate) fn decode_partial(
+/// Checks the types of an object against the row's schema and drops (or refuses) unknown fields. Of an applied
+/// configuration, what is absent has not been said: its mode is partial.
+pub(crate) fn decode(
     call: &mut Call<'_>,
     object: Object,
+    mode: Mode,
     validation: FieldValidation,
 ) -> Result<Object, Status> {
     let row = call.row.clone();
-    decode_as(call, object, validation, Mode::Partial, |_, why| in_words_of(&row, why))
+    decode_as(call, object, validation, mode, |_, why| in_words_of(&row, why))
 }
 
 /// The same for what a patch has made. What is wrong with it is told as the patch's fault.
@@ -36,7 +32,7 @@ pub(crate) fn decode_patched(
     validation: FieldValidation,
 ) -> Result<Object, Status> {
     if kind == PatchKind::Apply || call.row.custom {
-        return decode(call, object, validation);
+        return decode(call, object, Mode::Whole, validation);
     }
     decode_as(call, object, validation, Mode::Whole, |patched, why| {
         let shown = match kind {

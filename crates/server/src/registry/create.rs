@@ -1,6 +1,7 @@
 //! `POST` of an object, and the making of an object by the verbs that create what they do not find.
 
 use coracle_api::object::Object;
+use coracle_api::schema::decode::Mode;
 use coracle_api::service::WriteOptions;
 use coracle_api::status::Status;
 
@@ -18,7 +19,7 @@ pub(crate) async fn create(call: &mut Call<'_>, mut object: Object, options: &Wr
     body::check_place(call, &mut object)?;
     check_version(&object)?;
     object.remove(&["metadata", "resourceVersion"]);
-    let object = codec::decode(call, object, options.field_validation)?;
+    let object = codec::decode(call, object, Mode::Whole, options.field_validation)?;
     let prefix = object.str(&["metadata", "generateName"]).unwrap_or_default().to_owned();
     if !object.name().is_empty() || prefix.is_empty() {
         return insert(call, object, options, false).await;

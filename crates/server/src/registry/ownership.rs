@@ -5,6 +5,7 @@ use coracle_api::patch::apply::{self, ApplyError};
 use coracle_api::patch::fields::FieldSet;
 use coracle_api::patch::managed::{self, Form, Manager};
 use coracle_api::resource::Resource;
+use coracle_api::schema::decode::Mode;
 use coracle_api::service::WriteOptions;
 use coracle_api::status::{Details, Status};
 use serde_json::Value;
@@ -64,7 +65,7 @@ pub(crate) fn apply(
     let row = call.row.clone();
     let config = Object::from_value(patch.clone())
         .ok_or_else(|| Status::bad_request("error decoding YAML: the applied configuration is not an object"))?;
-    let config = codec::decode_partial(call, config, options.field_validation)?;
+    let config = codec::decode(call, config, Mode::Partial, options.field_validation)?;
     let reset = reset(&row, &call.target.subresource);
     let api_version = row.api_version();
     let form = Form {

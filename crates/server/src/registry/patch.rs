@@ -2,14 +2,14 @@
 //! again to what they wrote.
 
 use coracle_api::object::Object;
+use coracle_api::schema::decode::Mode;
 use coracle_api::service::{PatchKind, WriteOptions};
 use coracle_api::status::Status;
 use serde_json::Value;
 
-use super::check::{forbidden, refuse, required};
 use super::read::load;
 use super::update::{Commit, Tracking, revise};
-use super::{Call, Output, body, codec, create, ownership};
+use super::{Call, Output, body, check, codec, create, ownership};
 
 /// How often a patch is applied anew before the client gets the conflict.
 const TRIES: usize = 5;
@@ -21,7 +21,8 @@ pub(crate) async fn patch(
     patch: Value,
     options: &WriteOptions,
 ) -> Result<Output, Status> {
-    check_options(kind, options)?;
+    let fault = check::patch_options(kind, &options.field_manager, options.force);
+    check::refuse("PatchOptions", fault.as_slice())?;
     let key = call.key(&call.target.name);
     let mut tries = 1;
     loop {
@@ -56,18 +57,6 @@ pub(crate) async fn patch(
     }
 }
 
-/// What the options of a patch must and must not have.
-pub(crate) fn check_options(kind: PatchKind, options: &WriteOptions) -> Result<(), Status> {
-    let fault = match kind {
-        PatchKind::Apply if options.field_manager.is_empty() => required("fieldManager", "is required for apply patch"),
-        PatchKind::Json | PatchKind::Merge | PatchKind::Strategic if options.force => {
-            forbidden("force", "may not be specified for non-apply patch")
-        }
-        _ => return Ok(()),
-    };
-    refuse("PatchOptions", &[fault])
-}
-
 async fn create_by_apply(call: &mut Call<'_>, patch: Value, options: &WriteOptions) -> Result<Output, Status> {
     let mut object = ownership::apply(call, None, &patch, options)?;
     body::check_kind(call, &mut object)?;
@@ -78,7 +67,7 @@ async fn create_by_apply(call: &mut Call<'_>, patch: Value, options: &WriteOptio
             + ", and no existing object was found";
         return Err(Status::conflict(call.of(), &call.target.name, &why));
     }
-    let object = codec::decode(call, object, options.field_validation)?;
+    let object = codec::decode(call, object, Mode::Whole, options.field_validation)?;
     create::check_version(&object)?;
     create::insert(call, object, options, true).await
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use coracle_api::object::{Object, StoredObject};
 use coracle_api::patch::managed;
+use coracle_api::schema::decode::Mode;
 use coracle_api::service::WriteOptions;
 use coracle_api::status::Status;
 use coracle_store::{Compare, Op, Txn, TxnResult};
@@ -23,7 +24,7 @@ pub(crate) async fn update(call: &mut Call<'_>, mut object: Object, options: &Wr
     body::check_kind(call, &mut object)?;
     body::check_name(call, &object)?;
     body::check_place(call, &mut object)?;
-    let mut object = codec::decode(call, object, options.field_validation)?;
+    let mut object = codec::decode(call, object, Mode::Whole, options.field_validation)?;
     call.row.clone().strategy.set_defaults(&mut object);
     let key = call.key(&call.target.name);
     let conditional = !object.resource_version().is_empty();

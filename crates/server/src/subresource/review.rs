@@ -2,6 +2,7 @@
 //! posted by itself takes the same way and binds its pod.
 
 use coracle_api::object::Object;
+use coracle_api::schema::decode::Mode;
 use coracle_api::service::{UserInfo, WriteOptions};
 use coracle_api::status::Status;
 use serde_json::{Map, Value, json};
@@ -14,7 +15,7 @@ use crate::registry::{Call, Output, body, codec, meta};
 pub(crate) async fn create(call: &mut Call<'_>, mut object: Object, options: &WriteOptions) -> Result<Output, Status> {
     body::check_kind(call, &mut object)?;
     body::check_place(call, &mut object)?;
-    let mut object = codec::decode(call, object, options.field_validation)?;
+    let mut object = codec::decode(call, object, Mode::Whole, options.field_validation)?;
     let kind = call.row.kind.clone();
     match kind.as_ref() {
         "Binding" => return bind(call, &object, options).await,

@@ -263,6 +263,74 @@ async fn nobody_gets_a_certificate_of_the_superusers() {
 }
 
 #[tokio::test]
+async fn a_pods_certificate_is_signed_by_who_may_and_goes_from_now_on() {
+    use base64::Engine;
+    const REQUESTS: &str = "certificates.k8s.io/v1/podcertificaterequests";
+    let start: coracle_clock::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let store = std::sync::Arc::new(coracle_store::Embedded::in_memory());
+    let cluster = Cluster::start_with(store, |options| {
+        options.clock = coracle_clock::Clock::starting_at(start);
+    })
+    .await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let stub = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
+    let request = json!({"metadata": {"name": "r"}, "spec": {
+        "signerName": "example.com/pod", "podName": "p", "podUID": "1", "serviceAccountName": "s",
+        "serviceAccountUID": "2", "nodeName": "n", "nodeUID": "3", "maxExpirationSeconds": 86_400,
+        "stubPKCS10Request": base64::engine::general_purpose::STANDARD.encode(stub.der()),
+    }});
+    let made = cluster.create(at(REQUESTS), request).await.unwrap();
+    // A day's certificate, from so many seconds after the start.
+    let issued = |after: i64| {
+        let from = start.as_second() + after;
+        let mut params = rcgen::CertificateParams::default();
+        params.not_before = time::OffsetDateTime::from_unix_timestamp(from).unwrap();
+        params.not_after = time::OffsetDateTime::from_unix_timestamp(from + 86_400).unwrap();
+        let time = |seconds: i64| coracle_clock::Timestamp::from_second(seconds).unwrap().to_string();
+        let mut issued = made.clone();
+        issued.set(
+            &["status"],
+            json!({
+                "certificateChain": params.self_signed(&key).unwrap().pem(),
+                "notBefore": time(from), "notAfter": time(from + 86_400), "beginRefreshAt": time(from + 43_200),
+                "conditions": [{"type": "Issued", "status": "True", "reason": "R", "lastTransitionTime": time(from)}],
+            }),
+        );
+        coracle_api::service::Operation::Update {
+            object: issued,
+            options: crate::harness::options(),
+        }
+    };
+    let rules = json!([
+        {"verbs": ["update"], "apiGroups": ["certificates.k8s.io"], "resources": ["podcertificaterequests/status"]},
+    ]);
+    grant(&cluster, "bob", rules).await;
+    let target = crate::harness::sub(REQUESTS, "r", "status");
+    let refusal = "PodCertificateRequest.certificates.k8s.io \"r\" is invalid: ";
+    for (who, after, expected) in [
+        (
+            admin(),
+            -301,
+            "status.notBefore: Invalid value: \"2025-12-31T23:54:59Z\": must be set to within 5 minutes of kube-apiserver's \
+             current time",
+        ),
+        (
+            user("bob", &["system:authenticated"]),
+            0,
+            "spec.signerName: Forbidden: User \"bob\" is not permitted to \"sign\" for signer \"example.com/pod\"",
+        ),
+    ] {
+        let refused = cluster
+            .call_as(&who, target.clone(), issued(after))
+            .await
+            .err()
+            .unwrap();
+        assert_eq!((refused.code, refused.message), (422, format!("{refusal}{expected}")));
+    }
+    cluster.call(target, issued(0)).await.unwrap();
+}
+
+#[tokio::test]
 async fn devices_are_asked_for_as_an_administrator_where_that_is_allowed() {
     let cluster = Cluster::start().await;
     let claim = json!({"metadata": {"name": "c"}, "spec": {"devices": {"requests": [

@@ -14,6 +14,7 @@ mod http;
 mod identity;
 mod many_watches;
 mod odd;
+mod odd_bodies;
 mod operation;
 mod read;
 mod rights;

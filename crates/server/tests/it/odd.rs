@@ -32,10 +32,16 @@ async fn expect(http: &mut Http, asked: Asked<'_>, code: u16, reason: &str, mess
     );
 }
 
-async fn refused(table: &[(Asked<'_>, u16, &str, &str)]) {
+/// A cluster with one ConfigMap, `a`, and a way to speak to it.
+async fn set_up() -> (Cluster, Http) {
     let cluster = Cluster::start().await;
     cluster.create(at("configmaps"), config_map("a")).await.unwrap();
-    let mut http = cluster.http(true).await;
+    let http = cluster.http(true).await;
+    (cluster, http)
+}
+
+async fn refused(table: &[(Asked<'_>, u16, &str, &str)]) {
+    let (_cluster, mut http) = set_up().await;
     for (asked, code, reason, message) in table {
         expect(&mut http, asked.clone(), *code, reason, message).await;
     }
@@ -48,6 +54,7 @@ fn get(path: &str) -> Asked<'_> {
 #[tokio::test]
 async fn options_of_lists_and_watches_are_checked() {
     let invalid = |what: &str| format!("ListOptions.meta.k8s.io \"\" is invalid: {what}");
+    let (_cluster, mut http) = set_up().await;
     let version = "resourceVersion: Invalid value: \"abc\": strconv.ParseUint: parsing \"abc\": invalid syntax";
     for (query, code, reason, message) in [
         (
@@ -141,10 +148,8 @@ async fn options_of_lists_and_watches_are_checked() {
             "field label not supported: spec.nothing".to_owned(),
         ),
     ] {
-        refused(&[(get(&format!("{MAPS}?{query}")), code, reason, &message)]).await;
+        expect(&mut http, get(&format!("{MAPS}?{query}")), code, reason, &message).await;
     }
-    let cluster = Cluster::start().await;
-    let mut http = cluster.http(true).await;
     // A limit that makes no sense is none, and so is a parameter that nobody knows.
     for query in ["limit=-1", "limit=0&continue=", "unknown=1", "pretty="] {
         assert_eq!(http.get(&format!("{MAPS}?{query}")).await.code, 200, "{query}");
@@ -153,6 +158,7 @@ async fn options_of_lists_and_watches_are_checked() {
 
 #[tokio::test]
 async fn options_of_writes_are_checked() {
+    let (_cluster, mut http) = set_up().await;
     let create = format!("{MAPS}?");
     let patch = format!("{MAPS}/a?");
     let body = json!({"metadata": {"name": "b"}}).to_string();
@@ -188,7 +194,7 @@ async fn options_of_writes_are_checked() {
             JSON,
             "fieldManager=a%07",
             "UpdateOptions",
-            "fieldManager: Invalid value: \"a\\u{7}\": invalid character U+0007 (at position 1)",
+            "fieldManager: Invalid value: \"a\\a\": invalid character U+0007 (at position 1)",
         ),
         (
             Method::PATCH,
@@ -226,7 +232,7 @@ async fn options_of_writes_are_checked() {
         let path = format!("{path}{query}");
         let body = if content_type.is_empty() { "" } else { &body };
         let message = format!("{options}.meta.k8s.io \"\" is invalid: {what}");
-        refused(&[((method, path.as_str(), content_type, body), 422, "Invalid", &message)]).await;
+        expect(&mut http, (method, &path, content_type, body), 422, "Invalid", &message).await;
     }
     refused(&[
         (
@@ -259,10 +265,8 @@ async fn options_of_writes_are_checked() {
 
 #[tokio::test]
 async fn the_body_of_a_delete_says_all_and_a_negative_grace_is_the_shortest() {
-    let cluster = Cluster::start().await;
-    cluster.create(at("configmaps"), config_map("a")).await.unwrap();
+    let (cluster, mut http) = set_up().await;
     cluster.create(at("configmaps"), config_map("b")).await.unwrap();
-    let mut http = cluster.http(true).await;
     let headers = [("content-type", JSON)];
     // The query counts only where there is no body.
     let path = format!("{MAPS}/a?dryRun=All");
@@ -294,6 +298,26 @@ async fn bodies_are_told_apart_from_what_they_should_be() {
             "BadRequest",
             "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: \
              unexpected end of JSON input ({\"a\")",
+        ),
+        (
+            (Method::POST, MAPS, JSON, "{\"a\":1,}"),
+            400,
+            "BadRequest",
+            "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: \
+             invalid character '}' looking for beginning of object key string ({\"a\":1,})",
+        ),
+        (
+            (Method::POST, MAPS, JSON, "nope"),
+            400,
+            "BadRequest",
+            "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: \
+             invalid character 'o' in literal null (expecting 'u') (6e6f7065)",
+        ),
+        (
+            (Method::PUT, &one, JSON, "{\"metadata\":{\"name\":\"\\ud800\"}}"),
+            400,
+            "BadRequest",
+            "the name of the object (\u{fffd}) does not match the name on the URL (a)",
         ),
         (
             (Method::PUT, &one, JSON, "[]"),
@@ -396,6 +420,12 @@ async fn bodies_are_told_apart_from_what_they_should_be() {
             "error decoding patch: unexpected end of JSON input",
         ),
         (
+            (Method::PATCH, &one, MERGE, "x"),
+            400,
+            "BadRequest",
+            "error decoding patch: invalid character 'x' looking for beginning of value",
+        ),
+        (
             (Method::PATCH, &one, MERGE, "{\"data\":{\"k\":1},\"metadata\":null}"),
             400,
             "BadRequest",
@@ -448,8 +478,7 @@ async fn bodies_are_told_apart_from_what_they_should_be() {
 
 #[tokio::test]
 async fn an_answer_in_no_form_that_there_is_is_refused() {
-    let cluster = Cluster::start().await;
-    let mut http = cluster.http(true).await;
+    let (_cluster, mut http) = set_up().await;
     let got = http.send(Method::GET, MAPS, &[("accept", "text/html")], "").await;
     assert_eq!(
         (got.code.as_u16(), got.json()["message"].as_str().unwrap()),

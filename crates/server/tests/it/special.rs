@@ -372,10 +372,13 @@ async fn the_objects_of_flow_control_are_there_and_get_their_specs_back() {
             .contains("spec of 'catch-all' must equal the fixed value")
     );
     let lent = json!({"spec": {"limited": {"lendablePercent": 1}}});
-    let own = json!({"metadata": {"annotations": {"apf.kubernetes.io/autoupdate-spec": "false"}}});
-    for (name, patch) in [("system", &lent), ("workload-low", &lent), ("workload-low", &own)] {
+    let own = json!({
+        "metadata": {"annotations": {"apf.kubernetes.io/autoupdate-spec": "false"}},
+        "spec": {"limited": {"lendablePercent": 1}},
+    });
+    for (name, patch) in [("system", lent), ("workload-low", own)] {
         cluster
-            .patch(named(LEVELS, name), PatchKind::Merge, patch.clone())
+            .patch(named(LEVELS, name), PatchKind::Merge, patch)
             .await
             .unwrap();
     }
@@ -385,4 +388,29 @@ async fn the_objects_of_flow_control_are_there_and_get_their_specs_back() {
         let level = cluster.get(named(LEVELS, name)).await.unwrap();
         assert_eq!(level.i64(&LENT), Some(lent), "{name}");
     }
+}
+
+#[tokio::test]
+async fn the_objects_of_flow_control_come_back() {
+    const GROUP: &str = "/flowcontrol.apiserver.k8s.io/v1";
+    let cluster = Cluster::start().await;
+    for (kind, name) in [
+        ("flowschemas", "exempt"),
+        ("flowschemas", "probes"),
+        ("prioritylevelconfigurations", "catch-all"),
+        ("prioritylevelconfigurations", "system"),
+    ] {
+        let target = named(&format!("{GROUP}/{kind}"), name);
+        let old = cluster.get(target.clone()).await.unwrap();
+        cluster.delete(target.clone(), DeleteOptions::default()).await.unwrap();
+        let again = cluster.wait(target, |found| found.uid() != old.uid()).await;
+        assert_eq!(again.get(&["spec"]), old.get(&["spec"]), "{name}");
+    }
+    // What is changed is set right.
+    let level = named(&format!("{GROUP}/prioritylevelconfigurations"), "system");
+    let lent = json!({"spec": {"limited": {"lendablePercent": 1}}});
+    let patched = cluster.patch(level.clone(), PatchKind::Merge, lent).await.unwrap();
+    let path = ["spec", "limited", "lendablePercent"];
+    assert_eq!(patched.i64(&path), Some(1));
+    cluster.wait(level, |found| found.i64(&path) == Some(33)).await;
 }

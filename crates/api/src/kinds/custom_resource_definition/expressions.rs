@@ -7,15 +7,7 @@ use super::Faults;
 use super::budget::Budget;
 use crate::schema::custom::MOST_DEPTH;
 use crate::schema::custom::bounds::Bounds;
-use crate::schema::custom::expression::{Source, field_path, type_of};
-
-const MOST_MESSAGE: usize = 2048;
-const REASONS: [&str; 4] = [
-    "FieldValueDuplicate",
-    "FieldValueForbidden",
-    "FieldValueInvalid",
-    "FieldValueRequired",
-];
+use crate::schema::custom::expression::{Source, type_of};
 
 /// All rules of a schema; those that `old` has in the same place have been checked.
 pub(super) fn validate(schema: &Value, old: Option<&Value>, path: &str, faults: &mut Faults<'_>) {
@@ -73,7 +65,6 @@ fn node(schema: &Value, old: Option<&Value>, path: &str, place: &Place, budget: 
             // What is stored stays, whatever it costs.
             let is_new = !stored.is_some_and(|stored| stored.contains(rule));
             let at = format!("{path}.x-kubernetes-validations[{i}]");
-            form(rule, schema, &at, faults);
             let source = Source::new(rule);
             let (Some(of), false) = (&of, source.rule.trim().is_empty()) else {
                 continue;
@@ -153,51 +144,5 @@ fn node(schema: &Value, old: Option<&Value>, path: &str, place: &Place, budget: 
             budget,
             faults,
         );
-    }
-}
-
-/// What surrounds the expression.
-fn form(rule: &Value, schema: &Value, path: &str, faults: &mut Faults<'_>) {
-    let at = |field: &str| format!("{path}.{field}");
-    let text = |field: &str| rule.get(field).and_then(Value::as_str).unwrap_or_default();
-    let (expression, message, made) = (text("rule").trim(), text("message"), text("messageExpression"));
-    if expression.is_empty() {
-        faults.required(&at("rule"), "rule is not specified");
-    }
-    let shown = || Value::from(message);
-    if !message.is_empty() && message.trim().is_empty() {
-        faults.invalid(&at("message"), &shown(), "message must be non-empty if specified");
-    } else if message.trim().contains('\n') {
-        faults.invalid(&at("message"), &shown(), "message must not contain line breaks");
-    } else if expression.contains('\n') && message.trim().is_empty() && made.is_empty() {
-        faults.required(&at("message"), "message must be specified if rule contains line breaks");
-    }
-    if message.len() > MOST_MESSAGE {
-        let start: String = message.chars().take(32).collect();
-        let detail = format!("must have a maximum length of {MOST_MESSAGE} characters");
-        faults.invalid(&at("message"), &format!("{start}...").into(), detail);
-    }
-    if !made.is_empty() && made.trim().is_empty() {
-        faults.required(&at("messageExpression"), "must be non-empty if specified");
-    }
-    if let Some(Value::String(reason)) = rule.get("reason")
-        && !REASONS.contains(&reason.as_str())
-    {
-        faults.not_supported(&at("reason"), &reason.as_str().into(), &REASONS);
-    }
-    match rule.get("fieldPath").and_then(Value::as_str) {
-        None | Some("") => {}
-        Some(path) if path.trim().is_empty() => {
-            faults.invalid(&at("fieldPath"), &path.into(), "must be non-empty if specified");
-        }
-        Some(path) if path.contains('\n') => {
-            faults.invalid(&at("fieldPath"), &path.into(), "must not contain line breaks");
-        }
-        Some(path) => {
-            if let Err(error) = field_path(path.trim(), schema) {
-                let detail = format!("must be a valid path: {error}");
-                faults.invalid(&at("fieldPath"), &path.into(), detail);
-            }
-        }
     }
 }

@@ -127,13 +127,6 @@ fn each_mistake_of_the_spec_is_told_where_it_is() {
         ),
         (
             "/spec/conversion",
-            json!({"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://a", "caBundle": "Cg=="},
-                "conversionReviewVersions": ["v1"]}}),
-            "spec.conversion.webhookClientConfig.caBundle: Invalid value: \"Cg==\": unable to load root certificates: unable \
-             to parse bytes as PEM block",
-        ),
-        (
-            "/spec/conversion",
             json!({"strategy": "Webhook", "webhook": {"clientConfig": {"service": {"name": "s", "namespace": "n",
                 "port": 443, "path": "/a//b"}}, "conversionReviewVersions": ["v1"]}}),
             "spec.conversion.webhookClientConfig.service.path: Invalid value: \"/a//b\": segment[1] may not be empty",
@@ -142,6 +135,44 @@ fn each_mistake_of_the_spec_is_told_where_it_is() {
             "/spec/versions/0/additionalPrinterColumns",
             json!([{"name": "A", "type": "thing", "jsonPath": ".a"}]),
             "spec.additionalPrinterColumns[0].type: Invalid value: \"thing\": must be one of boolean,date,integer,number,string",
+        ),
+        (
+            "/spec/versions/0/additionalPrinterColumns",
+            json!([{"name": "A", "type": "string", "jsonPath": "a"}]),
+            "spec.additionalPrinterColumns[0].JSONPath: Invalid value: \"a\": must be a simple json path starting with .",
+        ),
+        (
+            "/spec/versions/0/additionalPrinterColumns",
+            json!([{"name": "A", "type": "string", "format": "name", "jsonPath": ".a"}]),
+            "spec.additionalPrinterColumns[0].format: Invalid value: \"name\": must be one of \
+             byte,date,date-time,double,float,int32,int64,password",
+        ),
+        (
+            "/spec/versions/0/deprecationWarning",
+            json!("old"),
+            "spec.versions[0].deprecationWarning: Invalid value: \"old\": can only be set for deprecated versions",
+        ),
+        (
+            "/spec/versions/0/selectableFields",
+            json!([{"jsonPath": ".spec.name"}, {"jsonPath": ".spec.name"}]),
+            "spec.selectableFields[1].jsonPath: Duplicate value: \".spec.name\"",
+        ),
+        (
+            "/spec/versions/0/selectableFields",
+            json!([{"jsonPath": ".spec['name']"}]),
+            "spec.selectableFields[0].jsonPath: Invalid value: \".spec['name']\": is an invalid path: array notation is not \
+             allowed",
+        ),
+        (
+            "/spec/versions/0/selectableFields",
+            json!([{"jsonPath": ".spec.other"}]),
+            "is an invalid path: does not refer to a valid field",
+        ),
+        (
+            "/spec/versions/0/subresources",
+            json!({"scale": {"specReplicasPath": ".spec.x", "statusReplicasPath": ".status.x", "labelSelectorPath": ".x"}}),
+            "spec.subresources.scale.labelSelectorPath: Invalid value: \".x\": should be a json path under either .spec or \
+             .status",
         ),
         (
             "/spec/versions/0/subresources",
@@ -213,12 +244,62 @@ fn a_schema_that_is_not_structural_is_refused() {
             "x-kubernetes-list-map-keys: Required value: must not be empty if x-kubernetes-list-type is map",
         ),
         (
+            json!({"type": "string", "x-kubernetes-preserve-unknown-fields": false}),
+            "x-kubernetes-preserve-unknown-fields: Invalid value: false: must be true or undefined",
+        ),
+        (
+            json!({"type": "string", "nullable": true, "uniqueItems": true}),
+            "uniqueItems: Forbidden: uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+        ),
+        (
+            json!({"type": "object", "additionalProperties": false, "properties": {"a": {"type": "string"}}}),
+            "additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive",
+        ),
+        (
+            json!({"type": "array", "x-kubernetes-list-type": "bag", "items": {"type": "string"}}),
+            "x-kubernetes-list-type: Unsupported value: \"bag\": supported values: \"atomic\", \"set\", \"map\"",
+        ),
+        (
+            json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "object"}}),
+            "items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with \
+             x-kubernetes-list-type=set",
+        ),
+        (
+            json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a"], "items": {
+                "type": "object", "nullable": true, "required": ["a"], "properties": {"a": {"type": "string"}}}}),
+            "items.nullable: Forbidden: cannot be nullable when x-kubernetes-list-type is map",
+        ),
+        (
+            json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a"], "items": {
+                "type": "object", "required": ["a"], "properties": {"a": {"type": "string", "nullable": true}}}}),
+            "items.properties[a].nullable: Forbidden: this property is in x-kubernetes-list-map-keys, so it cannot be \
+             nullable",
+        ),
+        (
+            json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a"], "items": {
+                "type": "object", "required": ["a"], "properties": {"a": {"type": "object"}}}}),
+            "items.properties[a].type: Invalid value: \"object\": must be a scalar type if parent array's \
+             x-kubernetes-list-type is map",
+        ),
+        (
+            json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["b"], "items": {
+                "type": "object", "properties": {"a": {"type": "string"}}}}),
+            "x-kubernetes-list-map-keys: Invalid value: [\"b\"]: entries must all be names of item properties",
+        ),
+        (json!({"type": "string", "$schema": "x"}), ""),
+        (
             json!({"type": "object", "x-kubernetes-embedded-resource": true}),
             "properties: Required value: must not be empty if x-kubernetes-embedded-resource is true",
         ),
     ] {
         let found = errors(field(schema.clone()));
         assert_eq!(found.len(), 1, "{schema}: {found:?}");
+        if expected.is_empty() {
+            let root = "spec.validation.openAPIV3Schema";
+            let told = format!("{root}: Invalid value: \"\": OpenAPIV3Schema 'schema' is not supported");
+            assert_eq!(found[0], told);
+            continue;
+        }
         assert!(
             found[0].starts_with(at) && found[0].contains(expected),
             "{schema}: {found:?}"
@@ -227,6 +308,8 @@ fn a_schema_that_is_not_structural_is_refused() {
     for fine in [
         json!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}], "default": "a"}),
         json!({"x-kubernetes-preserve-unknown-fields": true}),
+        json!({"type": "object", "additionalProperties": false}),
+        json!({"type": "string", "x-kubernetes-int-or-string": true}),
         json!({"type": "object", "additionalProperties": {"type": "string"}, "default": {"a": "b"}}),
         json!({"type": "string", "nullable": true, "enum": ["a"], "default": "a"}),
     ] {
@@ -260,12 +343,29 @@ fn rules_have_to_compile() {
         ),
         (
             json!({"rule": "true", "fieldPath": ".nope"}),
-            "fieldPath: Invalid value: \".nope\": must be a valid path",
+            "fieldPath: Invalid value: \".nope\": fieldPath must be a valid path",
         ),
         (
             json!({"rule": "true", "reason": "Because"}),
             "reason: Unsupported value: \"Because\"",
         ),
+        (
+            json!({"rule": "true", "message": " "}),
+            "message: Invalid value: \" \": message must be non-empty if specified",
+        ),
+        (
+            json!({"rule": "true", "message": "a\rb"}),
+            "message: Invalid value: \"a\\rb\": message must not contain line breaks",
+        ),
+        (
+            json!({"rule": "true", "messageExpression": " "}),
+            "messageExpression: Required value: messageExpression must be non-empty if specified",
+        ),
+        (
+            json!({"rule": "true &&\ntrue", "messageExpression": "'a'"}),
+            "message: Required value: message must be specified if rule contains line breaks",
+        ),
+        (json!({"rule": "true", "message": "m".repeat(4096)}), ""),
         (json!({"rule": "true\n"}), ""),
         (
             json!({"rule": "true &&\ntrue"}),
@@ -370,5 +470,147 @@ fn rules_may_cost_so_much_and_no_more() {
         !errors.as_slice().iter().any(|e| e.to_string().contains("cost")),
         "{:?}",
         errors.as_slice()
+    );
+}
+
+#[test]
+fn what_the_root_of_a_schema_may_say() {
+    let root = |pointer: &str, value: Value, status: bool| {
+        let mut whole = with(&format!("/spec/versions/0/schema/openAPIV3Schema{pointer}"), value);
+        if status {
+            whole["spec"]["versions"][0]["subresources"] = json!({"status": {}});
+        }
+        errors(whole)
+    };
+    let at = "spec.validation.openAPIV3Schema";
+    for (pointer, value, status, expected) in [
+        (
+            "/nullable",
+            json!(true),
+            false,
+            vec![format!("{at}.nullable: Forbidden: nullable cannot be true at the root")],
+        ),
+        ("/nullable", json!(false), true, Vec::new()),
+        ("/default", json!({"spec": {}}), false, Vec::new()),
+        (
+            "/type",
+            json!("string"),
+            true,
+            vec![
+                format!(
+                    "{at}.type: Invalid value: \"string\": only \"object\" is allowed as the type at the root of the schema \
+                     if the status subresource is enabled"
+                ),
+                format!("{at}.type: Invalid value: \"string\": must be object at the root"),
+            ],
+        ),
+        (
+            "/properties/metadata",
+            json!({"type": "object", "default": {}}),
+            false,
+            vec![format!(
+                "{at}.properties[metadata].default: Forbidden: must not be set in top-level metadata"
+            )],
+        ),
+        (
+            "/properties/metadata",
+            json!({"type": "object", "description": "x"}),
+            false,
+            vec![format!(
+                "{at}.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but \
+                 metadata is implicitly specified"
+            )],
+        ),
+    ] {
+        assert_eq!(root(pointer, value.clone(), status), expected, "{pointer}: {value}");
+    }
+}
+
+#[test]
+fn a_deprecation_is_printable_and_short() {
+    let warning = |text: &str| {
+        let mut whole = with("/spec/versions/0/deprecated", json!(true));
+        whole["spec"]["versions"][0]["deprecationWarning"] = json!(text);
+        errors(whole)
+    };
+    assert_eq!(warning("use v2"), [""; 0]);
+    for (text, expected) in [
+        ("", "must not be an empty string"),
+        (&"x".repeat(257), "must be <= 256 characters long"),
+        (
+            "a\nb",
+            "must only contain printable UTF-8 characters; non-printable character found at index 1",
+        ),
+    ] {
+        let told = format!("spec.versions[0].deprecationWarning: Invalid value: {text:?}: {expected}");
+        assert_eq!(warning(text), [told]);
+    }
+}
+
+#[test]
+fn the_first_version_is_told_twice() {
+    let found = errors(with("/spec/versions/0/name", json!("V1")));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("spec.versions[0].name: Invalid value: \"V1\": a DNS-1035 label"));
+    assert!(found[1].starts_with("spec.version: Invalid value: \"V1\": a DNS-1035 label"));
+}
+
+/// What is told of a change of a stored definition.
+fn changed(old: &Value, change: impl FnOnce(&mut Value)) -> Vec<String> {
+    let old = defaulted(old.clone());
+    let mut new = old.clone();
+    change(&mut new);
+    let new = defaulted(new);
+    let mut errors = ErrorList::new();
+    CustomResourceDefinition.validate_update(&Cursor::root(&new, None), &Cursor::root(&old, None), &mut errors);
+    errors.as_slice().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_change_is_judged_by_what_was_there() {
+    let established = json!([{"type": "Established", "status": "True"}]);
+    let webhook = json!({"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://a", "caBundle": "Cg=="},
+        "conversionReviewVersions": ["v1"]}});
+    let fault = "spec.conversion.webhookClientConfig.caBundle: Invalid value: \"Cg==\": unable to load root certificates: \
+                 unable to parse bytes as PEM block";
+    // A bundle of authorities matters once there may be objects, unless it was as bad before.
+    let mut old = definition();
+    old["status"] = json!({"storedVersions": ["v1"]});
+    let convert = |new: &mut Value| new["spec"]["conversion"] = webhook.clone();
+    assert_eq!(errors(with("/spec/conversion", webhook.clone())), [""; 0]);
+    assert_eq!(changed(&old, convert), [""; 0]);
+    old["status"]["conditions"] = established;
+    assert_eq!(changed(&old, convert), [fault]);
+    old["spec"]["conversion"] = webhook.clone();
+    assert_eq!(changed(&old, |_| {}), [""; 0]);
+    // The name is for good, whatever it should have been.
+    assert_eq!(
+        changed(&old, |new| new["spec"]["group"] = json!("other.example.com")),
+        ["spec.group: Invalid value: \"other.example.com\": field is immutable"]
+    );
+    // A protected group's approval may stay away, but not go.
+    let mut protected = old.clone();
+    protected["metadata"]["name"] = json!("things.x.k8s.io");
+    protected["spec"]["group"] = json!("x.k8s.io");
+    assert_eq!(changed(&protected, |_| {}), [""; 0]);
+    let approve = |new: &mut Value, by: &str| {
+        new["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": by});
+    };
+    for (by, is_fine) in [
+        ("https://github.com/kubernetes/enhancements/pull/1", true),
+        ("unapproved, experimental", true),
+        ("perhaps", false),
+        ("https://", false),
+    ] {
+        assert_eq!(changed(&protected, |new| approve(new, by)).is_empty(), is_fine, "{by}");
+    }
+    approve(&mut protected, "unapproved");
+    let found = changed(&protected, |new| new["metadata"]["annotations"] = json!({}));
+    assert_eq!(
+        found,
+        [
+            "metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation \
+          \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111"
+        ]
     );
 }

@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::{Faults, expressions, schema};
+use crate::field::{FieldErrorKind, show};
 use crate::schema::custom::expression;
 
 /// How many selectable fields a version may have.
 const MOST_SELECTABLE: usize = 8;
 const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
-const FORMATS: [&str; 9] = [
+const FORMATS: [&str; 8] = [
     "byte",
     "date",
     "date-time",
@@ -16,7 +17,6 @@ const FORMATS: [&str; 9] = [
     "float",
     "int32",
     "int64",
-    "name",
     "password",
 ];
 
@@ -45,54 +45,72 @@ impl Shared {
     }
 }
 
-/// Version number `index`.
-pub(super) fn validate(
-    version: &Value,
-    index: usize,
-    shared: &Shared,
-    old: Option<&Value>,
-    path: &str,
-    faults: &mut Faults<'_>,
-) {
-    // What all versions share is looked at once, with the first.
-    let place = |is_shared: bool, above: &str, own: &str| match (is_shared, index) {
-        (true, 0) => Some(format!("spec.{above}")),
-        (true, _) => None,
-        (false, _) => Some(format!("{path}.{own}")),
-    };
-    let found = version.pointer("/schema/openAPIV3Schema").filter(|s| s.is_object());
-    if let Some(root) = place(shared.schema, "validation", "schema") {
-        schema_of(version, found, old, &format!("{root}.openAPIV3Schema"), faults);
+/// The version of this name.
+pub(super) fn named<'v>(versions: &'v [Value], name: &str) -> Option<&'v Value> {
+    let name_of = |version: &'v Value| version.get("name").and_then(Value::as_str);
+    versions.iter().find(|version| name_of(version) == Some(name))
+}
+
+fn has_status(version: &Value) -> bool {
+    version.pointer("/subresources/status").is_some_and(|s| !s.is_null())
+}
+
+impl Shared {
+    /// What is said once for all versions.
+    pub fn validate(&self, versions: &[Value], old: Option<&[Value]>, faults: &mut Faults<'_>) {
+        let Some(first) = versions.first() else { return };
+        let name = first.get("name").and_then(Value::as_str).unwrap_or_default();
+        let old = old.and_then(|old| named(old, name));
+        if self.schema {
+            let status = versions.iter().any(has_status);
+            schema_of(first, status, old, "spec.validation.openAPIV3Schema", faults);
+        }
+        self.parts(true, first, "spec", faults);
     }
-    if let Some(at) = place(shared.subresources, "subresources", "subresources") {
-        scale(version, &at, faults);
+
+    /// What one version says for itself.
+    pub fn validate_rest(&self, version: &Value, old: Option<&Value>, path: &str, faults: &mut Faults<'_>) {
+        if !self.schema {
+            let path = format!("{path}.schema.openAPIV3Schema");
+            schema_of(version, has_status(version), old, &path, faults);
+        }
+        self.parts(false, version, path, faults);
     }
-    if let Some(at) = place(shared.columns, "additionalPrinterColumns", "additionalPrinterColumns") {
-        columns(version, &at, faults);
-    }
-    if let Some(at) = place(shared.selectable, "selectableFields", "selectableFields") {
-        selectable(version, found, &at, faults);
+
+    fn parts(&self, shared: bool, version: &Value, path: &str, faults: &mut Faults<'_>) {
+        if self.subresources == shared {
+            scale(version, &format!("{path}.subresources"), faults);
+        }
+        if self.columns == shared {
+            columns(version, &format!("{path}.additionalPrinterColumns"), faults);
+        }
+        if self.selectable == shared {
+            selectable(version, &format!("{path}.selectableFields"), faults);
+        }
     }
 }
 
-fn schema_of(version: &Value, found: Option<&Value>, old: Option<&Value>, root: &str, faults: &mut Faults<'_>) {
-    match found {
-        None => faults.required(root, "schemas are required"),
-        Some(found) => {
-            // What is stored already is not checked again: rules may have become stricter.
-            let before = old.and_then(|o| o.pointer("/schema/openAPIV3Schema"));
-            if before != Some(found) {
-                let status = version.pointer("/subresources/status").is_some_and(|s| !s.is_null());
-                if status {
-                    root_with_status(found, root, faults);
-                }
-                let errors = faults.errors.len();
-                schema::validate(found, root, faults);
-                if faults.errors.len() == errors {
-                    expressions::validate(found, before, root, faults);
-                }
-            }
-        }
+/// The schema of a version: missing ones are told elsewhere.
+fn schema_of(version: &Value, status: bool, old: Option<&Value>, path: &str, faults: &mut Faults<'_>) {
+    let schema = |version: &'_ Value| {
+        version
+            .pointer("/schema/openAPIV3Schema")
+            .filter(|s| s.is_object())
+            .cloned()
+    };
+    let Some(found) = schema(version) else { return };
+    // What is stored already is not checked again: rules may have become stricter.
+    let before = old.and_then(schema);
+    if before.as_ref() == Some(&found) {
+        return;
+    }
+    if status {
+        root_with_status(&found, path, faults);
+    }
+    let errors = faults.errors.len();
+    schema::validate(&found, path, faults);
+    if faults.errors.len() == errors {
+        expressions::validate(&found, before.as_ref(), path, faults);
     }
 }
 
@@ -122,8 +140,25 @@ fn root_with_status(root: &Value, path: &str, faults: &mut Faults<'_>) {
         ("XPreserveUnknownFields", "x-kubernetes-preserve-unknown-fields"),
         ("XValidations", "x-kubernetes-validations"),
     ];
-    let other = |name: &String| !ALLOWED.iter().any(|(_, field)| field == name);
-    if root.as_object().is_some_and(|map| map.keys().any(other)) {
+    // The fields that come before the type, of those that upstream walks through.
+    let is_first = |name: &str| matches!(name, "id" | "$schema" | "$ref");
+    let is_set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false)) && value != "";
+    let mut others = root
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, value)| is_set(value) && !ALLOWED.iter().any(|(_, field)| field == name))
+        .map(|(name, _)| name.as_str())
+        .peekable();
+    let kind = root.get("type").and_then(Value::as_str).unwrap_or_default();
+    if !kind.is_empty() && kind != "object" && !others.clone().any(is_first) {
+        return faults.invalid(
+            &format!("{path}.type"),
+            &kind.into(),
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled",
+        );
+    }
+    if others.peek().is_some() {
         let names: Vec<&str> = ALLOWED.iter().map(|(name, _)| *name).collect();
         faults.invalid(
             path,
@@ -157,11 +192,9 @@ fn scale(version: &Value, path: &str, faults: &mut Faults<'_>) {
         let selector = field == "labelSelectorPath";
         if !value.starts_with('.') {
             faults.invalid(&at, &json, "must be a simple json path starting with .");
-        } else if value.contains(['[', ']']) {
-            faults.invalid(&at, &json, "must be a simple json path without array access");
         } else if !(value.starts_with(under) || (selector && value.starts_with(".spec."))) {
             let either = if selector {
-                ".status or .spec"
+                "either .spec or .status"
             } else {
                 under.trim_end_matches('.')
             };
@@ -193,36 +226,25 @@ fn columns(version: &Value, path: &str, faults: &mut Faults<'_>) {
                 format!("must be one of {formats}"),
             );
         }
+        // Upstream tells this place by the name of the field in its own type.
         match text("jsonPath") {
-            "" => faults.required(&at("jsonPath"), ""),
+            "" => faults.required(&at("JSONPath"), ""),
             json_path if !json_path.starts_with('.') => {
-                faults.invalid(
-                    &at("jsonPath"),
-                    &json_path.into(),
-                    "must be a simple json path starting with .",
-                );
-            }
-            json_path if json_path.matches('[').count() != json_path.matches(']').count() => {
-                faults.invalid(&at("jsonPath"), &json_path.into(), "unterminated array");
+                let detail = "must be a simple json path starting with .";
+                faults.invalid(&at("JSONPath"), &json_path.into(), detail);
             }
             _ => {}
         }
     }
 }
 
-fn selectable(version: &Value, schema: Option<&Value>, path: &str, faults: &mut Faults<'_>) {
-    let Some(fields) = version.get("selectableFields").and_then(Value::as_array) else {
+fn selectable(version: &Value, path: &str, faults: &mut Faults<'_>) {
+    let schema = version.pointer("/schema/openAPIV3Schema").filter(|s| s.is_object());
+    let fields = version.get("selectableFields").and_then(Value::as_array);
+    let (Some(schema), Some(fields)) = (schema, fields) else {
         return;
     };
-    if fields.len() > MOST_SELECTABLE {
-        faults.push(
-            crate::field::FieldErrorKind::TooMany,
-            path,
-            fields.len().to_string(),
-            format!("must have at most {MOST_SELECTABLE} items"),
-        );
-    }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
     for (i, field) in fields.iter().enumerate() {
         let at = format!("{path}[{i}].jsonPath");
         let json_path = field.get("jsonPath").and_then(Value::as_str).unwrap_or_default();
@@ -230,34 +252,41 @@ fn selectable(version: &Value, schema: Option<&Value>, path: &str, faults: &mut 
             faults.required(&at, "");
             continue;
         }
-        if seen.contains(&json_path) {
-            let kind = crate::field::FieldErrorKind::Duplicate;
-            faults.push(kind, &at, format!("{json_path:?}"), "");
-        }
-        seen.push(json_path);
+        let shown = Value::from(json_path);
+        let found = match json_path.contains('[') {
+            true => Err("array notation is not allowed".to_owned()),
+            false => expression::field_path(json_path, schema),
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                faults.invalid(&at, &shown, format!("is an invalid path: {error}"));
+                continue;
+            }
+        };
         if json_path == ".metadata" || json_path.starts_with(".metadata.") {
-            faults.invalid(&at, &json_path.into(), "must not point to fields in metadata");
-            continue;
-        }
-        if json_path.contains('[') {
-            faults.invalid(&at, &json_path.into(), "must not contain array notation");
-            continue;
-        }
-        let Some(schema) = schema else { continue };
-        if let Err(error) = expression::field_path(json_path, schema) {
-            faults.invalid(&at, &json_path.into(), format!("is an invalid path: {error}"));
-            continue;
+            faults.invalid(&at, &shown, "must not point to fields in metadata");
         }
         let mut steps = json_path.trim_start_matches('.').split('.');
-        let found = steps.try_fold(schema, |s, name| s.get("properties")?.get(name));
-        let kind = found
-            .and_then(|s| s.get("type"))
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        if !matches!(kind, "string" | "boolean" | "integer") {
+        let below = |schema: &'_ Value, name: &str| match schema.get("properties") {
+            Some(properties) => properties.get(name).cloned(),
+            None => schema.get("additionalProperties").cloned(),
+        };
+        let pointed = steps.try_fold(schema.clone(), |schema, name| below(&schema, name));
+        let kind = pointed.as_ref().and_then(|s| s.get("type")?.as_str());
+        if !matches!(kind, Some("string" | "boolean" | "integer")) {
             let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings \
                           with formats are allowed.";
-            faults.invalid(&at, &json_path.into(), detail);
+            faults.invalid(&at, &shown, detail);
         }
+        if seen.contains(&found) {
+            faults.push(FieldErrorKind::Duplicate, &at, show(&shown), "");
+        } else {
+            seen.push(found);
+        }
+    }
+    if seen.len() > MOST_SELECTABLE {
+        let detail = format!("must have at most {MOST_SELECTABLE} items");
+        faults.push(FieldErrorKind::TooMany, path, seen.len().to_string(), detail);
     }
 }

@@ -5,12 +5,10 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::Value;
 
-use super::{capacity, validate_counters};
+use super::{Ways, capacity, validate_counters};
 use crate::field::{Cursor, ErrorList};
 use crate::kinds::check::same;
 use crate::kinds::device::{at_most, binding_conditions, distinct, label, qualified_name, taint};
-use crate::kinds::pod_spec::node_selector;
-use crate::names;
 
 /// Attributes and capacities together.
 const MOST_PROPERTIES: usize = 32;
@@ -28,6 +26,15 @@ static VERSION: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let pattern = format!(r"^{number}\.{number}\.{number}(-{before}(\.{before})*)?(\+{build}(\.{build})*)?$");
     Regex::new(&pattern).ok()
 });
+
+const OF_DEVICE: Ways<'static> = Ways {
+    no_name: "must not be empty",
+    flags: &["allNodes"],
+    terms: None,
+    one: "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true \
+          in the ResourceSlice spec",
+    several: "",
+};
 
 pub(super) fn validate(device: &Cursor<'_>, old: Option<&Cursor<'_>>, per_device: bool, errors: &mut ErrorList) {
     label(&device.at("name"), errors);
@@ -112,9 +119,11 @@ fn attribute(attribute: &Cursor<'_>, place: &Cursor<'_>, errors: &mut ErrorList)
 
 /// Where a device is, if each of a slice says so itself.
 fn where_it_is(device: &Cursor<'_>, per_device: bool, errors: &mut ErrorList) {
-    let (node, selector, all) = (device.at("nodeName"), device.at("nodeSelector"), device.at("allNodes"));
     if !per_device {
-        if [&node, &selector, &all].iter().any(|at| at.is_set()) {
+        if ["nodeName", "nodeSelector", "allNodes"]
+            .iter()
+            .any(|field| device.at(field).is_set())
+        {
             errors.invalid_value(
                 device,
                 &Value::Null,
@@ -124,27 +133,5 @@ fn where_it_is(device: &Cursor<'_>, per_device: bool, errors: &mut ErrorList) {
         }
         return;
     }
-    let mut ways = Vec::new();
-    if node.is_set() && node.is_empty() {
-        errors.invalid(&node, "must not be empty");
-    } else if node.is_set() {
-        ways.push("`nodeName`");
-        errors.faults(&node, names::dns1123_subdomain(node.str()));
-    }
-    if selector.is_set() {
-        ways.push("`nodeSelector`");
-        node_selector(&selector, errors);
-    }
-    match all.bool() {
-        Some(true) => ways.push("`allNodes`"),
-        Some(false) => errors.invalid(&all, "must be either unset or set to true"),
-        None => {}
-    }
-    const ONE: &str = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when \
-                       `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
-    match ways[..] {
-        [] => errors.required(device, ONE),
-        [_] => {}
-        _ => errors.invalid_value(device, &format!("{{{}}}", ways.join(", ")).into(), ONE),
-    }
+    OF_DEVICE.validate(device, errors);
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::cache::Selection;
 use crate::core::Core;
+use crate::dial::{Destination, Security};
 use crate::http::Inbound;
 use crate::http::query::Query;
 use crate::registry::read;
@@ -17,36 +18,6 @@ use crate::registry::read;
 /// The annotation by which a node that no authority has given a certificate names the one it made itself. Only the node
 /// may write it.
 const SERVING_CERTIFICATE: &str = "node.coracle.io/serving-certificate";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Security {
-    Plain,
-    /// A node's agent.
-    Agent,
-    /// TLS, whoever is there.
-    Unverified,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Destination {
-    pub host: String,
-    pub port: u16,
-    pub security: Security,
-    /// With the query.
-    pub path: String,
-    /// The fingerprint of the certificate that an agent has made itself, as its Node tells it.
-    pub fingerprint: Option<String>,
-}
-
-impl Destination {
-    pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
 
 /// Finds the destination of a request.
 pub(super) async fn find(core: &Arc<Core>, inbound: &Inbound) -> Result<Destination, Status> {

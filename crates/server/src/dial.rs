@@ -18,10 +18,39 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::target::{Destination, Security};
 use crate::pki::Pki;
 
 const DIAL: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Security {
+    Plain,
+    /// A node's agent.
+    Agent,
+    /// TLS, whoever is there.
+    Unverified,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    pub host: String,
+    pub port: u16,
+    pub security: Security,
+    /// With the query.
+    pub path: String,
+    /// The fingerprint of the certificate that an agent has made itself, as its Node tells it.
+    pub fingerprint: Option<String>,
+}
+
+impl Destination {
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
 
 /// How the server reaches what it streams from.
 pub(crate) struct NodeClient {

@@ -8,9 +8,7 @@ use std::time::Duration;
 use coracle_api::status::Status;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::request_info::RequestInfo;
-use crate::core::Core;
-use crate::metrics::Labels;
+use crate::metrics::Metrics;
 use crate::options::Limits;
 
 /// See the module.
@@ -28,8 +26,8 @@ pub(crate) struct InFlight {
 
 /// A request's place; given back when it is dropped.
 pub(crate) struct Turn {
-    _permit: Option<OwnedSemaphorePermit>,
-    _counted: Option<Box<dyn Send>>,
+    _permit: OwnedSemaphorePermit,
+    _counted: Box<dyn Send>,
 }
 
 impl InFlight {
@@ -46,36 +44,27 @@ impl InFlight {
     }
 
     /// Waits for a place.
-    pub async fn enter(&self, core: &Core, info: &RequestInfo, _labels: &Labels) -> Result<Turn, Status> {
-        // The kubelet's and load balancers' probes must get through when nothing else does.
-        if info.is_long_running() || info.is_open_to_all() {
-            return Ok(Turn {
-                _permit: None,
-                _counted: None,
-            });
-        }
-        let mutating = info.is_mutating();
+    pub async fn enter(&self, metrics: &Metrics, mutating: bool) -> Result<Turn, Status> {
         let places = if mutating { &self.writes } else { &self.reads };
         let permit = match places.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
-                let _place = self.queue(core)?;
+                let _place = self.queue(metrics)?;
                 let turn = places.clone().acquire_owned().await;
                 turn.map_err(|_| Status::unavailable("the server is shutting down"))?
             }
         };
-        let counted: Box<dyn Send> = Box::new(core.metrics.in_flight(mutating));
         Ok(Turn {
-            _permit: Some(permit),
-            _counted: Some(counted),
+            _permit: permit,
+            _counted: Box::new(metrics.in_flight(mutating)),
         })
     }
 
-    fn queue(&self, core: &Core) -> Result<Place<'_>, Status> {
+    fn queue(&self, metrics: &Metrics) -> Result<Place<'_>, Status> {
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
         let place = Place(&self.waiting);
         if before >= self.most_waiting {
-            core.metrics.refused();
+            metrics.refused();
             return Err(Status::too_many_requests(
                 "Too many requests, please try again later.",
                 1,
