@@ -64,7 +64,7 @@ impl Shared {
     fn pod_gone(&self, pod: &Arc<Pod>) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.queue.remove(uid);
-        self.waiting.reject(uid, "the pod is gone");
+        self.waiting.reject(uid, "", "the pod is gone");
         let held_room = self.cache.is_placed(uid) || self.nominator.current().node(uid).is_some();
         self.cache.remove_pod(uid);
         self.nominator.remove(uid);
@@ -117,9 +117,8 @@ impl Shared {
             None if old.is_some_and(|old| !nominated(old).is_empty()) => self.nominator.remove(uid),
             None => {}
         }
-        let gated = profile.pre_enqueue(pod).is_err();
         let precedence = profile.precedence(&info);
-        self.queue.set(info, precedence, gated);
+        self.queue.set(info, precedence);
     }
 
     fn note_namespaces(&self, pod: &PodInfo) {
