@@ -284,7 +284,7 @@ impl Shared {
     /// The pod was assumed on a node, and what it held there is free again.
     fn give_back(&self, pod: &PodInfo) {
         if self.cache.forget(pod.uid()) {
-            self.queue.wake(ClusterEvent::PodGone(pod.pod.clone()));
+            self.queue.wake(ClusterEvent::PodGone(pod.clone()));
         }
     }
 

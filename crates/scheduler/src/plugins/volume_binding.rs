@@ -173,7 +173,7 @@ impl Plugin for VolumeBinding {
                     && pod.claims().any(|c| claim.metadata.name.as_deref() == Some(&c.name()))
             }
             // What it was promised is free again.
-            ClusterEvent::PodGone(gone) => PodInfo::new(gone.clone()).has_claims(),
+            ClusterEvent::PodGone(gone) => gone.has_claims(),
             _ => false,
         }
     }
