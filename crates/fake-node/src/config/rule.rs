@@ -115,7 +115,7 @@ impl Default for Stages {
 }
 
 /// Every field of a rule besides `match`.
-const FIELDS: [&str; 12] = [
+pub(super) const FIELDS: [&str; 12] = [
     "create",
     "init",
     "ready",

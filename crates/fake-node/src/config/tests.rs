@@ -145,6 +145,18 @@ fn a_mistake_is_told_by_field_and_line() {
     }
 }
 
+#[test]
+fn the_examples_are_good_and_the_page_names_every_field() {
+    let stages = include_str!("../../../../examples/fake-nodes/stages.yaml");
+    assert_eq!(Config::parse(stages).unwrap().rules.len(), 3);
+    let template = include_str!("../../../../examples/fake-nodes/node.yaml");
+    assert_eq!(crate::NodeTemplate::parse(template).unwrap().taints.len(), 1);
+    let page = include_str!("../../../../docs/fake-nodes.md");
+    for field in rule::FIELDS {
+        assert!(page.contains(&format!("| `{field}` | ")), "{field}");
+    }
+}
+
 fn pod(value: serde_json::Value) -> Pod {
     serde_json::from_value(value).unwrap()
 }
