@@ -197,6 +197,9 @@ impl Connection {
         if !request.content_type.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(request.content_type));
         }
+        if !request.accept.is_empty() {
+            headers.insert(ACCEPT, HeaderValue::from_static(request.accept));
+        }
         match &mut self.sender {
             Sender::One(sender) => {
                 headers.insert(HOST, HeaderValue::from_str(&endpoint.authority)?);

@@ -4,18 +4,32 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
+/// How `kubectl get` asks for lists.
+const TABLE: &str =
+    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+
 #[derive(Clone, Debug)]
 pub struct Prepared {
     pub method: Method,
     /// Path and query.
     pub path: String,
     pub content_type: &'static str,
+    /// Empty: JSON.
+    pub accept: &'static str,
     pub body: Bytes,
 }
 
 impl Prepared {
     pub fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path, "", Bytes::new())
+    }
+
+    /// The same, answered as a table.
+    pub fn table(path: impl Into<String>) -> Self {
+        Self {
+            accept: TABLE,
+            ..Self::get(path)
+        }
     }
 
     pub fn delete(path: impl Into<String>) -> Self {
@@ -40,6 +54,7 @@ impl Prepared {
             method,
             path: path.into(),
             content_type,
+            accept: "",
             body,
         }
     }

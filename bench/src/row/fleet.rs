@@ -1,10 +1,12 @@
-//! Very many fake nodes and pods in one cluster: how long until all run, and what they cost at rest.
+//! Very many fake nodes and pods in one cluster: how long until all run, what they cost at rest, and how long listing them
+//! and rolling out a change to some takes.
 
 use coracle_clock::Clock;
 use serde_json::json;
 
 use super::idle::observe;
 use super::lists::list;
+use super::rolling_update::roll;
 use crate::budget::at_most;
 use crate::figure::Measured;
 use crate::load::Prepared;
@@ -15,7 +17,8 @@ use crate::workload::{count, deployment, deployments, rolled_out, send};
 
 pub const ROW: Row = Row {
     name: "fleet",
-    about: "5,000 fake nodes and 100,000 pods: time until all are available, memory and CPU at rest, listing them (takes minutes)",
+    about: "5,000 fake nodes and 100,000 pods: time until all are available, memory and CPU at rest, listing them,
+            a rolling update of 10,000 (takes minutes)",
     budgets: &[("5,000 fake nodes, 100,000 pods, resident memory", at_most(3072.0))],
     run: |bench| Box::pin(run(bench)),
 };
@@ -48,9 +51,18 @@ async fn run(bench: &Bench) -> anyhow::Result<Measured> {
     measured.load("making the pods", meter.stop()?.0);
     observe(bench, &server, &what, &mut measured).await?;
     let mut connection = endpoint.connect().await?;
-    for (limit, how) in [(0, "whole"), (500, "in pages of 500")] {
-        let took = list(&mut connection, "/api/v1/pods", limit).await?;
+    let (objects, table) = (Prepared::get("/api/v1/pods"), Prepared::table("/api/v1/pods"));
+    for (request, limit, how) in [
+        (&objects, 0, "whole"),
+        (&objects, 500, "in pages of 500"),
+        (&table, 500, "as kubectl get pods -A"),
+    ] {
+        let took = list(&mut connection, request, limit).await?;
         measured.cost(format!("{what}, list, {how}"), took.as_secs_f64() * 1000.0, "ms");
+    }
+    if let Some((name, size)) = sizes.first() {
+        let what = format!("{what}, rolling update of {} pods", count(*size));
+        roll(&server, &scratch, (name, *size), &what, &mut measured).await?;
     }
     scratch.drop_from(&server, bench.target.is_own()).await?;
     server.close().await?;

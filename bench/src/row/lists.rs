@@ -39,7 +39,7 @@ async fn run(bench: &Bench) -> anyhow::Result<Measured> {
         let meter = server.meter()?;
         let mut took = Vec::new();
         for _ in 0..LISTS {
-            took.push(list(&mut connection, &scratch.path("pods"), limit).await?);
+            took.push(list(&mut connection, &Prepared::get(scratch.path("pods")), limit).await?);
         }
         let (load, spent) = meter.stop()?;
         let latencies = Latencies::new(took);
@@ -59,15 +59,17 @@ async fn run(bench: &Bench) -> anyhow::Result<Measured> {
 }
 
 /// Lists to the end; without a limit in one answer.
-pub async fn list(connection: &mut Connection, path: &str, limit: usize) -> anyhow::Result<Duration> {
+pub async fn list(connection: &mut Connection, request: &Prepared, limit: usize) -> anyhow::Result<Duration> {
     let started = Clock::system().instant();
     if limit == 0 {
-        connection.call(&Prepared::get(path)).await?;
+        connection.call(request).await?;
         return Ok(started.elapsed());
     }
     let mut query = format!("?limit={limit}");
     loop {
-        let page = connection.read(&Prepared::get(format!("{path}{query}"))).await?;
+        let mut next = request.clone();
+        next.path.push_str(&query);
+        let page = connection.read(&next).await?;
         let token = continue_token(&page)?;
         if token.is_empty() {
             return Ok(started.elapsed());
@@ -90,8 +92,9 @@ fn continue_token(page: &[u8]) -> anyhow::Result<String> {
     }
     const METADATA: &[u8] = b"\"metadata\":";
     const ITEMS: &[u8] = b"\"items\":";
+    const COLUMNS: &[u8] = b"\"columnDefinitions\":";
     let find = |what: &[u8]| page.windows(what.len()).position(|w| w == what);
-    if let (Some(items), Some(metadata)) = (find(ITEMS), find(METADATA))
+    if let (Some(items), Some(metadata)) = (find(COLUMNS).or_else(|| find(ITEMS)), find(METADATA))
         && metadata < items
     {
         let text = &page[metadata + METADATA.len()..items];
@@ -111,6 +114,8 @@ mod tests {
         assert_eq!(continue_token(first).unwrap(), "abc");
         let last = br#"{"items":[{"metadata":{"name":"x"}}],"metadata":{"continue":"abc"}}"#;
         assert_eq!(continue_token(last).unwrap(), "abc");
+        let table = br#"{"kind":"Table","metadata":{"continue":"abc"},"columnDefinitions":[],"rows":[{"object":{"metadata":{}}}]}"#;
+        assert_eq!(continue_token(table).unwrap(), "abc");
         assert_eq!(continue_token(br#"{"metadata":{},"items":[]}"#).unwrap(), "");
         assert_eq!(continue_token(br#"{"items":[]}"#).unwrap(), "");
         assert!(continue_token(b"no").is_err());

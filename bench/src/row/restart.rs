@@ -47,7 +47,7 @@ async fn run(bench: &Bench) -> anyhow::Result<Measured> {
         connection
             .call(&Prepared::get(format!("{path}/{}", name(prefix, last))))
             .await?;
-        list(&mut connection, &path, 0).await?;
+        list(&mut connection, &Prepared::get(path), 0).await?;
     }
     measured.cost(format!("{what} → ready"), started.api.as_secs_f64(), "s");
     measured.cost(format!("{what} → everything up"), started.all.as_secs_f64(), "s");

@@ -7,7 +7,7 @@ use crate::figure::Measured;
 use crate::load::Prepared;
 use crate::row::{Bench, Row};
 use crate::scratch::Scratch;
-use crate::server::Nodes;
+use crate::server::{Nodes, Server};
 use crate::workload::{count, deployment, deployments, rolled_out, send};
 
 pub const ROW: Row = Row {
@@ -30,20 +30,33 @@ async fn run(bench: &Bench) -> anyhow::Result<Measured> {
     rolled_out(&server, &scratch, "web", replicas).await?;
 
     let mut measured = Measured::default();
-    let meter = server.meter()?;
-    let started = Clock::system().instant();
-    let changed = deployment("web", replicas, "v2", json!({}));
-    send(endpoint, &Prepared::patch(format!("{path}/web"), &changed)).await?;
-    rolled_out(&server, &scratch, "web", replicas).await?;
-    let took = started.elapsed();
-    let (load, spent) = meter.stop()?;
     let what = format!("rolling update of {} pods", count(replicas));
-    measured.cost(&what, took.as_secs_f64(), "s");
-    if let Some(spent) = spent {
-        measured.cost(format!("{what}, server CPU"), spent.cpu_seconds, "s");
-    }
-    measured.load(&what, load);
+    roll(&server, &scratch, ("web", replicas), &what, &mut measured).await?;
     scratch.drop_from(&server, bench.target.is_own()).await?;
     server.close().await?;
     Ok(measured)
+}
+
+/// From the change of a Deployment that is there, of this name and size, until all its pods are new.
+pub(super) async fn roll(
+    server: &Server,
+    scratch: &Scratch,
+    (name, replicas): (&str, u32),
+    what: &str,
+    measured: &mut Measured,
+) -> anyhow::Result<()> {
+    let changed = deployment(name, replicas, "v2", json!({}));
+    let request = Prepared::patch(format!("{}/{name}", deployments(scratch)), &changed);
+    let meter = server.meter()?;
+    let started = Clock::system().instant();
+    send(server.endpoint()?, &request).await?;
+    rolled_out(server, scratch, name, replicas).await?;
+    let took = started.elapsed();
+    let (load, spent) = meter.stop()?;
+    measured.cost(what, took.as_secs_f64(), "s");
+    if let Some(spent) = spent {
+        measured.cost(format!("{what}, server CPU"), spent.cpu_seconds, "s");
+    }
+    measured.load(what, load);
+    Ok(())
 }

@@ -3,9 +3,9 @@
 
 pub(crate) mod cidr;
 pub(crate) mod delay;
+pub(crate) mod document;
 pub(crate) mod field;
 mod read;
-pub(crate) use read::syntax;
 pub(crate) mod rule;
 
 use std::time::Duration;

@@ -3,17 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use coracle_api::names::{label_value, qualified_name};
 use coracle_api::quantity::Quantity as Amount;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde::Deserialize;
 use serde_json::Value;
-use serde_saphyr::Spanned;
 
 use crate::config::ConfigError;
+use crate::config::document::Document;
 use crate::config::field::Field;
-
-type Entries = BTreeMap<String, Spanned<Value>>;
 
 /// What every node of a fleet has.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,150 +52,146 @@ impl Default for NodeTemplate {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct File {
-    api_version: Option<Spanned<Value>>,
-    kind: Option<Spanned<Value>>,
-    #[serde(default)]
-    metadata: Metadata,
-    #[serde(default)]
-    spec: Spec,
-    #[serde(default)]
-    status: Status,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Metadata {
-    /// Nodes are named by number; a name in the template is a mistake.
-    name: Option<Spanned<Value>>,
-    #[serde(default)]
-    labels: Entries,
-    #[serde(default)]
-    annotations: Entries,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Spec {
-    #[serde(default)]
-    taints: Vec<Spanned<Value>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Status {
-    #[serde(default)]
-    capacity: Entries,
-    #[serde(default)]
-    allocatable: Entries,
-    #[serde(default)]
-    images: Vec<Spanned<Value>>,
-    #[serde(default)]
-    node_info: NodeInfo,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct NodeInfo {
-    architecture: Option<Spanned<Value>>,
-    operating_system: Option<Spanned<Value>>,
-}
-
 impl NodeTemplate {
     /// Reads the text of a template file.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        if text
-            .lines()
-            .all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'))
-        {
-            return Ok(Self::default());
-        }
-        let file: File = serde_saphyr::from_str(text).map_err(|e| crate::config::syntax(&e))?;
         let mut template = Self::default();
-        for (path, entry, wanted) in [("apiVersion", &file.api_version, "v1"), ("kind", &file.kind, "Node")] {
-            if let Some(entry) = entry {
-                let field = Field::new(path, entry);
-                if field.text()? != wanted {
-                    return Err(field.wrong(format!("must be {wanted}")));
-                }
+        let Some(document) = Document::parse(text)? else {
+            return Ok(template);
+        };
+        let mut fields = document.root().map()?;
+        for (name, wanted) in [("apiVersion", "v1"), ("kind", "Node")] {
+            if let Some(field) = fields.take(name)
+                && field.text()? != wanted
+            {
+                return Err(field.wrong(format!("must be {wanted}")));
             }
         }
-        if let Some(name) = &file.metadata.name {
-            return Err(Field::new("metadata.name", name).wrong("must not be set: nodes are named by number"));
+        if let Some(field) = fields.take("metadata") {
+            template.read_metadata(&field)?;
         }
-        template.labels = texts("metadata.labels", &file.metadata.labels)?;
-        template.annotations = texts("metadata.annotations", &file.metadata.annotations)?;
-        for (n, entry) in file.spec.taints.iter().enumerate() {
-            template
-                .taints
-                .push(taint(&Field::new(format!("spec.taints[{n}]"), entry))?);
+        if let Some(field) = fields.take("spec") {
+            let mut spec = field.map()?;
+            if let Some(list) = spec.take("taints") {
+                template.taints = list.each(taint)?;
+            }
+            spec.end()?;
         }
-        let capacity = amounts("status.capacity", &file.status.capacity)?;
-        // What can be given to pods is all there is, unless it is said.
-        template.allocatable.extend(capacity.clone());
-        template.capacity.extend(capacity);
-        template
-            .allocatable
-            .extend(amounts("status.allocatable", &file.status.allocatable)?);
-        for (n, entry) in file.status.images.iter().enumerate() {
-            let field = Field::new(format!("status.images[{n}]"), entry);
-            template.images.push(decode(&field)?);
+        if let Some(field) = fields.take("status") {
+            template.read_status(&field)?;
         }
-        let info = &file.status.node_info;
-        if let Some(entry) = &info.architecture {
-            template.architecture = Field::new("status.nodeInfo.architecture", entry).text()?.to_owned();
-        }
-        if let Some(entry) = &info.operating_system {
-            template.operating_system = Field::new("status.nodeInfo.operatingSystem", entry).text()?.to_owned();
-        }
+        fields.end()?;
         Ok(template)
     }
-}
 
-fn decode<T: serde::de::DeserializeOwned>(field: &Field<'_>) -> Result<T, ConfigError> {
-    serde_json::from_value(field.value.clone()).map_err(|e| field.wrong(e.to_string()))
+    fn read_metadata(&mut self, field: &Field<'_>) -> Result<(), ConfigError> {
+        let mut fields = field.map()?;
+        if let Some(name) = fields.take("name") {
+            return Err(name.wrong("must not be set: nodes are named by number"));
+        }
+        if let Some(labels) = fields.take("labels") {
+            self.labels = labels.named(|f| {
+                let (text, first) = with_placeholders(f)?;
+                match label_value(&first).first() {
+                    Some(problem) => Err(f.wrong(format!("{first:?} is no value of a label: {problem}"))),
+                    None => Ok(text),
+                }
+            })?;
+        }
+        if let Some(annotations) = fields.take("annotations") {
+            self.annotations = annotations.named(|f| Ok(with_placeholders(f)?.0))?;
+        }
+        fields.end()
+    }
+
+    fn read_status(&mut self, field: &Field<'_>) -> Result<(), ConfigError> {
+        let mut fields = field.map()?;
+        if let Some(capacity) = fields.take("capacity") {
+            let capacity = capacity.named(amount)?;
+            // What can be given to pods is all there is, unless it is said.
+            self.allocatable.extend(capacity.clone());
+            self.capacity.extend(capacity);
+        }
+        if let Some(allocatable) = fields.take("allocatable") {
+            self.allocatable.extend(allocatable.named(amount)?);
+        }
+        if let Some(images) = fields.take("images") {
+            self.images = images.each(image)?;
+        }
+        if let Some(info) = fields.take("nodeInfo") {
+            let mut info = info.map()?;
+            if let Some(field) = info.take("architecture") {
+                self.architecture = field.text()?.to_owned();
+            }
+            if let Some(field) = info.take("operatingSystem") {
+                self.operating_system = field.text()?.to_owned();
+            }
+            info.end()?;
+        }
+        fields.end()
+    }
 }
 
 fn taint(field: &Field<'_>) -> Result<api::Taint, ConfigError> {
-    let taint: api::Taint = decode(field)?;
-    if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&taint.effect.as_str()) {
-        return Err(field.wrong(format!(
-            "effect {:?} must be NoSchedule, PreferNoSchedule or NoExecute",
-            taint.effect
+    let mut fields = field.map()?;
+    let (key, value, effect) = (fields.take("key"), fields.take("value"), fields.take("effect"));
+    fields.end()?;
+    let (Some(key), Some(effect)) = (key, effect) else {
+        return Err(field.wrong("needs a key and an effect"));
+    };
+    if let Some(problem) = qualified_name(key.text()?).first() {
+        return Err(key.wrong(problem.clone()));
+    }
+    let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    if !effects.contains(&effect.text()?) {
+        return Err(effect.wrong(format!(
+            "{:?} must be NoSchedule, PreferNoSchedule or NoExecute",
+            effect.text()?
         )));
     }
-    Ok(taint)
+    let value = value.as_ref().map(|f| match label_value(f.text()?).first() {
+        Some(problem) => Err(f.wrong(problem.clone())),
+        None => Ok(f.text()?.to_owned()),
+    });
+    Ok(api::Taint {
+        key: key.text()?.to_owned(),
+        value: value.transpose()?,
+        effect: effect.text()?.to_owned(),
+        time_added: None,
+    })
 }
 
-/// Values that may have placeholders, which are tried with the first node's.
-fn texts(path: &str, entries: &Entries) -> Result<BTreeMap<String, String>, ConfigError> {
-    let mut out = BTreeMap::new();
-    for (key, entry) in entries {
-        let field = Field::new(format!("{path}[{key}]"), entry);
-        let text = field.text()?;
-        fill(text, "fake-0", 0).map_err(|e| field.wrong(e))?;
-        out.insert(key.clone(), text.to_owned());
-    }
-    Ok(out)
+fn image(field: &Field<'_>) -> Result<api::ContainerImage, ConfigError> {
+    let mut fields = field.map()?;
+    let (names, size) = (fields.take("names"), fields.take("sizeBytes"));
+    fields.end()?;
+    Ok(api::ContainerImage {
+        names: names
+            .map(|list| list.each(|f| f.text().map(str::to_owned)))
+            .transpose()?,
+        size_bytes: size.map(|f| f.size()).transpose()?,
+    })
 }
 
-fn amounts(path: &str, entries: &Entries) -> Result<BTreeMap<String, Quantity>, ConfigError> {
-    let mut out = BTreeMap::new();
-    for (key, entry) in entries {
-        let field = Field::new(format!("{path}[{key}]"), entry);
-        let amount = Amount::from_json(field.value).map_err(|e| field.wrong(e.to_string()))?;
-        if amount.is_negative() {
-            return Err(field.wrong("must not be negative"));
-        }
-        let text = match field.value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        out.insert(key.clone(), Quantity(text));
+/// A text that may have placeholders, and what it is for the first node.
+fn with_placeholders(field: &Field<'_>) -> Result<(String, String), ConfigError> {
+    let text = field.text()?;
+    let first = fill(text, "fake-0", 0).map_err(|e| field.wrong(e))?;
+    Ok((text.to_owned(), first))
+}
+
+fn amount(field: &Field<'_>) -> Result<Quantity, ConfigError> {
+    let Some(value) = field.scalar() else {
+        return Err(field.wrong("must be a quantity, such as 4, 500m or 16Gi"));
+    };
+    let amount = Amount::from_json(value).map_err(|e| field.wrong(e.to_string()))?;
+    if amount.is_negative() {
+        return Err(field.wrong("must not be negative"));
     }
-    Ok(out)
+    Ok(Quantity(match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }))
 }
 
 /// Puts in `{name}`, `{index}`, `{index%N}` and `{index/N}`.
@@ -275,7 +269,11 @@ mod tests {
         for (text, line, words) in [
             ("kind: Pod\n", 1, "kind: must be Node"),
             ("metadata:\n  name: x\n", 2, "metadata.name: must not be set"),
-            ("metadata:\n  lables: {}\n", 2, "lables"),
+            (
+                "metadata:\n  lables: {}\n",
+                2,
+                "metadata.lables: unknown field; there are name, labels and annotations",
+            ),
             (
                 "metadata:\n  labels:\n    zone: '{zone}'\n",
                 3,
@@ -289,7 +287,38 @@ mod tests {
             (
                 "spec:\n  taints:\n  - {key: a, effect: Never}\n",
                 3,
-                "spec.taints[0]: effect \"Never\"",
+                "spec.taints[0].effect: \"Never\" must be NoSchedule",
+            ),
+            (
+                "spec:\n  taints:\n  - key: a\n",
+                3,
+                "spec.taints[0]: needs a key and an effect",
+            ),
+            ("spec:\n  taints: {}\n", 2, "spec.taints: a map is not a list"),
+            (
+                "spec:\n  unschedulable: true\n",
+                2,
+                "spec.unschedulable: unknown field; there is taints",
+            ),
+            (
+                "metadata:\n  labels:\n    a b: x\n",
+                3,
+                "metadata.labels[a b]: is no name: ",
+            ),
+            (
+                "metadata:\n  labels:\n    zone: 'in {name}'\n",
+                3,
+                "metadata.labels[zone]: \"in fake-0\" is no value of a label: ",
+            ),
+            (
+                "status:\n  images:\n  - names: [a]\n    size: 5\n",
+                4,
+                "status.images[0].size: unknown field; there are names and sizeBytes",
+            ),
+            (
+                "status:\n  capacity:\n    cpu: [1]\n",
+                3,
+                "status.capacity[cpu]: must be a quantity",
             ),
             ("status:\n  capacity:\n    cpu: lots\n", 3, "status.capacity[cpu]"),
             (

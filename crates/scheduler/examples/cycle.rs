@@ -1,9 +1,9 @@
 //! How long one scheduling cycle takes, on clusters of 100, 1,000 and 5,000 nodes: for plain pods, with topology spread,
-//! with anti-affinity, and with preemption. Everything is in memory: what is measured is finding a node and noting it. Each
+//! with anti-affinity, and with preemption, where the pods evicted go at once or are still there. Everything is in memory: what is measured is finding a node and noting it. Each
 //! is measured twice: with what pods alike share, and with a plugin in the profile that lets nothing be shared.
 //!
 //! ```sh
-//! cargo run --release -p coracle-scheduler --example cycle
+//! cargo run --release -p coracle-scheduler --example cycle [KIND...]
 //! ```
 
 use std::sync::Arc;
@@ -101,8 +101,8 @@ impl Bench {
         bench
     }
 
-    /// Seconds that each of these pods took, and how many found no node.
-    fn run(&mut self, pods: &[PodInfo]) -> (Vec<f64>, usize) {
+    /// Seconds that each of these pods took, and how many found no node. Who is evicted goes at once, unless it `lingers`.
+    fn run(&mut self, pods: &[PodInfo], lingers: bool) -> (Vec<f64>, usize) {
         let clock = Clock::system();
         let (mut took, mut without) = (Vec::new(), 0);
         for pod in pods {
@@ -121,6 +121,7 @@ impl Bench {
                 Err(not_found) => {
                     let action = not_found.action;
                     match action.nominate {
+                        Some(node) if !action.victims.is_empty() && lingers => self.nominator.nominate(pod, &node),
                         Some(node) if !action.victims.is_empty() => {
                             action.victims.iter().for_each(|v| self.cache.remove_pod(v.uid()));
                             self.cache.assume(pod, &node);
@@ -143,7 +144,7 @@ fn spec(kind: &str) -> Value {
             [constraint("topology.kubernetes.io/zone"), constraint("kubernetes.io/hostname")]}),
         "anti-affinity" => json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
             [{"topologyKey": "kubernetes.io/hostname", "labelSelector": labels}]}}}),
-        "preemption" => json!({"priority": 1000}),
+        "preemption" | "lingering" => json!({"priority": 1000}),
         _ => json!({}),
     }
 }
@@ -151,27 +152,30 @@ fn spec(kind: &str) -> Value {
 /// Pods in a second, the slowest of a hundred in microseconds, and how many found no node.
 fn measure(kind: &str, nodes: usize, shares: bool) -> (f64, f64, usize) {
     // Full nodes for preemption: 20 pods of a fifth of a CPU.
-    let (there, wanted) = if kind == "preemption" {
-        ("200m", "500m")
-    } else {
-        ("50m", "50m")
+    let (there, wanted) = match kind {
+        "preemption" | "lingering" => ("200m", "500m"),
+        _ => ("50m", "50m"),
     };
     let mut bench = Bench::new(nodes, there, shares);
     let count = nodes.min(500);
     let pods: Vec<PodInfo> = (0..count).map(|i| replica("new", i, wanted, spec(kind))).collect();
-    let (mut took, without) = bench.run(&pods);
+    let (mut took, without) = bench.run(&pods, kind == "lingering");
     took.sort_by(f64::total_cmp);
     let mean = took.iter().sum::<f64>() / took.len() as f64;
     (1.0 / mean, took[(took.len() - 1) * 99 / 100] * 1e6, without)
 }
 
 fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
     println!("                       each by itself             sharing");
     println!(
         "{:>14} {:>7} {:>9} {:>9} {:>9} {:>9} {:>7} {:>8}",
         "pods", "nodes", "pods/s", "p99 µs", "pods/s", "p99 µs", "ratio", "no node"
     );
-    for kind in ["plain", "spread", "anti-affinity", "preemption"] {
+    for kind in ["plain", "spread", "anti-affinity", "preemption", "lingering"] {
+        if !wanted.is_empty() && !wanted.iter().any(|w| w == kind) {
+            continue;
+        }
         for nodes in [100, 1000, 5000] {
             let ((alone, alone_p99, _), (sharing, p99, without)) =
                 (measure(kind, nodes, false), measure(kind, nodes, true));

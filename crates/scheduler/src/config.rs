@@ -1,6 +1,7 @@
 //! `KubeSchedulerConfiguration` (`kubescheduler.config.k8s.io/v1`): how many nodes to score, back-offs, leader election,
 //! and profiles with their plugins and the plugins' arguments. A mistake is told with its field and line.
 
+mod added_affinity;
 mod arguments;
 mod selection;
 mod tree;
@@ -190,22 +191,32 @@ fn leader_election(field: &Field<'_>) -> Result<LeaderElection, ConfigError> {
         ("renewDeadline", &mut out.renew_deadline),
         ("retryPeriod", &mut out.retry_period),
     ] {
-        if let Some(f) = fields.take(name) {
-            *target = f.duration()?;
+        // Nothing, in these and in names, stands for the default.
+        if let Some(given) = fields.take(name).map(|f| f.duration()).transpose()?
+            && !given.is_zero()
+        {
+            *target = given;
         }
     }
     for (name, target) in [
         ("resourceName", &mut out.resource_name),
         ("resourceNamespace", &mut out.resource_namespace),
     ] {
-        if let Some(f) = fields.take(name) {
+        if let Some(f) = fields.take(name)
+            && !f.text()?.is_empty()
+        {
             *target = f.text()?.to_owned();
         }
     }
-    if let Some(f) = fields.take("resourceLock") {
+    if let Some(f) = fields.take("resourceLock")
+        && !f.text()?.is_empty()
+    {
         expect(&f, "leases")?;
     }
     fields.end()?;
+    if !out.leader_elect {
+        return Ok(out);
+    }
     if out.renew_deadline >= out.lease_duration || out.retry_period >= out.renew_deadline {
         return Err(field.error("must have leaseDuration > renewDeadline > retryPeriod"));
     }
@@ -247,10 +258,11 @@ fn profiles(field: &Field<'_>, more: &[Arc<dyn Plugin>]) -> Result<Vec<ProfileCo
     let listers = Arc::new(Listers::holding());
     let items = field.list()?;
     if items.is_empty() {
-        return Err(field.error("needs at least one profile"));
+        return Ok(vec![ProfileConfiguration::named(crate::DEFAULT_SCHEDULER)]);
     }
+    let is_only = items.len() == 1;
     for item in items {
-        let profile = profile(&item, more)?;
+        let profile = profile(&item, is_only, more)?;
         if out.iter().any(|p| p.scheduler_name == profile.scheduler_name) {
             return Err(item.error(format!("there is a profile named {:?} already", profile.scheduler_name)));
         }
@@ -271,10 +283,15 @@ fn profiles(field: &Field<'_>, more: &[Arc<dyn Plugin>]) -> Result<Vec<ProfileCo
     Ok(out)
 }
 
-fn profile(item: &Field<'_>, more: &[Arc<dyn Plugin>]) -> Result<ProfileConfiguration, ConfigError> {
+/// One that `is_only` need not have a name.
+fn profile(item: &Field<'_>, is_only: bool, more: &[Arc<dyn Plugin>]) -> Result<ProfileConfiguration, ConfigError> {
     let mut fields = item.map()?;
-    let name = fields.take("schedulerName");
-    let name = name.as_ref().map_or(Ok(crate::DEFAULT_SCHEDULER), Field::text)?;
+    let name = match fields.take("schedulerName") {
+        None if is_only => crate::DEFAULT_SCHEDULER,
+        None => return Err(item.error("needs a schedulerName: there are several profiles")),
+        Some(name) if name.text()?.is_empty() => return Err(name.error("must not be empty")),
+        Some(name) => name.text()?,
+    };
     let mut out = ProfileConfiguration::named(name);
     out.percentage_of_nodes_to_score = percentage(fields.take("percentageOfNodesToScore").as_ref())?;
     if let Some(plugins) = fields.take("plugins") {

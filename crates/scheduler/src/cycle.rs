@@ -10,8 +10,8 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::diagnosis::FitError;
-use crate::framework::{CycleState, Failed, PostFilter, Reason, Rejection, Severity};
+use crate::diagnosis::{FitError, Tally};
+use crate::framework::{CycleState, Failed, Point, PostFilter, Rejection, Severity};
 use crate::node_info::NodeInfo;
 use crate::nominator::Nominations;
 use crate::profile::{Candidates, Profile, is_resolvable};
@@ -52,6 +52,7 @@ pub struct Found {
 }
 
 /// No node for the pod.
+#[derive(Debug)]
 pub struct NotFound {
     pub error: FitError,
     pub action: PostFilter,
@@ -77,25 +78,6 @@ pub fn enough_nodes(nodes: usize, percentage: u32) -> usize {
         given => given,
     };
     (nodes * percentage / 100).max(FEW_NODES)
-}
-
-/// Counts reasons without making text of each.
-#[derive(Default)]
-struct Tally(Vec<(Reason, usize)>);
-
-impl Tally {
-    fn add(&mut self, reason: &Reason, nodes: usize) {
-        match self.0.iter_mut().find(|(r, _)| r == reason) {
-            Some((_, n)) => *n += nodes,
-            None => self.0.push((reason.clone(), nodes)),
-        }
-    }
-
-    fn into_error(self, error: &mut FitError) {
-        for (reason, count) in self.0 {
-            *error.reasons.entry(reason.to_string()).or_default() += count;
-        }
-    }
 }
 
 impl Search {
@@ -194,7 +176,7 @@ impl Search {
         let random = &mut self.random;
         let timer = profile.timer.start();
         let action = profile.post_filter(&mut memo.state, &failed, &mut |n| random.random_range(0..n.max(1)));
-        timer.post_filter(!action.victims.is_empty());
+        timer.end(Point::PostFilter, !action.victims.is_empty());
         action
     }
 
@@ -209,7 +191,7 @@ impl Search {
         self.feasible.clear();
         let timer = profile.timer.start();
         let candidates = profile.pre_filter(&mut memo.state, pod, snapshot);
-        timer.pre_filter(candidates.is_ok());
+        timer.end(Point::PreFilter, candidates.is_ok());
         let candidates = match candidates {
             Ok(candidates) => candidates,
             Err((plugin, rejection)) => {
@@ -243,7 +225,7 @@ impl Search {
                 evaluated
             }
         };
-        timer.filter(!self.feasible.is_empty());
+        timer.end(Point::Filter, !self.feasible.is_empty());
         match self.feasible.is_empty() {
             true => Err(()),
             false => Ok(evaluated),
@@ -268,6 +250,7 @@ impl Search {
         let (behind, ahead) = order.split_at(start);
         let generations = snapshot.generations();
         let awaited = nominations.numbers(snapshot);
+        let own = nominations.node(pod.uid()).and_then(|node| snapshot.number(node));
         let Memo {
             by_node,
             state,
@@ -281,20 +264,32 @@ impl Search {
         let mut evaluated = 0;
         for &number in ahead.iter().chain(behind) {
             evaluated += 1;
-            let verdict = if !awaited.is_empty() && awaited.binary_search(&number).is_ok() {
+            let version = match awaited.is_empty() {
+                true => 0,
+                false => match awaited.binary_search_by_key(&number, |(node, _)| *node) {
+                    Ok(at) => awaited[at].1,
+                    Err(_) => 0,
+                },
+            };
+            // A pod leaves no room for itself: there it is not like others of its shape.
+            let verdict = if version != 0 && (!self.other.is_empty() || own == Some(number)) {
                 let Some(node) = snapshot.node(number) else { continue };
                 profile.filter_with_nominated(state, pod, node, nominations)
             } else {
-                let generation = generations[number as usize];
-                let mut verdict = verdicts.get(number, generation);
+                let moment = (generations[number as usize], version);
+                let mut verdict = verdicts.get(number, moment);
                 if matches!(verdict, Verdict::Unknown) {
                     let Some(node) = snapshot.node(number) else { continue };
-                    match profile.filter_by(&self.lasting, state, pod, node) {
+                    let said = match version {
+                        0 => profile.filter_by(&self.lasting, state, pod, node),
+                        _ => profile.filter_with_nominated(state, pod, node, nominations),
+                    };
+                    match said {
                         Ok(()) => {
-                            verdicts.put(number, generation, None);
+                            verdicts.put(number, moment, None);
                             verdict = Verdict::Fits;
                         }
-                        Err(rejection) => match verdicts.put(number, generation, Some(&rejection)) {
+                        Err(rejection) => match verdicts.put(number, moment, Some(&rejection)) {
                             Some(number) => verdict = Verdict::Rejected(number),
                             None => {
                                 reject(number, &rejection, error);
@@ -373,7 +368,7 @@ impl Search {
         }
         let timer = profile.timer.start();
         profile.pre_score(&mut memo.state, pod, nodes, snapshot);
-        timer.pre_score();
+        timer.end(Point::PreScore, true);
         let timer = profile.timer.start();
         let (state, known) = (&memo.state, &mut memo.scores);
         self.scorers.clear();
@@ -392,7 +387,7 @@ impl Search {
             }
             profile.add_up(plugin, state, nodes, &mut self.totals, &mut self.scores);
         }
-        timer.score();
+        timer.end(Point::Score, true);
         let top = self.totals.iter().copied().max().unwrap_or_default();
         self.ties.clear();
         for (at, total) in (0_u32..).zip(&self.totals) {
@@ -416,29 +411,4 @@ fn reject(node: u32, (plugin, rejection): &(&'static str, Rejection), error: &mu
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn large_clusters_are_searched_in_part_as_documented() {
-        for (nodes, percentage, expected) in [
-            (0, 0, 0),
-            (10, 0, 10),
-            (99, 10, 99),
-            (100, 0, 100),
-            (1000, 0, 420),
-            (1000, 100, 1000),
-            (1000, 30, 300),
-            (1000, 5, 100),
-            (5000, 0, 500),
-            (6000, 0, 300),
-            (10_000, 0, 500),
-        ] {
-            assert_eq!(
-                enough_nodes(nodes, percentage),
-                expected,
-                "{nodes} nodes, {percentage} %"
-            );
-        }
-    }
-}
+mod tests;

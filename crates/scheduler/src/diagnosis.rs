@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::framework::{Rejection, Severity};
+use crate::framework::{Reason, Rejection, Severity};
 
 /// See the [module](self). As text it is upstream's message: `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were
 /// unschedulable. preemption: ...`.
@@ -44,6 +44,25 @@ impl FitError {
         self.pre_filter = Some(rejection.to_string());
         self.is_error = rejection.severity == Severity::Error;
         self.blame(plugin);
+    }
+}
+
+/// Counts what is said of nodes without making text of it for each.
+#[derive(Default)]
+pub(crate) struct Tally(Vec<(Reason, usize)>);
+
+impl Tally {
+    pub fn add(&mut self, reason: &Reason, nodes: usize) {
+        match self.0.iter_mut().find(|(r, _)| r == reason) {
+            Some((_, n)) => *n += nodes,
+            None => self.0.push((reason.clone(), nodes)),
+        }
+    }
+
+    pub fn into_error(self, error: &mut FitError) {
+        for (reason, count) in self.0 {
+            *error.reasons.entry(reason.to_string()).or_default() += count;
+        }
     }
 }
 

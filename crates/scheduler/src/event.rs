@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
+
+use crate::shape::PodInfo;
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -17,14 +19,14 @@ pub enum ClusterEvent {
     },
     NodeGone(Arc<Node>),
     /// A pod came to a node.
-    PodPlaced(Arc<Pod>),
+    PodPlaced(PodInfo),
     /// A pod on a node changed in its labels or requests, or began to terminate.
     PodChanged {
-        old: Arc<Pod>,
-        new: Arc<Pod>,
+        old: PodInfo,
+        new: PodInfo,
     },
     /// A pod left a node, by deletion or by finishing.
-    PodGone(Arc<Pod>),
+    PodGone(PodInfo),
     NamespaceChanged(Arc<Namespace>),
     ClaimChanged(Arc<PersistentVolumeClaim>),
     VolumeChanged(Arc<PersistentVolume>),

@@ -64,6 +64,24 @@ impl Point {
         Self::PostBind,
     ];
 
+    /// As metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PreEnqueue => "PreEnqueue",
+            Self::QueueSort => "QueueSort",
+            Self::PreFilter => "PreFilter",
+            Self::Filter => "Filter",
+            Self::PostFilter => "PostFilter",
+            Self::PreScore => "PreScore",
+            Self::Score => "Score",
+            Self::Reserve => "Reserve",
+            Self::Permit => "Permit",
+            Self::PreBind => "PreBind",
+            Self::Bind => "Bind",
+            Self::PostBind => "PostBind",
+        }
+    }
+
     /// The field of `plugins` in a configuration.
     pub fn field(self) -> &'static str {
         match self {
@@ -132,7 +150,8 @@ pub struct PostFilter {
 #[derive(Debug)]
 pub enum Permit {
     Allow,
-    /// Not before someone [allows](crate::waiting::WaitingPods::allow) it, and not at all after this long.
+    /// Not before someone [allows](crate::waiting::WaitingPods::allow) it in this plugin's name, and not at all after this
+    /// long.
     Wait(Duration),
 }
 
@@ -182,6 +201,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// May the pod enter the active queue at all?
     fn pre_enqueue(&self, _pod: &Pod) -> Result<(), Rejection> {
         Ok(())
+    }
+
+    /// PreEnqueue: only a change of the pod itself lets in one that was kept out, so that no event need be
+    /// [asked about](Self::may_help).
+    fn keeps_out_by_pod_alone(&self) -> bool {
+        false
     }
 
     /// QueueSort: pods with more go first, and of equals the one that has waited longest.

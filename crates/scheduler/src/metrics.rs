@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::framework::Point;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct QueueLabel {
     queue: &'static str,
@@ -171,8 +173,8 @@ impl Metrics {
             all.unschedulable.clone(),
         );
         registry.register(
-            "scheduler_cache_size",
-            "Number of pods, and of assumed pods, in the scheduler's cache",
+            "cache_size",
+            "Number of nodes, of pods, and of assumed pods, in the scheduler's cache",
             all.cache_size.clone(),
         );
         registry.register(
@@ -248,8 +250,8 @@ impl Metrics {
         self.0.unschedulable.get_or_create(&label).inc_by(by);
     }
 
-    pub(crate) fn cache_size(&self, pods: usize, assumed: usize) {
-        for (r#type, count) in [("pods", pods), ("assumed_pods", assumed)] {
+    pub(crate) fn cache_size(&self, nodes: usize, pods: usize, assumed: usize) {
+        for (r#type, count) in [("nodes", nodes), ("pods", pods), ("assumed_pods", assumed)] {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.0.cache_size.get_or_create(&TypeLabel { r#type }).set(count);
         }
@@ -266,34 +268,28 @@ impl Metrics {
 
 /// Times the extension points of one profile: its histograms, looked up once.
 pub(crate) struct PointTimer {
-    pre_filter: [Histogram; 2],
-    filter: [Histogram; 2],
-    post_filter: [Histogram; 2],
-    pre_score: Histogram,
-    score: Histogram,
-    pre_bind: [Histogram; 2],
-    bind: [Histogram; 2],
+    /// By [`Point`], and whether all went well.
+    histograms: Vec<[Histogram; 2]>,
 }
 
 impl PointTimer {
     pub fn new(metrics: &Metrics, profile: &str) -> Self {
-        let of = |extension_point, status| {
+        let of = |point: Point, status| {
             let label = PointLabel {
-                extension_point,
+                extension_point: point.name(),
                 status,
                 profile: profile.to_owned(),
             };
             metrics.0.points.get_or_create(&label).clone()
         };
-        let both = |point| [of(point, "Unschedulable"), of(point, "Success")];
+        let both = |point: Point| match point {
+            // The queue asks these, and nobody times it.
+            Point::PreEnqueue | Point::QueueSort => [point_buckets(), point_buckets()],
+            Point::PreBind | Point::Bind => [of(point, "Error"), of(point, "Success")],
+            _ => [of(point, "Unschedulable"), of(point, "Success")],
+        };
         Self {
-            pre_filter: both("PreFilter"),
-            filter: both("Filter"),
-            post_filter: both("PostFilter"),
-            pre_score: of("PreScore", "Success"),
-            score: of("Score", "Success"),
-            pre_bind: [of("PreBind", "Error"), of("PreBind", "Success")],
-            bind: [of("Bind", "Error"), of("Bind", "Success")],
+            histograms: Point::ALL.map(both).into(),
         }
     }
 
@@ -305,43 +301,17 @@ impl PointTimer {
     }
 }
 
-/// An extension point under way; its end is told by the method of its name.
+/// An extension point under way.
 pub(crate) struct Timing<'a> {
     timer: &'a PointTimer,
     started: Instant,
 }
 
 impl Timing<'_> {
-    fn observe(&self, histogram: &Histogram) {
+    pub fn end(self, point: Point, well: bool) {
+        let [ill, fine] = &self.timer.histograms[point as usize];
+        let histogram = if well { fine } else { ill };
         histogram.observe(self.started.elapsed().as_secs_f64());
-    }
-
-    pub fn pre_filter(self, passed: bool) {
-        self.observe(&self.timer.pre_filter[usize::from(passed)]);
-    }
-
-    pub fn filter(self, passed: bool) {
-        self.observe(&self.timer.filter[usize::from(passed)]);
-    }
-
-    pub fn post_filter(self, helped: bool) {
-        self.observe(&self.timer.post_filter[usize::from(helped)]);
-    }
-
-    pub fn pre_score(self) {
-        self.observe(&self.timer.pre_score);
-    }
-
-    pub fn score(self) {
-        self.observe(&self.timer.score);
-    }
-
-    pub fn pre_bind(self, passed: bool) {
-        self.observe(&self.timer.pre_bind[usize::from(passed)]);
-    }
-
-    pub fn bind(self, passed: bool) {
-        self.observe(&self.timer.bind[usize::from(passed)]);
     }
 }
 
@@ -359,7 +329,10 @@ mod tests {
         metrics.victims(1);
         metrics.preemption_attempt();
         metrics.unschedulable("NodeResourcesFit", "default-scheduler", 1);
-        PointTimer::new(&metrics, "default-scheduler").start().filter(true);
+        metrics.cache_size(3, 2, 1);
+        let timer = PointTimer::new(&metrics, "default-scheduler");
+        timer.start().end(Point::Filter, true);
+        timer.start().end(Point::PreBind, false);
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         let mut text = String::new();
@@ -375,6 +348,9 @@ mod tests {
             "scheduler_preemption_victims_count ",
             "scheduler_preemption_attempts_total ",
             "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"Filter\",status=\"Success\"",
+            "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"PreBind\",status=\"Error\"",
+            "scheduler_cache_size{type=\"nodes\"} 3",
+            "scheduler_cache_size{type=\"assumed_pods\"} 1",
             "scheduler_unschedulable_pods{plugin=\"NodeResourcesFit\"",
         ] {
             assert!(text.contains(expected), "{expected} is missing in {text}");

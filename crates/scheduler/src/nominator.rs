@@ -5,48 +5,70 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::shape::PodInfo;
 use crate::snapshot::Snapshot;
 
-/// Who is nominated where.
+/// The pods expected on a node.
+#[derive(Clone, Debug, Default)]
+struct Expected {
+    pods: SmallVec<[PodInfo; 1]>,
+    version: u64,
+}
+
+/// Who is nominated where. Cloned while a cycle looks at it and something changes, so it holds nothing that is dear to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Nominations {
     /// By node.
-    pods: HashMap<Arc<str>, Vec<PodInfo>>,
+    expected: HashMap<Arc<str>, Expected>,
     /// By the pod's uid.
-    nodes: HashMap<String, Arc<str>>,
+    nodes: HashMap<Arc<str>, Arc<str>>,
+    versions: u64,
 }
 
 impl Nominations {
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.pods.is_empty()
+        self.expected.is_empty()
     }
 
     pub fn on(&self, node: &str) -> &[PodInfo] {
-        self.pods.get(node).map_or(&[], Vec::as_slice)
+        self.expected.get(node).map_or(&[], |e| &e.pods)
+    }
+
+    /// Another number whenever other pods than before are expected there; 0 if none are.
+    pub fn version(&self, node: &str) -> u64 {
+        self.expected.get(node).map_or(0, |e| e.version)
     }
 
     pub fn node(&self, uid: &str) -> Option<&Arc<str>> {
         self.nodes.get(uid)
     }
 
-    /// The numbers of the nodes that pods are nominated to, in order.
-    pub fn numbers(&self, snapshot: &Snapshot) -> Vec<u32> {
-        let mut out: Vec<u32> = self.pods.keys().filter_map(|node| snapshot.number(node)).collect();
+    /// The numbers of the nodes that pods are nominated to, in order, each with its [version](Self::version).
+    pub fn numbers(&self, snapshot: &Snapshot) -> Vec<(u32, u64)> {
+        let numbered = self.expected.iter();
+        let numbered = numbered.filter_map(|(node, e)| Some((snapshot.number(node)?, e.version)));
+        let mut out: Vec<(u32, u64)> = numbered.collect();
         out.sort_unstable();
         out
     }
 
+    /// Changes who is expected on the node.
+    fn change(&mut self, node: &Arc<str>, change: impl FnOnce(&mut SmallVec<[PodInfo; 1]>)) {
+        self.versions += 1;
+        let expected = self.expected.entry(node.clone()).or_default();
+        expected.version = self.versions;
+        change(&mut expected.pods);
+        if expected.pods.is_empty() {
+            self.expected.remove(node);
+        }
+    }
+
     fn remove(&mut self, uid: &str) {
-        if let Some(node) = self.nodes.remove(uid)
-            && let Some(pods) = self.pods.get_mut(&node)
-        {
-            pods.retain(|p| p.uid() != uid);
-            if pods.is_empty() {
-                self.pods.remove(&node);
-            }
+        if let Some(node) = self.nodes.remove(uid) {
+            self.change(&node, |pods| pods.retain(|p| p.uid() != uid));
         }
     }
 }
@@ -74,8 +96,8 @@ impl Nominator {
         let current = Arc::make_mut(&mut *current);
         current.remove(pod.uid());
         let node: Arc<str> = node.into();
-        current.nodes.insert(pod.uid().to_owned(), node.clone());
-        current.pods.entry(node).or_default().push(pod);
+        current.nodes.insert(pod.uid().into(), node.clone());
+        current.change(&node, |pods| pods.push(pod));
     }
 
     pub fn remove(&self, uid: &str) {
@@ -104,5 +126,25 @@ mod tests {
         nominator.remove("a");
         nominator.remove("a");
         assert!(nominator.current().is_empty());
+    }
+
+    #[test]
+    fn a_nodes_version_tells_whether_others_are_expected_there_than_before() {
+        let nominator = Nominator::default();
+        let version = || nominator.current().version("n1");
+        assert_eq!(version(), 0);
+        nominator.nominate(pod("a", json!({})), "n1");
+        let one = version();
+        nominator.nominate(pod("x", json!({})), "n2");
+        assert_eq!(version(), one, "what is expected elsewhere changes nothing");
+        nominator.nominate(pod("b", json!({})), "n1");
+        let two = version();
+        nominator.remove("b");
+        let again = version();
+        assert!(one > 0 && two > one && again > two, "{one} {two} {again}");
+        nominator.remove("a");
+        assert_eq!(version(), 0);
+        nominator.nominate(pod("a", json!({})), "n1");
+        assert!(version() > again, "a version never comes back");
     }
 }

@@ -4,6 +4,7 @@ mod reuse;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -15,11 +16,15 @@ use crate::listers::Needs;
 use crate::metrics::{Metrics, PointTimer};
 use crate::node_info::NodeInfo;
 use crate::nominator::Nominations;
+use crate::queue::Gate;
 use crate::shape::PodInfo;
 use crate::snapshot::Snapshot;
 
 /// Which plugins run at one extension point, in order, by their number in the profile.
 type Sequence = Vec<usize>;
+
+/// No pod waits longer for a permit, whatever a plugin says.
+const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// See the [module](self).
 pub struct Profile {
@@ -132,9 +137,14 @@ impl Profile {
         self.plugins.iter().flat_map(|p| p.topology_keys()).collect()
     }
 
-    pub fn pre_enqueue(&self, pod: &Pod) -> Result<(), (&'static str, Rejection)> {
-        self.at(Point::PreEnqueue)
-            .try_for_each(|(_, p)| p.pre_enqueue(pod).map_err(|r| (p.name(), r)))
+    /// The first plugin that keeps the pod out of the queue, if any does.
+    pub fn gate(&self, pod: &Pod) -> Option<Gate> {
+        let mut plugins = self.at(Point::PreEnqueue);
+        let (_, plugin) = plugins.find(|(_, p)| p.pre_enqueue(pod).is_err())?;
+        Some(Gate {
+            plugin: plugin.name(),
+            by_pod_alone: plugin.keeps_out_by_pod_alone(),
+        })
     }
 
     pub fn precedence(&self, pod: &PodInfo) -> i64 {
@@ -346,22 +356,22 @@ impl Profile {
         }
     }
 
-    /// The longest wait that a plugin asks for, if any does.
+    /// Who has to allow the pod yet, and how long each gives it.
     pub(crate) fn permit(
         &self,
         state: &CycleState,
         pod: &PodInfo,
         node: &str,
-    ) -> Result<Option<std::time::Duration>, (&'static str, Rejection)> {
-        let mut longest = None;
+    ) -> Result<Vec<(&'static str, Duration)>, (&'static str, Rejection)> {
+        let mut waits = Vec::new();
         for (_, plugin) in self.at(Point::Permit) {
             match plugin.permit(state, pod, node) {
                 Ok(Permit::Allow) => {}
-                Ok(Permit::Wait(limit)) => longest = longest.max(Some(limit)),
+                Ok(Permit::Wait(limit)) => waits.push((plugin.name(), limit.min(LONGEST_WAIT))),
                 Err(rejection) => return Err((plugin.name(), rejection)),
             }
         }
-        Ok(longest)
+        Ok(waits)
     }
 
     pub(crate) async fn pre_bind(
@@ -409,3 +419,6 @@ impl Profile {
 pub(crate) fn is_resolvable(rejection: &Rejection) -> bool {
     rejection.severity == Severity::Unschedulable
 }
+
+#[cfg(test)]
+mod tests;

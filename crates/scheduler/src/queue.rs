@@ -1,9 +1,11 @@
-//! The scheduling queue: active (in the order of QueueSort, then of arrival), back-off, unschedulable and gated pods.
+//! The scheduling queue: active (in the order of QueueSort, then of arrival), back-off, unschedulable and gated pods. Before
+//! a pod comes to the active or the back-off queue the plugins of PreEnqueue are asked.
 //!
 //! An unschedulable pod is woken only by an event that one of the plugins that turned it down thinks may help, or after
 //! five minutes. An event that arrives while a pod is being tried or bound is not lost: it is kept until that pod is done.
 //! When nothing is active, pods in back-off are tried early, except those that failed by an error.
 
+mod backoff;
 mod log;
 
 use std::cmp::Reverse;
@@ -20,34 +22,24 @@ use crate::metrics::Metrics;
 use crate::shape::PodInfo;
 use log::EventLog;
 
+pub use backoff::Backoff;
+
 /// After this long an unschedulable pod is tried again whatever happened.
 const MAX_UNSCHEDULABLE: Duration = Duration::from_secs(300);
 
 /// Could the event let a pod fit that these plugins turned down?
 pub type Hints = Box<dyn Fn(&ClusterEvent, &PodInfo, &[&'static str]) -> bool + Send + Sync>;
 
-/// How long a pod that was tried waits at least before it is tried again.
+/// Who keeps a pod out of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backoff {
-    pub initial: Duration,
-    pub max: Duration,
+pub struct Gate {
+    pub plugin: &'static str,
+    /// Nothing but a change of the pod itself lets it in.
+    pub by_pod_alone: bool,
 }
 
-impl Default for Backoff {
-    fn default() -> Self {
-        Self {
-            initial: Duration::from_secs(1),
-            max: Duration::from_secs(10),
-        }
-    }
-}
-
-impl Backoff {
-    fn after(&self, attempts: u32) -> Duration {
-        let doubled = 1_u32 << attempts.saturating_sub(1).min(16);
-        self.initial.saturating_mul(doubled).min(self.max)
-    }
-}
+/// Who keeps the pod out now?
+pub type Gates = Box<dyn Fn(&PodInfo) -> Option<Gate> + Send + Sync>;
 
 type Uid = Arc<str>;
 
@@ -95,6 +87,8 @@ struct State {
     errors: BTreeSet<(Instant, Uid)>,
     unschedulable: BTreeSet<(Instant, Uid)>,
     gated: usize,
+    /// Of the gated ones, those that events may let in.
+    openable: BTreeSet<Uid>,
     turns: u64,
     log: EventLog,
     metrics: Metrics,
@@ -107,6 +101,7 @@ pub struct SchedulingQueue {
     clock: Clock,
     backoff: Backoff,
     hints: Hints,
+    gates: Gates,
 }
 
 /// A popped pod, how often it has been tried before, and since when it has waited.
@@ -134,7 +129,10 @@ impl State {
             Place::Unschedulable(at) => {
                 self.unschedulable.remove(&key(at));
             }
-            Place::Gated => self.gated -= 1,
+            Place::Gated => {
+                self.gated -= 1;
+                self.openable.remove(uid);
+            }
             Place::InFlight(seen) => self.log.leave(*seen),
         }
     }
@@ -197,7 +195,7 @@ impl State {
 }
 
 impl SchedulingQueue {
-    pub fn new(clock: Clock, backoff: Backoff, hints: Hints, metrics: Metrics) -> Self {
+    pub fn new(clock: Clock, backoff: Backoff, hints: Hints, gates: Gates, metrics: Metrics) -> Self {
         let state = State {
             metrics,
             ..State::default()
@@ -208,6 +206,26 @@ impl SchedulingQueue {
             clock,
             backoff,
             hints,
+            gates,
+        }
+    }
+
+    /// Lets the pod into the active or the back-off queue, unless a plugin keeps it out.
+    fn admit(&self, state: &mut State, uid: &str, place: Place, event: &'static str) {
+        let gate = state.entries.get(uid).and_then(|e| (self.gates)(&e.pod));
+        match gate {
+            None => state.enter(uid, place, event),
+            Some(gate) => {
+                state.blame(uid, -1);
+                if let Some(entry) = state.entries.get_mut(uid) {
+                    entry.rejected_by = vec![gate.plugin];
+                }
+                state.blame(uid, 1);
+                state.enter(uid, Place::Gated, event);
+                if !gate.by_pod_alone {
+                    state.openable.insert(uid.into());
+                }
+            }
         }
     }
 
@@ -218,9 +236,8 @@ impl SchedulingQueue {
         self.changed.notify_one();
     }
 
-    /// A pod that needs a node appeared or changed. `gated` pods wait until they are set again; of others those of higher
-    /// `precedence` go first.
-    pub fn set(&self, pod: PodInfo, precedence: i64, gated: bool) {
+    /// A pod that needs a node appeared or changed. Those of higher `precedence` go first.
+    pub fn set(&self, pod: PodInfo, precedence: i64) {
         let mut state = self.state.lock();
         let now = self.clock.instant();
         let uid = Uid::from(pod.uid());
@@ -236,7 +253,8 @@ impl SchedulingQueue {
                 }
                 return;
             }
-            if !changed && gated == (place == Place::Gated) {
+            // A gate may look at what nobody else does.
+            if !changed && (place != Place::Gated || (self.gates)(&pod).is_some()) {
                 if let Some(entry) = state.entries.get_mut(&uid) {
                     entry.pod = pod;
                 }
@@ -250,13 +268,12 @@ impl SchedulingQueue {
                 entry.place = Place::Gated;
             }
             state.gated += 1;
-            let next = match (gated, place) {
-                (true, _) => Place::Gated,
-                (false, Place::Backoff(at)) => Place::Backoff(at),
-                (false, Place::Error(at)) => Place::Error(at),
-                (false, _) => Place::Active,
+            let next = match place {
+                Place::Backoff(at) => Place::Backoff(at),
+                Place::Error(at) => Place::Error(at),
+                _ => Place::Active,
             };
-            state.enter(&uid, next, "PodUpdate");
+            self.admit(&mut state, &uid, next, "PodUpdate");
         } else {
             let entry = Entry {
                 pod,
@@ -272,7 +289,7 @@ impl SchedulingQueue {
             };
             state.entries.insert(uid.clone(), entry);
             state.gated += 1;
-            state.enter(&uid, if gated { Place::Gated } else { Place::Active }, "PodAdd");
+            self.admit(&mut state, &uid, Place::Active, "PodAdd");
         }
         self.done(state);
     }
@@ -369,15 +386,19 @@ impl SchedulingQueue {
         let helped = changed || state.log.since(seen, |event| (self.hints)(event, &pod, &rejected_by));
         let held = state.entries.get_mut(uid).and_then(|e| e.held.as_mut());
         let place = match (helped, held) {
-            (true, Some(woken)) => {
-                *woken = true;
+            (true, None) => Place::Backoff(now + self.backoff.after(attempts)),
+            (helped, held) => {
+                if let Some(woken) = held {
+                    *woken |= helped;
+                }
                 Place::Unschedulable(now + MAX_UNSCHEDULABLE)
             }
-            (true, None) => Place::Backoff(now + self.backoff.after(attempts)),
-            (false, _) => Place::Unschedulable(now + MAX_UNSCHEDULABLE),
         };
-        state.enter(uid, place, "ScheduleAttemptFailure");
         state.blame(uid, 1);
+        match place {
+            Place::Backoff(_) => self.admit(&mut state, uid, place, "ScheduleAttemptFailure"),
+            _ => state.enter(uid, place, "ScheduleAttemptFailure"),
+        }
         self.done(state);
     }
 
@@ -387,24 +408,21 @@ impl SchedulingQueue {
         let now = self.clock.instant();
         let Some(entry) = state.entries.get(uid) else { return };
         let at = now + self.backoff.after(entry.attempts);
-        state.enter(uid, Place::Error(at), "ScheduleAttemptFailure");
+        self.admit(&mut state, uid, Place::Error(at), "ScheduleAttemptFailure");
         self.done(state);
     }
 
-    /// Something happened in the cluster: wakes every unschedulable pod that it may help.
+    /// Something happened in the cluster: wakes every unschedulable pod that it may help, and lets in those whose gate it
+    /// opens.
     pub fn wake(&self, event: ClusterEvent) {
         let mut state = self.state.lock();
-        let woken: Vec<Uid> = state
-            .unschedulable
-            .iter()
-            .filter(|(_, uid)| {
-                state
-                    .entries
-                    .get(uid)
-                    .is_some_and(|e| (self.hints)(&event, &e.pod, &e.rejected_by))
-            })
-            .map(|(_, uid)| uid.clone())
-            .collect();
+        let may_help = |e: &Entry| (self.hints)(&event, &e.pod, &e.rejected_by);
+        let opens = |e: &Entry| may_help(e) && (self.gates)(&e.pod).is_none();
+        let is_such = |uid: &Uid, such: &dyn Fn(&Entry) -> bool| state.entries.get(uid).is_some_and(such);
+        let unschedulable = state.unschedulable.iter().map(|(_, uid)| uid);
+        let woken = unschedulable.filter(|uid| is_such(uid, &may_help));
+        let let_in = state.openable.iter().filter(|uid| is_such(uid, &opens));
+        let woken: Vec<Uid> = woken.chain(let_in).cloned().collect();
         let name = event.name();
         state.log.record(event);
         if woken.is_empty() {
@@ -439,12 +457,12 @@ impl SchedulingQueue {
             return;
         }
         // The back-off counts from when the pod was last tried.
-        let ready = entry.tried.unwrap_or(now) + self.backoff.after(entry.attempts);
-        let place = match ready <= now {
-            true => Place::Active,
-            false => Place::Backoff(ready),
+        let ready = entry.tried.map(|tried| tried + self.backoff.after(entry.attempts));
+        let place = match ready.filter(|ready| *ready > now) {
+            None => Place::Active,
+            Some(ready) => Place::Backoff(ready),
         };
-        state.enter(uid, place, event);
+        self.admit(state, uid, place, event);
     }
 
     /// Room is being made for the pod: nothing wakes it before it is [released](Self::release).

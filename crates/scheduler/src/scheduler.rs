@@ -20,12 +20,13 @@ use tokio_util::task::TaskTracker;
 use crate::cache::Cache;
 use crate::config::SchedulerConfiguration;
 use crate::cycle::{Found, NotFound, Search};
-use crate::framework::{Plugin, Rejection, Severity};
+use crate::event::ClusterEvent;
+use crate::framework::{Plugin, Point, Rejection, Severity};
 use crate::listers::{Listers, Needs};
 use crate::metrics::Metrics;
 use crate::nominator::Nominator;
 use crate::profile::Profile;
-use crate::queue::{Attempt, Hints, SchedulingQueue};
+use crate::queue::{Attempt, Gates, Hints, SchedulingQueue};
 use crate::shape::{PodInfo, Shapes};
 use crate::waiting::WaitingPods;
 
@@ -43,6 +44,8 @@ pub struct SchedulerOptions {
     pub plugins: Vec<Arc<dyn Plugin>>,
     /// Ties between nodes are broken by this seed: the same inputs give the same placement.
     pub seed: u64,
+    /// Pods that Permit plugins hold back; a plugin that allows them has a clone of it.
+    pub waiting: Arc<WaitingPods>,
     /// What counts; whoever serves metrics [registers](Metrics::register) a clone of it.
     pub metrics: Metrics,
 }
@@ -64,7 +67,7 @@ struct Shared {
     queue: SchedulingQueue,
     shapes: Shapes,
     nominator: Nominator,
-    waiting: WaitingPods,
+    waiting: Arc<WaitingPods>,
     metrics: Metrics,
     listers: Arc<Listers>,
     writes: Arc<Semaphore>,
@@ -98,15 +101,17 @@ impl Scheduler {
         let hints: Hints = Box::new(move |event, pod, rejected_by| {
             profile_of(&hinted, &pod.pod).is_some_and(|(_, p)| p.may_help(rejected_by, event, pod))
         });
+        let gated = profiles.clone();
+        let gates: Gates = Box::new(move |pod| profile_of(&gated, &pod.pod)?.1.gate(&pod.pod));
         let shared = Shared {
             client,
             clock,
             events,
             cache: Cache::default(),
-            queue: SchedulingQueue::new(clock, configuration.backoff, hints, options.metrics.clone()),
+            queue: SchedulingQueue::new(clock, configuration.backoff, hints, gates, options.metrics.clone()),
             shapes: Shapes::default(),
             nominator: Nominator::default(),
-            waiting: WaitingPods::default(),
+            waiting: options.waiting,
             metrics: options.metrics,
             listers,
             profiles,
@@ -206,7 +211,8 @@ impl Shared {
             Err(not_found) => self.reject(attempt, number, *not_found, started),
         }
         let (pods, assumed) = self.cache.counts();
-        self.metrics.cache_size(pods, assumed);
+        let nodes = self.cache.cycle().len();
+        self.metrics.cache_size(nodes, pods, assumed);
     }
 
     fn cycle(&self, profile: &Profile, pod: &PodInfo, search: &mut Search) -> Result<Found, Box<NotFound>> {
@@ -224,10 +230,15 @@ impl Shared {
         let pod = attempt.pod.clone();
         self.cache.assume(pod.clone(), &node);
         self.nominator.remove(pod.uid());
-        let permit = match profile.reserve(&mut state, &pod, &node) {
-            Ok(()) => profile.permit(&state, &pod, &node),
-            Err(rejection) => Err(rejection),
-        };
+        let timing = profile.timer.start();
+        let reserved = profile.reserve(&mut state, &pod, &node);
+        timing.end(Point::Reserve, reserved.is_ok());
+        let permit = reserved.and_then(|()| {
+            let timing = profile.timer.start();
+            let permit = profile.permit(&state, &pod, &node);
+            timing.end(Point::Permit, permit.is_ok());
+            permit
+        });
         let placement = Placement {
             attempt,
             profile: number,
@@ -237,13 +248,10 @@ impl Shared {
         };
         let this = self.clone();
         match permit {
-            Ok(None) => {
-                self.tasks.spawn(async move { this.bind(placement, None).await });
-            }
-            Ok(Some(limit)) => {
-                let answer = self.waiting.enter(pod.uid());
-                self.tasks
-                    .spawn(async move { this.bind(placement, Some((answer, limit))).await });
+            Ok(waits) => {
+                let enter = || self.waiting.enter(pod.uid(), waits.clone(), self.clock);
+                let answer = (!waits.is_empty()).then(enter);
+                self.tasks.spawn(async move { this.bind(placement, answer).await });
             }
             Err((plugin, rejection)) => {
                 profile.unreserve(&placement.state, &pod, &placement.node);
@@ -252,7 +260,7 @@ impl Shared {
         }
     }
 
-    /// The pod was assumed and cannot be bound after all.
+    /// The pod was assumed and cannot be bound after all. Where no plugin said so, anything that happens may help.
     fn let_go(self: &Arc<Self>, placement: Placement, plugin: &'static str, rejection: Rejection) {
         let Placement {
             attempt,
@@ -261,16 +269,23 @@ impl Shared {
             ..
         } = placement;
         let pod = &attempt.pod;
-        if self.cache.forget(pod.uid()) {
-            // What it held is free again.
-            self.queue.wake(crate::event::ClusterEvent::PodGone(pod.pod.clone()));
-        }
+        self.give_back(pod);
         let error = self.failed_after(&rejection);
         match rejection.severity {
             Severity::Error => self.queue.retry(pod.uid()),
-            Severity::Unschedulable | Severity::Unresolvable => self.queue.unschedulable(pod.uid(), vec![plugin]),
+            Severity::Unschedulable | Severity::Unresolvable => {
+                let rejected_by = [plugin].into_iter().filter(|p| !p.is_empty());
+                self.queue.unschedulable(pod.uid(), rejected_by.collect());
+            }
         }
         self.tell(attempt, profile, error, None, started);
+    }
+
+    /// The pod was assumed on a node, and what it held there is free again.
+    fn give_back(&self, pod: &PodInfo) {
+        if self.cache.forget(pod.uid()) {
+            self.queue.wake(ClusterEvent::PodGone(pod.clone()));
+        }
     }
 
     /// No node: the pod waits for better times, and room is made for it if that can be.

@@ -124,6 +124,10 @@ fn serving(args: &cli::FakeNode, client_ca: Option<Vec<u8>>) -> anyhow::Result<O
     let (certificate, key) = match (&args.tls_cert_file, &args.tls_private_key_file) {
         (Some(certificate), Some(key)) => (read(certificate)?, read(key)?),
         _ => {
+            tracing::info!(
+                "the fake nodes' certificate is signed by itself: an API server that verifies nodes, as Coracle's does, \
+                 gets their logs only with --tls-cert-file and --tls-private-key-file of an authority that it knows"
+            );
             let own = rcgen::generate_simple_self_signed([args.listen.ip().to_string()])?;
             (
                 own.cert.pem().into_bytes(),

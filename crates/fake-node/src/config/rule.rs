@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::Value;
 
 use super::ConfigError;
 use super::delay::Delay;
+use super::document::Node;
 use super::field::Field;
 
 /// Annotations of a pod that begin so override one field of its rule: `fake.coracle.io/run: 10s`.
@@ -115,7 +115,7 @@ impl Default for Stages {
 }
 
 /// Every field of a rule besides `match`.
-const FIELDS: [&str; 12] = [
+pub(super) const FIELDS: [&str; 12] = [
     "create",
     "init",
     "ready",
@@ -171,7 +171,7 @@ pub(crate) fn stages_of(rules: &[Rule], pod: &Pod) -> (Stages, Vec<String>) {
         let field = Field {
             path: format!("annotation {key}"),
             line: 0,
-            value: &Value::String(text.clone()),
+            node: &Node::Scalar(text.as_str().into()),
         };
         if let Err(error) = stages.set(name, &field) {
             wrong.push(error.to_string());

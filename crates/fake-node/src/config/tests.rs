@@ -52,8 +52,40 @@ fn every_field_is_read_and_what_is_not_said_has_its_default() {
 #[test]
 fn a_mistake_is_told_by_field_and_line() {
     for (text, line, words) in [
-        ("seed: 1\nsede: 2\n", 2, "sede"),
-        ("nodes:\n  leaseIntervall: 1s\n", 2, "leaseIntervall"),
+        (
+            "seed: 1\nsede: 2\n",
+            2,
+            "sede: unknown field; there are seed, nodes and rules",
+        ),
+        (
+            "nodes:\n  leaseIntervall: 1s\n",
+            2,
+            "nodes.leaseIntervall: unknown field",
+        ),
+        ("rules: {}\n", 1, "rules: a map is not a list"),
+        ("nodes:\n- a\n", 1, "nodes: a list is not a map"),
+        ("seed: 1\nnodes: yes\n", 2, "nodes: true is not a map"),
+        (
+            "nodes:\n  outages:\n  - nodes: fake-1\n",
+            3,
+            "nodes.outages[0].nodes: \"fake-1\" is not a list",
+        ),
+        (
+            "nodes:\n  outages:\n  - fractoin: 0.5\n",
+            3,
+            "nodes.outages[0].fractoin: unknown field; there are nodes, fraction, after and lasting",
+        ),
+        (
+            "rules:\n- match:\n    namespace: x\n    labels: {a: b}\n    namespase: y\n",
+            5,
+            "rules[0].match.namespase: unknown field; there are namespace, ownerKind, node and labels",
+        ),
+        (
+            "rules:\n- match:\n    labels:\n      a: b\n      c: 5\n",
+            5,
+            "rules[0].match.labels[c]: 5 is not a text",
+        ),
+        ("just text\n", 1, "\"just text\" is not a map"),
         ("seed: many\n", 1, "seed: \"many\" is not a whole number"),
         (
             "nodes:\n  leaseInterval: soon\n",
@@ -98,10 +130,10 @@ fn a_mistake_is_told_by_field_and_line() {
             2,
             "rules[0].match.owner: unknown field",
         ),
-        ("rules:\n- match: Job\n", 2, "rules[0].match: must be a map"),
+        ("rules:\n- match: Job\n", 2, "rules[0].match: \"Job\" is not a map"),
         ("rules:\n- run: [1s]\n", 2, "rules[0].run"),
         ("seed: [\n", 1, "unclosed bracket"),
-        ("seed: 1\nseed: 2\n", 2, "duplicate mapping key: seed"),
+        ("seed: 1\nseed: 2\n", 2, "seed"),
     ] {
         let error = Config::parse(text).unwrap_err();
         assert_eq!(error.line, line, "{text:?} says {error}");
@@ -110,6 +142,18 @@ fn a_mistake_is_told_by_field_and_line() {
             said.contains(words) && said.contains(&format!("line {line}")),
             "{text:?} says {said}"
         );
+    }
+}
+
+#[test]
+fn the_examples_are_good_and_the_page_names_every_field() {
+    let stages = include_str!("../../../../examples/fake-nodes/stages.yaml");
+    assert_eq!(Config::parse(stages).unwrap().rules.len(), 3);
+    let template = include_str!("../../../../examples/fake-nodes/node.yaml");
+    assert_eq!(crate::NodeTemplate::parse(template).unwrap().taints.len(), 1);
+    let page = include_str!("../../../../docs/fake-nodes.md");
+    for field in rule::FIELDS {
+        assert!(page.contains(&format!("| `{field}` | ")), "{field}");
     }
 }
 

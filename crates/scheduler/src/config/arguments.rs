@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::NodeAffinity as Affinity;
 
+use super::added_affinity;
 use super::tree::{ConfigError, Field};
 use crate::framework::Plugin;
 use crate::listers::Listers;
@@ -55,25 +56,35 @@ impl Arguments {
             super::expect(&kind, &format!("{name}Args"))?;
         }
         let out = match name {
-            "DefaultPreemption" => Self::DefaultPreemption {
-                percentage: small(fields.take("minCandidateNodesPercentage"), 100)?.unwrap_or(10),
-                absolute: small(fields.take("minCandidateNodesAbsolute"), i64::from(u32::MAX))?.unwrap_or(100),
-            },
+            "DefaultPreemption" => {
+                let percentage = small(fields.take("minCandidateNodesPercentage"), 100)?.unwrap_or(10);
+                let absolute = small(fields.take("minCandidateNodesAbsolute"), i64::from(i32::MAX))?.unwrap_or(100);
+                if (percentage, absolute) == (0, 0) {
+                    let both = "minCandidateNodesPercentage and minCandidateNodesAbsolute must not both be 0";
+                    return Err(args.error(both));
+                }
+                Self::DefaultPreemption { percentage, absolute }
+            }
             "InterPodAffinity" => Self::InterPodAffinity {
                 hard_weight: fields.take("hardPodAffinityWeight").map_or(Ok(1), |f| f.int(0, 100))?,
                 ignore_preferred: fields
                     .take("ignorePreferredTermsOfExistingPods")
                     .map_or(Ok(false), |f| f.bool())?,
             },
-            "NodeAffinity" => Self::NodeAffinity(fields.take("addedAffinity").map(|f| affinity(&f)).transpose()?),
+            "NodeAffinity" => Self::NodeAffinity(
+                fields
+                    .take("addedAffinity")
+                    .map(|f| added_affinity::read(&f))
+                    .transpose()?,
+            ),
             "NodeResourcesFit" => {
                 let (strategy, resources) = match fields.take("scoringStrategy") {
                     Some(strategy) => strategy_of(&strategy)?,
                     None => (Strategy::LeastAllocated, WeightedResource::cpu_and_memory()),
                 };
                 Self::NodeResourcesFit {
-                    ignored: texts(fields.take("ignoredResources"), |_| Ok(()))?,
-                    ignored_groups: texts(fields.take("ignoredResourceGroups"), |f| {
+                    ignored: names(fields.take("ignoredResources"), |_| Ok(()))?,
+                    ignored_groups: names(fields.take("ignoredResourceGroups"), |f| {
                         match f.text()?.contains('/') {
                             true => Err(f.error("a group must not contain a slash")),
                             false => Ok(()),
@@ -164,19 +175,16 @@ fn small(field: Option<Field<'_>>, most: i64) -> Result<Option<u32>, ConfigError
     field.map(read).transpose()
 }
 
-fn texts(
+/// Of resources, or groups of them.
+fn names(
     field: Option<Field<'_>>,
     check: impl Fn(&Field<'_>) -> Result<(), ConfigError>,
 ) -> Result<Vec<String>, ConfigError> {
-    let Some(field) = field else { return Ok(Vec::new()) };
-    let text = |f: Field<'_>| check(&f).and_then(|()| Ok(f.text()?.to_owned()));
-    field.list()?.into_iter().map(text).collect()
+    let name = |f: &Field<'_>| check(f).and_then(|()| Ok(f.label_name()?.to_owned()));
+    field.map_or_else(|| Ok(Vec::new()), |list| list.each(name))
 }
 
-fn affinity(field: &Field<'_>) -> Result<Box<Affinity>, ConfigError> {
-    serde_json::from_value(field.json()).map_err(|error| field.error(format!("is no node affinity: {error}")))
-}
-
+/// None stand for the default ones.
 fn resources(field: &Field<'_>, most: i64) -> Result<Vec<WeightedResource>, ConfigError> {
     let mut out: Vec<WeightedResource> = Vec::new();
     for item in field.list()? {
@@ -195,7 +203,10 @@ fn resources(field: &Field<'_>, most: i64) -> Result<Vec<WeightedResource>, Conf
             weight,
         });
     }
-    Ok(out)
+    match out.is_empty() {
+        true => Ok(WeightedResource::cpu_and_memory()),
+        false => Ok(out),
+    }
 }
 
 fn strategy_of(field: &Field<'_>) -> Result<(Strategy, Vec<WeightedResource>), ConfigError> {
@@ -250,6 +261,20 @@ fn shape(field: &Field<'_>) -> Result<Vec<ShapePoint>, ConfigError> {
     }
 }
 
+/// Whether the field says the second, rather than the first.
+fn one_of(field: &Field<'_>, words: [&str; 2]) -> Result<bool, ConfigError> {
+    let text = field.text()?;
+    match words.iter().position(|word| *word == text) {
+        Some(at) => Ok(at == 1),
+        None => Err(field.error(format!("must be {} or {}, not {text:?}", words[0], words[1]))),
+    }
+}
+
+/// Whether nodes are to be left out.
+fn policy(field: Option<Field<'_>>, default: bool) -> Result<bool, ConfigError> {
+    field.map_or(Ok(default), |f| one_of(&f, ["Ignore", "Honor"]))
+}
+
 fn spread(kind: Option<&Field<'_>>, list: Option<&Field<'_>>) -> Result<Defaults, ConfigError> {
     let mut constraints: Vec<DefaultConstraint> = Vec::new();
     let items = list.map_or_else(|| Ok(Vec::new()), Field::list)?;
@@ -259,38 +284,30 @@ fn spread(kind: Option<&Field<'_>>, list: Option<&Field<'_>>) -> Result<Defaults
             return Err(selector.error("is not allowed here: the pod's services and controller select"));
         }
         let when = fields.require("whenUnsatisfiable")?;
+        let min_domains = fields.take("minDomains");
         let constraint = DefaultConstraint {
             max_skew: fields.require("maxSkew")?.int(1, i64::from(i32::MAX))?,
-            topology_key: fields.require("topologyKey")?.text()?.into(),
-            hard: match when.text()? {
-                "DoNotSchedule" => true,
-                "ScheduleAnyway" => false,
-                other => {
-                    let wanted = "DoNotSchedule or ScheduleAnyway";
-                    return Err(when.error(format!("must be {wanted}, not {other:?}")));
-                }
-            },
+            topology_key: fields.require("topologyKey")?.label_name()?.into(),
+            hard: one_of(&when, ["ScheduleAnyway", "DoNotSchedule"])?,
+            min_domains: min_domains.as_ref().map_or(Ok(1), |f| f.int(1, i64::from(i32::MAX)))?,
+            honor_affinity: policy(fields.take("nodeAffinityPolicy"), true)?,
+            honor_taints: policy(fields.take("nodeTaintsPolicy"), false)?,
         };
         fields.end()?;
+        if let Some(field) = min_domains.filter(|_| !constraint.hard) {
+            return Err(field.error("needs whenUnsatisfiable: DoNotSchedule"));
+        }
         let same = |c: &DefaultConstraint| c.topology_key == constraint.topology_key && c.hard == constraint.hard;
         if constraints.iter().any(same) {
             return Err(item.error("there is a constraint for this topologyKey and whenUnsatisfiable already"));
         }
         constraints.push(constraint);
     }
-    match kind.map_or(Ok("System"), Field::text)? {
-        "System" => match list {
+    match kind.map_or(Ok(false), |k| one_of(k, ["System", "List"]))? {
+        true => Ok(Defaults::List(constraints)),
+        false => match list {
             Some(list) if !constraints.is_empty() => Err(list.error("needs defaultingType: List")),
             _ => Ok(Defaults::System),
         },
-        "List" => Ok(Defaults::List(constraints)),
-        other => Err(match kind {
-            Some(kind) => kind.error(format!("must be System or List, not {other:?}")),
-            None => ConfigError {
-                line: 0,
-                field: "defaultingType".into(),
-                message: "must be System or List".into(),
-            },
-        }),
     }
 }

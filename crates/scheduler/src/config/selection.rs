@@ -9,10 +9,13 @@ use crate::listers::Listers;
 use crate::plugins::{DEFAULT_PLUGINS, default_plugin};
 use crate::profile::ProfilePlugins;
 
+/// Default plugins of upstream's that there are none of here; who disables one has what they want.
+const ONLY_UPSTREAM: [&str; 3] = ["DynamicResources", "NodeDeclaredFeatures", "GangScheduling"];
+
 /// At one extension point, or at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginSet {
-    /// With their weights; 0 means the default one.
+    /// With their weights; none, which is 0, is 1.
     pub enabled: Vec<(String, i64)>,
     /// `*` is all.
     pub disabled: Vec<String>,
@@ -65,10 +68,7 @@ impl PluginSelection {
         let multi = &self.multi_point;
         let defaults = DEFAULT_PLUGINS.iter().filter(|(name, _)| !multi.disables(name));
         let mut out: Vec<(String, i64)> = defaults
-            .map(|(name, weight)| {
-                let given = multi.weight(name).filter(|w| *w > 0);
-                ((*name).to_owned(), given.unwrap_or(*weight))
-            })
+            .map(|(name, weight)| ((*name).to_owned(), multi.weight(name).unwrap_or(*weight)))
             .collect();
         for (name, weight) in &multi.enabled {
             if !out.iter().any(|(n, _)| n == name) {
@@ -96,17 +96,19 @@ impl PluginSelection {
         let mut out = ProfilePlugins::default();
         let score = self.at(Point::Score);
         for plugin in &plugins {
-            let at_score = score.and_then(|s| s.weight(plugin.name())).filter(|w| *w > 0);
-            let anywhere = everywhere.iter().find(|(n, _)| n == plugin.name()).map(|(_, w)| *w);
-            out.plugin(plugin.clone(), at_score.or(anywhere.filter(|w| *w > 0)).unwrap_or(1));
+            let at_score = score.and_then(|s| s.weight(plugin.name()));
+            let anywhere = || everywhere.iter().find(|(n, _)| n == plugin.name()).map(|(_, w)| *w);
+            out.plugin(plugin.clone(), at_score.or_else(anywhere).unwrap_or(1).max(1));
         }
         let none = PluginSet::default();
         for point in Point::ALL {
             let set = self.at(point).unwrap_or(&none);
             let takes_part = |name: &str| plugins.iter().find(|p| p.name() == name && p.points().contains(&point));
             let is_everywhere = |name: &str| everywhere.iter().any(|(n, _)| n == name);
-            // Those named both here and for all points, in the order given here; then those for all points; then the rest.
-            let (both, rest): (Vec<_>, Vec<_>) = set.enabled.iter().partition(|(name, _)| is_everywhere(name));
+            // Those named both here and for all points, in the order given here; then those for all points; then the rest, to
+            // which belongs who is disabled here and enabled again.
+            let is_both = |name: &str| is_everywhere(name) && !set.disables(name);
+            let (both, rest): (Vec<_>, Vec<_>) = set.enabled.iter().partition(|(name, _)| is_both(name));
             let others = everywhere.iter().filter(|(name, _)| !set.disables(name));
             for (name, _) in both.into_iter().chain(others).chain(rest) {
                 if let Some(plugin) = takes_part(name) {
@@ -155,7 +157,7 @@ fn set(
             }
             fields.end()?;
             let text = name.text()?;
-            if text != "*" {
+            if text != "*" && !ONLY_UPSTREAM.contains(&text) {
                 known(&name)?;
             }
             if out.disabled.iter().any(|d| d == text) {

@@ -111,12 +111,137 @@ fn plugins_are_enabled_disabled_and_weighed() {
     assert!(at(&heavy, Point::Score).contains(&("NodeAffinity", 9)));
     let first = profile("{score: {enabled: [{name: ImageLocality, weight: 5}]}}");
     assert_eq!(at(&first, Point::Score)[0], ("ImageLocality", 5));
+    // Without a weight it is 1, also of one whose default is more.
+    let plain = profile("{score: {enabled: [{name: TaintToleration}]}}");
+    assert_eq!(at(&plain, Point::Score)[0], ("TaintToleration", 1));
+    let plain = profile("{multiPoint: {enabled: [{name: PodTopologySpread}]}}");
+    assert!(at(&plain, Point::Score).contains(&("PodTopologySpread", 1)));
+    // What upstream has besides may be disabled.
+    let without = profile("{multiPoint: {disabled: [{name: DynamicResources}]}}");
+    assert_eq!(at(&without, Point::Score), at("", Point::Score));
     let little =
         profile("{multiPoint: {disabled: [{name: '*'}], enabled: [{name: PrioritySort}, {name: DefaultBinder}]}}");
     assert_eq!(
         (names(&little, Point::Filter).len(), names(&little, Point::Bind).len()),
         (0, 1)
     );
+}
+
+/// A plugin of somebody's own.
+struct Own(&'static str, &'static [Point]);
+
+impl Plugin for Own {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn points(&self) -> &'static [Point] {
+        self.1
+    }
+}
+
+#[test]
+fn settings_at_an_extension_point_go_before_those_for_all_and_those_before_the_defaults() {
+    // The documentation's example, with default plugins of these extension points in place of its own.
+    let both: &[Point] = &[Point::Score, Point::Filter];
+    let more: Vec<Arc<dyn Plugin>> = vec![
+        Arc::new(Own("CustomQueueSort", &[Point::QueueSort])),
+        Arc::new(Own("CustomPlugin1", both)),
+        Arc::new(Own("CustomPlugin2", both)),
+    ];
+    let text = format!(
+        "{HEAD}profiles:
+- schedulerName: multipoint-scheduler
+  plugins:
+    multiPoint:
+      enabled:
+      - name: CustomQueueSort
+      - name: CustomPlugin1
+        weight: 3
+      - name: CustomPlugin2
+      disabled:
+      - name: PrioritySort
+    filter:
+      disabled:
+      - name: TaintToleration
+    score:
+      enabled:
+      - name: ImageLocality
+"
+    );
+    let config = SchedulerConfiguration::parse(&text, &more).unwrap();
+    let profile = config.profiles[0].build(&Arc::new(Listers::holding()), &more);
+    let names = |point| -> Vec<&str> { profile.plugins_at(point).into_iter().map(|(name, _)| name).collect() };
+    assert_eq!(names(Point::QueueSort), ["CustomQueueSort"]);
+    assert!(!names(Point::Filter).contains(&"TaintToleration"));
+    assert!(names(Point::Filter).ends_with(&["CustomPlugin1", "CustomPlugin2"]));
+    let score = profile.plugins_at(Point::Score);
+    assert_eq!(score[0], ("ImageLocality", 1), "moved to the front");
+    assert!(score.contains(&("TaintToleration", 3)), "disabled for filtering only");
+    assert!(score.ends_with(&[("CustomPlugin1", 3), ("CustomPlugin2", 1)]));
+}
+
+#[test]
+fn who_is_disabled_and_enabled_again_comes_where_it_is_named() {
+    let more: Vec<Arc<dyn Plugin>> = vec![Arc::new(Own("OwnBinder", &[Point::Bind]))];
+    let bind = |set: &str| {
+        let text = format!("{HEAD}profiles:\n- plugins: {{bind: {set}}}\n");
+        let config = SchedulerConfiguration::parse(&text, &more).unwrap();
+        let built = config.profiles[0].build(&Arc::new(Listers::holding()), &more);
+        let names: Vec<&str> = built
+            .plugins_at(Point::Bind)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        names
+    };
+    assert_eq!(bind("{enabled: [{name: OwnBinder}]}"), ["DefaultBinder", "OwnBinder"]);
+    for disabled in ["DefaultBinder", "'*'"] {
+        let set =
+            format!("{{disabled: [{{name: {disabled}}}], enabled: [{{name: OwnBinder}}, {{name: DefaultBinder}}]}}");
+        assert_eq!(bind(&set), ["OwnBinder", "DefaultBinder"]);
+    }
+}
+
+#[test]
+fn a_profile_may_do_without_scoring() {
+    let rest = "profiles:
+- schedulerName: default-scheduler
+- schedulerName: no-scoring-scheduler
+  plugins: {preScore: {disabled: [{name: '*'}]}, score: {disabled: [{name: '*'}]}}
+";
+    let config = parse(rest).unwrap();
+    let listers = Arc::new(Listers::holding());
+    let built = config.profiles[1].build(&listers, &[]);
+    assert!(built.plugins_at(Point::PreScore).is_empty() && built.plugins_at(Point::Score).is_empty());
+    assert_eq!(built.plugins_at(Point::Filter), {
+        config.profiles[0].build(&listers, &[]).plugins_at(Point::Filter)
+    });
+}
+
+#[test]
+fn what_is_left_empty_has_its_default() {
+    assert_eq!(parse("profiles: []").unwrap(), SchedulerConfiguration::default());
+    assert_eq!(
+        parse("leaderElection: {leaseDuration: 0s, resourceLock: '', resourceName: '', resourceNamespace: ''}")
+            .unwrap(),
+        SchedulerConfiguration::default()
+    );
+    let arguments = |name: &str, args: &str| {
+        let rest = format!("profiles:\n- pluginConfig:\n  - {{name: {name}, args: {args}}}\n");
+        parse(&rest).unwrap().profiles.remove(0).arguments.remove(0)
+    };
+    for (name, args) in [
+        ("NodeResourcesFit", "{scoringStrategy: {resources: []}}"),
+        ("NodeResourcesBalancedAllocation", "{resources: []}"),
+        ("PodTopologySpread", "{defaultConstraints: []}"),
+        ("NodeAffinity", "{addedAffinity: null}"),
+    ] {
+        assert_eq!(arguments(name, args), arguments(name, "{}"), "{name}");
+    }
+    // Who is not elected need not hold to the order of durations.
+    let single = parse("leaderElection: {leaderElect: false, leaseDuration: 1s}").unwrap();
+    assert!(!single.leader_election.leader_elect);
 }
 
 #[test]
@@ -136,12 +261,18 @@ fn arguments_reach_their_plugins() {
   - name: PodTopologySpread
     args:
       defaultingType: List
-      defaultConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]
+      defaultConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule, minDomains: 2,
+        nodeAffinityPolicy: Ignore, nodeTaintsPolicy: Honor}]
   - name: NodeAffinity
     args:
       addedAffinity:
         requiredDuringSchedulingIgnoredDuringExecution:
-          nodeSelectorTerms: [{matchExpressions: [{key: x, operator: Exists}]}]
+          nodeSelectorTerms:
+          - matchExpressions: [{key: x, operator: Exists}, {key: size, operator: Gt, values: ['5']}]
+            matchFields: [{key: metadata.name, operator: NotIn, values: [n1]}]
+        preferredDuringSchedulingIgnoredDuringExecution:
+        - weight: 7
+          preference: {matchExpressions: [{key: z, operator: In, values: [a, b]}]}
   - {name: InterPodAffinity, args: {hardPodAffinityWeight: 5, ignorePreferredTermsOfExistingPods: true}}
   - {name: DefaultPreemption, args: {minCandidateNodesPercentage: 20, minCandidateNodesAbsolute: 50}}
   - {name: VolumeBinding, args: {bindTimeoutSeconds: 30}}
@@ -173,6 +304,24 @@ fn arguments_reach_their_plugins() {
             ignore_preferred: true
         }
     );
+    let Arguments::PodTopologySpread(crate::plugins::pod_topology_spread::Defaults::List(spread)) = &arguments[1]
+    else {
+        panic!("{arguments:?}");
+    };
+    assert_eq!(
+        (spread[0].min_domains, spread[0].honor_affinity, spread[0].honor_taints),
+        (2, false, true)
+    );
+    let Arguments::NodeAffinity(Some(added)) = &arguments[2] else {
+        panic!("{arguments:?}");
+    };
+    let expected = serde_json::json!({
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{
+            "matchExpressions": [{"key": "x", "operator": "Exists"}, {"key": "size", "operator": "Gt", "values": ["5"]}],
+            "matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]}]},
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 7,
+            "preference": {"matchExpressions": [{"key": "z", "operator": "In", "values": ["a", "b"]}]}}]});
+    assert_eq!(serde_json::to_value(added).unwrap(), expected);
     let built = config.profiles[0].build(&Arc::new(Listers::holding()), &[]);
     assert!(built.topology_keys().iter().any(|k| &**k == "zone"));
 }
@@ -199,6 +348,14 @@ fn mistakes_name_field_and_line() {
         (
             "leaderElection:\n  leaseDuration: 5s",
             "line 3: leaderElection: must have leaseDuration > renewDeadline > retryPeriod",
+        ),
+        (
+            "profiles:\n- schedulerName: a\n- percentageOfNodesToScore: 5",
+            "line 5: profiles[1]: needs a schedulerName: there are several profiles",
+        ),
+        (
+            "profiles:\n- schedulerName: ''",
+            "line 4: profiles[0].schedulerName: must not be empty",
         ),
         (
             "profiles:\n- schedulerName: a\n- schedulerName: a",
@@ -230,11 +387,105 @@ fn mistakes_name_field_and_line() {
              there are apiVersion, kind, addedAffinity",
         ),
         (
+            "profiles:\n- pluginConfig:\n  - name: DefaultPreemption\n    args:\n      minCandidateNodesPercentage: 0\n      \
+             minCandidateNodesAbsolute: 0\n",
+            "line 6: profiles[0].pluginConfig[0].args: minCandidateNodesPercentage and minCandidateNodesAbsolute must not \
+             both be 0",
+        ),
+        (
             "extenders:\n- urlPrefix: x",
             "line 3: extenders: scheduler extenders are not supported; write a plugin instead",
         ),
     ] {
         assert_eq!(parse(rest).unwrap_err().to_string(), expected, "{rest}");
+    }
+    for (args, expected) in [
+        (
+            "{defaultingType: List, defaultConstraints: [{maxSkew: 1, topologyKey: a b, whenUnsatisfiable: DoNotSchedule}]}",
+            "defaultConstraints[0].topologyKey: \"a b\" is no label's name: ",
+        ),
+        (
+            "{defaultingType: List, defaultConstraints: [{maxSkew: 0, topologyKey: a, whenUnsatisfiable: DoNotSchedule}]}",
+            "defaultConstraints[0].maxSkew: must be from 1 to 2147483647, not 0",
+        ),
+        (
+            "{defaultingType: List, defaultConstraints: [{maxSkew: 1, topologyKey: a, whenUnsatisfiable: Never}]}",
+            "defaultConstraints[0].whenUnsatisfiable: must be ScheduleAnyway or DoNotSchedule, not \"Never\"",
+        ),
+        (
+            "{defaultingType: List, defaultConstraints: [{maxSkew: 1, topologyKey: a, whenUnsatisfiable: ScheduleAnyway, \
+             minDomains: 2}]}",
+            "defaultConstraints[0].minDomains: needs whenUnsatisfiable: DoNotSchedule",
+        ),
+        (
+            "{defaultConstraints: [{maxSkew: 1, topologyKey: a, whenUnsatisfiable: ScheduleAnyway}]}",
+            "defaultConstraints: needs defaultingType: List",
+        ),
+        (
+            "{defaultingType: None}",
+            "defaultingType: must be System or List, not \"None\"",
+        ),
+    ] {
+        let rest = format!("profiles:\n- pluginConfig:\n  - name: PodTopologySpread\n    args: {args}\n");
+        let error = parse(&rest).unwrap_err().to_string();
+        let expected = format!("line 6: profiles[0].pluginConfig[0].args.{expected}");
+        assert!(error.starts_with(&expected), "{error}\n{expected}");
+    }
+    for (affinity, expected) in [
+        ("{required: {}}", "required: is no field here; there are "),
+        (
+            "{requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: []}}",
+            "requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: needs at least one term",
+        ),
+        (
+            "{preferredDuringSchedulingIgnoredDuringExecution: [{weight: 101, preference: {}}]}",
+            "preferredDuringSchedulingIgnoredDuringExecution[0].weight: must be from 1 to 100, not 101",
+        ),
+    ] {
+        let rest =
+            format!("profiles:\n- pluginConfig:\n  - name: NodeAffinity\n    args:\n      addedAffinity: {affinity}\n");
+        let error = parse(&rest).unwrap_err().to_string();
+        let expected = format!("line 7: profiles[0].pluginConfig[0].args.addedAffinity.{expected}");
+        assert!(error.starts_with(&expected), "{error}\n{expected}");
+    }
+    for (term, expected) in [
+        (
+            "matchExpressions: [{key: x, operator: Is}]",
+            "matchExpressions[0].operator: must be one of In, NotIn, Exists, DoesNotExist, Gt, Lt, not \"Is\"",
+        ),
+        (
+            "matchExpressions: [{key: x, operator: In}]",
+            "matchExpressions[0]: needs values with this operator",
+        ),
+        (
+            "matchExpressions: [{key: x, operator: Exists, values: [a]}]",
+            "matchExpressions[0].values: must have no values with this operator",
+        ),
+        (
+            "matchExpressions: [{key: x, operator: Gt, values: [a]}]",
+            "matchExpressions[0].values: needs one value, a whole number, with this operator",
+        ),
+        (
+            "matchExpressions: [{key: 'x y', operator: Exists}]",
+            "matchExpressions[0].key: \"x y\" is no label's name: ",
+        ),
+        (
+            "matchFields: [{key: metadata.name, operator: Exists}]",
+            "matchFields[0].operator: must be one of In, NotIn, not \"Exists\"",
+        ),
+        (
+            "matchFields: [{key: metadata.uid, operator: In, values: [a]}]",
+            "matchFields[0]: key must be metadata.name, not \"metadata.uid\"",
+        ),
+    ] {
+        let rest = format!(
+            "profiles:\n- pluginConfig:\n  - name: NodeAffinity\n    args:\n      addedAffinity:\n        \
+             requiredDuringSchedulingIgnoredDuringExecution:\n          nodeSelectorTerms:\n          - {term}\n"
+        );
+        let error = parse(&rest).unwrap_err().to_string();
+        let terms = "addedAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]";
+        let expected = format!("line 10: profiles[0].pluginConfig[0].args.{terms}.{expected}");
+        assert!(error.starts_with(&expected), "{error}\n{expected}");
     }
     let wrong = SchedulerConfiguration::parse("apiVersion: v1\nkind: Pod\n", &[]).unwrap_err();
     assert_eq!(

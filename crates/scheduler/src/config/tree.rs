@@ -3,8 +3,8 @@
 
 use std::fmt;
 
+use coracle_api::names::qualified_name;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
 use serde_saphyr::Spanned;
 
 /// What is wrong with a configuration, and where.
@@ -52,18 +52,6 @@ impl Tree {
             Self::Text(_) => "text",
             Self::List(_) => "a list",
             Self::Map(_) => "a map",
-        }
-    }
-
-    fn json(&self) -> Value {
-        match self {
-            Self::Null => Value::Null,
-            Self::Bool(b) => Value::from(*b),
-            Self::Int(n) => Value::from(*n),
-            Self::Float(n) => Value::from(*n),
-            Self::Text(t) => Value::from(t.as_str()),
-            Self::List(list) => list.iter().map(|t| t.value.json()).collect(),
-            Self::Map(map) => map.iter().map(|(k, v)| (k.value.clone(), v.value.json())).collect(),
         }
     }
 }
@@ -220,6 +208,20 @@ impl<'a> Field<'a> {
         Ok(items.collect())
     }
 
+    /// What `read` makes of each item of a list.
+    pub fn each<T>(&self, read: impl Fn(&Field<'a>) -> Result<T, ConfigError>) -> Result<Vec<T>, ConfigError> {
+        self.list()?.iter().map(read).collect()
+    }
+
+    /// Text that a label could be called.
+    pub fn label_name(&self) -> Result<&'a str, ConfigError> {
+        let text = self.text()?;
+        match qualified_name(text).first() {
+            Some(problem) => Err(self.error(format!("{text:?} is no label's name: {problem}"))),
+            None => Ok(text),
+        }
+    }
+
     pub fn map(&self) -> Result<Fields<'a>, ConfigError> {
         let Tree::Map(map) = self.tree else {
             return Err(self.unexpected("a map"));
@@ -247,10 +249,6 @@ impl<'a> Field<'a> {
         })
     }
 
-    pub fn json(&self) -> Value {
-        self.tree.json()
-    }
-
     /// As `15s`, `1m30s` or `100ms`.
     pub fn duration(&self) -> Result<std::time::Duration, ConfigError> {
         let text = self.text()?;
@@ -259,6 +257,9 @@ impl<'a> Field<'a> {
 }
 
 fn duration(text: &str) -> Option<std::time::Duration> {
+    if text == "0" {
+        return Some(std::time::Duration::ZERO);
+    }
     let mut rest = text;
     let mut millis = 0.0;
     while !rest.is_empty() {
@@ -351,7 +352,10 @@ mod tests {
             ("15s", Some(15_000)),
             ("1m30s", Some(90_000)),
             ("1.5s", Some(1500)),
+            ("0", Some(0)),
+            ("0s", Some(0)),
             ("5", None),
+            ("-5s", None),
             ("", None),
         ] {
             assert_eq!(duration(text).map(|d| d.as_millis()), millis, "{text}");

@@ -92,13 +92,14 @@ impl Memo {
     }
 }
 
-/// What filters said of nodes.
+/// What filters said of nodes: it holds for one generation of the node and, where pods are nominated to it, for one version
+/// of those.
 #[derive(Default)]
 pub(super) struct Verdicts {
     /// The filters that said it.
     filters: Vec<usize>,
     /// By node number: when it was said.
-    generations: Vec<u64>,
+    moments: Vec<(u64, u64)>,
     /// By node number: 0, or which of `rejections` counted from 1.
     verdicts: Vec<u8>,
     rejections: Vec<(&'static str, Rejection)>,
@@ -114,7 +115,7 @@ pub(super) enum Verdict {
 
 impl Verdicts {
     fn forget(&mut self) {
-        self.generations.fill(0);
+        self.moments.fill((0, 0));
         self.rejections.clear();
     }
 
@@ -125,15 +126,15 @@ impl Verdicts {
             self.forget();
             self.filters = filters.to_vec();
         }
-        self.generations.resize(nodes, 0);
+        self.moments.resize(nodes, (0, 0));
         self.verdicts.resize(nodes, 0);
     }
 
     #[inline]
-    pub fn get(&self, node: u32, generation: u64) -> Verdict {
+    pub fn get(&self, node: u32, moment: (u64, u64)) -> Verdict {
         let at = node as usize;
-        match self.generations.get(at) {
-            Some(&known) if known == generation => match self.verdicts[at] {
+        match self.moments.get(at) {
+            Some(&known) if known == moment => match self.verdicts[at] {
                 0 => Verdict::Fits,
                 rejected => Verdict::Rejected(rejected - 1),
             },
@@ -142,7 +143,7 @@ impl Verdicts {
     }
 
     /// The number of the rejection, unless there are too many to remember.
-    pub fn put(&mut self, node: u32, generation: u64, verdict: Option<&(&'static str, Rejection)>) -> Option<u8> {
+    pub fn put(&mut self, node: u32, moment: (u64, u64), verdict: Option<&(&'static str, Rejection)>) -> Option<u8> {
         let number = match verdict {
             None => 0,
             Some(rejection) => match self.rejections.iter().position(|r| r == rejection) {
@@ -155,7 +156,7 @@ impl Verdicts {
             },
         };
         let number = u8::try_from(number).ok()?;
-        self.generations[node as usize] = generation;
+        self.moments[node as usize] = moment;
         self.verdicts[node as usize] = number;
         number.checked_sub(1)
     }

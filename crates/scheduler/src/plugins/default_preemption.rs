@@ -6,10 +6,9 @@ mod choice;
 mod known;
 mod victims;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::diagnosis::FitError;
+use crate::diagnosis::{FitError, Tally};
 use crate::framework::{CycleState, Failed, Plugin, Point, PostFilter, Reason};
 use crate::listers::{Listers, Needs};
 use crate::node_info::NodeInfo;
@@ -95,8 +94,8 @@ impl Plugin for DefaultPreemption {
             return says(None, objection.to_owned());
         }
         let nodes = &failed.error.resolvable;
-        let mut unhelpful: BTreeMap<Reason, usize> = BTreeMap::new();
-        let mut candidates = Vec::new();
+        let mut unhelpful = Tally::default();
+        let mut best = None;
         if !nodes.is_empty() {
             if !self.listers.has(Needs::BUDGETS) {
                 return Some(PostFilter {
@@ -108,9 +107,9 @@ impl Plugin for DefaultPreemption {
             let first = pick(nodes.len()) % nodes.len();
             let (behind, ahead) = nodes.split_at(first);
             let order = ahead.iter().chain(behind).filter_map(|n| failed.snapshot.node(*n));
-            candidates = self.dry_run(state, failed, order, &mut unhelpful);
+            best = self.dry_run(state, failed, order, &mut unhelpful);
         }
-        match choice::best(candidates.iter().map(|c| &**c)) {
+        match best {
             Some(best) => Some(PostFilter {
                 nominate: Some(best.node.clone()),
                 victims: best.victims.clone(),
@@ -118,14 +117,10 @@ impl Plugin for DefaultPreemption {
             }),
             None => {
                 let mut error = FitError::of(failed.snapshot.len());
-                let tried: usize = nodes.len();
-                for (reason, count) in unhelpful {
-                    *error.reasons.entry(reason.to_string()).or_default() += count;
+                if let Some(others) = error.nodes.checked_sub(nodes.len()).filter(|n| *n > 0) {
+                    unhelpful.add(&Reason::Fixed("Preemption is not helpful for scheduling"), others);
                 }
-                if tried < error.nodes {
-                    let hopeless = "Preemption is not helpful for scheduling";
-                    *error.reasons.entry(hopeless.to_owned()).or_default() += error.nodes - tried;
-                }
+                unhelpful.into_error(&mut error);
                 says(Some("".into()), error.to_string())
             }
         }
@@ -138,48 +133,53 @@ impl Plugin for DefaultPreemption {
 }
 
 impl DefaultPreemption {
+    /// The node that costs least of those tried, and of those the first.
     fn dry_run<'a>(
         &self,
         state: &mut CycleState,
         failed: &Failed<'_>,
         nodes: impl Iterator<Item = &'a NodeInfo>,
-        unhelpful: &mut BTreeMap<Reason, usize>,
-    ) -> Vec<Arc<Candidate>> {
+        unhelpful: &mut Tally,
+    ) -> Option<Arc<Candidate>> {
         let enough = self.enough_candidates(failed.error.resolvable.len());
         let mut known = Known::take(state, self.listers.budgets.list());
-        let mut found: Vec<Arc<Candidate>> = Vec::new();
-        let mut harmless = 0;
+        let mut best: Option<Arc<Candidate>> = None;
+        let (mut found, mut harmless) = (0, 0);
+        let own = failed.nominations.node(failed.pod.uid());
         for node in nodes {
-            // Pods that are expected there are no part of the node.
-            let lasts = failed.by_node_alone && failed.nominations.on(&node.name).is_empty();
-            let generation = failed.snapshot.generations()[node.number as usize];
-            let outcome = match known.outcome(node.number, generation).filter(|_| lasts) {
-                Some(outcome) => outcome.clone(),
+            let moment = (
+                failed.snapshot.generations()[node.number as usize],
+                failed.nominations.version(&node.name),
+            );
+            // A pod leaves no room for itself: there it is not like others of its shape.
+            let lasts = failed.by_node_alone && own != Some(&node.name);
+            let new;
+            let outcome = match known.outcome(node.number, moment).filter(|_| lasts) {
+                Some(outcome) => outcome,
                 None => {
-                    let outcome = victims::on(state, failed, node, known.budgets()).map(Arc::new);
+                    new = victims::on(state, failed, node, known.budgets()).map(Arc::new);
                     if lasts {
-                        known.note(node.number, generation, outcome.clone());
+                        known.note(node.number, moment, new.clone());
                     }
-                    outcome
+                    &new
                 }
             };
             match outcome {
                 Ok(candidate) => {
+                    found += 1;
                     harmless += usize::from(candidate.violations == 0);
-                    found.push(candidate);
-                }
-                Err(reasons) => {
-                    for reason in reasons {
-                        *unhelpful.entry(reason).or_default() += 1;
+                    if best.as_ref().is_none_or(|best| candidate.cost < best.cost) {
+                        best = Some(candidate.clone());
                     }
                 }
+                Err(reasons) => reasons.iter().for_each(|reason| unhelpful.add(reason, 1)),
             }
-            if harmless > 0 && found.len() >= enough {
+            if harmless > 0 && found >= enough {
                 break;
             }
         }
         state.put(known);
-        found
+        best
     }
 }
 

@@ -4,10 +4,7 @@
 mod preferred;
 mod required;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use k8s_openapi::api::core::v1::Pod;
 
 use crate::affinity_term::{AffinityTerm, NamespaceLabels};
 use crate::event::ClusterEvent;
@@ -174,26 +171,14 @@ impl Plugin for InterPodAffinity {
     }
 
     fn may_help(&self, event: &ClusterEvent, pod: &PodInfo) -> bool {
-        let none = BTreeMap::new();
         let namespaces: &dyn NamespaceLabels = &*self.listers;
-        let any = |terms: &[AffinityTerm], other: &Pod| {
-            let labels = other.metadata.labels.as_ref().unwrap_or(&none);
-            let namespace = other.metadata.namespace.as_deref().unwrap_or_default();
-            terms.iter().any(|t| t.matches(namespace, labels, namespaces))
-        };
-        let wanted = |other: &Pod| any(&pod.shape.required_affinity, other);
-        let shunned = |other: &Pod| {
-            any(&pod.shape.required_anti_affinity, other) || {
-                let other = PodInfo::new(Arc::new(other.clone()));
-                other
-                    .shape
-                    .required_anti_affinity
-                    .iter()
-                    .any(|t| speaks_of(t, pod, namespaces))
-            }
+        let any = |terms: &[AffinityTerm], other: &PodInfo| terms.iter().any(|t| speaks_of(t, other, namespaces));
+        let wanted = |other: &PodInfo| any(&pod.shape.required_affinity, other);
+        let shunned = |other: &PodInfo| {
+            any(&pod.shape.required_anti_affinity, other) || any(&other.shape.required_anti_affinity, pod)
         };
         // When the last of its like is gone, it may be the first again, and go anywhere.
-        let may_be_first = |gone: &Pod| wanted(gone) && wanted(&pod.pod);
+        let may_be_first = |gone: &PodInfo| wanted(gone) && wanted(pod);
         match event {
             ClusterEvent::PodPlaced(other) => wanted(other),
             ClusterEvent::PodGone(other) => shunned(other) || may_be_first(other),

@@ -1,7 +1,5 @@
 //! NodePorts: host ports are claimed by one pod of a node at a time.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::event::ClusterEvent;
 use crate::framework::{CycleState, Plugin, Point, PreFilter, Rejection, Reuse};
 use crate::node_info::NodeInfo;
@@ -46,8 +44,7 @@ impl Plugin for NodePorts {
     }
 
     fn may_help(&self, event: &ClusterEvent, pod: &PodInfo) -> bool {
-        let frees = |gone: &Pod| {
-            let gone = PodInfo::new(std::sync::Arc::new(gone.clone()));
+        let frees = |gone: &PodInfo| {
             let ports = &gone.shape.host_ports;
             ports.iter().any(|t| pod.shape.host_ports.iter().any(|p| clash(p, t)))
         };
@@ -87,7 +84,7 @@ mod tests {
             info.add_pod(there.clone());
             let verdict = NodePorts.filter(&CycleState::default(), &with_port("new", b.clone()), &info);
             assert_eq!(verdict.is_ok(), fits, "{a} {b}");
-            let gone = ClusterEvent::PodGone(there.pod.clone());
+            let gone = ClusterEvent::PodGone(there.clone());
             assert_eq!(NodePorts.may_help(&gone, &with_port("new", b)), !fits);
             info.remove_pod("there");
             assert!(info.host_ports.is_empty());

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use smallvec::SmallVec;
 
 use super::resource_score::{Strategy, WeightedResource, amount};
 use crate::event::ClusterEvent;
 use crate::framework::{CycleState, Plugin, Point, Reason, Rejection, Reuse, Severity};
 use crate::node_info::NodeInfo;
-use crate::resources::{Resources, pod_requests};
+use crate::resources::{Resources, parse};
 use crate::shape::PodInfo;
 
 pub struct NodeResourcesFit {
@@ -123,10 +123,9 @@ impl Plugin for NodeResourcesFit {
     fn may_help(&self, event: &ClusterEvent, pod: &PodInfo) -> bool {
         let wanted = &pod.shape.requests;
         let room = |n: &Node| {
-            let (has, pods) = {
-                let info = NodeInfo::new(Arc::new(n.clone()), 0);
-                (info.allocatable, info.allowed_pods)
-            };
+            let listed = n.status.as_ref().and_then(|s| s.allocatable.as_ref());
+            let has = listed.map(Resources::parse).unwrap_or_default();
+            let pods = listed.and_then(|l| l.get("pods")).map_or(0, |q| parse(q).value());
             let scalar = wanted
                 .scalar
                 .iter()
@@ -137,13 +136,13 @@ impl Plugin for NodeResourcesFit {
                 && wanted.ephemeral_storage <= has.ephemeral_storage
                 && scalar
         };
-        let gone = |gone: &Pod| *wanted == Resources::default() || frees(wanted, &pod_requests(gone));
+        let gone = |gone: &PodInfo| *wanted == Resources::default() || frees(wanted, &gone.shape.requests);
         match event {
             ClusterEvent::NodeAdded(node) => room(node),
             ClusterEvent::NodeChanged { change, new, .. } => change.allocatable && room(new),
             // A pod that goes always frees a place, if nothing else.
             ClusterEvent::PodGone(_) => true,
-            ClusterEvent::PodChanged { old, new } => pod_requests(old) != pod_requests(new) && gone(old),
+            ClusterEvent::PodChanged { old, new } => old.shape.requests != new.shape.requests && gone(old),
             _ => false,
         }
     }
@@ -426,7 +425,7 @@ mod tests {
         let added = |cpu: &str| ClusterEvent::NodeAdded(node("n", json!({}), json!({"allocatable": {"cpu": cpu}})));
         assert!(!plugin.may_help(&added("4"), &big));
         assert!(plugin.may_help(&added("8"), &big));
-        let gone = ClusterEvent::PodGone(pod("x", json!({})).pod);
+        let gone = ClusterEvent::PodGone(pod("x", json!({})));
         assert!(plugin.may_help(&gone, &big));
     }
 }

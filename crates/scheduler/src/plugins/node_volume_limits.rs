@@ -110,7 +110,7 @@ impl Plugin for NodeVolumeLimits {
     fn may_help(&self, event: &ClusterEvent, pod: &PodInfo) -> bool {
         match event {
             ClusterEvent::NodeAdded(_) | ClusterEvent::CsiNodeChanged(_) | ClusterEvent::VolumeChanged(_) => true,
-            ClusterEvent::PodGone(other) => PodInfo::new(other.clone()).has_claims(),
+            ClusterEvent::PodGone(other) => other.has_claims(),
             ClusterEvent::ClaimChanged(claim) => claim.metadata.namespace.as_deref() == Some(pod.namespace()),
             _ => false,
         }

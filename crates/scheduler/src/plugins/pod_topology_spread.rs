@@ -7,8 +7,6 @@ mod soft;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::event::ClusterEvent;
 use crate::framework::{CycleState, Plugin, Point, PreFilter, PreScore, Rejection, Reuse};
 use crate::listers::{Listers, Needs};
@@ -161,10 +159,9 @@ impl Plugin for PodTopologySpread {
     fn may_help(&self, event: &ClusterEvent, pod: &PodInfo) -> bool {
         let constraints = self.constraints(pod);
         let hard = || constraints.iter().filter(|c| c.hard);
-        let counted = |other: &Pod| {
-            let none = std::collections::BTreeMap::new();
-            let labels = other.metadata.labels.as_ref().unwrap_or(&none);
-            other.metadata.namespace == pod.pod.metadata.namespace && hard().any(|c| c.selector.matches_labels(labels))
+        let counted = |other: &PodInfo| {
+            let labels = other.shape.labels();
+            other.namespace() == pod.namespace() && hard().any(|c| c.selector.matches_labels(labels))
         };
         let has_keys = |node: &k8s_openapi::api::core::v1::Node| {
             let labels = node.metadata.labels.as_ref();
@@ -173,9 +170,7 @@ impl Plugin for PodTopologySpread {
         match event {
             ClusterEvent::PodPlaced(other) | ClusterEvent::PodGone(other) => counted(other),
             ClusterEvent::PodChanged { old, new } => {
-                counted(old) != counted(new)
-                    || (counted(new)
-                        && old.metadata.deletion_timestamp.is_some() != new.metadata.deletion_timestamp.is_some())
+                counted(old) != counted(new) || (counted(new) && old.is_terminating() != new.is_terminating())
             }
             ClusterEvent::NodeAdded(node) | ClusterEvent::NodeGone(node) => has_keys(node),
             ClusterEvent::NodeChanged { change, old, new } => {

@@ -29,7 +29,10 @@ impl Plugin for SchedulingGates {
         )))
     }
 
-    /// Only a change of the pod itself opens its gates, and the queue sees that.
+    fn keeps_out_by_pod_alone(&self) -> bool {
+        true
+    }
+
     fn may_help(&self, _event: &ClusterEvent, _pod: &PodInfo) -> bool {
         false
     }

@@ -172,6 +172,8 @@ impl Plugin for VolumeBinding {
                 claim.metadata.namespace.as_deref() == Some(pod.namespace())
                     && pod.claims().any(|c| claim.metadata.name.as_deref() == Some(&c.name()))
             }
+            // What it was promised is free again.
+            ClusterEvent::PodGone(gone) => gone.has_claims(),
             _ => false,
         }
     }

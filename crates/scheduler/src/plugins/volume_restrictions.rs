@@ -143,7 +143,6 @@ impl Plugin for VolumeRestrictions {
         match event {
             ClusterEvent::NodeAdded(_) => true,
             ClusterEvent::PodGone(other) => {
-                let other = PodInfo::new(other.clone());
                 clash(&pod.pod, &other.pod)
                     || (other.namespace() == pod.namespace()
                         && other.claims().any(|c| pod.claims().any(|own| own.name() == c.name())))

@@ -9,10 +9,11 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::oneshot;
 
 use super::{Placement, Shared};
-use crate::framework::{Binding, Rejection};
+use crate::framework::{Binding, Point, Rejection};
+use crate::waiting::Refusal;
 
-/// The answer to come, and how long to wait for it.
-pub(super) type Waiting = (oneshot::Receiver<Result<(), String>>, Duration);
+/// The answer to come, of those who have to permit the binding.
+pub(super) type Waiting = oneshot::Receiver<Result<(), Refusal>>;
 
 impl Shared {
     pub(super) async fn bind(self: Arc<Self>, placement: Placement, waiting: Option<Waiting>) {
@@ -31,7 +32,7 @@ impl Shared {
             }
             Err(Failure::Gone) => {
                 profile.unreserve(&placement.state, pod, &placement.node);
-                self.cache.forget(pod.uid());
+                self.give_back(pod);
                 self.queue.remove(pod.uid());
             }
             Err(Failure::Rejected(plugin, rejection)) => {
@@ -45,11 +46,11 @@ impl Shared {
     async fn try_bind(&self, placement: &Placement, waiting: Option<Waiting>) -> Result<(), Failure> {
         let profile = &self.profiles[placement.profile];
         let pod = &placement.attempt.pod;
-        if let Some((answer, limit)) = waiting {
+        if let Some(answer) = waiting {
             let began = self.clock.instant();
-            let verdict = self.waiting.wait(pod.uid(), answer, limit, self.clock).await;
+            let verdict = self.waiting.wait(pod.uid(), answer, self.clock).await;
             self.metrics.permit_wait(verdict.is_ok(), began.elapsed());
-            verdict.map_err(|rejection| Failure::Rejected("Permit", rejection))?;
+            verdict.map_err(|(plugin, rejection)| Failure::Rejected(plugin, rejection))?;
         }
         let binding = Binding {
             client: &self.client,
@@ -60,24 +61,18 @@ impl Shared {
         };
         let timing = profile.timer.start();
         let prepared = profile.pre_bind(&binding).await;
-        timing.pre_bind(prepared.is_ok());
+        timing.end(Point::PreBind, prepared.is_ok());
         prepared.map_err(|(plugin, rejection)| Failure::Rejected(plugin, rejection))?;
         let bound = {
             let _turn = self.writes.acquire().await;
             let timing = profile.timer.start();
             let bound = profile.bind(&binding).await;
-            timing.bind(matches!(bound, Some(Ok(()))));
+            timing.end(Point::Bind, matches!(bound, Some(Ok(()))));
             bound
         };
-        match bound {
-            Some(Ok(())) => {
-                profile.post_bind(&binding);
-                Ok(())
-            }
-            Some(Err(error)) if is_uncertain(&error) && self.has_node(placement).await => {
-                profile.post_bind(&binding);
-                Ok(())
-            }
+        let outcome = match bound {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) if is_uncertain(&error) && self.has_node(placement).await => Ok(()),
             Some(Err(error)) if error.is_not_found() => Err(Failure::Gone),
             Some(Err(error)) => Err(Failure::Rejected(
                 "Bind",
@@ -87,7 +82,13 @@ impl Shared {
                 "Bind",
                 Rejection::error("binding rejected: no plugin binds this pod"),
             )),
+        };
+        if outcome.is_ok() {
+            let timing = profile.timer.start();
+            profile.post_bind(&binding);
+            timing.end(Point::PostBind, true);
         }
+        outcome
     }
 
     /// Whether the pod has got its node although the answer said nothing of it. Until that is known its room is kept:

@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::{Shared, profile_of};
 use crate::event::ClusterEvent;
-use crate::resources::pod_requests;
 use crate::shape::PodInfo;
 
 fn node_name(pod: &Pod) -> &str {
@@ -22,10 +21,10 @@ fn is_finished(pod: &Pod) -> bool {
 }
 
 /// Whether a pod on a node changed in what other pods look at.
-fn matters(old: &Pod, new: &Pod) -> bool {
-    old.metadata.labels != new.metadata.labels
-        || old.metadata.deletion_timestamp.is_some() != new.metadata.deletion_timestamp.is_some()
-        || pod_requests(old) != pod_requests(new)
+fn matters(old: &PodInfo, new: &PodInfo) -> bool {
+    old.is_terminating() != new.is_terminating()
+        || (!Arc::ptr_eq(&old.shape, &new.shape)
+            && (old.shape.labels() != new.shape.labels() || old.shape.requests != new.shape.requests))
 }
 
 impl Shared {
@@ -64,12 +63,13 @@ impl Shared {
     fn pod_gone(&self, pod: &Arc<Pod>) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.queue.remove(uid);
-        self.waiting.reject(uid, "the pod is gone");
-        let held_room = self.cache.is_placed(uid) || self.nominator.current().node(uid).is_some();
-        self.cache.remove_pod(uid);
-        self.nominator.remove(uid);
-        if held_room {
-            self.queue.wake(ClusterEvent::PodGone(pod.clone()));
+        self.waiting.reject(uid, "", "the pod is gone");
+        let placed = self.cache.placed(uid);
+        if placed.is_some() || self.nominator.current().node(uid).is_some() {
+            let info = self.shapes.info(pod, placed.as_ref());
+            self.cache.remove_pod(uid);
+            self.nominator.remove(uid);
+            self.queue.wake(ClusterEvent::PodGone(info));
         }
     }
 
@@ -80,17 +80,15 @@ impl Shared {
         self.note_namespaces(&info);
         self.queue.remove(uid);
         self.nominator.remove(uid);
-        self.cache.set_pod(info, node);
+        self.cache.set_pod(info.clone(), node);
         match old {
             Some(old) if !node_name(old).is_empty() => {
-                if matters(old, pod) {
-                    self.queue.wake(ClusterEvent::PodChanged {
-                        old: old.clone(),
-                        new: pod.clone(),
-                    });
+                let old = self.shapes.info(old, before.as_ref());
+                if matters(&old, &info) {
+                    self.queue.wake(ClusterEvent::PodChanged { old, new: info });
                 }
             }
-            _ => self.queue.wake(ClusterEvent::PodPlaced(pod.clone())),
+            _ => self.queue.wake(ClusterEvent::PodPlaced(info)),
         }
     }
 
@@ -117,9 +115,8 @@ impl Shared {
             None if old.is_some_and(|old| !nominated(old).is_empty()) => self.nominator.remove(uid),
             None => {}
         }
-        let gated = profile.pre_enqueue(pod).is_err();
         let precedence = profile.precedence(&info);
-        self.queue.set(info, precedence, gated);
+        self.queue.set(info, precedence);
     }
 
     fn note_namespaces(&self, pod: &PodInfo) {

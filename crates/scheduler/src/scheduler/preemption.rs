@@ -36,7 +36,7 @@ impl Shared {
         }
         let _turn = self.writes.acquire().await;
         // It may wait for a permit, and then nobody knows of it yet.
-        if !self.waiting.reject(victim.uid(), "preempted") {
+        if !self.waiting.reject(victim.uid(), "", "preempted") {
             let scheduler = &self.profiles[profile].scheduler_name;
             let condition = json!({
                 "type": "DisruptionTarget",
@@ -68,9 +68,16 @@ impl Shared {
 
     /// Pods of lower priority that counted on the node look for another.
     async fn take_back_nominations(&self, pod: &PodInfo, node: &str) {
-        let nominations = self.nominator.current();
-        let lower = nominations.on(node).iter().filter(|p| p.priority() < pod.priority());
-        for other in lower {
+        let lower = |other: &&PodInfo| other.priority() < pod.priority();
+        let others: Vec<PodInfo> = self
+            .nominator
+            .current()
+            .on(node)
+            .iter()
+            .filter(lower)
+            .cloned()
+            .collect();
+        for other in &others {
             self.nominator.remove(other.uid());
             let patch = json!({"metadata": {"uid": other.pod.metadata.uid}, "status": {"nominatedNodeName": null}});
             let pods = self.client.namespaced::<Pod>(other.namespace()).status();

@@ -21,13 +21,13 @@ use tokio::task::JoinHandle;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A cluster with an API server, and what pods need to be created; nothing else runs.
-struct Bare {
-    cluster: TestCluster,
+pub struct Bare {
+    pub cluster: TestCluster,
     client: Client,
 }
 
 impl Bare {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let options = Options {
             controllers: false,
             scheduler: false,
@@ -49,7 +49,7 @@ impl Bare {
         bare
     }
 
-    async fn node(&self, name: &str, cpu: &str, spec: Value) {
+    pub async fn node(&self, name: &str, cpu: &str, spec: Value) {
         let status = json!({"capacity": {"cpu": cpu, "memory": "8Gi", "pods": "10"},
             "allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "10"}});
         let labels = json!({"kubernetes.io/hostname": name});
@@ -66,11 +66,11 @@ impl Bare {
             .unwrap();
     }
 
-    fn pods(&self) -> Api<Pod> {
+    pub fn pods(&self) -> Api<Pod> {
         self.client.namespaced("default")
     }
 
-    async fn pod(&self, name: &str, cpu: &str, spec: Value) {
+    pub async fn pod(&self, name: &str, cpu: &str, spec: Value) {
         let mut pod = json!({"metadata": {"namespace": "default", "name": name, "labels": {"app": "web"}},
             "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": "web:v1",
                 "resources": {"requests": {"cpu": cpu}}}]}});
@@ -80,7 +80,7 @@ impl Bare {
         self.pods().create(&typed(pod)).await.unwrap();
     }
 
-    async fn until<K: TypedKind>(&self, api: &Api<K>, name: &str, wanted: impl Fn(&K) -> bool) -> Arc<K> {
+    pub async fn until<K: TypedKind>(&self, api: &Api<K>, name: &str, wanted: impl Fn(&K) -> bool) -> Arc<K> {
         let options = ListOptions {
             field_selector: format!("metadata.name={name}"),
             ..ListOptions::default()
@@ -105,13 +105,13 @@ impl Bare {
         }
     }
 
-    async fn bound(&self, name: &str) -> String {
+    pub async fn bound(&self, name: &str) -> String {
         let pod = self.until(&self.pods(), name, |p| !node_of(p).is_empty()).await;
         node_of(&pod).to_owned()
     }
 
     /// The message of the condition that says why the pod has no node.
-    async fn refused(&self, name: &str) -> String {
+    pub async fn refused(&self, name: &str) -> String {
         let pod = self.until(&self.pods(), name, |p| refusal(p).is_some()).await;
         refusal(&pod).unwrap().to_owned()
     }
@@ -122,34 +122,37 @@ impl Bare {
         self.until(&self.pods(), name, so).await;
     }
 
-    /// A scheduler in a process of its own, as far as the API server can tell.
     fn scheduler(&self, identity: &str, configuration: SchedulerConfiguration) -> Running {
+        let options = SchedulerOptions {
+            configuration,
+            ..SchedulerOptions::default()
+        };
+        self.scheduler_with(identity, options)
+    }
+
+    /// A scheduler in a process of its own, as far as the API server can tell.
+    pub fn scheduler_with(&self, identity: &str, options: SchedulerOptions) -> Running {
         let (kubeconfig, identity) = (self.cluster.kubeconfig(), identity.to_owned());
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
-        let task = tokio::spawn(run(kubeconfig, identity, configuration, stop));
+        let task = tokio::spawn(run(kubeconfig, identity, options, stop));
         Running { shutdown, task }
     }
 }
 
-struct Running {
+pub struct Running {
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Running {
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.shutdown.cancel();
         self.task.await.unwrap();
     }
 }
 
-async fn run(
-    kubeconfig: PathBuf,
-    identity: String,
-    configuration: SchedulerConfiguration,
-    shutdown: CancellationToken,
-) {
+async fn run(kubeconfig: PathBuf, identity: String, options: SchedulerOptions, shutdown: CancellationToken) {
     let clock = Clock::system();
     let config = Config::from_kubeconfig(&kubeconfig, None).unwrap();
     let client = Client::connect(config, clock).unwrap();
@@ -157,10 +160,6 @@ async fn run(
     let elector = LeaderElector::new(client.clone(), election, clock);
     let lead = |led: CancellationToken| async move {
         let informers = InformerFactory::new(client.clone(), clock, led.clone());
-        let options = SchedulerOptions {
-            configuration,
-            ..SchedulerOptions::default()
-        };
         let scheduler = Scheduler::new(&client, clock, led.clone(), options);
         scheduler.run(&informers, led).await;
     };
@@ -171,7 +170,7 @@ fn typed<K: serde::de::DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).unwrap()
 }
 
-fn node_of(pod: &Pod) -> &str {
+pub fn node_of(pod: &Pod) -> &str {
     let spec = pod.spec.as_ref();
     spec.and_then(|s| s.node_name.as_deref()).unwrap_or_default()
 }

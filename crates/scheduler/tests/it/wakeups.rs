@@ -64,15 +64,15 @@ fn apply(change: &Change, nodes: &mut Vec<NodeFacts>, placed: &mut Vec<(PodFacts
         }
         Change::PodGone(which) => {
             let (gone, _) = placed.remove(one(*which, placed.len())?);
-            ClusterEvent::PodGone(gone.object().pod)
+            ClusterEvent::PodGone(gone.object())
         }
         Change::Relabel(which, app) => {
             let at = one(*which, placed.len())?;
-            let old = placed[at].0.object().pod;
+            let old = placed[at].0.object();
             placed[at].0.app = *app;
             ClusterEvent::PodChanged {
                 old,
-                new: placed[at].0.object().pod,
+                new: placed[at].0.object(),
             }
         }
         Change::NewPod(facts, which) => {
@@ -80,7 +80,7 @@ fn apply(change: &Change, nodes: &mut Vec<NodeFacts>, placed: &mut Vec<(PodFacts
             let mut new = facts.clone();
             new.name = "new".into();
             placed.push((new.clone(), at));
-            ClusterEvent::PodPlaced(new.object().pod)
+            ClusterEvent::PodPlaced(new.object())
         }
     })
 }

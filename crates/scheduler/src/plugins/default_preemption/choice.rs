@@ -14,6 +14,29 @@ pub struct Candidate {
     pub victims: Vec<PodInfo>,
     /// How many of them a disruption budget would keep.
     pub violations: usize,
+    pub cost: Cost,
+}
+
+/// What a candidate costs, by the documented criteria: 1. the fewest violated budgets; 2. the lowest highest priority; 3. the
+/// lowest sum of priorities; 4. the fewest victims; 5. the latest start of the most important victims. The smaller the better.
+pub type Cost = (usize, i32, i64, usize, std::cmp::Reverse<Timestamp>);
+
+impl Candidate {
+    pub fn new(node: Arc<str>, mut victims: Vec<PodInfo>, violations: usize) -> Self {
+        victims.sort_by(by_importance);
+        let highest = victims.first().map_or(i32::MIN, PodInfo::priority);
+        // Shifted, so that many pods of negative priority do not seem cheaper than few.
+        let sum = victims.iter().map(|v| i64::from(v.priority()) + (1 << 31)).sum();
+        // Of equals the one that has run longest is the first.
+        let earliest = victims.first().map_or(Timestamp::MAX, started);
+        let latest_is_best = std::cmp::Reverse(earliest);
+        Self {
+            node,
+            cost: (violations, highest, sum, victims.len(), latest_is_best),
+            victims,
+            violations,
+        }
+    }
 }
 
 /// When the pod began to run; one that has not yet is the newest of all.
@@ -32,29 +55,4 @@ pub fn by_importance(a: &PodInfo, b: &PodInfo) -> std::cmp::Ordering {
         .then_with(|| started(a).cmp(&started(b)));
     // Any order will do in the end, as long as it is the same every time.
     order.then_with(|| a.uid().cmp(b.uid()))
-}
-
-/// The smaller the better.
-type Cost = (usize, i32, i64, usize, std::cmp::Reverse<Timestamp>);
-
-fn cost(candidate: &Candidate) -> Cost {
-    let victims = &candidate.victims;
-    let highest = victims.iter().map(PodInfo::priority).max().unwrap_or(i32::MIN);
-    // Shifted, so that many pods of negative priority do not seem cheaper than few.
-    let sum = victims.iter().map(|v| i64::from(v.priority()) + (1 << 31)).sum();
-    let of_highest = victims.iter().filter(|v| v.priority() == highest);
-    let earliest = of_highest.map(started).min().unwrap_or(Timestamp::MAX);
-    (
-        candidate.violations,
-        highest,
-        sum,
-        victims.len(),
-        std::cmp::Reverse(earliest),
-    )
-}
-
-/// 1. the fewest violated budgets; 2. the lowest highest priority; 3. the lowest sum of priorities; 4. the fewest victims;
-///    5. the latest start of the most important victims; 6. the first.
-pub fn best<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Option<&'a Candidate> {
-    candidates.min_by_key(|c| cost(c))
 }

@@ -1,5 +1,5 @@
-//! What evicting would come to on nodes, found out for an earlier pod like this one: it holds as long as the node's
-//! generation and the budgets do.
+//! What evicting would come to on nodes, found out for an earlier pod like this one: it holds as long as the budgets do, and
+//! the node's generation and the version of the pods that are nominated to it.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use super::choice::Candidate;
 use super::victims::Unhelpful;
 use crate::framework::CycleState;
 
-type Outcome = Result<Arc<Candidate>, Unhelpful>;
+pub type Outcome = Result<Arc<Candidate>, Unhelpful>;
 
 /// See the [module](self).
 pub struct Known {
     objects: Vec<Arc<PodDisruptionBudget>>,
     budgets: Budgets,
-    /// By node number, with the generation it was found at.
-    outcomes: Vec<Option<(u64, Outcome)>>,
+    /// By node number, with when it was found.
+    outcomes: Vec<Option<((u64, u64), Outcome)>>,
 }
 
 impl Known {
@@ -41,16 +41,16 @@ impl Known {
         &self.budgets
     }
 
-    pub fn outcome(&self, node: u32, generation: u64) -> Option<&Outcome> {
+    pub fn outcome(&self, node: u32, moment: (u64, u64)) -> Option<&Outcome> {
         let (then, outcome) = self.outcomes.get(node as usize)?.as_ref()?;
-        (*then == generation).then_some(outcome)
+        (*then == moment).then_some(outcome)
     }
 
-    pub fn note(&mut self, node: u32, generation: u64, outcome: Outcome) {
+    pub fn note(&mut self, node: u32, moment: (u64, u64), outcome: Outcome) {
         let at = node as usize;
         if self.outcomes.len() <= at {
             self.outcomes.resize_with(at + 1, || None);
         }
-        self.outcomes[at] = Some((generation, outcome));
+        self.outcomes[at] = Some((moment, outcome));
     }
 }

@@ -149,6 +149,96 @@ fn budgets_are_kept_where_they_can_be_and_exceeded_where_they_must() {
     assert_eq!(outcome(&two, &pod("x", 10, "4", json!({})), vec![0]).0, "n2");
 }
 
+fn affinity(kind: &str, key: &str, app: &str) -> Value {
+    let term = json!({"topologyKey": key, "labelSelector": {"matchLabels": {"app": app}}});
+    json!({"spec": {"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}})
+}
+
+#[test]
+fn a_pod_evicts_nobody_whom_it_wants_to_be_with() {
+    // With all less important pods gone it could not be there.
+    let mut snapshot = cluster(&[("n1", vec![pod("a", 0, "4", json!({}))])]);
+    let new = pod("x", 10, "1", affinity("podAffinity", "kubernetes.io/hostname", "web"));
+    let other = json!({"metadata": {"labels": {"app": "other"}}, "spec": new.pod.spec.as_ref().unwrap()});
+    let other = crate::testing::pod_with("x", other);
+    snapshot.need_topology(&"kubernetes.io/hostname".into());
+    snapshot.settle();
+    assert_eq!(outcome(&snapshot, &other, vec![]), (String::new(), vec![]));
+    // Unless another of them, as important as itself, stays.
+    let beside = vec![pod("a", 0, "3", json!({})), pod("b", 10, "1", json!({}))];
+    let mut snapshot = cluster(&[("n1", beside)]);
+    snapshot.need_topology(&"kubernetes.io/hostname".into());
+    snapshot.settle();
+    assert_eq!(
+        outcome(&snapshot, &other, vec![]),
+        ("n1".to_owned(), vec!["a".to_owned()])
+    );
+}
+
+#[test]
+fn pods_on_other_nodes_are_not_evicted() {
+    // The one in the way is in the same zone, on a node that takes no pods.
+    let zone = json!({"zone": "a"});
+    let cordoned = json!({"unschedulable": true});
+    let mut snapshot = Snapshot::default();
+    snapshot.set_node(node("n1", zone.clone(), json!({})));
+    snapshot.set_node(crate::testing::node_with_spec("n2", zone, cordoned));
+    assert!(snapshot.add_pod(
+        "n1",
+        pod("there", 0, "1", json!({"metadata": {"labels": {"app": "other"}}}))
+    ));
+    assert!(snapshot.add_pod("n2", pod("in-the-way", 0, "1", json!({}))));
+    snapshot.need_topology(&"zone".into());
+    snapshot.settle();
+    let new = pod("x", 10, "1", affinity("podAntiAffinity", "zone", "web"));
+    assert_eq!(outcome(&snapshot, &new, vec![]), (String::new(), vec![]));
+}
+
+#[test]
+fn priority_alone_decides_who_goes() {
+    let requests = json!({"cpu": "2", "memory": "1"});
+    let guaranteed =
+        json!({"spec": {"containers": [{"name": "c", "resources": {"requests": requests, "limits": requests}}]}});
+    for (what, lower, higher) in [
+        ("not quality of service", guaranteed, json!({})),
+        (
+            "not whether it may preempt others itself",
+            json!({"spec": {"preemptionPolicy": "Never"}}),
+            json!({}),
+        ),
+        ("not how long it has run", started_at(1), started_at(9)),
+    ] {
+        let pods = vec![pod("lower", 1, "2", lower), pod("higher", 2, "2", higher)];
+        let (_, victims) = outcome(&cluster(&[("n1", pods)]), &pod("x", 10, "2", json!({})), vec![]);
+        assert_eq!(victims, ["lower"], "{what}");
+    }
+}
+
+#[test]
+fn what_is_known_of_a_node_is_found_out_anew_when_others_are_expected_there() {
+    let full = || vec![pod("a", 0, "2", json!({})), pod("b", 1, "2", json!({}))];
+    let snapshot = cluster(&[("n1", full())]);
+    let listers = Arc::new(Listers::holding());
+    let profile = Profile::new("default-scheduler", default_plugins(&listers));
+    let (mut search, nominator) = (Search::new(0, 0), Nominator::default());
+    let shapes = crate::shape::Shapes::default();
+    let mut victims = |name: &str, nominator: &Nominator| -> Vec<String> {
+        let new = shapes.info(&pod(name, 10, "2", json!({})).pod, None);
+        let not_found = search.schedule(&profile, &new, &snapshot, &nominator.current()).err();
+        let victims = not_found.map(|n| n.action.victims).unwrap_or_default();
+        victims.iter().map(|v| v.uid().to_owned()).collect()
+    };
+    assert_eq!(victims("x", &nominator), ["a"]);
+    nominator.nominate(pod("x", 10, "2", json!({})), "n1");
+    assert_eq!(victims("y", &nominator), ["b", "a"], "room for both");
+    assert_eq!(victims("x", &nominator), ["a"], "it leaves no room for itself");
+    nominator.nominate(pod("y", 10, "2", json!({})), "n1");
+    assert!(victims("z", &nominator).is_empty(), "three have no room");
+    nominator.remove("x");
+    nominator.remove("y");
+    assert_eq!(victims("z", &nominator), ["a"]);
+}
+
 #[test]
 fn who_may_not_preempt_says_so() {
     let full = cluster(&[("n1", vec![pod("a", 0, "4", json!({}))])]);

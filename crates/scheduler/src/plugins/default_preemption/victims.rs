@@ -51,17 +51,12 @@ pub fn on(
             }
         }
     }
-    let mut victims = trial.undo();
-    victims.sort_by(by_importance);
+    let victims = trial.undo();
     if victims.is_empty() {
         // It fits as it is: no need to evict anyone.
         return Err(smallvec![NO_VICTIMS]);
     }
-    Ok(Candidate {
-        node: node.name.clone(),
-        victims,
-        violations,
-    })
+    Ok(Candidate::new(node.name.clone(), victims, violations))
 }
 
 struct Trial<'a, 'f> {

@@ -336,15 +336,15 @@ fn weights_of_both_sides_score_domains() {
 #[test]
 fn only_pods_that_the_terms_speak_of_wake() {
     let new = pod("new", "web", required("podAffinity", json!([term("db", "zone")])));
-    let placed = |app: &str| ClusterEvent::PodPlaced(pod("x", app, json!({})).pod);
+    let placed = |app: &str| ClusterEvent::PodPlaced(pod("x", app, json!({})));
     assert!(plugin().may_help(&placed("db"), &new));
     assert!(!plugin().may_help(&placed("web"), &new));
     let own = pod("new", "web", required("podAffinity", json!([term("web", "zone")])));
-    let last = ClusterEvent::PodGone(pod("x", "web", json!({})).pod);
+    let last = ClusterEvent::PodGone(pod("x", "web", json!({})));
     assert!(plugin().may_help(&last, &own), "the first of its like may go anywhere");
     assert!(!plugin().may_help(&last, &new));
     let plain = pod("new", "web", json!({}));
-    let gone = |spec: Value| ClusterEvent::PodGone(pod("x", "shy", spec).pod);
+    let gone = |spec: Value| ClusterEvent::PodGone(pod("x", "shy", spec));
     assert!(plugin().may_help(&gone(required("podAntiAffinity", json!([term("web", "zone")]))), &plain));
     assert!(!plugin().may_help(&gone(json!({})), &plain));
 }

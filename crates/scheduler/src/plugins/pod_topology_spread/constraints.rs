@@ -18,6 +18,9 @@ pub struct DefaultConstraint {
     pub max_skew: i64,
     pub topology_key: Arc<str>,
     pub hard: bool,
+    pub min_domains: i64,
+    pub honor_affinity: bool,
+    pub honor_taints: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,9 @@ impl Defaults {
                     max_skew,
                     topology_key: key.into(),
                     hard: false,
+                    min_domains: 1,
+                    honor_affinity: true,
+                    honor_taints: false,
                 })
                 .into(),
             Self::List(list) => list.clone(),
@@ -67,9 +73,9 @@ impl Defaults {
             topology_key: c.topology_key,
             hard: c.hard,
             selector: selector.clone(),
-            min_domains: 1,
-            honor_affinity: true,
-            honor_taints: false,
+            min_domains: c.min_domains,
+            honor_affinity: c.honor_affinity,
+            honor_taints: c.honor_taints,
         });
         constraints.collect()
     }

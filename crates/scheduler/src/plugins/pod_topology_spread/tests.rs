@@ -347,7 +347,7 @@ fn emptier_domains_score_higher_and_nodes_without_the_label_nothing() {
 #[test]
 fn only_pods_that_count_and_nodes_with_the_labels_wake() {
     let pod = web("new", json!([constraint("zone", true, json!({}))]));
-    let gone = |labels: Value| ClusterEvent::PodGone(pod_with("x", json!({"metadata": {"labels": labels}})).pod);
+    let gone = |labels: Value| ClusterEvent::PodGone(pod_with("x", json!({"metadata": {"labels": labels}})));
     let added = |labels: Value| ClusterEvent::NodeAdded(node("n", labels, json!({})));
     for (event, expected) in [
         (gone(json!({"app": "web"})), true),

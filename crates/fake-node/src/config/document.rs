@@ -1,0 +1,120 @@
+//! A file as it stands there, every value with its line.
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_saphyr::Spanned;
+
+use super::ConfigError;
+use super::field::Field;
+
+/// A value of a file.
+#[derive(Debug)]
+pub(crate) enum Node {
+    Scalar(Value),
+    List(Vec<Spanned<Node>>),
+    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Node;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("YAML")
+            }
+
+            fn visit_unit<E>(self) -> Result<Node, E> {
+                Ok(Node::Scalar(Value::Null))
+            }
+
+            fn visit_none<E>(self) -> Result<Node, E> {
+                Ok(Node::Scalar(Value::Null))
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+                Node::deserialize(deserializer)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+                Ok(Node::Scalar(value.into()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+                Ok(Node::Scalar(value.into()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+                Ok(Node::Scalar(value.into()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+                Ok(Node::Scalar(value.into()))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+                Ok(Node::Scalar(value.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+                let mut out = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    out.push(item);
+                }
+                Ok(Node::List(out))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+                let mut out = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    out.push(entry);
+                }
+                Ok(Node::Map(out))
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// A whole file.
+#[derive(Debug)]
+pub(crate) struct Document(Spanned<Node>);
+
+impl Document {
+    /// From YAML, of which JSON is a part. `None`: there is nothing in it.
+    pub(crate) fn parse(text: &str) -> Result<Option<Self>, ConfigError> {
+        let is_empty = |l: &str| l.trim().is_empty() || l.trim_start().starts_with('#');
+        if text.lines().all(is_empty) {
+            return Ok(None);
+        }
+        match serde_saphyr::from_str(text) {
+            Ok(root) => Ok(Some(Self(root))),
+            Err(error) => Err(syntax(&error)),
+        }
+    }
+
+    pub(crate) fn root(&self) -> Field<'_> {
+        Field {
+            path: String::new(),
+            line: self.0.referenced.line(),
+            node: &self.0.value,
+        }
+    }
+}
+
+/// An error of the parser, by its place. The place is told once, and how to program the parser not at all.
+fn syntax(error: &serde_saphyr::Error) -> ConfigError {
+    let text = error.without_snippet().to_string();
+    let end = [" at line ", ", set DuplicateKeyPolicy"]
+        .into_iter()
+        .filter_map(|mark| text.find(mark));
+    let message = text[..end.min().unwrap_or(text.len())].to_owned();
+    ConfigError {
+        field: String::new(),
+        line: error.location().map_or(0, |l| l.line()),
+        message,
+    }
+}
