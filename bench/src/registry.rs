@@ -118,6 +118,9 @@ fn make(archive: &Path, mebibytes: u64) -> anyhow::Result<u64> {
 fn entry(archive: &mut tar::Builder<impl Write>, path: &str, data: &[u8]) -> std::io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_size(data.len() as u64);
     archive.append_data(&mut header, path, data)
 }

@@ -6,19 +6,24 @@ use super::{ALL, idle, ready};
 #[test]
 fn usage_is_shown_by_top_and_by_the_node_s_own_pages() {
     let cluster = Cluster::with_node();
-    cluster.k(&[
-        "run",
-        "busy",
-        "--image=demo/web:v1",
-        "--labels=app=busy",
-        "--",
-        "sh",
-        "-c",
-        "trap 'exit 0' TERM; i=0; while [ $i -lt 500000 ]; do i=$((i+1)); done; touch /tmp/burnt; while :; do sleep 1000 & wait; done",
-    ]);
+    // It asks for a share of the processors, and so has one on however busy a machine.
+    cluster.apply(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: busy, labels: {app: busy}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: busy
+    image: demo/web:v1
+    command: [sh, -c, "i=0; while [ $i -lt 500000 ]; do i=$((i+1)); done; touch /tmp/burnt; while :; do :; done"]
+    resources: {requests: {cpu: 500m}}
+"#,
+    );
     idle(&cluster, "quiet");
     ready(&cluster, "busy");
-    // What it has used by then is much, on however busy a machine.
+    // What it has used by then is much.
     let burnt = "until [ -e /tmp/burnt ]; do usleep 10000; done";
     cluster.k(&["exec", "busy", "--", "sh", "-c", burnt]);
     for which in ALL {
