@@ -7,6 +7,7 @@
 mod bare_nodes;
 mod budget;
 mod cli;
+mod containerd;
 mod figure;
 mod image;
 mod latency;
@@ -16,6 +17,7 @@ mod meter;
 mod options;
 mod process;
 mod record;
+mod registry;
 mod report;
 mod row;
 mod runner;

@@ -46,12 +46,15 @@ pub struct Options {
     /// Starts that are timed, and kills that are survived
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub starts: usize,
-    /// Pods that are started one after another; a fifth of them then at once
+    /// Pods that are started one after another (a fifth of them then at once), that rest on a node; commands executed
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub pods: usize,
     /// An image that is on the node, with `sleep` and `true` [default: one made from this machine's busybox]
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
+    /// How large the image is that is pulled, unpacked
+    #[arg(long, default_value_t = 300, value_name = "MIB")]
+    pub image_mib: u64,
     /// Fake nodes of the largest row
     #[arg(long, default_value_t = 5000, value_name = "N")]
     pub fleet_nodes: u32,

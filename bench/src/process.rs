@@ -1,7 +1,7 @@
 //! What processes use, from /proc. CPU time is counted in nanoseconds where the kernel tells them (`schedstat`).
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -120,7 +120,7 @@ pub fn named(names: &[String]) -> Vec<u32> {
             continue;
         };
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if program(&line).is_some_and(|p| names.iter().any(|n| n == p)) {
+        if name_of(&line).is_some_and(|p| names.iter().any(|n| n == p)) {
             found.push(pid);
         }
     }
@@ -128,8 +128,41 @@ pub fn named(names: &[String]) -> Vec<u32> {
     found
 }
 
+/// The processes with an argument that is a path in this directory.
+pub fn running_in(directory: &Path) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {
+            continue;
+        };
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let inside = |part: &[u8]| std::str::from_utf8(part).is_ok_and(|part| Path::new(part).starts_with(directory));
+        if line.split(|b| *b == 0).any(inside) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Where a program of this name is in `PATH`.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|p| p.is_file())
+}
+
+/// What a program that has ended said, if it succeeded.
+pub fn said(name: &str, output: std::io::Result<std::process::Output>) -> anyhow::Result<String> {
+    let output = output.with_context(|| format!("cannot run {name}"))?;
+    if !output.status.success() {
+        anyhow::bail!("{name}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// The file name of the program in a `cmdline`.
-fn program(line: &[u8]) -> Option<&str> {
+fn name_of(line: &[u8]) -> Option<&str> {
     let first = line.split(|b| *b == 0).next()?;
     Path::new(std::str::from_utf8(first).ok()?).file_name()?.to_str()
 }
@@ -155,9 +188,9 @@ mod tests {
 
     #[test]
     fn a_program_is_known_by_its_file_name() {
-        assert_eq!(program(b"/usr/bin/etcd\0--data-dir\0/x\0"), Some("etcd"));
-        assert_eq!(program(b"kube-controller-manager\0"), Some("kube-controller-manager"));
-        assert_eq!(program(b""), None);
+        assert_eq!(name_of(b"/usr/bin/etcd\0--data-dir\0/x\0"), Some("etcd"));
+        assert_eq!(name_of(b"kube-controller-manager\0"), Some("kube-controller-manager"));
+        assert_eq!(name_of(b""), None);
     }
 
     fn with(ticks: f64, threads: &[(u32, u64)]) -> Usage {

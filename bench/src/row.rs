@@ -8,9 +8,11 @@ mod crash;
 mod exec;
 mod fleet;
 mod idle;
+mod image_pull;
 mod jobs;
 mod lists;
 mod node_loss;
+mod node_pods;
 mod pod_start;
 mod reads;
 mod restart;
@@ -60,6 +62,8 @@ pub static ROWS: &[&Row] = &[
     &idle::PODS,
     &pod_start::ROW,
     &exec::ROW,
+    &node_pods::ROW,
+    &image_pull::ROW,
     &fleet::ROW,
 ];
 

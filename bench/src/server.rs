@@ -225,6 +225,22 @@ impl Server {
         }
     }
 
+    /// Runs a subcommand on the cluster of a server of our own.
+    pub async fn coracle(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        match &self.running {
+            Running::Own(own) => own.coracle(arguments).await,
+            Running::Foreign(_) => Unavailable::because("needs a server of our own"),
+        }
+    }
+
+    /// Where a server of our own has its pods' shims.
+    pub fn sandboxes(&self) -> PathBuf {
+        match &self.running {
+            Running::Own(own) => own.sandboxes(),
+            Running::Foreign(_) => PathBuf::new(),
+        }
+    }
+
     /// Leaves nothing behind.
     pub async fn close(mut self) -> anyhow::Result<()> {
         if let (Some(fleet), Some((client, _))) = (self.fleet.take(), &self.link) {

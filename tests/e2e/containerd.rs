@@ -2,7 +2,7 @@
 
 use super::containerd_process::Containerd;
 use super::harness::{Cluster, image_archive};
-use super::streaming::{command, log, port_forward};
+use super::streaming::{command, copy, log, port_forward};
 
 /// A cluster and its runtime; the cluster goes first.
 struct Machine {
@@ -32,10 +32,12 @@ fn commands_terminals_and_attached_streams_are_as_everywhere() {
 }
 
 #[test]
-fn logs_and_port_forwards_are_as_everywhere() {
+fn logs_port_forwards_and_copies_are_as_everywhere() {
     let machine = Machine::start();
     port_forward::joins_many(&machine.cluster);
     log::logs_are_cut(&machine.cluster);
+    machine.cluster.k(&["delete", "pod", "p"]);
+    copy::copies(&machine.cluster);
 }
 
 #[test]

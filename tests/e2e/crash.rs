@@ -17,6 +17,7 @@ fn kill_9_loses_no_acknowledged_write_and_disturbs_no_container() {
         "echo started; sleep 1000",
     ]);
     cluster.k(&["wait", "pod/steady", "--for=condition=Ready", "--timeout=60s"]);
+    assert_eq!(cluster.follow(&["steady"]).line(), "started");
     let container = cluster.field("pod/steady", ".status.containerStatuses[0].containerID");
 
     let stop = AtomicBool::new(false);

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use tempfile::TempDir;
 
@@ -252,9 +253,9 @@ impl Cluster {
         SaidLines::of(self.kubectl_command(Kubectl::V37, &args))
     }
 
-    /// A pod's log as it comes.
-    pub fn follow(&self, pod: &str) -> SaidLines {
-        SaidLines::of(self.kubectl_command(Kubectl::V37, &["logs", "-f", pod]))
+    /// The log of a pod's container as it comes.
+    pub fn follow(&self, pod_and_flags: &[&str]) -> SaidLines {
+        SaidLines::of(self.kubectl_command(Kubectl::V37, &[&["logs", "-f"], pod_and_flags].concat()))
     }
 
     /// The example Deployment of the documentation, applied and rolled out.
@@ -293,14 +294,11 @@ impl JoinedNode {
     /// Returns when the node is Ready.
     #[track_caller]
     pub fn start(cluster: &Cluster, name: &str, dir: &Path, flags: &[&str]) -> Self {
+        // No two at once may have the same addresses.
+        static STARTED: AtomicU8 = AtomicU8::new(0);
+        let range = format!("--pod-cidr=10.77.{}.0/24", STARTED.fetch_add(1, Ordering::Relaxed));
         let child = Command::new(env!("CARGO_BIN_EXE_coracle"))
-            .args([
-                "agent",
-                "--pod-cidr=10.77.3.0/24",
-                "--listen=127.0.0.1:0",
-                "--node-name",
-                name,
-            ])
+            .args(["agent", &range, "--listen=127.0.0.1:0", "--node-name", name])
             .args(flags)
             .arg("--kubeconfig")
             .arg(cluster.kubeconfig())

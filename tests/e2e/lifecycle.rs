@@ -70,7 +70,7 @@ fn two_clusters_live_side_by_side() {
     let ips = [one.field("pod/p", ".status.podIP"), two.field("pod/p", ".status.podIP")];
     assert_ne!(ips[0], ips[1]);
     drop(one);
-    assert_eq!(two.k(&["logs", "p"]), "hello\n");
+    assert_eq!(two.follow(&["p"]).line(), "hello");
 }
 
 #[test]

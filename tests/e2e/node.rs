@@ -34,7 +34,7 @@ fn a_static_pod_is_mirrored_outlives_its_mirror_and_follows_its_file() {
     let ready = |words: &str| {
         cluster.k(&["wait", "pod/own-n1", "--for=create", "--timeout=60s"]);
         cluster.k(&["wait", "pod/own-n1", "--for=condition=Ready", "--timeout=60s"]);
-        assert_eq!(cluster.k(&["logs", "own-n1"]).trim(), words);
+        assert_eq!(cluster.follow(&["own-n1"]).line(), words);
     };
     ready("first");
     let container = cluster.field("pod/own-n1", ".status.containerStatuses[0].containerID");

@@ -26,7 +26,7 @@ fn a_fork_bomb_stops_at_the_limit_of_its_pod_and_others_do_not_notice() {
     cluster.k(&["wait", "pod/calm", "--for=condition=Ready", "--timeout=60s"]);
     cluster.apply(&pod("bomb", "bomb() { bomb | bomb & }; bomb; while :; do wait; done"));
     cluster.k(&["wait", "pod/bomb", "--for=condition=Ready", "--timeout=60s"]);
-    cluster.follow("bomb").until("can't fork");
+    cluster.follow(&["bomb"]).until("can't fork");
     assert_eq!(
         cluster.k(&["exec", "calm", "--", "echo", "unharmed"]).trim(),
         "unharmed"
@@ -70,6 +70,8 @@ fn a_pod_that_fills_the_disk_is_evicted_and_the_node_recovers() {
         &disk.0.path().join("data"),
         &["--kubelet-config", &config],
     );
+    let pressure = r#"jsonpath={.object.status.conditions[?(@.type=="DiskPressure")].status}{"\n"}"#;
+    let mut pressure = cluster.watch(&["node", "n1", "-o", pressure]);
     cluster.apply(&pod("hog", "dd if=/dev/zero of=/data/fill bs=1M; sleep 1000"));
     cluster.wait_for("pod/hog", ".status.phase", "Failed");
     assert_eq!(cluster.field("pod/hog", ".status.reason"), "Evicted");
@@ -78,11 +80,11 @@ fn a_pod_that_fills_the_disk_is_evicted_and_the_node_recovers() {
         message.starts_with("The node was low on resource: ephemeral-storage. Threshold quantity:"),
         "{message}"
     );
-    let pressure = r#".status.conditions[?(@.type=="DiskPressure")].status"#;
     let events = cluster.k(&["get", "events", "--field-selector", "involvedObject.name=hog"]);
     assert!(events.contains("Evicted"), "{events}");
     cluster.k(&["delete", "pod", "hog", "--timeout=60s"]);
-    cluster.wait_for("node/n1", pressure, "False");
+    pressure.until("True");
+    pressure.until("False");
     cluster.apply(&pod("next", "sleep 1000"));
     cluster.k(&["wait", "pod/next", "--for=condition=Ready", "--timeout=60s"]);
     cluster.k(&["delete", "pod", "next"]);

@@ -17,11 +17,7 @@ fn a_deployment_runs_init_server_and_sidecar_that_share_volume_and_localhost() {
     let name = cluster.field("pods", ".items[0].metadata.name");
     let page = format!("Hello from {name}, image v1");
     // The sidecar reads the page over localhost and logs it; the page was written by the init container.
-    let follow = cluster.k(&["logs", "--tail=1", &name, "-c", "watcher"]);
-    assert!(
-        follow.contains(&page) || follow.contains("server not up yet"),
-        "{follow}"
-    );
+    cluster.follow(&[&name, "-c", "watcher"]).until(&page);
     let ip = cluster.field(&format!("pod/{name}"), ".status.podIP");
     let output = std::process::Command::new("busybox")
         .args(["wget", "-qO-", &format!("http://{ip}:8080/")])

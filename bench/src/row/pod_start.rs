@@ -65,7 +65,7 @@ pub fn pod(name: &str, image: &str) -> Value {
 }
 
 /// Creates pods, waits until all run, and deletes them. Says how long each took from being bound.
-async fn start(server: &Server, scratch: &Scratch, pods: &[Value]) -> anyhow::Result<Vec<Duration>> {
+pub async fn start(server: &Server, scratch: &Scratch, pods: &[Value]) -> anyhow::Result<Vec<Duration>> {
     let path = scratch.path("pods");
     let mut events = Events::open(server.endpoint()?, &path, "").await?;
     let mut workers = server.workers(pods.len().min(16)).await?;

@@ -74,6 +74,10 @@ impl Own {
         self.child.as_ref().and_then(Child::id)
     }
 
+    pub fn sandboxes(&self) -> PathBuf {
+        self.data().join("runtime/sandboxes")
+    }
+
     fn log(&self) -> PathBuf {
         self.dir.path().join("server.log")
     }
@@ -153,7 +157,7 @@ impl Own {
     }
 
     /// Runs a subcommand on this cluster.
-    async fn coracle(&self, arguments: &[&str]) -> anyhow::Result<()> {
+    pub async fn coracle(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let output = Command::new(&self.binary)
             .args(arguments)
             .env("CORACLE_DATA_DIR", self.data())

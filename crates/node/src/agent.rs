@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_client::event::EventRecorder;
+use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, Error as ClientError};
 use coracle_clock::Clock;
 use coracle_informer::{CancellationToken, InformerFactory, InformerOptions};
@@ -170,9 +170,21 @@ impl Agent {
             settings: options.settings,
             state: NodeState::default(),
         });
-        let seen = cx.clone();
+        let (seen, recorder) = (cx.clone(), events.clone());
         own_node.add_handler(move |change| {
-            seen.state.object.send_replace(Some(change.object().clone()));
+            let node = change.object();
+            let before = seen.state.object.send_replace(Some(node.clone()));
+            let cordoned = |node: &Node| node.spec.as_ref().is_some_and(|s| s.unschedulable == Some(true));
+            if before.is_some_and(|before| cordoned(&before)) != cordoned(node) {
+                let reason = if cordoned(node) {
+                    "NodeNotSchedulable"
+                } else {
+                    "NodeSchedulable"
+                };
+                let name = node.metadata.name.as_deref().unwrap_or_default();
+                let text = format!("Node {name} status is now: {reason}");
+                recorder.event(&**node, EventType::Normal, reason, text);
+            }
         });
         // What runs already, and static pods, do not wait for an API server.
         let pods = Pods::new(cx.clone(), shutdown.clone()).await;
@@ -187,6 +199,7 @@ impl Agent {
         let volumes = local_volumes::directory(&options.data_dir);
         let registrar = Registrar {
             client: client.clone(),
+            events: events.clone(),
             clock,
             runtime: runtime.clone(),
             registration,
@@ -203,6 +216,7 @@ impl Agent {
             name: name.clone(),
             source: Box::new(source),
         })?;
+        events.event(&*node, EventType::Normal, "Starting", "Starting kubelet.");
         let labels = node.metadata.labels.as_ref();
         tokio::spawn(local_volumes::run(
             volume_client,

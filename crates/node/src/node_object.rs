@@ -184,6 +184,37 @@ fn conditions(health: &Health, before: Option<&api::NodeStatus>, now: Timestamp)
     wanted.collect()
 }
 
+/// What has become of the node by its conditions, as events name it.
+pub(crate) fn transitions(before: Option<&api::NodeStatus>, after: &api::NodeStatus) -> Vec<&'static str> {
+    let of = |status: Option<&api::NodeStatus>, kind: &str| {
+        let found = status?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)?;
+        Some(found.status.clone())
+    };
+    let named = [
+        (
+            "MemoryPressure",
+            ["NodeHasSufficientMemory", "NodeHasInsufficientMemory"],
+        ),
+        ("DiskPressure", ["NodeHasNoDiskPressure", "NodeHasDiskPressure"]),
+        ("PIDPressure", ["NodeHasSufficientPID", "NodeHasInsufficientPID"]),
+        ("Ready", ["NodeNotReady", "NodeReady"]),
+    ];
+    let changed = named.into_iter().filter_map(|(kind, reasons)| {
+        let (old, new) = (of(before, kind), of(Some(after), kind)?);
+        let holds = new == "True";
+        // A node that was never ready has not become unready.
+        let news = old.as_ref() != Some(&new) && (old.is_some() || kind != "Ready" || holds);
+        news.then_some(reasons[usize::from(holds)])
+    });
+    changed.collect()
+}
+
+/// Whether the machine has been started anew since the node last told of it.
+pub(crate) fn has_rebooted(before: &api::NodeStatus, machine: &Machine) -> bool {
+    let known = before.node_info.as_ref().map(|info| info.boot_id.as_str());
+    known.is_some_and(|known| !known.is_empty() && known != machine.boot_id)
+}
+
 /// Whether anything but the heartbeats differs.
 pub(crate) fn differs(a: &api::NodeStatus, b: &api::NodeStatus) -> bool {
     let without_heartbeat = |status: &api::NodeStatus| {
@@ -202,6 +233,53 @@ mod tests {
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn events_tell_what_has_become_of_the_node() {
+        let machine = Machine {
+            boot_id: "one".into(),
+            ..Machine::default()
+        };
+        let made = |pressures: &[Pressure], trouble: Option<&str>| {
+            let health = Health {
+                pressures: pressures.iter().copied().collect(),
+                trouble: trouble.map(str::to_owned),
+            };
+            let now = at("2026-01-01T00:00:00Z");
+            status(&Registration::default(), &machine, &health, vec![], None, now)
+        };
+        let well = made(&[], None);
+        let fine = [
+            "NodeHasSufficientMemory",
+            "NodeHasNoDiskPressure",
+            "NodeHasSufficientPID",
+        ];
+        assert_eq!(transitions(None, &well), [&fine[..], &["NodeReady"]].concat());
+        assert_eq!(transitions(None, &made(&[], Some("no network"))), fine);
+        assert!(transitions(Some(&well), &well).is_empty());
+        let short = made(&[Pressure::Memory, Pressure::Disk], Some("no network"));
+        assert_eq!(
+            transitions(Some(&well), &short),
+            ["NodeHasInsufficientMemory", "NodeHasDiskPressure", "NodeNotReady"]
+        );
+        // Nobody had heard of it for a while.
+        let mut lost = well.clone();
+        for condition in lost.conditions.iter_mut().flatten() {
+            condition.status = "Unknown".into();
+        }
+        assert_eq!(transitions(Some(&lost), &well).len(), 4);
+
+        assert!(!has_rebooted(&well, &machine));
+        let boot_id = "two".into();
+        assert!(has_rebooted(
+            &well,
+            &Machine {
+                boot_id,
+                ..machine.clone()
+            }
+        ));
+        assert!(!has_rebooted(&api::NodeStatus::default(), &machine));
     }
 
     #[test]

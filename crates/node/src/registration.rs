@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, Error, Patch};
 use coracle_clock::{Clock, Instant};
 use coracle_informer::CancellationToken;
@@ -24,8 +25,9 @@ const CHECK: Duration = Duration::from_secs(10);
 const REPORT: Duration = Duration::from_secs(300);
 const LEASE_SECONDS: i32 = 40;
 const LEASE_NAMESPACE: &str = "kube-node-lease";
-/// As upstream: a node tells at most of this many images.
+/// As upstream: a node tells at most of this many images, and of this many names of each.
 const MOST_IMAGES: usize = 50;
+const MOST_NAMES: usize = 5;
 /// How long the runtime may take to list them, and to say how it is.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Between attempts to reach an API server that cannot be reached.
@@ -35,6 +37,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// Keeps the node's object and lease.
 pub(crate) struct Registrar {
     pub(crate) client: Client,
+    pub(crate) events: EventRecorder,
     pub(crate) clock: Clock,
     pub(crate) runtime: Arc<dyn PodRuntime>,
     pub(crate) registration: Registration,
@@ -77,15 +80,15 @@ impl Registrar {
         let nodes = self.client.all::<Node>();
         let status = self.status(None).await;
         let wanted = node_object::node(&self.registration, &self.machine, status);
-        let node = match nodes.create(&wanted).await {
-            Ok(node) => node,
+        let (node, known) = match nodes.create(&wanted).await {
+            Ok(node) => (node, false),
             Err(error) if error.is_already_exists() => {
                 // A node that has another certificate now tells so; one that an authority vouches for tells none.
                 let mut annotations = json!(wanted.metadata.annotations);
                 annotations[node_object::SERVING_CERTIFICATE] =
                     json!(self.registration.annotations.get(node_object::SERVING_CERTIFICATE));
                 let known = json!({"metadata": {"labels": wanted.metadata.labels, "annotations": annotations}});
-                nodes.patch(&self.registration.name, Patch::Merge(known)).await?
+                (nodes.patch(&self.registration.name, Patch::Merge(known)).await?, true)
             }
             Err(error) => return Err(error),
         };
@@ -95,7 +98,26 @@ impl Registrar {
             .as_ref()
             .is_some_and(|before| !node_object::differs(before, &status) && is_ready(before));
         tracing::info!(node = self.registration.name, "node is registered");
-        if told { Ok(node) } else { self.write(&status).await }
+        let before = node.status.clone().filter(|_| known);
+        if before
+            .as_ref()
+            .is_some_and(|before| node_object::has_rebooted(before, &self.machine))
+        {
+            let (name, boot) = (&self.registration.name, &self.machine.boot_id);
+            let text = format!("Node {name} has been rebooted, boot id: {boot}");
+            self.events.event(&*node, EventType::Warning, "Rebooted", text);
+        }
+        let node = if told { node } else { self.write(&status).await? };
+        self.tell(&node, before.as_ref(), &status);
+        Ok(node)
+    }
+
+    /// What has changed is an event.
+    fn tell(&self, node: &Node, before: Option<&NodeStatus>, now: &NodeStatus) {
+        for reason in node_object::transitions(before, now) {
+            let text = format!("Node {} status is now: {reason}", self.registration.name);
+            self.events.event(node, EventType::Normal, reason, text);
+        }
     }
 
     async fn status(&self, before: Option<&NodeStatus>) -> NodeStatus {
@@ -188,6 +210,7 @@ impl Registrar {
             if changed || self.clock.instant().duration_since(reported) >= REPORT {
                 match self.write(&status).await {
                     Ok(node) => {
+                        self.tell(&node, known.status.as_ref(), &status);
                         known = node;
                         reported = self.clock.instant();
                     }
@@ -252,7 +275,15 @@ impl Registrar {
 /// Images as a Node tells of them: the largest ones.
 fn shown(images: &[Arc<ImageInfo>]) -> Vec<ContainerImage> {
     let all = images.iter().map(|image| ContainerImage {
-        names: Some(image.repo_digests.iter().chain(&image.repo_tags).cloned().collect()),
+        names: Some(
+            image
+                .repo_digests
+                .iter()
+                .chain(&image.repo_tags)
+                .take(MOST_NAMES)
+                .cloned()
+                .collect(),
+        ),
         size_bytes: i64::try_from(image.size).ok(),
     });
     let mut all: Vec<_> = all.collect();

@@ -178,7 +178,7 @@ pub(crate) fn referenced(pod: &api::Pod) -> (Vec<String>, Vec<String>) {
 }
 
 /// Whether what the pod's volumes show can change while it runs.
-pub(crate) fn shows_metadata(pod: &api::Pod) -> bool {
+pub(crate) fn shows_the_pod(pod: &api::Pod) -> bool {
     let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
     volumes
         .filter_map(|v| {

@@ -196,6 +196,10 @@ impl Arguments {
     }
 }
 
+/// What libcontainer adds when it could not take back what it had made. On a busy machine that is usual (the kernel counts
+/// a dead process for a moment longer), and whoever called removes what is left.
+const CLEANUP: &str = ". error during cleanup: ";
+
 /// The innermost reason where there is a plain one, else the whole chain.
 fn explain(failure: &dyn StdError) -> String {
     let mut text = failure.to_string();
@@ -207,6 +211,9 @@ fn explain(failure: &dyn StdError) -> String {
             text.push_str(&part);
         }
         next = source.source();
+    }
+    if let Some(end) = text.find(CLEANUP) {
+        text.truncate(end);
     }
     match text.find(executor::MARKER) {
         Some(start) => {
@@ -242,5 +249,22 @@ mod tests {
         assert!(parse("create --bundle").is_err());
         assert!(parse("create").is_err());
         assert!(parse("create --unknown id").is_err());
+    }
+
+    #[test]
+    fn a_reason_is_what_failed_and_not_what_could_not_be_taken_back() {
+        for (text, expected) in [
+            (
+                "failed to create container: exec: \"/x\": permission denied. error during cleanup: failed to cleanup \
+                 container: io error: at /sys/fs/cgroup/pids/x: could not delete",
+                "exec: \"/x\": permission denied",
+            ),
+            (
+                "failed to create container: no such user. error during cleanup: x",
+                "failed to create container: no such user",
+            ),
+        ] {
+            assert_eq!(explain(&*Failure::from(text)), expected);
+        }
     }
 }

@@ -107,7 +107,7 @@ fn a_node_that_joined_serves_logs_and_commands_with_a_certificate_of_its_own() {
         "echo said; trap 'exit 0' TERM; sleep 1000 & wait",
     ]);
     ready(&cluster, "p");
-    assert_eq!(cluster.k(&["logs", "p"]), "said\n");
+    assert_eq!(cluster.follow(&["p"]).line(), "said");
     assert_eq!(cluster.k(&["exec", "p", "--", "echo", "done"]), "done\n");
     let published = cluster.field(
         "node/far",

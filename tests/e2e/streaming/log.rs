@@ -46,6 +46,8 @@ spec:
         r#".status.containerStatuses[?(@.name=="b")].state.terminated.reason"#,
         "Completed",
     );
+    cluster.follow(&["p", "-c", "a"]).until("a 5");
+    cluster.follow(&["q"]).until("second");
     for which in ALL {
         let logs = |args: &[&str]| {
             let mut all = vec!["logs"];

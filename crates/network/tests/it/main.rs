@@ -59,9 +59,10 @@ fn root() -> bool {
     root
 }
 
-fn ping_from_host(address: &str) -> bool {
+/// Whether there is an answer within so many seconds.
+fn ping_from_host(address: &str, wait: &str) -> bool {
     Command::new("busybox")
-        .args(["ping", "-c1", "-W2", address])
+        .args(["ping", "-c1", "-W", wait, address])
         .stdout(Stdio::null())
         .status()
         .unwrap()
@@ -114,22 +115,22 @@ async fn pods_reach_each_other_the_host_and_themselves_and_leave_nothing_behind(
 
     let mut server = listens(&b, 8080);
     let to_b = format!("{} 8080", at_b.address);
-    let fetch = |ns: &Namespace| ns.run(&["sh", "-c", &format!("busybox nc -w 3 {to_b} </dev/null")]);
+    let fetch = |ns: &Namespace| ns.run(&["sh", "-c", &format!("busybox nc {to_b} </dev/null")]);
     assert_eq!(fetch(&a), (true, "hello\n".into()), "pod to pod");
     assert_eq!(fetch(&b), (true, "hello\n".into()), "pod to itself");
     let host = Command::new("sh")
-        .args(["-c", &format!("busybox nc -w 3 {to_b} </dev/null")])
+        .args(["-c", &format!("busybox nc {to_b} </dev/null")])
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&host.stdout), "hello\n", "host to pod");
     let _ = server.kill();
     let _ = server.wait();
     assert!(
-        a.run(&["busybox", "ping", "-c1", "-W2", &network.gateway().to_string()])
+        a.run(&["busybox", "ping", "-c1", "-W60", &network.gateway().to_string()])
             .0,
         "pod to host"
     );
-    assert!(a.run(&["busybox", "ping", "-c1", "-W2", "127.0.0.1"]).0, "loopback");
+    assert!(a.run(&["busybox", "ping", "-c1", "-W60", "127.0.0.1"]).0, "loopback");
 
     // The same sandbox again: the same address, nothing doubled.
     assert_eq!(network.attach("pod-a", &a.path()).await.unwrap(), at_a);
@@ -138,7 +139,7 @@ async fn pods_reach_each_other_the_host_and_themselves_and_leave_nothing_behind(
     drop(network);
     let network = open(&cluster, cidr, dir.path()).await;
     assert_eq!(network.address_of("pod-b"), Some(at_b.address));
-    assert!(ping_from_host(&at_b.address.to_string()));
+    assert!(ping_from_host(&at_b.address.to_string(), "60"));
     assert_eq!(
         free_cidr(&cluster, cidr, &[]).await.unwrap(),
         cidr,
@@ -147,7 +148,7 @@ async fn pods_reach_each_other_the_host_and_themselves_and_leave_nothing_behind(
 
     network.detach("pod-a").await.unwrap();
     network.detach("pod-a").await.unwrap();
-    assert!(!ping_from_host(&at_a.address.to_string()));
+    assert!(!ping_from_host(&at_a.address.to_string(), "1"));
 
     // pod-b went away while nobody looked.
     network.reconcile(&HashSet::new()).await.unwrap();

@@ -16,9 +16,12 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// Serves a client that sends these bytes and hangs up.
 fn serve<F: Future<Output = ()>>(bytes: &[u8], server: impl FnOnce(DuplexStream) -> F) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
-        return;
-    };
+    // Time passes only where nothing else happens any more.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    let Ok(runtime) = runtime else { return };
     runtime.block_on(async {
         let (near, mut far) = tokio::io::duplex(ROOM);
         let client = async move {

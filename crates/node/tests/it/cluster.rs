@@ -11,17 +11,20 @@ use coracle_clock::Clock;
 use coracle_informer::CancellationToken;
 use coracle_network::{NetworkOptions, PodNetwork, free_cidr};
 use coracle_node::{Agent, AgentOptions, RuntimeNetworking, Serving, Settings};
-use coracle_runtime::{Archive, Cri, CriConfig, Engine, EngineConfig, PodRuntime};
+use coracle_runtime::{Archive, ContainerState, Cri, CriConfig, Engine, EngineConfig, PodRuntime};
 use coracle_server::{Identity, PkiDir};
 use coracle_testkit::{Options, TestCluster};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, ServiceAccount};
 use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
 
+use crate::change::on_change;
 use crate::containerd::Containerd;
 
 pub const IMAGE: &str = "busybox:test";
-const LIMIT: Duration = Duration::from_secs(30);
+/// What takes this long on the busiest machine hangs.
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// What runs the pods.
 #[derive(Clone, Copy, Debug)]
@@ -194,17 +197,33 @@ impl Node {
             .expect("the pod is never removed");
     }
 
-    /// Waits until the runtime has nothing any more: a pod that had ended is cleaned up after its object is gone.
+    /// Waits until there is nothing of pods any more: one that had ended is cleaned up after its object is gone.
     pub async fn emptied(&self) {
         let mut events = self.engine.events();
         let empty = async {
             while !(self.engine.sandboxes().await.is_empty() && self.engine.containers().await.is_empty()) {
-                events.recv().await.unwrap();
+                assert!(!matches!(events.recv().await, Err(RecvError::Closed)));
             }
         };
         tokio::time::timeout(LIMIT, empty)
             .await
             .expect("sandboxes or containers are left");
+        let directories: Vec<PathBuf> = ["pods", "logs"].map(|part| self.data_dir().join(part)).into();
+        let empty = |directory: &PathBuf| std::fs::read_dir(directory).unwrap().next().is_none();
+        let emptied = on_change(&directories, || directories.iter().all(empty));
+        tokio::time::timeout(LIMIT, emptied)
+            .await
+            .expect("a pod's files are left");
+    }
+
+    /// What containers that have ended had to say is in their logs from here on.
+    pub async fn written(&self) {
+        let Some(containerd) = &self.containerd else { return };
+        for status in self.engine.containers().await {
+            if let (ContainerState::Exited, Some(log)) = (status.state, &status.log_path) {
+                containerd.finish_writing(log);
+            }
+        }
     }
 
     /// Waits for an event of this reason.
@@ -229,12 +248,10 @@ impl Node {
             .unwrap_or_else(|_| panic!("no event {reason}"));
     }
 
-    /// Takes everything down and looks that nothing is left.
+    /// Takes everything down, once the pods are deleted, and looks that nothing is left.
     pub async fn end(self) {
+        self.emptied().await;
         self.stop.cancel();
-        for sandbox in self.engine.sandboxes().await {
-            self.engine.remove_sandbox(&sandbox.id).await.unwrap();
-        }
         if self.network.is_some() {
             PodNetwork::teardown(&self.id, self.dir.path()).await.unwrap();
         }

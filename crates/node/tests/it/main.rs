@@ -4,6 +4,8 @@
 // Tests outside `#[test]` functions, measuring real time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
+#[path = "../../../runtime/tests/it/change.rs"]
+mod change;
 mod cluster;
 #[path = "../../../runtime/tests/it/containerd.rs"]
 mod containerd;

@@ -1,13 +1,14 @@
 //! What pods do on a real node.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_client::Patch;
 use coracle_client::{DeleteOptions, ListOptions, WatchEvent};
 use futures::StreamExt;
+use http::Response;
 use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::{ConfigMap, Node as ApiNode, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -16,14 +17,14 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use crate::cluster::{IMAGE, Node, identity, is_ready};
+use crate::cluster::{IMAGE, LIMIT, Node, identity, is_ready};
 
 pub fn container(name: &str, script: &str) -> Value {
     json!({"name": name, "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script]})
 }
 
-/// What the agent's API answers to a GET by a bearer of this certificate.
-async fn get(node: &Node, path: &str, user: &str, groups: &[&str]) -> Result<(u16, String), String> {
+/// The agent's answer to a GET by a bearer of this certificate.
+async fn ask(node: &Node, path: &str, user: &str, groups: &[&str]) -> Result<Response<Incoming>, String> {
     let pki = node.pki();
     let pair = pki.client(user, &identity(user, groups)).unwrap();
     let mut roots = RootCertStore::empty();
@@ -52,7 +53,11 @@ async fn get(node: &Node, path: &str, user: &str, groups: &[&str]) -> Result<(u1
         .header("host", "n1")
         .body(Empty::<Bytes>::new())
         .unwrap();
-    let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+    sender.send_request(request).await.map_err(|e| e.to_string())
+}
+
+async fn get(node: &Node, path: &str, user: &str, groups: &[&str]) -> Result<(u16, String), String> {
+    let response = ask(node, path, user, groups).await?;
     let status = response.status().as_u16();
     let body = response
         .into_body()
@@ -63,13 +68,29 @@ async fn get(node: &Node, path: &str, user: &str, groups: &[&str]) -> Result<(u1
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
+/// The log of a container that has ended.
 pub async fn logs(node: &Node, pod: &str, container: &str) -> String {
+    node.written().await;
     let path = format!("/containerLogs/default/{pod}/{container}");
     let (status, text) = get(node, &path, "kube-apiserver-kubelet-client", &["system:masters"])
         .await
         .unwrap();
     assert_eq!(status, 200, "{text}");
     text
+}
+
+/// Waits until a container that runs has said this, and nothing else.
+async fn says(node: &Node, pod: &str, container: &str, expected: &str) {
+    let path = format!("/containerLogs/default/{pod}/{container}?follow=true");
+    let answer = ask(node, &path, "kube-apiserver-kubelet-client", &["system:masters"]);
+    let mut body = answer.await.unwrap().into_body();
+    let mut text = String::new();
+    while text.len() < expected.len() {
+        let frame = tokio::time::timeout(LIMIT, body.frame()).await;
+        let frame = frame.unwrap_or_else(|_| panic!("it only says {text:?}"));
+        text += std::str::from_utf8(frame.unwrap().unwrap().data_ref().unwrap()).unwrap();
+    }
+    assert_eq!(text, expected);
 }
 
 pub fn ended(pod: &Pod) -> bool {
@@ -134,9 +155,8 @@ pub async fn a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_
     let guest = node.until("guest", ended).await;
     assert_eq!(guest.status.as_ref().unwrap().phase.as_deref(), Some("Succeeded"));
     assert_eq!(logs(&node, "guest", "c").await, "written-by-init");
-    let text = logs(&node, "web", "main").await;
     let expected = format!("bluesesamewritten-by-init\nblue i-am-web {ip} 10.96.0.1\nweb\n{ip}\tweb\n");
-    assert_eq!(text, expected);
+    says(&node, "web", "main", &expected).await;
     let uid = pod.metadata.uid.clone().unwrap();
     let dir = node.data_dir().join("pods").join(&uid);
     assert!(dir.exists());
@@ -219,6 +239,7 @@ pub async fn an_agent_that_is_replaced_disturbs_no_container(mut node: Node) {
     node.run("doomed", json!({"containers": [container("c", "sleep 1000")]}))
         .await;
     let before = node.ready("steady").await;
+    says(&node, "steady", "c", "up\n").await;
     node.ready("doomed").await;
     let identity = |pod: &Pod| {
         let c = pod.status.as_ref().unwrap().container_statuses.as_ref().unwrap()[0].clone();
@@ -229,7 +250,7 @@ pub async fn an_agent_that_is_replaced_disturbs_no_container(mut node: Node) {
     node.delete("doomed").await;
     let after = node.ready("steady").await;
     assert_eq!(identity(&before), identity(&after));
-    assert_eq!(logs(&node, "steady", "c").await, "up\n");
+    says(&node, "steady", "c", "up\n").await;
     node.delete("steady").await;
     node.end().await;
 }
@@ -357,7 +378,7 @@ pub async fn a_claims_data_outlives_its_pods_and_goes_with_the_claim(node: Node)
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), let_go)
+    tokio::time::timeout(LIMIT, let_go)
         .await
         .expect("the node never lets go");
     assert!(!std::path::Path::new(&path).exists());

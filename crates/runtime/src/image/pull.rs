@@ -280,7 +280,7 @@ impl Puller {
             let _turn = work.downloads.acquire().await;
             self.download(work, layer, &part).await?;
         }
-        let mut source = LayerSource {
+        let source = LayerSource {
             digest: Some(layer.digest.clone()),
             diff_id: diff_id.to_owned(),
             file: part.file.clone(),
@@ -292,13 +292,15 @@ impl Puller {
         let (directory, progress) = (work.store.temporary(), work.progress.clone());
         let (what, stopped) = (self.reference.clone(), work.stop.0.clone());
         let unpacked = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            source.apart = layer::unpack_apart(directory, lowest, &source, &what, &progress, &stopped)?;
-            Ok(source)
+            let unpacked = layer::unpack_apart(directory, lowest, &source, &what, &progress, &stopped);
+            let source = unpacked.map(|apart| LayerSource { apart, ..source });
+            // The turn comes last: where nobody waits for this, it is given back when what was unpacked is gone.
+            (source, turn)
         });
-        let unpacked = unpacked
+        let (unpacked, turn) = unpacked
             .await
             .map_err(|error| Error::Failed(format!("unpacking failed: {error}")))?;
+        drop(turn);
         if let Err(Error::CorruptImage { .. }) = &unpacked {
             part.finished();
         }

@@ -316,10 +316,12 @@ impl Metadata {
     fn of<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<Self> {
         let header = entry.header();
         let seconds = i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0);
+        let raw = header.as_old();
+        let (uid, gid) = (number(&raw.uid, header.uid())?, number(&raw.gid, header.gid())?);
         let mut metadata = Self {
-            uid: u32::try_from(header.uid()?).map_err(|_| invalid("user id out of range"))?,
-            gid: u32::try_from(header.gid()?).map_err(|_| invalid("group id out of range"))?,
-            mode: header.mode()?,
+            uid: u32::try_from(uid).map_err(|_| invalid("user id out of range"))?,
+            gid: u32::try_from(gid).map_err(|_| invalid("group id out of range"))?,
+            mode: number(&raw.mode, header.mode())?,
             mtime: TimeSpec::new(seconds, 0),
             xattrs: Vec::new(),
         };
@@ -348,6 +350,12 @@ impl Metadata {
         }
         Ok(metadata)
     }
+}
+
+/// A number of a header. A blank field is 0, as other tools have it.
+fn number<T: From<u8>>(field: &[u8], read: io::Result<T>) -> io::Result<T> {
+    let blank = field.iter().all(|byte| matches!(byte, 0 | b' '));
+    if blank { Ok(0.into()) } else { read }
 }
 
 fn parse_time(text: &str) -> Option<TimeSpec> {

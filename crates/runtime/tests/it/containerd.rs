@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -26,10 +27,17 @@ impl Containerd {
         let name = path.file_name().unwrap().to_str().unwrap().trim_start_matches(".tmp");
         let bridge = format!("ct{name}");
         fs::create_dir(path.join("cni")).unwrap();
+        // Two at once must not have the same addresses: the machine would know only one way to them.
+        static STARTED: AtomicU8 = AtomicU8::new(0);
+        let [.., number] = std::process::id().to_be_bytes();
+        let subnet = format!(
+            "10.206.{}.0/24",
+            number.wrapping_add(STARTED.fetch_add(1, Ordering::Relaxed))
+        );
         let network = json!({"cniVersion": "0.4.0", "name": "test", "plugins": [{
             "type": "bridge", "bridge": bridge, "isGateway": true,
             "ipam": {"type": "host-local", "dataDir": path.join("addresses"),
-                "ranges": [[{"subnet": "10.206.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]});
+                "ranges": [[{"subnet": subnet}]], "routes": [{"dst": "0.0.0.0/0"}]}}]});
         fs::write(path.join("cni/10-test.conflist"), network.to_string()).unwrap();
         fs::write(path.join("config.toml"), configuration(path)).unwrap();
         let log = fs::File::create(path.join("log")).unwrap();
@@ -87,6 +95,20 @@ impl Containerd {
     /// Imports the images of an archive.
     pub fn import(&self, archive: &Path) {
         self.ctr(&["images", "import", archive.to_str().unwrap()]);
+    }
+
+    /// Returns when all that containers had to say is in the log: it is written by the way, and may be so when a container's
+    /// end is known already. Then it is closed.
+    #[allow(dead_code)] // Not every suite asks.
+    pub fn finish_writing(&self, log: &Path) {
+        let open = format!("/proc/{}/fd", self.child.id());
+        let writes = || {
+            let mut files = fs::read_dir(&open).unwrap().flatten();
+            files.any(|file| fs::read_link(file.path()).is_ok_and(|target| target == log))
+        };
+        while writes() {
+            std::thread::yield_now();
+        }
     }
 
     /// Ids of all containers, those of sandboxes among them.

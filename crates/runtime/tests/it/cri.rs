@@ -1,13 +1,14 @@
 //! What is particular to a runtime behind the container runtime interface.
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use coracle_runtime::{ContainerState, Cri, CriConfig, Error, PodRuntime, SandboxState, SeccompProfile};
 
+use crate::change::on_change;
 use crate::image_build;
-use crate::lifecycle::{on_change, wait_for_log};
-use crate::node::{BUSYBOX, Node, shell, sleeper};
+use crate::node::{BUSYBOX, HANG, Node, shell, sleeper};
 
 #[tokio::test]
 async fn it_says_who_it_is_and_how_it_is() {
@@ -95,7 +96,7 @@ async fn a_sandbox_that_dies_is_noticed() {
     let pid = nix::unistd::Pid::from_raw(pod.pid);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     let stopped = async { while events.recv().await.unwrap().kind != coracle_runtime::EventKind::SandboxStopped {} };
-    tokio::time::timeout(Duration::from_secs(20), stopped)
+    tokio::time::timeout(HANG, stopped)
         .await
         .expect("its end is never told");
     assert_eq!(node.engine.sandboxes().await[0].state, SandboxState::NotReady);
@@ -204,30 +205,37 @@ async fn a_log_that_has_grown_is_put_aside_and_nothing_of_it_lost() {
     let node = Node::containerd().await;
     let pod = node.sandbox().await;
     // Over the size at which a log is rotated; then one line more when it is told to.
-    let script = "line=$(head -c 1000 /dev/zero | tr '\\0' x); i=0; while [ $i -lt 11000 ]; do echo $line; i=$((i+1)); done; \
-                  echo ready; trap 'echo more' USR1; while :; do sleep 1 & wait; done";
+    let script = "trap 'echo more' USR1; line=$(head -c 1000 /dev/zero | tr '\\0' x); i=0; \
+                  while [ $i -lt 11000 ]; do echo $line; i=$((i+1)); done; echo ready; while :; do sleep 1 & wait; done";
     let id = node.start(&pod, shell(script)).await;
-    wait_for_log(&node, &id, "ready").await;
     let log = node.engine.container_status(&id).await.unwrap().log_path.unwrap();
-    let name = format!("{}.", log.file_name().unwrap().to_str().unwrap());
+    let (directory, name) = (log.parent().unwrap(), log.file_name().unwrap().to_str().unwrap());
     let aside = || -> Vec<_> {
-        let all = fs::read_dir(log.parent().unwrap()).unwrap().flatten();
-        let old = all.filter(|entry| entry.file_name().to_str().unwrap().starts_with(&name));
+        let all = fs::read_dir(directory).unwrap().flatten();
+        let old = all.filter(|entry| entry.file_name().to_str().unwrap().starts_with(&format!("{name}.")));
         old.map(|entry| entry.path()).collect()
     };
-    let directory = log.parent().unwrap();
-    let rotated = on_change(directory, || !aside().is_empty());
-    tokio::time::timeout(Duration::from_secs(30), rotated)
-        .await
-        .expect("it is never rotated");
+    // It is rotated while it grows or after, and what is written meanwhile may be in either file.
+    let files = || aside().into_iter().chain([log.clone()]);
+    let last = || {
+        let mut newest = files().rev().filter_map(|file| fs::File::open(file).ok());
+        let mut file = newest.find(|file| file.metadata().unwrap().len() > 0)?;
+        file.seek(SeekFrom::End(-6)).ok()?;
+        let mut end = String::new();
+        file.read_to_string(&mut end).ok()?;
+        Some(end)
+    };
+    let rotated = on_change([directory], || {
+        !aside().is_empty() && last().is_some_and(|end| end == "ready\n")
+    });
+    tokio::time::timeout(HANG, rotated).await.expect("it is never rotated");
     node.engine.kill_container(&id, nix::libc::SIGUSR1).await.unwrap();
-    // It may still reach the file that was put aside: the runtime is told to open another after that.
-    let all = || fs::read_to_string(&aside()[0]).unwrap() + &fs::read_to_string(&log).unwrap_or_default();
-    let told = on_change(directory, || all().ends_with("more\n"));
-    tokio::time::timeout(Duration::from_secs(30), told)
+    let told = on_change([directory], || last().is_some_and(|end| end == " more\n"));
+    tokio::time::timeout(HANG, told)
         .await
-        .expect("what is written during a rotation is lost");
-    assert_eq!(all().lines().count(), 11_002);
+        .expect("what is written after a rotation is lost");
+    let lines = |file| fs::read_to_string(file).unwrap_or_default().lines().count();
+    assert_eq!(files().map(lines).sum::<usize>(), 11_002);
     node.engine.stop_container(&id, None, Duration::ZERO).await.unwrap();
     let status = node.engine.container_status(&id).await.unwrap();
     assert_eq!((status.state, status.exit_code), (ContainerState::Exited, Some(137)));

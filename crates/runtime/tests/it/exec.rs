@@ -1,11 +1,13 @@
 //! Commands in running containers.
 
+use std::fs::File;
+use std::io::Read;
 use std::time::Duration;
 
 use coracle_runtime::{ContainerId, Error, ExecConfig, PodRuntime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::node::{Node, over_both, shell, sleeper};
+use crate::node::{HANG, Node, over_both, shell, sleeper};
 
 over_both! {
     a_commands_output_and_exit_code_are_returned
@@ -79,15 +81,34 @@ async fn a_command_that_takes_too_long_is_killed() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
-    let alive = Alive::new(&node, &id).await;
-    let script = command(&["sh", "-c", &format!("{HELD}; echo begun; sleep 777 & sleep 777")]);
-    let run = node.engine.exec_sync(&id, &script, Some(Duration::from_millis(500)));
-    let (result, ()) = tokio::join!(run, alive.over());
-    let error = result.unwrap_err();
+    node.sh(&id, "mknod /alive p").await;
+    let alive = node.root().join("containers").join(id.as_str()).join("rootfs/alive");
+    // Time stands still until the command says that it has begun, which is when much of what it says first was read: a pipe
+    // does not hold all of it.
+    tokio::time::pause();
+    let begun = tokio::task::spawn_blocking(move || {
+        let mut alive = File::open(alive).unwrap();
+        let mut said = [0; 6];
+        alive.read_exact(&mut said).unwrap();
+        (alive, said)
+    });
+    let script = format!("{HELD}; sleep 777 & seq 1 20000; echo begun >&9; exec sleep 777");
+    let script = command(&["sh", "-c", &script]);
+    let run = node.engine.exec_sync(&id, &script, Some(Duration::from_secs(1)));
+    let error = run.await.unwrap_err();
+    tokio::time::resume();
     let Error::ExecTimeout { stdout, .. } = &error else {
         panic!("{error:?}")
     };
-    assert_eq!(stdout, b"begun\n");
+    assert!(
+        stdout.starts_with(b"1\n2\n") && stdout.len() > 32 << 10,
+        "{}",
+        stdout.len()
+    );
+    // Its end is that of all that it has started.
+    let (mut alive, _) = begun.await.unwrap();
+    let over = tokio::task::spawn_blocking(move || alive.read_to_end(&mut Vec::new()));
+    over.await.unwrap().unwrap();
     assert!(!node.sh(&id, "ps").await.contains("sleep 777"));
     node.finish().await;
 }
@@ -99,12 +120,9 @@ async fn a_background_process_does_not_hold_up_the_answer() {
     let pod = node.sandbox().await;
     let id = node.start(&pod, sleeper()).await;
     let script = command(&["sh", "-c", "sleep 100 & echo done"]);
-    let run = node.engine.exec_sync(&id, &script, None);
-    let output = tokio::time::timeout(Duration::from_secs(10), run)
-        .await
-        .unwrap()
-        .unwrap();
+    let output = node.engine.exec_sync(&id, &script, None).await.unwrap();
     assert_eq!(output.stdout, b"done\n");
+    assert!(node.sh(&id, "ps").await.contains("sleep 100"));
     node.finish().await;
 }
 
@@ -131,7 +149,7 @@ async fn input_that_nobody_reads_does_not_keep_a_command_from_ending() {
             }
         }
     });
-    let ended = tokio::time::timeout(Duration::from_secs(10), streams.control.wait());
+    let ended = tokio::time::timeout(HANG, streams.control.wait());
     assert_eq!(ended.await.expect("it ends").unwrap(), 1);
     feeder.abort();
     node.finish().await;

@@ -1,13 +1,13 @@
 //! The shim with an OCI runtime that is another program: here the embedded one behind its command line.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::process::Command;
 
 use coracle_runtime::{AttachConfig, ContainerConfig, Error, PodRuntime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::node::{Node, shell, sleeper};
+use crate::lifecycle::wait_for_log;
+use crate::node::{HANG, Node, shell, sleeper};
 
 #[tokio::test]
 async fn a_foreign_oci_runtime_does_all_that_the_embedded_one_does() {
@@ -18,8 +18,15 @@ async fn a_foreign_oci_runtime_does_all_that_the_embedded_one_does() {
         "#!/bin/sh\necho \"$@\" >> {}\nexec {binary} oci \"$@\"\n",
         calls.display()
     );
-    fs::write(&runtime, script).unwrap();
-    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).unwrap();
+    // Written by another process: a file that this one has open for writing may be so in any child that is just starting,
+    // and then nobody can execute it.
+    let text = scripts.path().join("text");
+    fs::write(&text, script).unwrap();
+    let installed = Command::new("install")
+        .args(["-m", "755"])
+        .args([&text, &runtime])
+        .status();
+    assert!(installed.unwrap().success());
     let node = Node::with(|config| config.oci_runtime = Some(runtime)).await;
     node.import_busybox().await;
     let pod = node.sandbox().await;
@@ -45,10 +52,8 @@ async fn a_foreign_oci_runtime_does_all_that_the_embedded_one_does() {
     assert_eq!(node.sh(&id, "echo inside").await, "inside");
     let error = node.engine.exec_sync(&id, &["nope".into()], None).await.unwrap_err();
     assert!(matches!(error, Error::CommandNotFound(_)), "{error:?}");
-    node.engine
-        .stop_container(&id, None, Duration::from_secs(20))
-        .await
-        .unwrap();
+    wait_for_log(&node, &id, "ready").await;
+    node.engine.stop_container(&id, None, HANG).await.unwrap();
 
     let missing = node
         .create(

@@ -190,6 +190,22 @@ async fn files_keep_their_attributes() {
     node.finish().await;
 }
 
+#[tokio::test]
+async fn what_a_header_leaves_blank_is_zero() {
+    let node = Node::empty().await;
+    let mut layer = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(4);
+    layer.append_data(&mut header, "bare", &b"text"[..]).unwrap();
+    let image = Image::new(vec![layer.into_inner().unwrap()], json!({}));
+    node.import(&image, "test/bare:1").await.unwrap();
+    let root = node.rootfs("test/bare:1").await;
+    let file = fs::metadata(root.join("bare")).unwrap();
+    assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (0, 0, 0));
+    assert_eq!(read(&root.join("bare")), "text");
+    node.finish().await;
+}
+
 /// Version 2, effective, permitted: CAP_NET_RAW.
 const CAP_NET_RAW: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 

@@ -2,29 +2,21 @@
 
 use std::fs;
 
-use coracle_runtime::{Archive, Device, Mount, PodRuntime, Propagation, SeccompProfile};
+use coracle_runtime::{Archive, Device, ExecConfig, Mount, PodRuntime, Propagation, SeccompProfile};
+use tokio::io::AsyncReadExt;
 
 use crate::image_build::{Image, Layer};
-use crate::node::{Node, labels, shell, sleeper};
+use crate::node::{HANG, Node, labels, shell, sleeper};
 
 #[tokio::test]
 async fn a_pods_containers_share_network_memory_and_name_but_not_processes() {
     let node = Node::new().await;
     let pod = node.sandbox().await;
-    let server = node
-        .start(&pod, shell("while :; do echo hello | nc -l -p 8080 127.0.0.1; done"))
-        .await;
+    let server = node.start(&pod, shell("exec nc -ll -p 8080 -e echo hello")).await;
     let client = node.start(&pod, sleeper()).await;
-    let mut answer = String::new();
-    for _ in 0..200 {
-        let command = ["sh".into(), "-c".into(), "nc -w 2 127.0.0.1 8080 </dev/null".into()];
-        let output = node.engine.exec_sync(&client, &command, None).await.unwrap();
-        answer = String::from_utf8(output.stdout).unwrap();
-        if output.exit_code == 0 && !answer.is_empty() {
-            break;
-        }
-    }
-    assert_eq!(answer, "hello\n");
+    // 1F90 is 8080, 0A listens.
+    let fetch = "until grep -q ':1F90 .* 0A ' /proc/net/tcp /proc/net/tcp6; do :; done; nc 127.0.0.1 8080 </dev/null";
+    assert_eq!(node.sh(&client, fetch).await, "hello");
     node.sh(&server, "echo shared > /dev/shm/file").await;
     assert_eq!(node.sh(&client, "cat /dev/shm/file").await, "shared");
     assert_eq!(node.sh(&client, "hostname").await, "pod");
@@ -46,22 +38,34 @@ async fn a_shared_process_namespace_shows_the_pods_processes_and_ends_with_each(
     let mut config = node.sandbox_config("pod");
     config.share_process_namespace = true;
     let pod = node.engine.run_sandbox(config).await.unwrap().id;
-    let one = node.start(&pod, shell("sleep 4321 & sleep 1234")).await;
     let two = node.start(&pod, sleeper()).await;
+    node.sh(&two, "mknod /dev/shm/alive p").await;
+    let script = "exec 9>/dev/shm/alive; sleep 4321 & echo begun >&9; sleep 1234";
+    let one = node.start(&pod, shell(script)).await;
+    let config = ExecConfig {
+        command: ["cat", "/dev/shm/alive"].map(str::to_owned).to_vec(),
+        stdout: true,
+        ..ExecConfig::default()
+    };
+    let mut alive = node.engine.exec(&two, config).await.unwrap().stdout.unwrap();
+    let mut said = [0; 6];
+    alive.read_exact(&mut said).await.unwrap();
     let processes = node.sh(&two, "ps").await;
     assert!(
-        processes.contains("sleep 1234") && processes.contains("coracle-pause"),
+        processes.contains("sleep 4321") && processes.contains("coracle-pause"),
         "{processes}"
     );
     node.engine.kill_container(&one, 9).await.unwrap();
     node.ended(&one).await;
-    for _ in 0..100 {
-        // What its first process left running goes with it.
-        if !node.sh(&two, "ps").await.contains("sleep 4321") {
-            return node.finish().await;
-        }
-    }
-    panic!("a process outlived its container");
+    // What its first process left running goes with it: the pipe ends with the last who has it open.
+    let mut rest = Vec::new();
+    let left = alive.read_to_end(&mut rest);
+    tokio::time::timeout(HANG, left)
+        .await
+        .expect("a process outlived its container")
+        .unwrap();
+    assert!(!node.sh(&two, "ps").await.contains("sleep 4321"));
+    node.finish().await;
 }
 
 #[tokio::test]

@@ -1,16 +1,12 @@
 //! Sandboxes and containers from creation to removal.
 
 use std::fs;
-use std::os::fd::AsFd;
-use std::path::Path;
 use std::time::Duration;
 
 use coracle_runtime::{ContainerConfig, ContainerState, Error, EventKind, PodRuntime, SandboxId, SandboxState};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
 
-use crate::node::{Node, labels, log_lines, over_both, shell, sleeper};
+use crate::change::on_change;
+use crate::node::{HANG, Node, labels, log_lines, over_both, shell, sleeper};
 
 over_both! {
     a_container_runs_and_its_output_and_exit_code_are_recorded
@@ -78,10 +74,7 @@ async fn stopping_asks_first_and_kills_after_the_grace_period(node: Node<impl Po
     for id in [&polite, &stubborn] {
         wait_for_log(&node, id, "ready").await;
     }
-    node.engine
-        .stop_container(&polite, None, Duration::from_secs(20))
-        .await
-        .unwrap();
+    node.engine.stop_container(&polite, None, HANG).await.unwrap();
     assert_eq!(node.engine.container_status(&polite).await.unwrap().exit_code, Some(7));
     node.engine
         .stop_container(&stubborn, None, Duration::from_millis(200))
@@ -107,10 +100,7 @@ async fn the_images_stop_signal_is_used_unless_the_container_has_its_own(node: N
     config.stop_signal = Some("SIGUSR1".into());
     let id = node.start(&pod, config).await;
     wait_for_log(&node, &id, "ready").await;
-    node.engine
-        .stop_container(&id, None, Duration::from_secs(20))
-        .await
-        .unwrap();
+    node.engine.stop_container(&id, None, HANG).await.unwrap();
     assert_eq!(node.engine.container_status(&id).await.unwrap().exit_code, Some(4));
     node.finish().await;
 }
@@ -304,8 +294,13 @@ async fn a_log_is_reopened_after_it_was_renamed(node: Node<impl PodRuntime>) {
     stdin.write_all(b"after\n").await.unwrap();
     stdout.read_line(&mut line).await.unwrap();
     assert_eq!(line, "before\nafter\n");
-    assert!(fs::read_to_string(&old).unwrap().ends_with("stdout F before\n"));
-    assert!(fs::read_to_string(&log).unwrap().ends_with("stdout F after\n"));
+    // Who is attached may hear of it before it is in the log.
+    for (log, line) in [(&old, "stdout F before\n"), (&log, "stdout F after\n")] {
+        let written = on_change([log.parent().unwrap()], || {
+            fs::read_to_string(log).unwrap().ends_with(line)
+        });
+        tokio::time::timeout(HANG, written).await.expect(line);
+    }
     node.finish().await;
 }
 
@@ -323,23 +318,9 @@ async fn much_output_arrives_whole() {
 
 pub async fn wait_for_log(node: &Node<impl PodRuntime>, id: &coracle_runtime::ContainerId, text: &str) {
     let log = node.engine.container_status(id).await.unwrap().log_path.unwrap();
-    let appears = on_change(log.parent().unwrap(), || {
+    let appears = on_change([log.parent().unwrap()], || {
         fs::read_to_string(&log).is_ok_and(|all| all.contains(text))
     });
-    let appears = tokio::time::timeout(Duration::from_secs(30), appears).await;
+    let appears = tokio::time::timeout(HANG, appears).await;
     appears.unwrap_or_else(|_| panic!("{text:?} never appears in the log"));
-}
-
-/// Waits until something holds, looking whenever a file in the directory has changed.
-pub async fn on_change(directory: &Path, holds: impl Fn() -> bool) {
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
-    let changes = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVE;
-    inotify.add_watch(directory, changes).unwrap();
-    // An inotify descriptor is read like a pipe.
-    let file = inotify.as_fd().try_clone_to_owned().unwrap().into();
-    let mut told = pipe::Receiver::from_file_unchecked(file).unwrap();
-    let mut events = [0; 4096];
-    while !holds() {
-        assert_ne!(told.read(&mut events).await.unwrap(), 0);
-    }
 }

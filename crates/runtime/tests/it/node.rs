@@ -15,6 +15,9 @@ use tempfile::TempDir;
 use crate::containerd::Containerd;
 use crate::image_build;
 
+/// What takes this long on the busiest machine hangs.
+pub const HANG: Duration = Duration::from_secs(300);
+
 pub const BUSYBOX: &str = "docker.io/library/busybox:test";
 
 pub struct Node<R: PodRuntime = Engine> {
@@ -182,18 +185,18 @@ impl<R: PodRuntime> Node<R> {
     }
 
     pub async fn ended(&self, id: &ContainerId) -> ContainerStatus {
-        let ended = tokio::time::timeout(Duration::from_secs(30), self.engine.wait_container(id));
-        ended.await.expect("the container ends").unwrap()
+        let ended = tokio::time::timeout(HANG, self.engine.wait_container(id));
+        let ended = ended.await.expect("the container ends").unwrap();
+        if let (Some(containerd), Some(log)) = (&self.containerd, &ended.log_path) {
+            containerd.finish_writing(log);
+        }
+        ended
     }
 
     /// What a shell command in a container prints.
     pub async fn sh(&self, id: &ContainerId, script: &str) -> String {
         let command = ["sh".to_owned(), "-c".to_owned(), script.to_owned()];
-        let output = self
-            .engine
-            .exec_sync(id, &command, Some(Duration::from_secs(20)))
-            .await
-            .unwrap();
+        let output = self.engine.exec_sync(id, &command, Some(HANG)).await.unwrap();
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.exit_code, 0, "{script}: {err}");
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
@@ -337,9 +340,9 @@ pub fn shell(script: &str) -> ContainerConfig {
     }
 }
 
-/// Sleeps until it is told to end, and ends at once then.
+/// Sleeps until it is told to end, and ends at once then, once it has said that it is ready.
 pub fn sleeper() -> ContainerConfig {
-    shell("trap 'exit 0' TERM; sleep 1000 & wait")
+    shell("trap 'exit 0' TERM; echo ready; sleep 1000 & wait")
 }
 
 fn unique(seed: &str) -> String {

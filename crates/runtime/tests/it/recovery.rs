@@ -6,7 +6,7 @@ use std::time::Duration;
 use coracle_runtime::{ContainerState, Engine, EventKind, PodRuntime, SandboxState};
 
 use crate::lifecycle::wait_for_log;
-use crate::node::{Node, config, shell, sleeper};
+use crate::node::{HANG, Node, config, shell, sleeper};
 
 impl Node {
     /// Drops the engine, as an agent's end does, then lets `meanwhile` happen before the next one comes.
@@ -14,6 +14,9 @@ impl Node {
         let elsewhere = tempfile::TempDir::new().unwrap();
         let placeholder = Engine::open(config(elsewhere.path())).await.unwrap();
         drop(std::mem::replace(&mut self.engine, placeholder));
+        // What it had begun it brings to an end.
+        let lock = fs::File::open(self.root().join("lock")).unwrap();
+        tokio::task::spawn_blocking(move || lock.lock()).await.unwrap().unwrap();
         meanwhile().await;
         self.engine = Engine::open(config(&self.root())).await.unwrap();
     }
@@ -61,11 +64,9 @@ async fn a_restarted_agent_finds_everything_as_it_is_now() {
     // And it is in charge again.
     assert_eq!(node.sh(&running, "echo alive").await, "alive");
     node.engine.start_container(&created).await.unwrap();
+    wait_for_log(&node, &running, "ready").await;
     let mut events = node.engine.events();
-    node.engine
-        .stop_container(&running, None, Duration::from_secs(20))
-        .await
-        .unwrap();
+    node.engine.stop_container(&running, None, HANG).await.unwrap();
     assert_eq!(events.recv().await.unwrap().kind, EventKind::Exited);
     node.finish().await;
 }
@@ -154,10 +155,10 @@ async fn a_directory_belongs_to_one_engine() {
 #[tokio::test]
 async fn a_hurried_agent_that_is_killed_at_any_point_leaves_a_directory_that_can_be_opened() {
     let mut node = Node::new().await;
-    let (engine, sandbox) = (node.engine.clone(), node.sandbox_config("pod"));
+    let engine = node.engine.clone();
     // Abandon the work at many different points by dropping its future.
     for step in 0..12 {
-        let (engine, sandbox) = (engine.clone(), sandbox.clone());
+        let (engine, sandbox) = (engine.clone(), node.sandbox_config(&format!("pod{step}")));
         let work = async move {
             let pod = engine.run_sandbox(sandbox).await.unwrap().id;
             let id = engine.create_container(&pod, sleeper()).await.unwrap();

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use coracle_runtime::{Auth, Error, Phase, PodRuntime, Progress, RegistryConfig};
 use parking_lot::Mutex;
@@ -12,6 +13,16 @@ use tempfile::TempDir;
 
 use crate::image_build::{Compression, Image, Layer};
 use crate::node::{Node, shell};
+
+/// Nobody listens there, and nobody is given this port.
+const DEAD: &str = "127.0.0.1:1";
+
+/// An address of this machine that no other test has, so that nobody answers there when this one's registry is gone.
+fn own_address() -> Ipv4Addr {
+    static TAKEN: AtomicU8 = AtomicU8::new(1);
+    let [.., a, b] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, a | 1, b, TAKEN.fetch_add(1, Ordering::Relaxed))
+}
 
 /// `docker-registry serve` on a free port; ended with the test.
 pub struct Registry {
@@ -23,15 +34,11 @@ pub struct Registry {
 impl Registry {
     pub fn start(users: Option<&str>) -> Self {
         let directory = TempDir::new().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .to_string();
         let storage = directory.path().join("storage");
         let mut config = format!(
-            "version: 0.1\nlog:\n  level: info\n  formatter: json\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
-            storage.display()
+            "version: 0.1\nlog:\n  level: info\n  formatter: json\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {}:0\n",
+            storage.display(),
+            own_address()
         );
         if let Some(users) = users {
             let path = directory.path().join("htpasswd");
@@ -49,11 +56,13 @@ impl Registry {
             .spawn()
             .expect("docker-registry is installed");
         let mut log = BufReader::new(process.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("listening on") {
-            line.clear();
+        let address = loop {
+            let mut line = String::new();
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "the registry ended");
-        }
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                break rest.split('"').next().unwrap().to_owned();
+            }
+        };
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Self {
             process,
@@ -293,13 +302,8 @@ async fn mirrors_are_tried_in_order_and_never_get_the_registrys_own_credentials(
     let registry = Registry::start(None);
     let image = Image::busybox();
     registry.push(&image, "team/app:1", &[]);
-    let dead = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
     let document = serde_json::json!({ "mirrors": {
-        "registry.invalid": { "endpoint": [format!("http://{dead}"), format!("http://{}", registry.address)] } } });
+        "registry.invalid": { "endpoint": [format!("http://{DEAD}"), format!("http://{}", registry.address)] } } });
     let node = Node::with(|config| config.registries = RegistryConfig::from_document(document).unwrap()).await;
     let auth = Auth::Basic {
         username: "for".into(),

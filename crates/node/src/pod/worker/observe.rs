@@ -117,7 +117,7 @@ impl Worker {
 
     fn update(&mut self, pod: Arc<k8s_openapi::api::core::v1::Pod>) {
         let shown = |p: &k8s_openapi::api::core::v1::Pod| (p.metadata.labels.clone(), p.metadata.annotations.clone());
-        if crate::volume::shows_metadata(&pod) && shown(&pod) != shown(&self.pod) {
+        if crate::volume::shows_the_pod(&pod) && shown(&pod) != shown(&self.pod) {
             self.refresh_volumes = true;
         }
         let granted = Granted::of(&self.pod);

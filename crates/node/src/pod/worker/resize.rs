@@ -78,6 +78,7 @@ impl Worker {
             tracing::warn!(pod = self.key(), error, "what a pod was granted is not remembered");
         }
         let before = std::mem::replace(&mut self.pod, self.desired.clone());
+        self.refresh_volumes |= crate::volume::shows_the_pod(&self.pod);
         let before = match self.resize.in_progress.take() {
             Some(earlier) => earlier.before,
             None => before,

@@ -231,6 +231,29 @@ async fn a_resize_changes_a_running_container_without_restarting_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_volume_that_shows_the_pod_s_resources_follows_its_resize() {
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: mounts a tmpfs");
+    }
+    let mut bench = sized("500m", "64Mi", json!([]));
+    let shown =
+        json!({"path": "cpu", "resourceFieldRef": {"containerName": "a", "resource": "limits.cpu", "divisor": "1m"}});
+    let volumes = json!([{"name": "d", "downwardAPI": {"items": [shown]}}]);
+    bench.pod.spec.as_mut().unwrap().volumes = serde_json::from_value(volumes).unwrap();
+    let worker = bench.start();
+    bench.until(is_ready).await;
+    let file = bench.cx.pod_dir("uid").join("volumes/kubernetes.io~downward-api/d/cpu");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "500");
+    bench.resize_to("1", "128Mi");
+    bench.until(|s| shown_cpu(s) == "1").await;
+    bench.cx.clock.sleep(Duration::from_secs(1)).await;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "1000");
+    bench.delete(30);
+    bench.removed().await;
+    worker.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_resize_whose_policy_asks_for_it_restarts_the_container() {
     let policy = json!([{"resourceName": "cpu", "restartPolicy": "NotRequired"},
         {"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
