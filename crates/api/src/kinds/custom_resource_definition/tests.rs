@@ -383,6 +383,18 @@ fn rules_have_to_compile() {
             "{given}: {found:?}"
         );
     }
+    let untyped = json!({"x-kubernetes-preserve-unknown-fields": true, "x-kubernetes-validations": [{"rule": "true"}]});
+    assert_eq!(
+        errors(with(
+            "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/name",
+            untyped,
+        )),
+        [
+            "spec.validation.openAPIV3Schema.properties[spec].properties[name].x-kubernetes-validations: Internal error: \
+             internal error: failed to construct type information for x-kubernetes-validations rules: unable to convert \
+             structural schema to CEL declarations"
+        ]
+    );
     let list = json!({"type": "array", "maxItems": 9, "items": {
         "type": "string", "maxLength": 9, "x-kubernetes-validations": [{"rule": "self == oldSelf"}],
     }});
