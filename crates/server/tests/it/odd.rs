@@ -1,4 +1,5 @@
-//! Requests that no client should make, and what upstream answers to each: code, reason and words.
+//! Requests that no client should make, and what upstream answers to each: code, reason and words. It is long because one
+//! answer after another is written out.
 
 use http::Method;
 use serde_json::json;
