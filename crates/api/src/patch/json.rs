@@ -37,9 +37,7 @@ impl Spent {
 /// Applies a decoded patch. On error the object may have been changed in part: work on a copy.
 pub fn apply_json_patch(object: &mut Value, patch: &Value) -> Result<(), PatchError> {
     let Value::Array(operations) = patch else {
-        return Err(PatchError::Malformed(
-            "error decoding patch: a JSON patch is an array of operations".into(),
-        ));
+        return Err(PatchError::Malformed("a JSON patch is an array of operations".into()));
     };
     if operations.len() > MAX_JSON_PATCH_OPERATIONS {
         return Err(PatchError::TooLarge(format!(

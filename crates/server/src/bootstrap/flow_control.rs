@@ -15,6 +15,9 @@ const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const KINDS: [&str; 2] = ["flowschemas", "prioritylevelconfigurations"];
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
+/// How long it is left alone after it was done: servers of two versions that share a store, each with its own idea of a
+/// spec, must not keep each other busy.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Begins to keep them, as they are now.
 pub(crate) async fn keep(core: &Arc<Core>) -> Result<(), Error> {
@@ -60,24 +63,31 @@ async fn run(core: Arc<Core>, mut watches: [Watch; 2]) {
                 Some(again) => watches = again,
                 None => return,
             }
+        } else if !rest(&core, PAUSE).await {
+            return;
         }
+    }
+}
+
+/// Waits; false at shutdown.
+async fn rest(core: &Core, time: Duration) -> bool {
+    tokio::select! {
+        biased;
+        () = core.shutdown.cancelled() => false,
+        () = core.clock.sleep(time) => true,
     }
 }
 
 /// Watches again once all is as it should be; `None` at shutdown.
 async fn reopen(core: &Arc<Core>) -> Option<[Watch; 2]> {
-    loop {
-        tokio::select! {
-            biased;
-            () = core.shutdown.cancelled() => return None,
-            () = core.clock.sleep(AGAIN) => {}
-        }
+    while rest(core, AGAIN).await {
         if let Ok(Some(watches)) = open(core).await
             && restore(core).await.is_ok()
         {
             return Some(watches);
         }
     }
+    None
 }
 
 async fn restore(core: &Arc<Core>) -> Result<(), Status> {

@@ -132,11 +132,21 @@ pub(crate) fn patch(
     bytes: &[u8],
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let parsed = match kind {
-        PatchKind::Apply => parse_yaml(bytes).map_err(|e| format!("error decoding YAML: {}", e.message)),
-        _ => parse_json(bytes).map_err(|e| format!("error decoding patch: {}", e.message)),
+    // Upstream says so of all but strategic patches.
+    let decoding = match kind {
+        PatchKind::Apply => "error decoding YAML: ",
+        PatchKind::Json | PatchKind::Merge => "error decoding patch: ",
+        PatchKind::Strategic => "",
     };
-    let (patch, duplicates) = parsed.map_err(Status::bad_request)?;
+    let failed = |why: &str| Status::bad_request(format!("{decoding}{why}"));
+    let parsed = match kind {
+        PatchKind::Apply => parse_yaml(bytes),
+        _ => parse_json(bytes),
+    };
+    let (patch, duplicates) = parsed.map_err(|e| failed(&e.message))?;
+    if let (Some(why), false) = (shape_fault(kind, &patch), validation == FieldValidation::Ignore) {
+        return Err(failed(&why));
+    }
     let texts: Vec<String> = duplicates.iter().map(|p| format!("duplicate field {p:?}")).collect();
     match (validation, kind) {
         (_, _) if texts.is_empty() => Ok((patch, texts)),
@@ -151,6 +161,23 @@ pub(crate) fn patch(
             Err(codec::refused_patch(&String::from_utf8_lossy(bytes), &why))
         }
     }
+}
+
+/// What a patch is instead of what it should be, as Go tells it. Nothing at all is an empty one.
+fn shape_fault(kind: PatchKind, patch: &Value) -> Option<String> {
+    const OPERATION: &str = "handlers.jsonPatchOp";
+    let (found, wanted) = match (kind, patch) {
+        (PatchKind::Apply, _) | (_, Value::Null) => return None,
+        (PatchKind::Json, Value::Array(operations)) => {
+            let is_none = |operation: &&Value| !matches!(operation, Value::Object(_) | Value::Null);
+            (operations.iter().find(is_none)?, OPERATION.to_owned())
+        }
+        (PatchKind::Json, other) => (other, format!("[]{OPERATION}")),
+        (PatchKind::Merge | PatchKind::Strategic, Value::Object(_)) => return None,
+        (PatchKind::Merge | PatchKind::Strategic, other) => (other, "map[string]interface {}".to_owned()),
+    };
+    let found = json_type(found);
+    Some(format!("json: cannot unmarshal {found} into Go value of type {wanted}"))
 }
 
 /// The options of a delete: the body's where there is one, else the query's.

@@ -411,3 +411,33 @@ async fn a_watch_in_protobuf_is_frames_with_the_length_before_each() {
     let (event, object) = coracle_api::protobuf::decode_watch_event(&frame[4..4 + length]).unwrap();
     assert_eq!((event.as_str(), object.name()), ("ADDED", "a"));
 }
+
+#[tokio::test]
+async fn an_answer_arrives_though_nobody_has_read_the_body() {
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let cluster = Cluster::start().await;
+    let stream = TokioIo::new(cluster.tls(true).await);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    for (path, code) in [
+        ("/apis/none.example.com/v1/things", 404),
+        ("/api/v1/namespaces/default/configmaps?fieldValidation=none", 422),
+        ("/version", 405),
+    ] {
+        // A body that begins and never ends.
+        let frames = futures::stream::pending::<Result<Frame<bytes::Bytes>, std::convert::Infallible>>();
+        let request = http::Request::post(format!("https://localhost{path}"))
+            .header("content-type", "application/json")
+            .body(StreamBody::new(frames))
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), code, "{path}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let status: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(status["code"], code, "{path}");
+    }
+}

@@ -1,4 +1,5 @@
-//! Requests that no client should make, and what upstream answers to each: code, reason and words.
+//! Requests that no client should make, and what upstream answers to each: code, reason and words. It is long because one
+//! answer after another is written out.
 
 use http::Method;
 use serde_json::json;
@@ -418,6 +419,42 @@ async fn bodies_are_told_apart_from_what_they_should_be() {
             400,
             "BadRequest",
             "error decoding patch: unexpected end of JSON input",
+        ),
+        (
+            (Method::PATCH, &one, MERGE, "[1]"),
+            400,
+            "BadRequest",
+            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
+        (
+            (Method::PATCH, &format!("{one}?fieldValidation=Ignore"), MERGE, "[1]"),
+            400,
+            "BadRequest",
+            "Invalid JSON Patch",
+        ),
+        (
+            (Method::PATCH, &one, "application/json-patch+json", "{}"),
+            400,
+            "BadRequest",
+            "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
+        ),
+        (
+            (Method::PATCH, &one, "application/json-patch+json", "[1]"),
+            400,
+            "BadRequest",
+            "error decoding patch: json: cannot unmarshal number into Go value of type handlers.jsonPatchOp",
+        ),
+        (
+            (Method::PATCH, &one, "application/strategic-merge-patch+json", "[1]"),
+            400,
+            "BadRequest",
+            "json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
+        (
+            (Method::PATCH, &one, "application/strategic-merge-patch+json", "{]"),
+            400,
+            "BadRequest",
+            "invalid character ']' looking for beginning of object key string",
         ),
         (
             (Method::PATCH, &one, MERGE, "x"),

@@ -390,7 +390,7 @@ async fn the_objects_of_flow_control_are_there_and_get_their_specs_back() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_objects_of_flow_control_come_back() {
     const GROUP: &str = "/flowcontrol.apiserver.k8s.io/v1";
     let cluster = Cluster::start().await;

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::Faults;
 use super::budget::Budget;
+use crate::field::FieldErrorKind;
 use crate::schema::custom::MOST_DEPTH;
 use crate::schema::custom::bounds::Bounds;
 use crate::schema::custom::expression::{Source, type_of};
@@ -50,13 +51,10 @@ fn node(schema: &Value, old: Option<&Value>, path: &str, place: &Place, budget: 
     if let Some(rules) = rules.filter(|r| !r.is_empty()) {
         let of = type_of(schema, place.is_resource);
         if of.is_none() {
-            let kind = schema.get("type").and_then(Value::as_str).unwrap_or_default();
-            let preserves = schema.get("x-kubernetes-preserve-unknown-fields") == Some(&true.into());
-            let detail = format!(
-                "rule declared on schema that does not support validation rules type: '{kind}' \
-                 x-kubernetes-preserve-unknown-fields: '{preserves}'"
-            );
-            faults.invalid(&at("x-kubernetes-validations"), &Value::from(rules.clone()), detail);
+            let detail = "internal error: failed to construct type information for x-kubernetes-validations rules: unable \
+                          to convert structural schema to CEL declarations";
+            let at = at("x-kubernetes-validations");
+            faults.push(FieldErrorKind::Internal, &at, String::new(), detail);
         }
         let bounds = Bounds::new(schema, place.is_resource);
         let times = place.most.or_else(|| Some(bounds.as_ref()?.most_in_a_request()));
