@@ -17,7 +17,7 @@ use crate::workload::{count, deployment, deployments, rolled_out, send};
 
 pub const ROW: Row = Row {
     name: "fleet",
-    about: "5,000 fake nodes and 100,000 pods: time until all are available, memory and CPU at rest, listing them,
+    about: "5,000 fake nodes and 100,000 pods: time until all are available, memory and CPU at rest, listing them, \
             a rolling update of 10,000 (takes minutes)",
     budgets: &[("5,000 fake nodes, 100,000 pods, resident memory", at_most(3072.0))],
     run: |bench| Box::pin(run(bench)),

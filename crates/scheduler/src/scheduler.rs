@@ -5,6 +5,7 @@ mod binding;
 mod failure;
 mod handlers;
 mod preemption;
+mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +30,8 @@ use crate::profile::Profile;
 use crate::queue::{Attempt, Gates, Hints, SchedulingQueue};
 use crate::shape::{PodInfo, Shapes};
 use crate::waiting::WaitingPods;
+
+use turns::{Turn, Turns};
 
 /// Upstream's name, for pods that name no other scheduler.
 pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
@@ -71,6 +74,7 @@ struct Shared {
     metrics: Metrics,
     listers: Arc<Listers>,
     writes: Arc<Semaphore>,
+    turns: Turns,
     /// Some pod selects namespaces by label, so that theirs must be known.
     namespaces_count: AtomicBool,
     tasks: TaskTracker,
@@ -116,6 +120,7 @@ impl Scheduler {
             listers,
             profiles,
             writes: Arc::new(Semaphore::new(WRITES)),
+            turns: Turns::default(),
             namespaces_count: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         };
@@ -177,6 +182,7 @@ struct Placement {
     node: Arc<str>,
     state: crate::framework::CycleState,
     started: Instant,
+    turn: Turn,
 }
 
 impl Shared {
@@ -245,6 +251,7 @@ impl Shared {
             node,
             state,
             started,
+            turn: self.turns.take(pod.uid()),
         };
         let this = self.clone();
         match permit {
@@ -268,9 +275,10 @@ impl Shared {
             started,
             ..
         } = placement;
-        let pod = &attempt.pod;
-        self.give_back(pod);
-        let error = self.failed_after(&rejection);
+        let pod = attempt.pod.clone();
+        self.give_back(&pod);
+        // Before the pod can be tried again, and told of again.
+        self.tell(attempt, profile, self.failed_after(&rejection), None, started);
         match rejection.severity {
             Severity::Error => self.queue.retry(pod.uid()),
             Severity::Unschedulable | Severity::Unresolvable => {
@@ -278,7 +286,6 @@ impl Shared {
                 self.queue.unschedulable(pod.uid(), rejected_by.collect());
             }
         }
-        self.tell(attempt, profile, error, None, started);
     }
 
     /// The pod was assumed on a node, and what it held there is free again.

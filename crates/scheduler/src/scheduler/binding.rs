@@ -16,7 +16,9 @@ use crate::waiting::Refusal;
 pub(super) type Waiting = oneshot::Receiver<Result<(), Refusal>>;
 
 impl Shared {
-    pub(super) async fn bind(self: Arc<Self>, placement: Placement, waiting: Option<Waiting>) {
+    pub(super) async fn bind(self: Arc<Self>, mut placement: Placement, waiting: Option<Waiting>) {
+        // What was told of the pod before must not come after.
+        placement.turn.come().await;
         let profile = &self.profiles[placement.profile];
         let pod = &placement.attempt.pod;
         match self.try_bind(&placement, waiting).await {

@@ -65,13 +65,16 @@ impl Shared {
         self.metrics
             .attempt(result, &self.profiles[profile].scheduler_name, started.elapsed());
         let this = self.clone();
+        let mut turn = self.turns.take(attempt.pod.uid());
         self.tasks.spawn(async move {
+            let others = turn.come().await;
             let _turn = this.writes.acquire().await;
-            this.tell_now(&attempt.pod, profile, told, nominate).await;
+            this.tell_now(&attempt.pod, profile, told, nominate, others).await;
         });
     }
 
-    async fn tell_now(&self, info: &PodInfo, profile: usize, told: Told, nominate: Option<Arc<str>>) {
+    /// `others` have written since the pod was looked at.
+    async fn tell_now(&self, info: &PodInfo, profile: usize, told: Told, nominate: Option<Arc<str>>, others: bool) {
         let pod = &info.pod;
         let Told { reason, message } = told;
         tracing::debug!(pod = info.key(), message, "no node");
@@ -82,7 +85,7 @@ impl Shared {
             c.status == "False" && c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(&message)
         };
         let nomination = nominate.filter(|node| info.nominated_node().unwrap_or_default() != &**node);
-        if current.is_some_and(says) && nomination.is_none() {
+        if current.is_some_and(says) && nomination.is_none() && !others {
             return;
         }
         let since = current

@@ -81,6 +81,8 @@ impl Shared {
             self.nominator.remove(other.uid());
             let patch = json!({"metadata": {"uid": other.pod.metadata.uid}, "status": {"nominatedNodeName": null}});
             let pods = self.client.namespaced::<Pod>(other.namespace()).status();
+            let mut turn = self.turns.take(other.uid());
+            turn.come().await;
             if let Err(error) = pods.patch(other.name(), Patch::Strategic(patch)).await
                 && !error.is_not_found()
             {

@@ -80,7 +80,12 @@ impl Bare {
         self.pods().create(&typed(pod)).await.unwrap();
     }
 
-    pub async fn until<K: TypedKind>(&self, api: &Api<K>, name: &str, wanted: impl Fn(&K) -> bool) -> Arc<K> {
+    pub async fn until<K: TypedKind + serde::Serialize>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        wanted: impl Fn(&K) -> bool,
+    ) -> Arc<K> {
         let options = ListOptions {
             field_selector: format!("metadata.name={name}"),
             ..ListOptions::default()
@@ -94,7 +99,7 @@ impl Bare {
                     if wanted(&object) {
                         return object;
                     }
-                    last = Some(object.meta().clone());
+                    last = serde_json::to_string(&*object).ok();
                 }
             }
             panic!("the watch on {name} ended");

@@ -8,5 +8,6 @@ mod generate;
 mod model;
 mod placement;
 mod preemption;
+mod queue;
 mod reuse;
 mod wakeups;
