@@ -304,6 +304,7 @@ impl JoinedNode {
             .arg(cluster.kubeconfig())
             .env("CORACLE_DATA_DIR", dir)
             .stdin(Stdio::null())
+            .stderr(std::fs::File::create(log_of(dir)).unwrap())
             .spawn()
             .expect("cannot run coracle");
         let node = Self {
@@ -330,8 +331,22 @@ impl JoinedNode {
     }
 }
 
+/// Beside the node's directory, on the same disk.
+fn log_of(dir: &Path) -> PathBuf {
+    dir.with_extension("log")
+}
+
 impl Drop for JoinedNode {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(log_of(&self.dir)).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!(
+                "--- end of the node's log\n{}",
+                lines[lines.len().saturating_sub(60)..].join("\n")
+            );
+        }
+        let _ = std::fs::remove_file(log_of(&self.dir));
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let _ = self.child.wait();

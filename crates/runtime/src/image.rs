@@ -90,6 +90,11 @@ pub struct Progress {
 /// Told about progress, from any thread. `None` when nobody looks.
 pub type ProgressSink = Option<Arc<dyn Fn(Progress) + Send + Sync>>;
 
+/// Whether it names an image as it must be written.
+pub fn check_reference(reference: &str) -> Result<()> {
+    parse_reference(reference).map(drop)
+}
+
 /// A name in full: `busybox` is `docker.io/library/busybox:latest`.
 pub(crate) fn parse_reference(reference: &str) -> Result<oci_client::Reference> {
     let invalid = |reason: String| Error::InvalidImageReference {

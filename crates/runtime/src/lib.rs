@@ -38,7 +38,7 @@ pub use cri::{Cri, CriConfig};
 pub use engine::{Engine, EngineConfig, Program};
 pub use error::{Error, Result};
 pub use id::{ContainerId, ImageId, SandboxId};
-pub use image::{Auth, ImageConfig, ImageInfo, Phase, Progress, ProgressSink, RegistryConfig};
+pub use image::{Auth, ImageConfig, ImageInfo, Phase, Progress, ProgressSink, RegistryConfig, check_reference};
 pub use oci::oci_main;
 pub use own_pages::give_back_own_pages;
 pub use pod_runtime::{

@@ -103,6 +103,8 @@ pub fn start_log(filter: &str) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(ansi)
+        // A line that cannot be written, as on a full disk, is lost. To say so on standard error would be a panic.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

@@ -36,6 +36,15 @@ fn policy(container: &Container) -> &str {
 pub(crate) async fn ensure(cx: &Context, pod: &Pod, container: &Container) -> Result<Arc<ImageInfo>, ImageFailure> {
     let image = container.image.as_deref().unwrap_or_default();
     let event = |kind, reason, message: String| cx.container_event(pod, &container.name, kind, reason, message);
+    if let Err(error) = coracle_runtime::check_reference(image) {
+        let message = format!("Failed to apply default image tag {image:?}: {error}");
+        event(EventType::Warning, "InspectFailed", message.clone());
+        event(EventType::Warning, "Failed", "Error: InvalidImageName".into());
+        return Err(ImageFailure {
+            reason: "InvalidImageName",
+            message,
+        });
+    }
     let present = cx.runtime.image(image).await;
     let policy = policy(container);
     match (present, policy) {
@@ -79,15 +88,6 @@ pub(crate) async fn ensure(cx: &Context, pod: &Pod, container: &Container) -> Re
             );
             event(EventType::Normal, "Pulled", text);
             Ok(info)
-        }
-        Err(error @ RuntimeError::InvalidImageReference { .. }) => {
-            let message = format!("Failed to apply default image tag {image:?}: {error}");
-            event(EventType::Warning, "InspectFailed", message.clone());
-            event(EventType::Warning, "Failed", "Error: InvalidImageName".into());
-            Err(ImageFailure {
-                reason: "InvalidImageName",
-                message,
-            })
         }
         Err(error) => {
             let cause = error.chain();

@@ -377,6 +377,19 @@ async fn a_failed_pull_backs_off_and_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_image_whose_name_is_none_is_not_asked_for() {
+    let bench = Bench::new(json!({"containers": [{"name": "a", "image": "Not A Name", "imagePullPolicy": "Never"}]}));
+    bench.start();
+    bench.until(|s| waiting(s) == Some("InvalidImageName")).await;
+    let events = bench.events();
+    assert!(
+        events[0].starts_with("Warning InspectFailed Failed to apply default image tag \"Not A Name\": "),
+        "{events:?}"
+    );
+    assert_eq!(events[1], "Warning Failed Error: InvalidImageName");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_config_map_holds_the_container_until_it_is_there() {
     let bench = Bench::new(json!({"containers": [{"name": "a", "image": "image:1",
         "envFrom": [{"configMapRef": {"name": "settings"}}]}]}));

@@ -256,6 +256,7 @@ impl Node {
             PodNetwork::teardown(&self.id, self.dir.path()).await.unwrap();
         }
         self.cluster.stop().await;
+        remove_groups(&cgroup_root(&self.id));
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(
             !mounts.contains(self.dir.path().to_str().unwrap()),
@@ -332,7 +333,7 @@ async fn agent(
         taints: Vec::new(),
         cluster_dns: vec!["10.96.0.10".into()],
         cluster_domain: "cluster.local".into(),
-        cgroup_root: format!("/coracle-test{}", id.replace(['/', '.'], "-")),
+        cgroup_root: cgroup_root(id),
         settings: Settings::default(),
         serving: Some(Serving {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -345,6 +346,29 @@ async fn agent(
         shutdown: stop.clone(),
     };
     Agent::start(options).await.unwrap()
+}
+
+fn cgroup_root(id: &str) -> String {
+    format!("/coracle-test{}", id.replace(['/', '.'], "-"))
+}
+
+/// The agent leaves the groups above its pods' to the next one.
+fn remove_groups(root: &str) {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    for hierarchy in mountinfo.lines().filter(|line| line.contains(" - cgroup")) {
+        let mount = hierarchy.split(' ').nth(4).unwrap();
+        remove_tree(Path::new(&format!("{mount}{root}")));
+    }
+}
+
+fn remove_tree(group: &Path) {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    // Not every hierarchy has it.
+    let _ = std::fs::remove_dir(group);
 }
 
 pub fn is_ready(pod: &Pod) -> bool {
