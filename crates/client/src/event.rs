@@ -6,10 +6,12 @@
 
 mod correlator;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use coracle_api::names;
 use coracle_clock::Clock;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -40,7 +42,7 @@ pub struct EventRecorder {
     queue: mpsc::Sender<Event>,
     source: Arc<EventSource>,
     clock: Clock,
-    /// Makes names of the same instant differ.
+    /// Keeps what was said in one instant in its order.
     sequence: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
 }
@@ -117,12 +119,9 @@ impl EventRecorder {
     /// `spec.containers{web}`.
     pub fn event_on(&self, about: ObjectReference, kind: EventType, reason: &str, message: impl Into<String>) {
         let now = self.clock.now();
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let stamp = now.as_nanosecond().saturating_add(sequence.into());
         let namespace = about.namespace.clone().filter(|n| !n.is_empty());
-        let event = Event {
+        let mut event = Event {
             metadata: ObjectMeta {
-                name: Some(format!("{}.{stamp:x}", about.name.as_deref().unwrap_or_default())),
                 namespace: Some(namespace.unwrap_or_else(|| "default".into())),
                 ..ObjectMeta::default()
             },
@@ -144,6 +143,9 @@ impl EventRecorder {
             source: Some((*self.source).clone()),
             ..Event::default()
         };
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let stamp = now.as_nanosecond().saturating_add(sequence.into());
+        event.metadata.name = Some(name_of(&event, stamp));
         if let Err(error) = self.queue.try_send(event) {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             // The first of many says it all.
@@ -157,6 +159,24 @@ impl EventRecorder {
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
+}
+
+/// The object's name, the stamp (hexadecimal nanoseconds, as upstream has it) and a digest of who says what about which
+/// object: two recorders, of one process or of several, give one name only to what is one event.
+fn name_of(event: &Event, stamp: i128) -> String {
+    let about = &event.involved_object;
+    let mut said = DefaultHasher::new();
+    (&about.api_version, &about.kind, &about.namespace, &about.name).hash(&mut said);
+    (&about.uid, &about.field_path).hash(&mut said);
+    (&event.type_, &event.reason, &event.message).hash(&mut said);
+    (&event.reporting_component, &event.reporting_instance).hash(&mut said);
+    let suffix = format!("{stamp:x}{:016x}", said.finish());
+    let name = format!("{}.{suffix}", about.name.as_deref().unwrap_or_default());
+    if names::dns1123_subdomain(&name).is_empty() {
+        return name;
+    }
+    // Not every object's name is one that an event may have (`system:node`), and some are too long.
+    format!("{}.{suffix}", about.uid.as_deref().unwrap_or("event"))
 }
 
 /// The API allows messages of up to 1024 bytes.

@@ -119,7 +119,15 @@ impl CronJobs {
                 let own = |j: &Job| controller_of(&j.metadata).map(|o| &o.uid) == cron.metadata.uid.as_ref();
                 match found {
                     Some(job) if own(&job) => job,
-                    _ => return Err(Error::terminal(error)),
+                    // A stranger's: this time passes, and the next one has another name.
+                    _ => {
+                        tracing::warn!(
+                            controller = NAME,
+                            job = name,
+                            "the name of a job is taken, and nothing is started"
+                        );
+                        return Ok(());
+                    }
                 }
             }
             Err(error) if error.is_namespace_terminating() => return Ok(()),

@@ -17,7 +17,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::Context;
-use crate::claim::{self, Claiming, selected};
+use crate::claim::{Claimable, Claiming};
 use crate::owner::controller_of;
 use crate::template::{Digests, digest};
 use crate::written::Written;
@@ -46,7 +46,7 @@ struct Deployments {
     events: EventRecorder,
     clock: Clock,
     deployments: Lister<Deployment>,
-    sets: Lister<ReplicaSet>,
+    sets: Claimable<Deployment, ReplicaSet>,
     pods: Lister<Pod>,
     written: Written<Deployment>,
     digests: Digests,
@@ -56,22 +56,22 @@ pub async fn run(cx: Context) {
     let deployments = cx.informers.informer::<Deployment>();
     let sets = cx.informers.informer::<ReplicaSet>();
     let pods = cx.informers.informer::<Pod>();
-    claim::index(&sets);
+    let claimable = Claimable::new(&sets);
     let written = Written::default();
     let digests = Digests::default();
-    deployments.observe(digests.observer());
-    sets.observe(digests.observer());
+    deployments.observe(digests.observer(|deployment: &Deployment| &deployment.spec.template));
+    sets.observe(digests.observer(|set: &ReplicaSet| &set.spec.template));
     let context = Deployments {
         client: cx.client_of(NAME),
         events: cx.recorder(NAME),
         clock: cx.clock,
         deployments: deployments.lister(),
-        sets: sets.lister(),
+        sets: claimable.clone(),
         pods: pods.lister(),
         written: written.clone(),
         digests,
     };
-    let (adopters, by_set) = (deployments.lister(), sets.lister());
+    let by_set = sets.lister();
     cx.controller(NAME, WORKERS)
         .watches_changes(&deployments, move |change| {
             let key = ObjectKey::of(&**change.object());
@@ -81,7 +81,7 @@ pub async fn run(cx: Context) {
             [key]
         })
         .watches_owned(&sets)
-        .watches_changes(&sets, move |change| claim::adopters(change, &adopters, selector))
+        .watches_changes(&sets, move |change| claimable.adopters(change))
         // A Recreate rollout goes on when the last old pod is gone.
         .watches_changes(&pods, move |change| {
             let gone = change.is_deletion().then(|| owner_of_owner(change.object(), &by_set));
@@ -111,6 +111,7 @@ fn owner_of_owner(pod: &Pod, sets: &Lister<ReplicaSet>) -> Option<ObjectKey<Depl
 impl Deployments {
     async fn reconcile(&self, key: ObjectKey<Deployment>) -> Result<Action, Error> {
         let Some(cached) = self.deployments.get(&key) else {
+            self.sets.forget(&key);
             return Ok(Action::Done);
         };
         let deployment = self.written.newest(&key, cached);
@@ -126,9 +127,8 @@ impl Deployments {
         let claiming = Claiming {
             client: &self.client,
             owner: &*deployment,
-            lister: &self.sets,
         };
-        let sets = claiming.claim(|meta| selected(&selector, meta)).await?;
+        let sets = claiming.claim(&self.sets, &selector, |_| true).await?;
         let plan = {
             let pods_of = |set: &ReplicaSet| self.pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
             let now = self.clock.now();

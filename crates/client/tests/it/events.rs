@@ -119,3 +119,65 @@ async fn what_waits_at_shutdown_is_still_written() {
     Clock::system().sleep(Duration::from_secs(1)).await;
     assert_eq!(memory.objects("events").len(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_several_recorders_say_in_one_instant_is_all_written() {
+    let memory = Memory::new();
+    let (one, _shutdown) = recorder(&memory);
+    let (other, _other_shutdown) = recorder(&memory);
+    let written = next(&memory, 6).await;
+    for n in 0..3 {
+        one.event(&config_map("a"), EventType::Normal, "One", format!("it was {n}"));
+        other
+            .on_host("n2")
+            .event(&config_map("a"), EventType::Normal, "One", format!("it was {n}"));
+    }
+    let mut said: Vec<_> = written
+        .await
+        .into_iter()
+        .map(|e| (e.reporting_instance, e.message))
+        .collect();
+    said.sort();
+    said.dedup();
+    assert_eq!(said.len(), 6);
+    assert_eq!(memory.objects("events").len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_that_two_recorders_of_a_component_tell_is_written_once() {
+    let memory = Memory::new();
+    let (one, _shutdown) = recorder(&memory);
+    let (other, _other_shutdown) = recorder(&memory);
+    one.event(&config_map("a"), EventType::Normal, "One", "first");
+    other.event(&config_map("a"), EventType::Normal, "One", "first");
+    Clock::system().sleep(Duration::from_secs(1)).await;
+    assert_eq!(memory.objects("events").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_about_an_object_whose_name_events_may_not_have_is_named_by_its_uid() {
+    let memory = Memory::new();
+    let (recorder, _shutdown) = recorder(&memory);
+    let written = next(&memory, 4).await;
+    let long = "a".repeat(253);
+    for (name, uid) in [("plain", "u"), ("system:node", "u"), (&long, "u"), ("UPPER", "")] {
+        let mut map = config_map(name);
+        map.metadata.uid = Some(uid.to_owned()).filter(|u| !u.is_empty());
+        recorder.event(&map, EventType::Normal, "Made", "it was made");
+    }
+    let starts: Vec<String> = written
+        .await
+        .iter()
+        .map(|e| {
+            e.metadata
+                .name
+                .as_deref()
+                .unwrap()
+                .split('.')
+                .next()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(starts, ["plain", "u", "u", "event"]);
+}
