@@ -25,6 +25,7 @@ use serde_json::json;
 
 use crate::Context;
 use crate::claim::{Claimable, Claiming};
+use crate::expectations::look_again;
 use crate::history::{self, History, REVISION_LABEL};
 use crate::pod_control::PodControl;
 use crate::status;
@@ -183,7 +184,7 @@ impl DaemonSets {
         }
         let mut status = plan.status.clone();
         status.collision_count = collisions;
-        let check_again = plan.check_again;
+        let check_again = look_again(plan.check_again, may_act);
         let acted = self.execute(&set, &key.to_string(), hash, plan).await;
         if acted.is_ok() && may_act {
             self.trim(&set, &pods, &old).await?;

@@ -4,6 +4,7 @@
 pub mod plan;
 pub mod revision;
 pub mod scale;
+mod sets;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use crate::owner::controller_of;
 use crate::template::{Digests, digest};
 use crate::written::Written;
 use plan::{Observed, Plan, plan};
+use sets::WrittenSets;
 
 const NAME: &str = "deployment-controller";
 const WORKERS: usize = 5;
@@ -49,6 +51,7 @@ struct Deployments {
     sets: Claimable<Deployment, ReplicaSet>,
     pods: Lister<Pod>,
     written: Written<Deployment>,
+    written_sets: WrittenSets,
     digests: Digests,
 }
 
@@ -69,6 +72,7 @@ pub async fn run(cx: Context) {
         sets: claimable.clone(),
         pods: pods.lister(),
         written: written.clone(),
+        written_sets: WrittenSets::default(),
         digests,
     };
     let by_set = sets.lister();
@@ -112,6 +116,7 @@ impl Deployments {
     async fn reconcile(&self, key: ObjectKey<Deployment>) -> Result<Action, Error> {
         let Some(cached) = self.deployments.get(&key) else {
             self.sets.forget(&key);
+            self.written_sets.forget(&key);
             return Ok(Action::Done);
         };
         let deployment = self.written.newest(&key, cached);
@@ -128,7 +133,10 @@ impl Deployments {
             client: &self.client,
             owner: &*deployment,
         };
-        let sets = claiming.claim(&self.sets, &selector, |_| true).await?;
+        let cached = claiming.claim(&self.sets, &selector, |_| true).await?;
+        let api = &self.client.namespaced::<ReplicaSet>(&key.namespace);
+        let find = |name: String| async move { api.find(&name).await };
+        let sets = self.written_sets.newest(&key, &deployment, cached, find).await?;
         let plan = {
             let pods_of = |set: &ReplicaSet| self.pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
             let now = self.clock.now();
@@ -140,16 +148,20 @@ impl Deployments {
                 now,
             })
         };
-        self.execute(&deployment, plan).await
+        self.execute(&key, &deployment, plan).await
     }
 
-    async fn execute(&self, deployment: &Deployment, plan: Plan) -> Result<Action, Error> {
+    async fn execute(&self, key: &ObjectKey<Deployment>, deployment: &Deployment, plan: Plan) -> Result<Action, Error> {
         let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
         let name = deployment.metadata.name.as_deref().unwrap_or_default();
         let api = self.client.namespaced::<ReplicaSet>(namespace);
         let mut status = plan.status;
         if let Some(set) = &plan.create {
-            match api.create(set).await {
+            let set_name = set.metadata.name.as_deref().unwrap_or_default();
+            self.written_sets.expect(key, set_name);
+            let made = api.create(set).await;
+            self.written_sets.note(key, set_name, &made);
+            match made {
                 Ok(_) => self.tell_scaled(deployment, set, 0, replicas(set)),
                 // Nothing can be made in a namespace that is going, and nothing has to be.
                 Err(error) if error.is_namespace_terminating() => return Ok(Action::Done),
@@ -176,7 +188,9 @@ impl Deployments {
             }
         }
         for (set, patch) in plan.annotate {
-            api.patch(&set, Patch::Merge(patch)).await?;
+            let patched = api.patch(&set, Patch::Merge(patch)).await;
+            self.written_sets.note(key, &set, &patched);
+            patched?;
         }
         // A set whose annotations were just written has a newer revision than the cache knows.
         for (resize, annotations) in plan.resize {
@@ -192,7 +206,9 @@ impl Deployments {
             ]);
             let set_name = set.metadata.name.as_deref().unwrap_or_default();
             let patch = json_patch_of(test_and_set, &patch, set);
-            api.patch(set_name, Patch::Json(patch)).await?;
+            let patched = api.patch(set_name, Patch::Json(patch)).await;
+            self.written_sets.note(key, set_name, &patched);
+            patched?;
             self.tell_scaled(deployment, set, from, resize.to);
         }
         for set in plan.delete {

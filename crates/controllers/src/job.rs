@@ -25,6 +25,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::Context;
 use crate::claim::{Claimable, Claiming};
+use crate::expectations::look_again;
 use crate::metrics::batch::JobMetrics;
 use crate::pod_control::PodControl;
 use crate::status;
@@ -129,7 +130,8 @@ impl Jobs {
             .claim_holding(&self.claimable, &selector, |_| true, pod::finalizers)
             .await?;
         let started = self.clock.instant();
-        let plan = plan(&job, &owned, may_act, self.clock.now());
+        let mut plan = plan(&job, &owned, may_act, self.clock.now());
+        plan.check_again = look_again(plan.check_again, may_act);
         let counts = plan.status.is_some();
         let action = match &plan {
             _ if !may_act => "reconciling",

@@ -19,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::Context;
 use crate::claim::Claiming;
+use crate::expectations::look_again;
 use crate::metrics::replicas::ReplicaSetMetrics;
 use crate::owner::{self, controller_of};
 use crate::pod_control::PodControl;
@@ -173,7 +174,7 @@ impl<K: Replicating> Replicas<K> {
         written.into_iter().for_each(|w| self.written.note(w));
         match failure {
             Some((_, error)) => Err(error),
-            None => Ok(plan.check_again.map_or(Action::Done, Action::After)),
+            None => Ok(look_again(plan.check_again, may_act).map_or(Action::Done, Action::After)),
         }
     }
 
