@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use coracle_api::names;
-use coracle_clock::{Clock, Timestamp};
+use coracle_clock::Clock;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
@@ -42,6 +42,8 @@ pub struct EventRecorder {
     queue: mpsc::Sender<Event>,
     source: Arc<EventSource>,
     clock: Clock,
+    /// Keeps what was said in one instant in its order.
+    sequence: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -91,6 +93,7 @@ impl EventRecorder {
                 host: host.map(str::to_owned),
             }),
             clock,
+            sequence: Arc::default(),
             dropped: Arc::default(),
         }
     }
@@ -140,7 +143,9 @@ impl EventRecorder {
             source: Some((*self.source).clone()),
             ..Event::default()
         };
-        event.metadata.name = Some(name_of(&event, now));
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let stamp = now.as_nanosecond().saturating_add(sequence.into());
+        event.metadata.name = Some(name_of(&event, stamp));
         if let Err(error) = self.queue.try_send(event) {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             // The first of many says it all.
@@ -156,16 +161,16 @@ impl EventRecorder {
     }
 }
 
-/// The object's name, the instant in hexadecimal nanoseconds as upstream has it, and a digest of who says what about
-/// which object: two recorders, of one process or of several, give one name only to what is one event.
-fn name_of(event: &Event, at: Timestamp) -> String {
+/// The object's name, the stamp (hexadecimal nanoseconds, as upstream has it) and a digest of who says what about which
+/// object: two recorders, of one process or of several, give one name only to what is one event.
+fn name_of(event: &Event, stamp: i128) -> String {
     let about = &event.involved_object;
     let mut said = DefaultHasher::new();
     (&about.api_version, &about.kind, &about.namespace, &about.name).hash(&mut said);
     (&about.uid, &about.field_path).hash(&mut said);
     (&event.type_, &event.reason, &event.message).hash(&mut said);
     (&event.reporting_component, &event.reporting_instance).hash(&mut said);
-    let suffix = format!("{:x}{:016x}", at.as_nanosecond(), said.finish());
+    let suffix = format!("{stamp:x}{:016x}", said.finish());
     let name = format!("{}.{suffix}", about.name.as_deref().unwrap_or_default());
     if names::dns1123_subdomain(&name).is_empty() {
         return name;

@@ -9,62 +9,103 @@ use coracle_client::{Client, Kind, ObjectKey, Patch, TypedKind};
 use coracle_informer::{Change, Error, Lister, SharedInformer, indexer};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::members::Members;
 use crate::owner::{self, controller_of};
 
-/// The index of objects that nobody controls, by namespace.
-pub const ORPHANS: &str = "orphans";
-
-/// Adds the indexes that [`claim`] reads.
-pub fn index<K: Kind>(informer: &SharedInformer<K>) {
-    informer.add_index(indexer::CONTROLLER, indexer::by_controller);
-    informer.add_index(ORPHANS, by_orphanage);
-}
-
-/// The namespace of an object that nobody controls: an index function, to be added as [`ORPHANS`].
-pub fn by_orphanage<K: Kind>(object: &K) -> Option<String> {
+/// Whether somebody may adopt the object, should it match.
+pub fn is_orphan<K: Kind>(object: &K) -> bool {
     let meta = object.meta();
-    let orphan = controller_of(meta).is_none();
-    orphan.then(|| meta.namespace.clone().unwrap_or_default())
+    meta.deletion_timestamp.is_none() && controller_of(meta).is_none()
 }
 
-/// The objects of a namespace that nobody controls.
-pub fn orphans<K: Kind>(lister: &Lister<K>, namespace: &str) -> Vec<Arc<K>> {
-    lister.by_index(ORPHANS, namespace)
+/// The objects of one kind that owners of another may have: what each has already, and orphans that match. Cheap to clone.
+pub struct Claimable<O, K> {
+    lister: Lister<K>,
+    orphans: Members<O, K>,
 }
 
-/// What an owner may control: what it does already, and the orphans of its namespace.
-pub fn candidates<K: Kind>(lister: &Lister<K>, owner: &ObjectMeta) -> impl Iterator<Item = Arc<K>> + use<K> {
-    let owned = lister.controlled_by(owner.uid.as_deref().unwrap_or_default());
-    let orphans = orphans(lister, owner.namespace.as_deref().unwrap_or_default());
-    owned.into_iter().chain(orphans)
+impl<O, K> Clone for Claimable<O, K> {
+    fn clone(&self) -> Self {
+        Self {
+            lister: self.lister.clone(),
+            orphans: self.orphans.clone(),
+        }
+    }
 }
 
-/// What [`claim`](Self::claim) needs.
-pub struct Claiming<'a, O, K> {
+impl<O: Kind, K: Kind> Claimable<O, K> {
+    pub fn new(informer: &SharedInformer<K>) -> Self {
+        informer.add_index(indexer::CONTROLLER, indexer::by_controller);
+        let orphans = Members::new(is_orphan);
+        informer.observe(orphans.observer());
+        Self {
+            lister: informer.lister(),
+            orphans,
+        }
+    }
+
+    /// What the owner may control.
+    fn of(&self, owner: &O, selector: &LabelSelector) -> impl Iterator<Item = Arc<K>> + use<O, K> {
+        let owned = self
+            .lister
+            .controlled_by(owner.meta().uid.as_deref().unwrap_or_default());
+        let orphans = self.orphans.of(&ObjectKey::of(owner), selector, &self.lister);
+        owned.into_iter().chain(orphans)
+    }
+
+    /// The owners that a change of an orphan wakes: all that might adopt it.
+    pub fn adopters(&self, change: &Change<K>) -> Vec<ObjectKey<O>> {
+        match change.is_deletion() {
+            true => Vec::new(),
+            false => self.orphans.selecting(change.object()),
+        }
+    }
+
+    /// The owner is gone.
+    pub fn forget(&self, owner: &ObjectKey<O>) {
+        self.orphans.forget(owner);
+    }
+}
+
+/// An owner that claims what is its own.
+pub struct Claiming<'a, O> {
     pub client: &'a Client,
     pub owner: &'a O,
-    pub lister: &'a Lister<K>,
 }
 
-impl<O, K> Claiming<'_, O, K>
+impl<O> Claiming<'_, O>
 where
     O: TypedKind + k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
-    K: TypedKind + k8s_openapi::Metadata<Ty = ObjectMeta>,
 {
-    /// The objects that the owner controls, after adopting and releasing. `matches` says which are meant to be its own.
-    pub async fn claim(&self, matches: impl Fn(&ObjectMeta) -> bool) -> Result<Vec<Arc<K>>, Error> {
-        self.claim_holding(matches, |_, _| None).await
+    /// The objects that the owner controls, after adopting and releasing: those selected of which `matches` says yes.
+    pub async fn claim<K>(
+        &self,
+        claimable: &Claimable<O, K>,
+        selector: &LabelSelector,
+        matches: impl Fn(&ObjectMeta) -> bool,
+    ) -> Result<Vec<Arc<K>>, Error>
+    where
+        K: TypedKind + k8s_openapi::Metadata<Ty = ObjectMeta>,
+    {
+        self.claim_holding(claimable, selector, matches, |_, _| None).await
     }
 
     /// The same, for owners that hold what is theirs: `finalizers` are those that an object has after it was adopted
     /// (true) or released, if they change.
-    pub async fn claim_holding(
+    pub async fn claim_holding<K>(
         &self,
+        claimable: &Claimable<O, K>,
+        selector: &LabelSelector,
         matches: impl Fn(&ObjectMeta) -> bool,
         finalizers: impl Fn(&ObjectMeta, bool) -> Option<Vec<String>>,
-    ) -> Result<Vec<Arc<K>>, Error> {
-        let meta = self.owner.meta();
-        let claim = owner::claim(meta, candidates(self.lister, meta), matches);
+    ) -> Result<Vec<Arc<K>>, Error>
+    where
+        K: TypedKind + k8s_openapi::Metadata<Ty = ObjectMeta>,
+    {
+        let candidates = claimable.of(self.owner, selector);
+        let claim = owner::claim(self.owner.meta(), candidates, |meta| {
+            selected(selector, meta) && matches(meta)
+        });
         let mut owned = claim.owned;
         owned.extend(self.adopt(claim.adopt, &finalizers).await?);
         self.release(claim.release, &finalizers).await?;
@@ -72,7 +113,7 @@ where
     }
 
     /// Makes these orphans the owner's own, as far as they are still there: as they are then.
-    pub async fn adopt(
+    pub async fn adopt<K: TypedKind>(
         &self,
         orphans: Vec<Arc<K>>,
         finalizers: impl Fn(&ObjectMeta, bool) -> Option<Vec<String>>,
@@ -97,7 +138,7 @@ where
     }
 
     /// Lets these go that the owner controls.
-    pub async fn release(
+    pub async fn release<K: TypedKind>(
         &self,
         strangers: Vec<Arc<K>>,
         finalizers: impl Fn(&ObjectMeta, bool) -> Option<Vec<String>>,
@@ -108,7 +149,7 @@ where
             if let Some(finalizers) = finalizers(stranger.meta(), false) {
                 patch["metadata"]["finalizers"] = finalizers.into();
             }
-            match self.patch(stranger.meta(), patch).await {
+            match self.patch::<K>(stranger.meta(), patch).await {
                 Err(error) if !error.is_not_found() => return Err(error.into()),
                 _ => {}
             }
@@ -116,7 +157,11 @@ where
         Ok(())
     }
 
-    async fn patch(&self, meta: &ObjectMeta, patch: serde_json::Value) -> Result<Arc<K>, coracle_client::Error> {
+    async fn patch<K: TypedKind>(
+        &self,
+        meta: &ObjectMeta,
+        patch: serde_json::Value,
+    ) -> Result<Arc<K>, coracle_client::Error> {
         let namespace = self.owner.meta().namespace.as_deref().unwrap_or_default();
         let api = self.client.namespaced::<K>(namespace);
         api.patch(meta.name.as_deref().unwrap_or_default(), Patch::Merge(patch))
@@ -132,21 +177,6 @@ where
         let fresh = api.find(meta.name.as_deref().unwrap_or_default()).await?;
         Ok(fresh.is_some_and(|f| f.meta().uid == meta.uid && f.meta().deletion_timestamp.is_none()))
     }
-}
-
-/// The owners that a change of an orphan wakes: all that might adopt it. One without a usable selector adopts nothing.
-pub fn adopters<K: Kind, O: TypedKind>(
-    change: &Change<K>,
-    owners: &Lister<O>,
-    selector: impl Fn(&O) -> Option<LabelSelector>,
-) -> Vec<ObjectKey<O>> {
-    let meta = change.object().meta();
-    if change.is_deletion() || controller_of(meta).is_some() {
-        return Vec::new();
-    }
-    let may = |owner: &O| selector(owner).is_some_and(|s| !s.is_everything() && selected(&s, meta));
-    let adopters = owners.select(meta.namespace.as_deref().unwrap_or_default(), may);
-    adopters.iter().map(|o| ObjectKey::of(&**o)).collect()
 }
 
 /// Whether a selector matches an object's labels.

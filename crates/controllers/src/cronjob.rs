@@ -4,14 +4,16 @@ pub mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, DeleteOptions, ObjectKey, Propagation};
-use coracle_clock::Clock;
+use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use parking_lot::Mutex;
 
 use crate::Context;
 use crate::metrics::batch::CronJobMetrics;
@@ -29,6 +31,8 @@ struct CronJobs {
     crons: Lister<CronJob>,
     jobs: Lister<Job>,
     metrics: CronJobMetrics,
+    /// The uid of each, and the last time that was started: the status may not be written yet, or never be.
+    started: Mutex<HashMap<ObjectKey<CronJob>, (String, Timestamp)>>,
 }
 
 pub async fn run(cx: Context) {
@@ -41,6 +45,7 @@ pub async fn run(cx: Context) {
         crons: crons.lister(),
         jobs: jobs.lister(),
         metrics: cx.metrics.cron_jobs.clone(),
+        started: Mutex::default(),
     };
     cx.controller(NAME, WORKERS)
         .watches(&crons, |cron| [ObjectKey::of(cron)])
@@ -55,9 +60,11 @@ pub async fn run(cx: Context) {
 
 impl CronJobs {
     async fn reconcile(&self, key: ObjectKey<CronJob>) -> Result<Action, Error> {
-        let Some(cron) = self.crons.get(&key) else {
+        let Some(cached) = self.crons.get(&key) else {
+            self.started.lock().remove(&key);
             return Ok(Action::Done);
         };
+        let cron = self.as_started(&key, &cached);
         let mut jobs = self
             .jobs
             .controlled_by(cron.metadata.uid.as_deref().unwrap_or_default());
@@ -74,12 +81,29 @@ impl CronJobs {
         if let Some(start) = plan.start {
             // What is known so far is written first: the start may fail.
             let started = self.start(&cron, start, &mut status).await;
-            self.write_status(&cron, status).await?;
+            self.write_status(&cached, status).await?;
             started?;
         } else {
-            self.write_status(&cron, status).await?;
+            self.write_status(&cached, status).await?;
         }
         Ok(plan.check_again.map_or(Action::Done, Action::After))
+    }
+
+    /// The CronJob as it would be if its status had been written: no time is started twice because the cache is behind.
+    fn as_started(&self, key: &ObjectKey<CronJob>, cached: &Arc<CronJob>) -> Arc<CronJob> {
+        let started = self.started.lock();
+        let own = started
+            .get(key)
+            .filter(|(uid, _)| cached.metadata.uid.as_ref() == Some(uid));
+        let told = cached.status.as_ref().and_then(|s| s.last_schedule_time.as_ref());
+        match own {
+            Some((_, at)) if told.is_none_or(|told| told.0 < *at) => {
+                let mut cron = CronJob::clone(cached);
+                cron.status.get_or_insert_default().last_schedule_time = Some(Time(*at));
+                Arc::new(cron)
+            }
+            _ => cached.clone(),
+        }
     }
 
     /// Jobs that the status calls active but the cache does not have: it may be behind.
@@ -119,7 +143,15 @@ impl CronJobs {
                 let own = |j: &Job| controller_of(&j.metadata).map(|o| &o.uid) == cron.metadata.uid.as_ref();
                 match found {
                     Some(job) if own(&job) => job,
-                    _ => return Err(Error::terminal(error)),
+                    // A stranger's: this time passes, and the next one has another name.
+                    _ => {
+                        tracing::warn!(
+                            controller = NAME,
+                            job = name,
+                            "the name of a job is taken, and nothing is started"
+                        );
+                        return Ok(());
+                    }
                 }
             }
             Err(error) if error.is_namespace_terminating() => return Ok(()),
@@ -133,6 +165,8 @@ impl CronJobs {
             add_active(status, &job);
         }
         status.last_schedule_time = Some(Time(start.scheduled));
+        let uid = cron.metadata.uid.clone().unwrap_or_default();
+        self.started.lock().insert(ObjectKey::of(cron), (uid, start.scheduled));
         Ok(())
     }
 

@@ -24,7 +24,8 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
 use crate::Context;
-use crate::claim::{self, Claiming, selected};
+use crate::claim::{Claimable, Claiming};
+use crate::expectations::look_again;
 use crate::history::{self, History, REVISION_LABEL};
 use crate::pod_control::PodControl;
 use crate::status;
@@ -42,8 +43,9 @@ struct DaemonSets {
     clock: Clock,
     sets: Lister<DaemonSet>,
     pods: Lister<Pod>,
+    claimable: Claimable<DaemonSet, Pod>,
     nodes: Lister<Node>,
-    history: History,
+    history: History<DaemonSet>,
     control: PodControl,
     failures: Arc<Failures>,
 }
@@ -53,19 +55,18 @@ pub async fn run(cx: Context) {
     let pods = cx.informers.informer::<Pod>();
     let nodes = cx.informers.informer::<Node>();
     let revisions = cx.informers.informer::<ControllerRevision>();
-    claim::index(&pods);
-    claim::index(&revisions);
+    let claimable = Claimable::new(&pods);
     let client = cx.client_of(ACCOUNT);
     let events = EventRecorder::start(&client, NAME, None, cx.clock, cx.shutdown.clone());
     let control = PodControl::new(&client, &events, cx.clock);
     let failures = Arc::new(Failures::default());
     let digests = Digests::default();
-    sets.observe(digests.observer());
-    revisions.observe(digests.observer());
+    sets.observe(digests.observer(|set: &DaemonSet| &set.spec.template));
+    revisions.observe(digests.observer(|revision: &ControllerRevision| &revision.data));
     let controllers = DaemonSets {
         history: History {
             client: client.clone(),
-            revisions: revisions.lister(),
+            revisions: Claimable::new(&revisions),
             hash_label: REVISION_LABEL,
             digests,
         },
@@ -74,11 +75,12 @@ pub async fn run(cx: Context) {
         clock: cx.clock,
         sets: sets.lister(),
         pods: pods.lister(),
+        claimable: claimable.clone(),
         nodes: nodes.lister(),
         control: control.clone(),
         failures: failures.clone(),
     };
-    let (forget, adopters, followers) = (control.clone(), sets.lister(), sets.lister());
+    let (forget, followers) = (control.clone(), sets.lister());
     cx.controller(NAME, WORKERS)
         .watches_changes(&sets, move |change| {
             let set = change.object();
@@ -93,7 +95,7 @@ pub async fn run(cx: Context) {
         .watches_owned(&revisions)
         .watches_changes(&pods, move |change| {
             control.observe("DaemonSet", change);
-            claim::adopters(change, &adopters, selector)
+            claimable.adopters(change)
         })
         .watches_changes(&nodes, move |change| concerned(change, &followers))
         .run(
@@ -132,6 +134,8 @@ fn concerned(change: &Change<Node>, sets: &Lister<DaemonSet>) -> Vec<ObjectKey<D
 impl DaemonSets {
     async fn reconcile(&self, key: ObjectKey<DaemonSet>) -> Result<Action, Error> {
         let Some(set) = self.sets.get(&key) else {
+            self.claimable.forget(&key);
+            self.history.revisions.forget(&key);
             return Ok(Action::Done);
         };
         let Some(selector) = selector(&set) else {
@@ -150,9 +154,8 @@ impl DaemonSets {
         let claiming = Claiming {
             client: &self.client,
             owner: &*set,
-            lister: &self.pods,
         };
-        let pods = claiming.claim(|meta| selected(&selector, meta)).await?;
+        let pods = claiming.claim(&self.claimable, &selector, |_| true).await?;
         let revisions = self.history.claim(&*set, &selector).await?;
         let known = set.status.as_ref().and_then(|s| s.collision_count);
         let (current, collisions) = self
@@ -181,7 +184,7 @@ impl DaemonSets {
         }
         let mut status = plan.status.clone();
         status.collision_count = collisions;
-        let check_again = plan.check_again;
+        let check_again = look_again(plan.check_again, may_act);
         let acted = self.execute(&set, &key.to_string(), hash, plan).await;
         if acted.is_ok() && may_act {
             self.trim(&set, &pods, &old).await?;

@@ -4,6 +4,7 @@
 pub mod plan;
 pub mod revision;
 pub mod scale;
+mod sets;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,12 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::Context;
-use crate::claim::{self, Claiming, selected};
+use crate::claim::{Claimable, Claiming};
 use crate::owner::controller_of;
 use crate::template::{Digests, digest};
 use crate::written::Written;
 use plan::{Observed, Plan, plan};
+use sets::WrittenSets;
 
 const NAME: &str = "deployment-controller";
 const WORKERS: usize = 5;
@@ -46,9 +48,10 @@ struct Deployments {
     events: EventRecorder,
     clock: Clock,
     deployments: Lister<Deployment>,
-    sets: Lister<ReplicaSet>,
+    sets: Claimable<Deployment, ReplicaSet>,
     pods: Lister<Pod>,
     written: Written<Deployment>,
+    written_sets: WrittenSets,
     digests: Digests,
 }
 
@@ -56,22 +59,23 @@ pub async fn run(cx: Context) {
     let deployments = cx.informers.informer::<Deployment>();
     let sets = cx.informers.informer::<ReplicaSet>();
     let pods = cx.informers.informer::<Pod>();
-    claim::index(&sets);
+    let claimable = Claimable::new(&sets);
     let written = Written::default();
     let digests = Digests::default();
-    deployments.observe(digests.observer());
-    sets.observe(digests.observer());
+    deployments.observe(digests.observer(|deployment: &Deployment| &deployment.spec.template));
+    sets.observe(digests.observer(|set: &ReplicaSet| &set.spec.template));
     let context = Deployments {
         client: cx.client_of(NAME),
         events: cx.recorder(NAME),
         clock: cx.clock,
         deployments: deployments.lister(),
-        sets: sets.lister(),
+        sets: claimable.clone(),
         pods: pods.lister(),
         written: written.clone(),
+        written_sets: WrittenSets::default(),
         digests,
     };
-    let (adopters, by_set) = (deployments.lister(), sets.lister());
+    let by_set = sets.lister();
     cx.controller(NAME, WORKERS)
         .watches_changes(&deployments, move |change| {
             let key = ObjectKey::of(&**change.object());
@@ -81,7 +85,7 @@ pub async fn run(cx: Context) {
             [key]
         })
         .watches_owned(&sets)
-        .watches_changes(&sets, move |change| claim::adopters(change, &adopters, selector))
+        .watches_changes(&sets, move |change| claimable.adopters(change))
         // A Recreate rollout goes on when the last old pod is gone.
         .watches_changes(&pods, move |change| {
             let gone = change.is_deletion().then(|| owner_of_owner(change.object(), &by_set));
@@ -111,6 +115,8 @@ fn owner_of_owner(pod: &Pod, sets: &Lister<ReplicaSet>) -> Option<ObjectKey<Depl
 impl Deployments {
     async fn reconcile(&self, key: ObjectKey<Deployment>) -> Result<Action, Error> {
         let Some(cached) = self.deployments.get(&key) else {
+            self.sets.forget(&key);
+            self.written_sets.forget(&key);
             return Ok(Action::Done);
         };
         let deployment = self.written.newest(&key, cached);
@@ -126,9 +132,11 @@ impl Deployments {
         let claiming = Claiming {
             client: &self.client,
             owner: &*deployment,
-            lister: &self.sets,
         };
-        let sets = claiming.claim(|meta| selected(&selector, meta)).await?;
+        let cached = claiming.claim(&self.sets, &selector, |_| true).await?;
+        let api = &self.client.namespaced::<ReplicaSet>(&key.namespace);
+        let find = |name: String| async move { api.find(&name).await };
+        let sets = self.written_sets.newest(&key, &deployment, cached, find).await?;
         let plan = {
             let pods_of = |set: &ReplicaSet| self.pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
             let now = self.clock.now();
@@ -140,16 +148,20 @@ impl Deployments {
                 now,
             })
         };
-        self.execute(&deployment, plan).await
+        self.execute(&key, &deployment, plan).await
     }
 
-    async fn execute(&self, deployment: &Deployment, plan: Plan) -> Result<Action, Error> {
+    async fn execute(&self, key: &ObjectKey<Deployment>, deployment: &Deployment, plan: Plan) -> Result<Action, Error> {
         let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
         let name = deployment.metadata.name.as_deref().unwrap_or_default();
         let api = self.client.namespaced::<ReplicaSet>(namespace);
         let mut status = plan.status;
         if let Some(set) = &plan.create {
-            match api.create(set).await {
+            let set_name = set.metadata.name.as_deref().unwrap_or_default();
+            self.written_sets.expect(key, set_name);
+            let made = api.create(set).await;
+            self.written_sets.note(key, set_name, &made);
+            match made {
                 Ok(_) => self.tell_scaled(deployment, set, 0, replicas(set)),
                 // Nothing can be made in a namespace that is going, and nothing has to be.
                 Err(error) if error.is_namespace_terminating() => return Ok(Action::Done),
@@ -176,7 +188,9 @@ impl Deployments {
             }
         }
         for (set, patch) in plan.annotate {
-            api.patch(&set, Patch::Merge(patch)).await?;
+            let patched = api.patch(&set, Patch::Merge(patch)).await;
+            self.written_sets.note(key, &set, &patched);
+            patched?;
         }
         // A set whose annotations were just written has a newer revision than the cache knows.
         for (resize, annotations) in plan.resize {
@@ -192,7 +206,9 @@ impl Deployments {
             ]);
             let set_name = set.metadata.name.as_deref().unwrap_or_default();
             let patch = json_patch_of(test_and_set, &patch, set);
-            api.patch(set_name, Patch::Json(patch)).await?;
+            let patched = api.patch(set_name, Patch::Json(patch)).await;
+            self.written_sets.note(key, set_name, &patched);
+            patched?;
             self.tell_scaled(deployment, set, from, resize.to);
         }
         for set in plan.delete {

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
+use coracle_client::discovery::Discovered;
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, DynamicObject, ObjectKey, Patch};
+use coracle_client::{ApiResource, Client, DynamicObject, ObjectKey, Patch};
 use coracle_clock::Clock;
 use coracle_informer::{Action, Change, Error, Lister};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
@@ -21,7 +22,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use serde_json::json;
 
 use crate::Context;
+use crate::members::Members;
 use crate::owner::controller_of;
+use crate::pace::Pace;
+use crate::selector_text::spelt;
 use crate::status;
 use plan::{Expected, expected, failed, needs_scale, plan, stale_in};
 
@@ -41,6 +45,8 @@ struct Budgets {
     clock: Clock,
     budgets: Lister<PodDisruptionBudget>,
     pods: Lister<Pod>,
+    members: Members<PodDisruptionBudget>,
+    pace: Pace<ObjectKey<PodDisruptionBudget>>,
     deployments: Lister<Deployment>,
     replica_sets: Lister<ReplicaSet>,
     replication_controllers: Lister<ReplicationController>,
@@ -50,26 +56,30 @@ struct Budgets {
 pub async fn run(cx: Context) {
     let budgets = cx.informers.informer::<PodDisruptionBudget>();
     let pods = cx.informers.informer::<Pod>();
+    let members = Members::new(|_| true);
+    pods.observe(members.observer());
     let context = Budgets {
         client: cx.client_of(NAME),
         events: cx.recorder(NAME),
         clock: cx.clock,
         budgets: budgets.lister(),
         pods: pods.lister(),
+        members: members.clone(),
+        pace: Pace::new(cx.clock),
         deployments: cx.informers.informer::<Deployment>().lister(),
         replica_sets: cx.informers.informer::<ReplicaSet>().lister(),
         replication_controllers: cx.informers.informer::<ReplicationController>().lister(),
         stateful_sets: cx.informers.informer::<StatefulSet>().lister(),
     };
-    let of_pod = budgets.lister();
     cx.controller(NAME, WORKERS)
         .watches(&budgets, |budget| [Key::Budget(ObjectKey::of(budget))])
         .watches_changes(&pods, move |change: &Change<Pod>| {
             let pod = change.object();
-            let mut keys = budgets_of(pod, &of_pod);
+            let mut selecting = members.selecting(pod);
             if let Some(old) = change.old().filter(|old| old.metadata.labels != pod.metadata.labels) {
-                keys.extend(budgets_of(old, &of_pod));
+                selecting.extend(members.selecting(old));
             }
+            let mut keys: Vec<Key> = selecting.into_iter().map(Key::Budget).collect();
             if !change.is_deletion() && stale_in(pod, coracle_clock::Timestamp::MIN).is_some() {
                 keys.push(Key::Target(ObjectKey::of(&**pod)));
             }
@@ -93,12 +103,22 @@ fn selector(budget: &PodDisruptionBudget) -> Option<LabelSelector> {
     LabelSelector::from_typed(Some(selector?)).ok()
 }
 
-fn budgets_of(pod: &Pod, budgets: &Lister<PodDisruptionBudget>) -> Vec<Key> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let none = BTreeMap::new();
-    let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
-    let found = budgets.select(namespace, |b| selector(b).is_some_and(|s| s.matches_labels(labels)));
-    found.iter().map(|b| Key::Budget(ObjectKey::of(&**b))).collect()
+/// The resource of an owner, if it has a scale.
+fn scalable<'d>(found: &'d [Discovered], group: &str, owner: &OwnerReference) -> Result<&'d ApiResource, String> {
+    let is_of_kind = |d: &&Discovered| d.resource.group == group && d.resource.kind == owner.kind;
+    let of_kind: Vec<&Discovered> = found.iter().filter(is_of_kind).collect();
+    let Some(first) = of_kind.first() else {
+        let (kind, version) = (&owner.kind, &owner.api_version);
+        return Err(format!("no matches for kind {kind:?} in version {version:?}"));
+    };
+    let scalable = of_kind.iter().find(|d| d.subresources.iter().any(|s| s == "scale"));
+    scalable.map(|d| &d.resource).ok_or_else(|| {
+        let name = match group {
+            "" => first.resource.plural.to_string(),
+            group => format!("{}.{group}", first.resource.plural),
+        };
+        format!("{name} does not implement the scale subresource")
+    })
 }
 
 /// What controls a pod.
@@ -110,19 +130,28 @@ struct Scale {
 impl Budgets {
     async fn reconcile(&self, key: &ObjectKey<PodDisruptionBudget>) -> Result<Action, Error> {
         let Some(budget) = self.budgets.get(key) else {
+            self.members.forget(key);
+            self.pace.forget(key);
             return Ok(Action::Done);
         };
+        if let Some(left) = self.pace.rest(key) {
+            return Ok(Action::After(left));
+        }
         let pods = match selector(&budget) {
-            Some(selector) => self.pods.matching(&key.namespace, &selector),
-            None => Vec::new(),
+            Some(selector) => self.members.of(key, &selector, &self.pods),
+            None => {
+                self.members.forget(key);
+                Vec::new()
+            }
         };
+        self.pace.looked(key, pods.len());
         if pods.is_empty() {
             self.events
                 .event(&*budget, EventType::Normal, "NoPods", "No matching pods found");
         }
         let now = self.clock.now();
-        let expected = match self.expected(&budget, &pods).await {
-            Ok(expected) => expected,
+        let (expected, unmanaged) = match self.expected(&budget, &pods).await {
+            Ok(found) => found,
             Err(why) => {
                 let message = format!("Failed to calculate the number of expected pods: {why}");
                 self.events
@@ -132,6 +161,16 @@ impl Budgets {
                 return Err(Error::message(why));
             }
         };
+        if unmanaged {
+            let selected = spelt(budget.spec.as_ref().and_then(|s| s.selector.as_ref()));
+            let message = format!(
+                "Pods selected by this PodDisruptionBudget (selector: {selected}) were found to be unmanaged. As a result, \
+                 the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account \
+                 for these pods please set \".spec.minAvailable\" field of the PDB to an integer value."
+            );
+            self.events
+                .event(&*budget, EventType::Warning, "UnmanagedPods", message);
+        }
         let plan = plan(&budget, &pods, expected, now);
         for pod in &plan.not_deleted {
             let message = format!("Pod was expected by PDB {key} to be deleted but it wasn't");
@@ -149,9 +188,10 @@ impl Budgets {
         status::write(&self.client, budget, &changed).await.map(drop)
     }
 
-    async fn expected(&self, budget: &PodDisruptionBudget, pods: &[Arc<Pod>]) -> Result<Expected, String> {
+    /// How many pods there should be, and whether there are some that no controller wants.
+    async fn expected(&self, budget: &PodDisruptionBudget, pods: &[Arc<Pod>]) -> Result<(Expected, bool), String> {
         if !needs_scale(budget) {
-            return expected(budget, i32::try_from(pods.len()).unwrap_or(i32::MAX));
+            return Ok((expected(budget, i32::try_from(pods.len()).unwrap_or(i32::MAX))?, false));
         }
         // Each controller counts once; which of its pods led to it does not matter.
         let mut owners: BTreeMap<&str, (&Pod, &OwnerReference)> = BTreeMap::new();
@@ -162,17 +202,10 @@ impl Budgets {
                 None => unmanaged = true,
             }
         }
-        if unmanaged {
-            let message = "Pods selected by this PodDisruptionBudget were found to be unmanaged. As a result, the \
-                           status of the PDB cannot be calculated correctly, which may result in undefined behavior. \
-                           To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer \
-                           value.";
-            self.events.event(budget, EventType::Warning, "UnmanagedPods", message);
-        }
         let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
         let mut scales: BTreeMap<String, i32> = BTreeMap::new();
         for (pod, owner) in owners.into_values() {
-            match self.scale_of(namespace, owner).await.map_err(|e| e.to_string())? {
+            match self.scale_of(namespace, owner).await? {
                 Some(scale) => drop(scales.insert(scale.uid, scale.replicas)),
                 None => {
                     let name = pod.metadata.name.as_deref().unwrap_or_default();
@@ -181,10 +214,10 @@ impl Budgets {
             }
         }
         let sum = scales.values().fold(0, |sum: i32, n| sum.saturating_add(*n));
-        expected(budget, sum)
+        Ok((expected(budget, sum)?, unmanaged))
     }
 
-    async fn scale_of(&self, namespace: &str, owner: &OwnerReference) -> Result<Option<Scale>, coracle_client::Error> {
+    async fn scale_of(&self, namespace: &str, owner: &OwnerReference) -> Result<Option<Scale>, String> {
         let (group, _) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
         let is = |uid: &Option<String>| uid.as_deref() == Some(owner.uid.as_str());
         let scale = |uid: &Option<String>, replicas: Option<i32>| {
@@ -235,23 +268,14 @@ impl Budgets {
         namespace: &str,
         group: &str,
         owner: &OwnerReference,
-    ) -> Result<Option<Scale>, coracle_client::Error> {
-        let found = self.client.discover().await?;
-        let mut of_kind = found
-            .iter()
-            .filter(|d| d.resource.group == group && d.resource.kind == owner.kind)
-            .filter(|d| d.subresources.iter().any(|s| s == "scale"));
-        let Some(discovered) = of_kind.next() else {
-            return Ok(None);
-        };
-        let api = self
-            .client
-            .dynamic::<DynamicObject>(&discovered.resource)
-            .within(namespace);
+    ) -> Result<Option<Scale>, String> {
+        let found = self.client.discover().await.map_err(|e| e.to_string())?;
+        let resource = scalable(&found, group, owner)?;
+        let api = self.client.dynamic::<DynamicObject>(resource).within(namespace);
         let scale = match api.scale().get(&owner.name).await {
             Ok(scale) => scale,
             Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.to_string()),
         };
         let uid = scale.metadata.uid.clone().unwrap_or_else(|| owner.uid.clone());
         if uid != owner.uid {
@@ -276,6 +300,7 @@ impl Budgets {
             "reason": null,
             "message": null,
             "lastTransitionTime": Time(now),
+            "observedGeneration": pod.metadata.generation,
         });
         let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
         let pods = self.client.namespaced::<Pod>(&key.namespace);

@@ -16,6 +16,7 @@ pub mod trigger;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, ObjectKey};
 use coracle_clock::Timestamp;
@@ -25,6 +26,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::Mutex;
 
 use crate::Context;
+use crate::members::Members;
+use crate::pace::Pace;
 use crate::pods::{BY_NODE, index_by_node};
 use metrics::{ServiceMetrics, Sync};
 use plan::{CONTROLLER, Plan, plan};
@@ -43,6 +46,8 @@ struct Slices {
     pods: Lister<Pod>,
     nodes: Lister<Node>,
     slices: Lister<EndpointSlice>,
+    members: Members<Service>,
+    pace: Pace<ObjectKey<Service>>,
     tracker: Arc<Tracker>,
     triggers: Triggers,
     metrics: ServiceMetrics,
@@ -57,6 +62,8 @@ pub async fn run(cx: Context) {
     let slices = cx.informers.informer::<EndpointSlice>();
     index_by_node(&pods);
     index_by_service(&slices);
+    let members = Members::new(|_| true);
+    pods.observe(members.observer());
     let tracker = Arc::new(Tracker::new(cx.clock));
     let context = Slices {
         client: cx.client_of(NAME),
@@ -65,12 +72,14 @@ pub async fn run(cx: Context) {
         pods: pods.lister(),
         nodes: nodes.lister(),
         slices: slices.lister(),
+        members: members.clone(),
+        pace: Pace::new(cx.clock),
         tracker: tracker.clone(),
         triggers: Triggers::default(),
         metrics: cx.metrics.endpoint_slices.clone(),
         enabled: Mutex::default(),
     };
-    let (of_pod, of_node, pods_of_node) = (services.lister(), services.lister(), pods.lister());
+    let (of_pod, of_pod_on, of_node, pods_of_node) = (members.clone(), members, services.lister(), pods.lister());
     cx.controller(NAME, WORKERS)
         .watches(&services, |service| [ObjectKey::of(service)])
         .watches_changes(&pods, move |change| services_of_change(change, &of_pod))
@@ -79,7 +88,7 @@ pub async fn run(cx: Context) {
             if node_matters(change) {
                 let name = change.object().metadata.name.as_deref().unwrap_or_default();
                 let pods = pods_of_node.by_index(BY_NODE, name);
-                keys.extend(pods.iter().flat_map(|pod| services_of(pod, &of_node)));
+                keys.extend(pods.iter().flat_map(|pod| of_pod_on.selecting(pod)));
             }
             let capacity = |n: &Node| topology::capacity(n);
             if change
@@ -102,33 +111,24 @@ pub async fn run(cx: Context) {
 }
 
 /// The service's selector; one without any selects nothing.
-pub(crate) fn has_selector(service: &Service) -> bool {
-    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
-    selector.is_some_and(|s| !s.is_empty())
-}
-
-pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
-    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
-    let labels = pod.metadata.labels.as_ref();
-    selector.is_some_and(|s| !s.is_empty() && s.iter().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v)))
-}
-
-fn services_of(pod: &Pod, services: &Lister<Service>) -> Vec<ObjectKey<Service>> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let found = services.select(namespace, |service| selects(service, pod));
-    found.iter().map(|s| ObjectKey::of(&**s)).collect()
+pub(crate) fn selector(service: &Service) -> Option<LabelSelector> {
+    let labels = service.spec.as_ref().and_then(|s| s.selector.as_ref())?;
+    let selector = LabelSelector::from_labels(labels).ok()?;
+    (!selector.is_everything()).then_some(selector)
 }
 
 /// The services to which a pod's change can matter.
-pub(crate) fn services_of_change(change: &Change<Pod>, services: &Lister<Service>) -> Vec<ObjectKey<Service>> {
-    let mut keys = services_of(change.object(), services);
-    if let Some(old) = change.old() {
-        if !endpoint::changed(old, change.object()) {
-            return Vec::new();
-        }
-        if old.metadata.labels != change.object().metadata.labels {
-            keys.extend(services_of(old, services));
-        }
+pub(crate) fn services_of_change(change: &Change<Pod>, members: &Members<Service>) -> Vec<ObjectKey<Service>> {
+    let now = change.object();
+    let Some(old) = change.old() else {
+        return members.selecting(now);
+    };
+    if !endpoint::changed(old, now) {
+        return Vec::new();
+    }
+    let mut keys = members.selecting(now);
+    if old.metadata.labels != now.metadata.labels {
+        keys.extend(members.selecting(old));
     }
     keys
 }
@@ -139,12 +139,6 @@ fn node_matters(change: &Change<Node>) -> bool {
     change.old().is_none_or(|old| zone(old) != zone(change.object()))
 }
 
-/// The pods that the service selects.
-pub(crate) fn pods_of(service: &Service, pods: &Lister<Pod>) -> Vec<Arc<Pod>> {
-    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-    pods.select(namespace, |pod| selects(service, pod))
-}
-
 impl Slices {
     async fn reconcile(&self, key: ObjectKey<Service>) -> Result<Action, Error> {
         let name = key.to_string();
@@ -153,17 +147,24 @@ impl Slices {
             self.tracker.forget(&name);
             self.metrics.forget(&name);
             self.enabled.lock().remove(&key);
+            self.members.forget(&key);
+            self.pace.forget(&key);
             return Ok(Action::Done);
         };
-        if !has_selector(&service) {
+        let Some(selector) = selector(&service) else {
+            self.members.forget(&key);
             return Ok(Action::Done);
+        };
+        if let Some(left) = self.pace.rest(&key) {
+            return Ok(Action::After(left));
         }
         let Some(slices) = fresh(&self.slices, &key, CONTROLLER, &self.tracker) else {
             self.metrics.ended("stale");
             // The change that is waited for comes with this key again.
             return Ok(Action::After(PATIENCE));
         };
-        let pods = pods_of(&service, &self.pods);
+        let pods = self.members.of(&key, &selector, &self.pods);
+        self.pace.looked(&key, pods.len());
         let trigger = self.triggers.observe(&name, &service, &pods);
         let ratios = if topology::is_asked_for(&service) {
             let nodes = self.nodes.list();

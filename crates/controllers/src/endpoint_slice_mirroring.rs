@@ -16,9 +16,9 @@ use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::Context;
-use crate::endpoint_slice::has_selector;
 use crate::endpoint_slice::metrics::Sync;
 use crate::endpoint_slice::plan::Plan;
+use crate::endpoint_slice::selector;
 use crate::endpoint_slice::slices::{execute, fresh, index_by_service, key_of, label};
 use crate::endpoint_slice::tracker::{PATIENCE, Tracker};
 use metrics::MirrorMetrics;
@@ -99,7 +99,7 @@ impl Mirrors {
         };
         let endpoints = self.endpoints.get(&key).filter(|e| is_mirrored(e));
         let service = self.services.find(&key.namespace, &key.name);
-        let Some(endpoints) = endpoints.filter(|_| service.is_some_and(|s| !has_selector(&s))) else {
+        let Some(endpoints) = endpoints.filter(|_| service.is_some_and(|s| selector(&s).is_none())) else {
             let plan = Plan {
                 delete: slices,
                 ..Plan::default()

@@ -16,7 +16,9 @@ use parking_lot::Mutex;
 use crate::Context;
 use crate::endpoint_slice::slices::label;
 use crate::endpoint_slice::trigger::Triggers;
-use crate::endpoint_slice::{has_selector, pods_of, services_of_change};
+use crate::endpoint_slice::{selector, services_of_change};
+use crate::members::Members;
+use crate::pace::Pace;
 use plan::{CONTROLLER, MANAGED_BY, plan};
 
 const NAME: &str = "endpoints-controller";
@@ -29,6 +31,8 @@ struct State {
     services: Lister<Service>,
     pods: Lister<Pod>,
     endpoints: Lister<Endpoints>,
+    members: Members<Service>,
+    pace: Pace<ObjectKey<Service>>,
     triggers: Triggers,
     /// Services that have been there: what has their name goes with them.
     seen: Mutex<HashSet<ObjectKey<Service>>>,
@@ -38,19 +42,22 @@ pub async fn run(cx: Context) {
     let services = cx.informers.informer::<Service>();
     let pods = cx.informers.informer::<Pod>();
     let endpoints = cx.informers.informer::<Endpoints>();
+    let members = Members::new(|_| true);
+    pods.observe(members.observer());
     let context = State {
         client: cx.client_of(ACCOUNT),
         events: cx.recorder(ACCOUNT),
         services: services.lister(),
         pods: pods.lister(),
         endpoints: endpoints.lister(),
+        members: members.clone(),
+        pace: Pace::new(cx.clock),
         triggers: Triggers::default(),
         seen: Mutex::default(),
     };
-    let of_pod = services.lister();
     cx.controller(NAME, WORKERS)
         .watches(&services, |service| [ObjectKey::of(service)])
-        .watches_changes(&pods, move |change| services_of_change(change, &of_pod))
+        .watches_changes(&pods, move |change| services_of_change(change, &members))
         .watches(&endpoints, |endpoints: &Endpoints| {
             let meta = &endpoints.metadata;
             Some(ObjectKey::<Service>::new(
@@ -86,21 +93,30 @@ impl State {
                 }
             }
             self.seen.lock().remove(&key);
+            self.members.forget(&key);
+            self.pace.forget(&key);
             return Ok(Action::Done);
         };
         self.seen.lock().insert(key.clone());
-        if !has_selector(&service) || service.metadata.deletion_timestamp.is_some() {
+        let living = Some(&*service).filter(|s| s.metadata.deletion_timestamp.is_none());
+        let Some(selector) = living.and_then(selector) else {
+            self.members.forget(&key);
             return Ok(Action::Done);
+        };
+        if let Some(left) = self.pace.rest(&key) {
+            return Ok(Action::After(left));
         }
-        let pods = pods_of(&service, &self.pods);
+        let pods = self.members.of(&key, &selector, &self.pods);
+        self.pace.looked(&key, pods.len());
         let trigger = self.triggers.observe(&key.to_string(), &service, &pods);
         let Some(wanted) = plan(&service, &pods, current.as_deref(), trigger) else {
             return Ok(Action::Done);
         };
         let (written, reason, what) = if current.is_some() {
-            (api.update(&wanted).await, "FailedToUpdateEndpoint", "update")
+            (api.update(&wanted).await, "FailedToUpdateEndpoint", "update endpoint")
         } else {
-            (api.create(&wanted).await, "FailedToCreateEndpoint", "create")
+            let what = "create endpoint for service";
+            (api.create(&wanted).await, "FailedToCreateEndpoint", what)
         };
         match written {
             Ok(_) => Ok(Action::Done),
@@ -108,8 +124,8 @@ impl State {
             // The cache is behind; its next change comes with this key.
             Err(error) if error.is_conflict() || error.is_already_exists() => Err(error.into()),
             Err(error) => {
-                let message = format!("Failed to {what} endpoint {}/{}: {error}", key.namespace, key.name);
-                self.events.event(&*service, EventType::Warning, reason, message);
+                let message = format!("Failed to {what} {}/{}: {error}", key.namespace, key.name);
+                self.events.event(&wanted, EventType::Warning, reason, message);
                 Err(error.into())
             }
         }

@@ -1,8 +1,8 @@
 //! Expectations: what a controller has asked of the API but not yet seen come back through its informer. Until all of
 //! it is seen (or five minutes pass), the cache is stale for that key and the controller must not create or delete.
 //!
-//! An answer that is lost leaves open whether its write was done. Then the API itself is asked what there is, and what the
-//! cache does not show yet is expected.
+//! An answer that is lost leaves open whether its write was done. Then the API itself is asked what there is, until the
+//! cache shows the same.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use parking_lot::Mutex;
 use crate::owner::controller_of;
 
 const TIMEOUT: Duration = Duration::from_secs(300);
+/// When a key that may not be acted on is looked at again, if no event comes before.
+const AGAIN: Duration = Duration::from_secs(1);
 
 struct Pending {
     creations: usize,
@@ -32,6 +34,14 @@ pub fn is_uncertain(error: &coracle_client::Error) -> bool {
     match error {
         coracle_client::Error::Transport { .. } | coracle_client::Error::Timeout { .. } => true,
         other => other.status().is_some_and(|s| s.code == 504),
+    }
+}
+
+/// When to look again, after a look at a key that might be acted on or not.
+pub fn look_again(planned: Option<Duration>, may_act: bool) -> Option<Duration> {
+    match may_act {
+        true => planned,
+        false => Some(planned.map_or(AGAIN, |planned| planned.min(AGAIN))),
     }
 }
 
@@ -98,14 +108,18 @@ impl Expectations {
         key: &str,
         cached: impl Fn() -> Vec<Arc<Pod>>,
     ) -> Result<bool, Error> {
-        if self.pending.lock().get(key).is_some_and(|p| p.doubtful) {
-            let meta = owner.meta();
-            let api = client.namespaced::<Pod>(meta.namespace.as_deref().unwrap_or_default());
-            let all = api.list(&ListOptions::default()).await?.items;
-            let (creations, deletions) = unseen(&all, meta.uid.as_deref().unwrap_or_default(), &cached());
-            self.expect(key, creations, deletions);
+        let in_doubt = self.pending.lock().get(key).is_some_and(|p| p.doubtful);
+        if !in_doubt {
+            return Ok(self.satisfied(key));
         }
-        Ok(self.satisfied(key))
+        let meta = owner.meta();
+        let api = client.namespaced::<Pod>(meta.namespace.as_deref().unwrap_or_default());
+        let all = api.list(&ListOptions::default()).await?.items;
+        let same = living_of(meta.uid.as_deref().unwrap_or_default(), &all) == living(&cached());
+        if same {
+            self.forget(key);
+        }
+        Ok(same)
     }
 
     pub fn forget(&self, key: &str) {
@@ -113,16 +127,17 @@ impl Expectations {
     }
 }
 
-/// Of the pods that an owner has: how many the cache does not show, and which it still shows that are gone or going.
-fn unseen(all: &[Arc<Pod>], owner: &str, cached: &[Arc<Pod>]) -> (usize, Vec<String>) {
-    let owned = |p: &&Arc<Pod>| controller_of(&p.metadata).is_some_and(|o| o.uid == owner);
-    let uid = |p: &Pod| p.metadata.uid.clone().unwrap_or_default();
-    let known: HashSet<String> = cached.iter().map(|p| uid(p)).collect();
-    let created = all.iter().filter(owned).filter(|p| !known.contains(&uid(p))).count();
+/// The uids of those that are not going.
+fn living<'p>(pods: impl IntoIterator<Item = &'p Arc<Pod>>) -> HashSet<String> {
     let stays = |p: &&Arc<Pod>| p.metadata.deletion_timestamp.is_none();
-    let staying: HashSet<String> = all.iter().filter(owned).filter(stays).map(|p| uid(p)).collect();
-    let gone = cached.iter().filter(stays).map(|p| uid(p));
-    (created, gone.filter(|uid| !staying.contains(uid)).collect())
+    let pods = pods.into_iter().filter(stays);
+    pods.map(|p| p.metadata.uid.clone().unwrap_or_default()).collect()
+}
+
+/// The same, of an owner's.
+fn living_of(owner: &str, all: &[Arc<Pod>]) -> HashSet<String> {
+    let owned = |p: &&Arc<Pod>| controller_of(&p.metadata).is_some_and(|o| o.uid == owner);
+    living(all.iter().filter(owned))
 }
 
 #[cfg(test)]
@@ -131,7 +146,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn after_a_lost_answer_what_the_cache_does_not_show_yet_is_expected() {
+    fn after_a_lost_answer_what_the_api_has_is_compared_with_what_the_cache_shows() {
         let pod = |uid: &str, owner: &str, deleted: Option<&str>| -> Arc<Pod> {
             let owner =
                 json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true});
@@ -141,20 +156,14 @@ mod tests {
         let going = Some("2026-01-01T00:00:00Z");
         let all = [
             pod("kept", "us", None),
-            pod("new", "us", None),
             pod("going", "us", going),
             pod("strange", "others", None),
         ];
-        let cached = [
-            pod("kept", "us", None),
-            pod("going", "us", None),
-            pod("gone", "us", None),
-            pod("seen to go", "us", going),
-        ];
-        assert_eq!(
-            unseen(&all, "us", &cached),
-            (1, vec!["going".to_owned(), "gone".to_owned()])
-        );
+        let same = |cached: &[Arc<Pod>]| living_of("us", &all) == living(cached);
+        assert!(same(&[pod("kept", "us", None), pod("going", "us", going)]));
+        assert!(same(&[pod("kept", "us", None)]), "one that went has been seen to go");
+        assert!(!same(&[]), "one that was made is not seen yet");
+        assert!(!same(&[pod("kept", "us", None), pod("going", "us", None)]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -194,24 +194,25 @@ impl Collector {
     }
 
     /// The object as it is now, if it is still the same.
-    async fn latest(&self, node: &Node) -> Result<Option<ObjectMeta>, Error> {
+    async fn latest(&self, node: &Node) -> Result<Option<Arc<PartialObject>>, Error> {
         let found = self.api(node).find(node.name()).await?;
         let same = found.filter(|o| o.metadata.uid.as_deref() == Some(node.uid()));
         if same.is_none() {
             self.resources.removed(node.uid());
         }
-        Ok(same.map(|o| o.metadata.clone()))
+        Ok(same)
     }
 
     /// An object with owners: is any of them still there?
     async fn collect(&self, node: &Node) -> Result<Action, Error> {
-        let Some(latest) = self.latest(node).await? else {
+        let Some(found) = self.latest(node).await? else {
             return Ok(Action::Done);
         };
+        let latest = &found.metadata;
         if latest.deletion_timestamp.is_some() {
             return Ok(Action::Done);
         }
-        let fresh = Node::new(node.resource.clone(), Arc::new(latest.clone().into()));
+        let fresh = Node::new(node.resource.clone(), Arc::new(Followed::of(latest)));
         // It was let go of since the graph last heard of it.
         if fresh.owners().is_empty() {
             return Ok(Action::Done);
@@ -226,7 +227,7 @@ impl Collector {
                 Found::Unreachable => return Ok(Action::Done),
             }
         }
-        self.judge(&fresh, &latest, owners, dangling).await
+        self.judge(&fresh, latest, owners, dangling).await
     }
 
     async fn judge(
@@ -322,7 +323,7 @@ impl Collector {
             self.tell_of_other_namespace(node, reference);
             return Ok(Found::Absent);
         };
-        let waiting = Node::new(resource, Arc::new(owner.metadata.clone().into())).waits_for_dependents();
+        let waiting = Node::new(resource, Arc::new(Followed::of(&owner.metadata))).waits_for_dependents();
         Ok(if waiting { Found::Waiting } else { Found::Solid })
     }
 
@@ -341,9 +342,10 @@ impl Collector {
             ..ObjectReference::default()
         };
         let message = format!(
-            "ownerRef [{}/{}, name: {}, uid: {}] does not exist in namespace {:?}",
+            "ownerRef [{}/{}, namespace: {}, name: {}, uid: {}] does not exist in namespace {:?}",
             reference.api_version,
             reference.kind,
+            node.namespace(),
             reference.name,
             reference.uid,
             node.namespace()
@@ -395,7 +397,7 @@ impl Collector {
         };
         for dependent in dependents {
             if let Some(latest) = self.latest(&dependent).await? {
-                self.drop_owners(&dependent, &latest, &[uid]).await?;
+                self.drop_owners(&dependent, &latest.metadata, &[uid]).await?;
             }
         }
         self.remove_finalizer(owner, ORPHAN).await
@@ -421,9 +423,10 @@ impl Collector {
     }
 
     async fn remove_finalizer(&self, node: &Node, name: &str) -> Result<Action, Error> {
-        let Some(latest) = self.latest(node).await? else {
+        let Some(found) = self.latest(node).await? else {
             return Ok(Action::Done);
         };
+        let latest = &found.metadata;
         let mut finalizers = latest.finalizers.clone().unwrap_or_default();
         if !finalizers.iter().any(|f| f == name) {
             return Ok(Action::Done);

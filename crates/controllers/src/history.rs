@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
 use coracle_client::{Client, DeleteOptions, Patch, TypedKind};
-use coracle_informer::{Error, Lister};
+use coracle_informer::Error;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde_json::{Value, json};
 
-use crate::claim::{Claiming, selected};
+use crate::claim::{Claimable, Claiming};
 use crate::owner::{controller_of, controller_reference};
 use crate::template::{Digest, Digests, digest_of, settled, template_hash};
 
@@ -120,16 +120,19 @@ fn revision_name(owner: &str, hash: &str) -> String {
 }
 
 /// The revisions of the owners of one kind.
-pub struct History {
+pub struct History<O> {
     pub client: Client,
-    pub revisions: Lister<ControllerRevision>,
+    pub revisions: Claimable<O, ControllerRevision>,
     /// The label of a revision that carries its hash.
     pub hash_label: &'static str,
     /// Of the revisions and of their owners' templates.
     pub digests: Digests,
 }
 
-impl History {
+impl<O> History<O>
+where
+    O: TypedKind + k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
+{
     /// Whether two revisions hold the same template.
     pub fn is_double(&self, one: &ControllerRevision, other: &ControllerRevision) -> bool {
         self.digest(one) == self.digest(other)
@@ -141,29 +144,22 @@ impl History {
     }
 
     /// The owner's revisions, after adopting and releasing.
-    pub async fn claim<O>(&self, owner: &O, selector: &LabelSelector) -> Result<Vec<Arc<ControllerRevision>>, Error>
-    where
-        O: TypedKind + k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
-    {
+    pub async fn claim(&self, owner: &O, selector: &LabelSelector) -> Result<Vec<Arc<ControllerRevision>>, Error> {
         let claiming = Claiming {
             client: &self.client,
             owner,
-            lister: &self.revisions,
         };
-        claiming.claim(|meta| selected(selector, meta)).await
+        claiming.claim(&self.revisions, selector, |_| true).await
     }
 
     /// The revision of the template of now, made or renumbered if need be, and how many names have collided so far.
-    pub async fn current<O>(
+    pub async fn current(
         &self,
         owner: &O,
         template: &PodTemplateSpec,
         revisions: &[Arc<ControllerRevision>],
         collisions: Option<i32>,
-    ) -> Result<(Arc<ControllerRevision>, Option<i32>), Error>
-    where
-        O: TypedKind + k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
-    {
+    ) -> Result<(Arc<ControllerRevision>, Option<i32>), Error> {
         let wanted = self.digests.of(owner.meta(), || digest(&data(template)));
         let api = self
             .client
@@ -196,16 +192,13 @@ impl History {
         }
     }
 
-    fn revision<O>(
+    fn revision(
         &self,
         owner: &O,
         template: &PodTemplateSpec,
         number: i64,
         collisions: Option<i32>,
-    ) -> ControllerRevision
-    where
-        O: TypedKind + k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
-    {
+    ) -> ControllerRevision {
         let hash = template_hash(template, collisions);
         let meta = owner.meta();
         let mut labels: BTreeMap<String, String> = template

@@ -24,7 +24,8 @@ use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::Context;
-use crate::claim::{self, Claiming, selected};
+use crate::claim::{Claimable, Claiming};
+use crate::expectations::look_again;
 use crate::metrics::batch::JobMetrics;
 use crate::pod_control::PodControl;
 use crate::status;
@@ -40,6 +41,7 @@ struct Jobs {
     clock: Clock,
     jobs: Lister<Job>,
     pods: Lister<Pod>,
+    claimable: Claimable<Job, Pod>,
     control: PodControl,
     written: Written<Job>,
     metrics: JobMetrics,
@@ -48,7 +50,7 @@ struct Jobs {
 pub async fn run(cx: Context) {
     let jobs = cx.informers.informer::<Job>();
     let pods = cx.informers.informer::<Pod>();
-    claim::index(&pods);
+    let claimable = Claimable::new(&pods);
     let (client, events) = (cx.client_of(NAME), cx.recorder(NAME));
     let control = PodControl::new(&client, &events, cx.clock);
     let written = Written::default();
@@ -58,11 +60,12 @@ pub async fn run(cx: Context) {
         clock: cx.clock,
         jobs: jobs.lister(),
         pods: pods.lister(),
+        claimable: claimable.clone(),
         control: control.clone(),
         written: written.clone(),
         metrics: cx.metrics.jobs.clone(),
     };
-    let (forget, adopters) = (control.clone(), jobs.lister());
+    let forget = control.clone();
     let (of_jobs, of_pods) = (cx.metrics.jobs.clone(), cx.metrics.jobs.clone());
     let main = cx
         .controller(NAME, WORKERS)
@@ -87,7 +90,7 @@ pub async fn run(cx: Context) {
                 (true, _) => of_pods.seen(Some(now), None),
                 (false, old) => of_pods.seen(old.map(|o| &**o), Some(now)),
             }
-            claim::adopters(change, &adopters, selector)
+            claimable.adopters(change)
         })
         .run(
             controllers,
@@ -106,9 +109,13 @@ fn selector(job: &Job) -> Option<LabelSelector> {
 impl Jobs {
     async fn reconcile(&self, key: ObjectKey<Job>) -> Result<Action, Error> {
         let Some(cached) = self.jobs.get(&key) else {
+            self.claimable.forget(&key);
             return Ok(Action::Done);
         };
         let job = self.written.newest(&key, cached);
+        if plan::managed_elsewhere(&job).is_some() {
+            return Ok(Action::Done);
+        }
         let Some(selector) = selector(&job) else {
             return Err(Error::terminal("the selector cannot be used; mend spec.selector"));
         };
@@ -118,13 +125,13 @@ impl Jobs {
         let claiming = Claiming {
             client: &self.client,
             owner: &*job,
-            lister: &self.pods,
         };
         let owned = claiming
-            .claim_holding(|meta| selected(&selector, meta), pod::finalizers)
+            .claim_holding(&self.claimable, &selector, |_| true, pod::finalizers)
             .await?;
         let started = self.clock.instant();
-        let plan = plan(&job, &owned, may_act, self.clock.now());
+        let mut plan = plan(&job, &owned, may_act, self.clock.now());
+        plan.check_again = look_again(plan.check_again, may_act);
         let counts = plan.status.is_some();
         let action = match &plan {
             _ if !may_act => "reconciling",

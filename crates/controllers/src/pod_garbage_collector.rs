@@ -63,7 +63,7 @@ const ORPHANED: Cause = Cause {
 };
 const OUT_OF_SERVICE: Cause = Cause {
     reason: "out-of-service",
-    disruption: Some("PodGC: node is out of service"),
+    disruption: None,
 };
 
 /// Pods, by uid, whose node nobody has seen, and since when. Each has its own time: whoever makes pods for a node that
@@ -125,6 +125,25 @@ fn is_out_of_service(node: &Node) -> bool {
     !ready && taints.into_iter().any(|t| t.key == "node.kubernetes.io/out-of-service")
 }
 
+/// The finished pods beyond the threshold: evicted ones first, which tell least, and then the oldest.
+fn surplus(mut finished: Vec<Arc<Pod>>, threshold: usize) -> Vec<Arc<Pod>> {
+    let surplus = finished.len().saturating_sub(threshold);
+    if surplus > 0 {
+        finished.sort_by_key(|p| {
+            let meta = &p.metadata;
+            let created = meta.creation_timestamp.as_ref().map(|t| t.0);
+            (!is_evicted(p), created, meta.name.clone())
+        });
+    }
+    finished.truncate(surplus);
+    finished
+}
+
+fn is_evicted(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    status.is_some_and(|s| s.phase.as_deref() == Some("Failed") && s.reason.as_deref() == Some("Evicted"))
+}
+
 async fn reconcile(cx: Arc<Collector>, key: Key) -> Result<Action, Error> {
     match key {
         Key::Finished => cx.trim().await,
@@ -133,20 +152,10 @@ async fn reconcile(cx: Arc<Collector>, key: Key) -> Result<Action, Error> {
 }
 
 impl Collector {
-    /// Deletes the oldest finished pods beyond the threshold.
+    /// Deletes the finished pods beyond the threshold.
     async fn trim(&self) -> Result<Action, Error> {
-        let mut finished = self.pods.by_index(FINISHED, "");
-        let surplus = finished.len().saturating_sub(THRESHOLD);
-        if surplus > 0 {
-            finished.sort_by_key(|p| {
-                (
-                    p.metadata.creation_timestamp.as_ref().map(|t| t.0),
-                    p.metadata.name.clone(),
-                )
-            });
-            for pod in finished.iter().take(surplus) {
-                self.remove(pod, &TERMINATED).await?;
-            }
+        for pod in surplus(self.pods.by_index(FINISHED, ""), THRESHOLD) {
+            self.remove(&pod, &TERMINATED).await?;
         }
         Ok(Action::Done)
     }
@@ -197,7 +206,7 @@ impl Collector {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let pods = self.client.namespaced::<Pod>(namespace);
         if !is_finished(pod) {
-            let mut status = json!({"phase": "Failed"});
+            let mut status = json!({"phase": "Failed", "observedGeneration": pod.metadata.generation});
             if let Some(message) = why {
                 status["conditions"] = json!([{
                     "type": "DisruptionTarget",
@@ -205,6 +214,7 @@ impl Collector {
                     "reason": "DeletionByPodGC",
                     "message": message,
                     "lastTransitionTime": Time(self.clock.now()),
+                    "observedGeneration": pod.metadata.generation,
                 }]);
             }
             let patch = Patch::Strategic(json!({"metadata": {"uid": pod.metadata.uid}, "status": status}));
@@ -223,5 +233,36 @@ impl Collector {
             Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error.into()),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_finished_pods_evicted_ones_go_first_and_then_the_oldest() {
+        let pod = |name: &str, minute: u8, status: serde_json::Value| {
+            let created = format!("2026-01-01T00:{minute:02}:00Z");
+            let pod = json!({"metadata": {"name": name, "creationTimestamp": created}, "status": status});
+            Arc::new(serde_json::from_value::<Pod>(pod).unwrap())
+        };
+        let failed = |reason: &str| json!({"phase": "Failed", "reason": reason});
+        let all = || {
+            vec![
+                pod("young", 9, json!({"phase": "Succeeded"})),
+                pod("evicted", 8, failed("Evicted")),
+                pod("b", 1, failed("")),
+                pod("a", 1, failed("DeadlineExceeded")),
+                pod("old", 0, json!({"phase": "Succeeded"})),
+            ]
+        };
+        let go = |threshold| -> Vec<String> {
+            let gone = surplus(all(), threshold);
+            gone.iter().map(|p| p.metadata.name.clone().unwrap()).collect()
+        };
+        assert_eq!(go(0), ["evicted", "old", "a", "b", "young"]);
+        assert_eq!(go(3), ["evicted", "old"]);
+        assert!(go(5).is_empty() && go(6).is_empty());
     }
 }

@@ -18,7 +18,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::Context;
-use crate::claim::{self, Claiming};
+use crate::claim::Claiming;
+use crate::expectations::look_again;
 use crate::metrics::replicas::ReplicaSetMetrics;
 use crate::owner::{self, controller_of};
 use crate::pod_control::PodControl;
@@ -73,13 +74,13 @@ pub async fn run(cx: Context) {
 pub async fn run_for<K: Replicating>(cx: Context, name: &'static str, account: &str) {
     let sets = cx.informers.informer::<K>();
     let pods = cx.informers.informer::<Pod>();
-    claim::index(&pods);
     let client = cx.client_of(account);
     let events = cx.recorder(account);
     let control = PodControl::new(&client, &events, cx.clock);
     let written = Written::default();
     let tallies = Tallies::default();
     pods.observe(tallies.observer());
+    let would_adopt = tallies.orphans().clone();
     let controllers = Replicas {
         client,
         clock: cx.clock,
@@ -90,7 +91,7 @@ pub async fn run_for<K: Replicating>(cx: Context, name: &'static str, account: &
         tallies,
         metrics: cx.metrics.replica_sets.clone(),
     };
-    let (forget, adopters) = (control.clone(), sets.lister());
+    let forget = control.clone();
     cx.controller(name, WORKERS)
         .watches_changes(&sets, move |change| {
             let key = ObjectKey::of(&**change.object());
@@ -103,7 +104,10 @@ pub async fn run_for<K: Replicating>(cx: Context, name: &'static str, account: &
         .watches_owned(&pods)
         .watches_changes(&pods, move |change| {
             control.observe(K::KIND, change);
-            claim::adopters(change, &adopters, |set: &K| selector(&set.as_set()))
+            match change.is_deletion() {
+                true => Vec::new(),
+                false => would_adopt.selecting(change.object()),
+            }
         })
         .run(
             controllers,
@@ -146,7 +150,6 @@ impl<K: Replicating> Replicas<K> {
             let claiming = Claiming {
                 client: &self.client,
                 owner: &*owner,
-                lister: &self.pods,
             };
             adopted = claiming.adopt(orphans, |_, _| None).await?;
             claiming.release(strangers, |_, _| None).await?;
@@ -171,7 +174,7 @@ impl<K: Replicating> Replicas<K> {
         written.into_iter().for_each(|w| self.written.note(w));
         match failure {
             Some((_, error)) => Err(error),
-            None => Ok(plan.check_again.map_or(Action::Done, Action::After)),
+            None => Ok(look_again(plan.check_again, may_act).map_or(Action::Done, Action::After)),
         }
     }
 

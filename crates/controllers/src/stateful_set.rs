@@ -26,7 +26,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::json;
 
 use crate::Context;
-use crate::claim::{self, Claiming, selected};
+use crate::claim::{Claimable, Claiming};
 use crate::history::{self, History};
 use crate::metrics::replicas::StatefulSetMetrics;
 use crate::owner::controller_of;
@@ -45,9 +45,9 @@ struct StatefulSets {
     events: EventRecorder,
     clock: Clock,
     sets: Lister<StatefulSet>,
-    pods: Lister<Pod>,
+    pods: Claimable<StatefulSet, Pod>,
     claims: Lister<PersistentVolumeClaim>,
-    history: History,
+    history: History<StatefulSet>,
     metrics: StatefulSetMetrics,
 }
 
@@ -56,16 +56,15 @@ pub async fn run(cx: Context) {
     let pods = cx.informers.informer::<Pod>();
     let claims = cx.informers.informer::<PersistentVolumeClaim>();
     let revisions = cx.informers.informer::<ControllerRevision>();
-    claim::index(&pods);
-    claim::index(&revisions);
+    let claimable = Claimable::new(&pods);
     let client = cx.client_of(NAME);
     let digests = Digests::default();
-    sets.observe(digests.observer());
-    revisions.observe(digests.observer());
+    sets.observe(digests.observer(|set: &StatefulSet| &set.spec.template));
+    revisions.observe(digests.observer(|revision: &ControllerRevision| &revision.data));
     let controllers = StatefulSets {
         history: History {
             client: client.clone(),
-            revisions: revisions.lister(),
+            revisions: Claimable::new(&revisions),
             hash_label: HASH_LABEL,
             digests,
         },
@@ -73,16 +72,16 @@ pub async fn run(cx: Context) {
         events: cx.recorder(NAME),
         clock: cx.clock,
         sets: sets.lister(),
-        pods: pods.lister(),
+        pods: claimable.clone(),
         claims: claims.lister(),
         metrics: cx.metrics.stateful_sets.clone(),
     };
-    let (adopters, claimers) = (sets.lister(), sets.lister());
+    let claimers = sets.lister();
     cx.controller(NAME, WORKERS)
         .watches(&sets, |set| [ObjectKey::of(set)])
         .watches_owned(&pods)
         .watches_owned(&revisions)
-        .watches_changes(&pods, move |change| claim::adopters(change, &adopters, selector))
+        .watches_changes(&pods, move |change| claimable.adopters(change))
         // A pod may wait for a claim of its name to be gone.
         .watches_changes(&claims, move |change| {
             let gone = change.is_deletion();
@@ -114,6 +113,8 @@ impl StatefulSets {
     async fn reconcile(&self, key: ObjectKey<StatefulSet>) -> Result<Action, Error> {
         let Some(set) = self.sets.get(&key) else {
             self.metrics.forget(&key.namespace, &key.name);
+            self.pods.forget(&key);
+            self.history.revisions.forget(&key);
             return Ok(Action::Done);
         };
         let Some(selector) = selector(&set) else {
@@ -123,12 +124,11 @@ impl StatefulSets {
         let claiming = Claiming {
             client: &self.client,
             owner: &*set,
-            lister: &self.pods,
         };
         let pods = claiming
-            .claim(|meta| {
+            .claim(&self.pods, &selector, |meta| {
                 let name = meta.name.as_deref().unwrap_or_default();
-                selected(&selector, meta) && identity::ordinal(&set, name).is_some()
+                identity::ordinal(&set, name).is_some()
             })
             .await?;
         let known = set.status.as_ref().and_then(|s| s.collision_count);

@@ -162,6 +162,7 @@ impl Evictions {
                 "reason": "DeletionByTaintManager",
                 "message": "Taint manager: deleting due to NoExecute taint",
                 "lastTransitionTime": Time(self.clock.now()),
+                "observedGeneration": pod.metadata.generation,
             }]}});
             match pods.status().patch(name, Patch::Strategic(patch)).await {
                 Err(error) if error.is_not_found() || error.is_conflict() => return Ok(Action::Done),

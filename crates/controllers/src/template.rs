@@ -94,20 +94,37 @@ struct Known {
 
 impl Digests {
     /// What the cache of the objects must tell of its changes: their digests are remembered while they are there.
-    pub fn observer<K: Kind>(&self) -> impl Fn(&ObjectKey<K>, Option<&K>, Option<&K>) + Send + Sync + use<K> {
+    /// `made_of` is what the digest is made of: a change of something else is none of it.
+    pub fn observer<K: Kind, P: PartialEq>(
+        &self,
+        made_of: fn(&K) -> &P,
+    ) -> impl Fn(&ObjectKey<K>, Option<&K>, Option<&K>) + Send + Sync + use<K, P> {
         let known = self.0.clone();
         move |_, old, new| {
             let uid = |object: Option<&K>| object.and_then(|o| o.meta().uid.clone());
             let (before, after) = (uid(old), uid(new));
-            if before == after {
+            if before != after {
+                let mut known = known.lock();
+                if let Some(gone) = before {
+                    known.remove(&gone);
+                }
+                if let Some(new) = after {
+                    known.entry(new).or_default();
+                }
                 return;
             }
-            let mut known = known.lock();
-            if let Some(gone) = before {
-                known.remove(&gone);
-            }
-            if let Some(new) = after {
-                known.entry(new).or_default();
+            let (Some(old), Some(new), Some(uid)) = (old, new, after) else {
+                return;
+            };
+            let (was, is) = (old.meta().generation, new.meta().generation);
+            if was != is && made_of(old) == made_of(new) {
+                let mut all = known.lock();
+                if let Some(Some(known)) = all
+                    .get_mut(&uid)
+                    .filter(|k| k.as_ref().is_some_and(|k| k.generation == was))
+                {
+                    known.generation = is;
+                }
             }
         }
     }
@@ -140,14 +157,15 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_made_once_while_its_object_is_there_and_its_spec_stays_the_same() {
+    fn a_digest_is_made_once_while_its_object_is_there_and_what_it_is_made_of_stays_the_same() {
         let indexer = coracle_informer::Indexer::new();
         let digests = Digests::default();
-        indexer.observe(digests.observer());
-        let pod = |generation: i64| -> Pod {
+        indexer.observe(digests.observer(|pod: &Pod| &pod.spec));
+        let pod_of = |generation: i64, node: &str| -> Pod {
             let meta = json!({"namespace": "x", "name": "p", "uid": "u", "generation": generation});
-            serde_json::from_value(json!({"metadata": meta})).unwrap()
+            serde_json::from_value(json!({"metadata": meta, "spec": {"containers": [], "nodeName": node}})).unwrap()
         };
+        let pod = |generation: i64| pod_of(generation, &generation.to_string());
         let made = std::cell::Cell::new(0);
         let ask = |pod: &Pod| {
             digests.of(&pod.metadata, || {
@@ -163,6 +181,13 @@ mod tests {
         assert_eq!((ask(&pod(1)), ask(&pod(1))), (3, 3));
         indexer.insert(key.clone(), Arc::new(pod(2)));
         assert_eq!((ask(&pod(2)), ask(&pod(2))), (4, 4));
+        // Something else has changed.
+        indexer.insert(key.clone(), Arc::new(pod_of(3, "2")));
+        assert_eq!(ask(&pod_of(3, "2")), 4);
+        // Nobody asked in between: what was known is not of what was changed.
+        indexer.insert(key.clone(), Arc::new(pod(4)));
+        indexer.insert(key.clone(), Arc::new(pod_of(5, "4")));
+        assert_eq!(ask(&pod_of(5, "4")), 5);
         indexer.remove(&key);
         assert!(digests.0.lock().is_empty());
     }

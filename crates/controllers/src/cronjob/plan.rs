@@ -126,7 +126,7 @@ fn schedule(plan: &mut Plan, cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) 
         Some(named) => match TimeZone::get(named) {
             Ok(zone) => zone,
             Err(_) => {
-                let message = format!("invalid timeZone: {named:?}");
+                let message = format!("invalid timeZone: {named:?}: unknown time zone {named}");
                 plan.events.push((true, "UnknownTimeZone", message));
                 return;
             }

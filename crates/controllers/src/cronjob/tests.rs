@@ -115,7 +115,8 @@ fn an_unknown_time_zone_stops_the_schedule_with_an_event() {
     let cron = cron(json!({"timeZone": "Mars/Olympus"}), json!({}));
     let plan = plan(&cron, &[], at(LATER));
     assert!(plan.start.is_none());
-    assert_eq!(plan.events[0].1, "UnknownTimeZone");
+    let told = "invalid timeZone: \"Mars/Olympus\": unknown time zone Mars/Olympus";
+    assert_eq!(plan.events, [(true, "UnknownTimeZone", told.to_owned())]);
 }
 
 #[test]

@@ -18,6 +18,22 @@ pub const FOREGROUND: &str = "foregroundDeletion";
 #[derive(Clone, Debug, Default)]
 pub struct Followed(ObjectMeta);
 
+impl Followed {
+    /// A copy of what counts, and of nothing else.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self(ObjectMeta {
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            owner_references: meta.owner_references.clone(),
+            finalizers: meta.finalizers.clone(),
+            deletion_timestamp: meta.deletion_timestamp.clone(),
+            ..ObjectMeta::default()
+        })
+    }
+}
+
 impl From<ObjectMeta> for Followed {
     fn from(meta: ObjectMeta) -> Self {
         Self(ObjectMeta {

@@ -13,6 +13,7 @@ use super::calculate::{self, Facts, Proposal};
 use super::metrics::{Metrics, Series};
 use super::target::resource_of;
 use crate::metrics::autoscaler::Fault;
+use crate::selector_text::spelt;
 
 /// What one metric says.
 #[derive(Clone, Debug)]
@@ -221,12 +222,26 @@ impl Measuring<'_> {
         selector: Option<&LabelSelector>,
     ) -> Result<i64, String> {
         let api_version = of.api_version.as_deref().unwrap_or_default();
-        let place = format!("{} {}/{}", of.kind, self.namespace, of.name);
-        let found = resource_of(self.metrics.client, api_version, &of.kind).await;
-        let resource = found.map_err(|e| format!("unable to get metric {metric}: {e} on {place}"))?;
-        let series = Series { name: metric, selector };
-        let value = self.metrics.object(self.namespace, &resource, &of.name, &series).await;
-        value.map_err(|e| format!("unable to get metric {metric}: {e} on {place}"))
+        let value = async {
+            let found = resource_of(self.metrics.client, api_version, &of.kind).await;
+            let resource = found.map_err(|e| {
+                let kind = match api_version.split_once('/') {
+                    Some((group, _)) => format!("{}.{group}", of.kind),
+                    None => of.kind.clone(),
+                };
+                format!("unable to fetch metrics from custom metrics API: unable to map kind {kind} to resource: {e}")
+            })?;
+            let series = Series { name: metric, selector };
+            self.metrics.object(self.namespace, &resource, &of.name, &series).await
+        };
+        // In upstream's order, by which people find what others have written of it.
+        let told = |e: String| {
+            format!(
+                "unable to get metric {metric}: {} on {} {}/{e}",
+                of.kind, self.namespace, of.name
+            )
+        };
+        value.await.map_err(told)
     }
 
     /// A value as the target takes it: as a whole, or a share for each replica.
@@ -260,7 +275,13 @@ impl Measuring<'_> {
             selector: source.metric.selector.as_ref(),
         };
         let value = self.metrics.external(self.namespace, &series).await;
-        let value = value.map_err(|e| told(format!("unable to get external metric {}/{name}: {e}", self.namespace)))?;
+        let selector = spelt(series.selector);
+        let value = value.map_err(|e| {
+            told(format!(
+                "unable to get external metric {}/{name}/{selector}: {e}",
+                self.namespace
+            ))
+        })?;
         let (proposal, current) = self.by_target(value, &source.target).map_err(told)?.ok_or_else(|| {
             told("invalid external metric source: neither a value target nor an average value target was set".into())
         })?;
@@ -268,32 +289,9 @@ impl Measuring<'_> {
             current,
             metric: source.metric.clone(),
         };
-        let name = format!("external metric {name}({})", spelt(source.metric.selector.as_ref()));
+        let name = format!("external metric {name}({selector})");
         Ok(measured(&proposal, name, spec, |s| s.external = Some(status)))
     }
-}
-
-/// A selector as upstream's messages spell it.
-fn spelt(selector: Option<&LabelSelector>) -> String {
-    let Some(selector) = selector else {
-        return "nil".to_owned();
-    };
-    let labels = selector.match_labels.iter().flatten();
-    let labels: String = labels.map(|(key, value)| format!("{key}: {value},")).collect();
-    let all = selector.match_expressions.iter().flatten();
-    let expressions: String = all
-        .map(|e| {
-            let values = e.values.as_deref().unwrap_or_default().join(" ");
-            format!(
-                "LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},",
-                e.key, e.operator
-            )
-        })
-        .collect();
-    format!(
-        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement\
-         {{{expressions}}},}}"
-    )
 }
 
 fn invalid(error: String) -> Unmeasured {

@@ -17,14 +17,14 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 
-use crate::claim::{orphans, selected};
+use crate::claim::{is_orphan, selected};
+use crate::members::Members;
 use crate::owner::controller_of;
 use crate::pods::{available_at, is_active, is_ready, is_terminating};
 
 /// What of a set decides how its pods count.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Basis {
-    namespace: String,
     uid: String,
     selector: LabelSelector,
     /// The template's.
@@ -36,7 +36,6 @@ impl Basis {
     pub fn of(set: &ReplicaSet, selector: LabelSelector) -> Self {
         let template = set.spec.template.as_ref().and_then(|t| t.metadata.as_ref());
         Self {
-            namespace: set.metadata.namespace.clone().unwrap_or_default(),
             uid: set.metadata.uid.clone().unwrap_or_default(),
             selector,
             labels: template.and_then(|m| m.labels.clone()).unwrap_or_default(),
@@ -202,13 +201,15 @@ type Changed = HashMap<String, IndexSet<ObjectKey<Pod>>>;
 pub struct Tallies<K> {
     tallies: Mutex<HashMap<ObjectKey<K>, Tally>>,
     changed: Arc<Mutex<Changed>>,
+    orphans: Members<K>,
 }
 
-impl<K> Default for Tallies<K> {
+impl<K: 'static> Default for Tallies<K> {
     fn default() -> Self {
         Self {
             tallies: Mutex::default(),
             changed: Arc::default(),
+            orphans: Members::new(is_orphan),
         }
     }
 }
@@ -220,8 +221,9 @@ fn owner_of(pod: Option<&Pod>) -> Option<&str> {
 impl<K: 'static> Tallies<K> {
     /// What the cache of pods must tell of its changes.
     pub fn observer(&self) -> impl Fn(&ObjectKey<Pod>, Option<&Pod>, Option<&Pod>) + Send + Sync + use<K> {
-        let changed = self.changed.clone();
+        let (changed, orphans) = (self.changed.clone(), self.orphans.observer());
         move |key, old, new| {
+            orphans(key, old, new);
             let (before, after) = (owner_of(old), owner_of(new));
             let mut changed = changed.lock();
             for uid in after.into_iter().chain(before.filter(|uid| after != Some(uid))) {
@@ -232,10 +234,15 @@ impl<K: 'static> Tallies<K> {
         }
     }
 
+    /// The pods that nobody controls, by the sets that would have them.
+    pub fn orphans(&self) -> &Members<K> {
+        &self.orphans
+    }
+
     /// What the cache says of a set's pods now.
     pub fn look(&self, key: &ObjectKey<K>, basis: &Basis, pods: &Lister<Pod>, now: Timestamp) -> Look {
         // Orphans first: one that becomes the set's meanwhile is seen among its pods.
-        let mut orphans = orphans(pods, &basis.namespace);
+        let mut orphans = self.orphans.of(key, &basis.selector, pods);
         let changed = self.changed.lock().insert(basis.uid.clone(), IndexSet::new());
         let kept = self.tallies.lock().remove(key);
         if let Some(other) = kept.as_ref().filter(|kept| kept.basis.uid != basis.uid) {
@@ -258,12 +265,7 @@ impl<K: 'static> Tallies<K> {
             }
         };
         tally.turn(now);
-        let adoptable = |pod: &Arc<Pod>| {
-            basis.selects(pod)
-                && pod.metadata.deletion_timestamp.is_none()
-                && !tally.shares.contains_key(&ObjectKey::of(&**pod))
-        };
-        orphans.retain(adoptable);
+        orphans.retain(|pod| !tally.shares.contains_key(&ObjectKey::of(&**pod)));
         let look = Look {
             totals: tally.totals,
             orphans,
@@ -275,6 +277,7 @@ impl<K: 'static> Tallies<K> {
 
     /// The set is gone, or is not looked at.
     pub fn forget(&self, key: &ObjectKey<K>) {
+        self.orphans.forget(key);
         if let Some(tally) = self.tallies.lock().remove(key) {
             self.changed.lock().remove(&tally.basis.uid);
         }

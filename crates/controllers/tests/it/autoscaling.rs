@@ -253,10 +253,16 @@ async fn a_metric_that_cannot_be_had_is_told_and_nothing_is_scaled() {
         json!({"status": "False", "reason": "FailedGetExternalMetric"}),
     );
     let events = queue.world.events("web").await;
-    assert!(events.contains_key("Warning FailedGetExternalMetric"));
+    let why = "unable to get external metric default/nosuch/nil: unable to fetch metrics from external metrics API: ";
     assert!(
-        events["Warning FailedComputeMetricsReplicas"]
-            .starts_with("invalid metrics (1 invalid out of 1), first error is: ")
+        events["Warning FailedGetExternalMetric"].starts_with(why),
+        "{events:#?}"
+    );
+    let all =
+        format!("invalid metrics (1 invalid out of 1), first error is: failed to get nosuch external metric: {why}");
+    assert!(
+        events["Warning FailedComputeMetricsReplicas"].starts_with(&all),
+        "{events:#?}"
     );
     queue.world.stop().await;
 }

@@ -465,3 +465,25 @@ async fn a_time_zone_in_the_schedule_or_one_that_does_not_exist_is_refused() {
     }
     world.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_time_whose_name_a_strangers_job_has_passes_and_the_next_one_starts() {
+    let world = ending(1, 0).await;
+    let pod = with(template("other"), json!({"spec": {"restartPolicy": "Never"}}));
+    // Of the minute 01:00.
+    let stranger = json!({"metadata": {"name": "tick-29453820"}, "spec": {"suspend": true, "template": pod}});
+    world.make::<Job>(stranger).await;
+    world.make::<CronJob>(cron(json!({}))).await;
+    world.pass(HOUR * 2 + Duration::from_secs(60)).await;
+    let jobs: Vec<String> = world.list::<Job>().await.iter().map(|j| name(&**j)).collect();
+    assert_eq!(jobs, ["tick-29453820", "tick-29453880"]);
+    assert!(
+        world
+            .get::<Job>("tick-29453820")
+            .await
+            .metadata
+            .owner_references
+            .is_none()
+    );
+    world.stop().await;
+}

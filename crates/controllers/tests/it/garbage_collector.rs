@@ -172,7 +172,9 @@ async fn a_namespaced_owner_in_another_namespace_is_treated_as_absent_and_a_warn
     world.settle().await;
     world.make::<ConfigMap>(owned_by("dependent", &reference)).await;
     world.until_gone::<ConfigMap>("dependent").await;
-    let message = format!("ownerRef [v1/ConfigMap, name: owner, uid: {uid}] does not exist in namespace \"default\"");
+    let message = format!(
+        "ownerRef [v1/ConfigMap, namespace: default, name: owner, uid: {uid}] does not exist in namespace \"default\""
+    );
     world
         .told("dependent", "Warning OwnerRefInvalidNamespace", &message)
         .await;
@@ -192,7 +194,8 @@ async fn a_cluster_scoped_object_that_names_a_namespaced_owner_is_not_collected_
     world.pass(Duration::from_secs(600)).await;
     assert!(world.find::<Node>("n1").await.is_some());
     let uid = owner["uid"].as_str().unwrap();
-    let message = format!("ownerRef [v1/ConfigMap, name: owner, uid: {uid}] does not exist in namespace \"\"");
+    let message =
+        format!("ownerRef [v1/ConfigMap, namespace: , name: owner, uid: {uid}] does not exist in namespace \"\"");
     world.told("n1", "Warning OwnerRefInvalidNamespace", &message).await;
     world.stop().await;
 }

@@ -239,8 +239,17 @@ async fn the_template_of_a_suspended_job_may_say_anew_where_its_pods_run() {
 #[tokio::test(start_paused = true)]
 async fn a_job_that_is_managed_by_another_controller_is_left_alone() {
     let world = World::new().await;
-    world.make::<Job>(job(json!({"managedBy": "example.com/queue"}))).await;
+    let made = world.make::<Job>(job(json!({"managedBy": "example.com/queue"}))).await;
     assert!(world.pods("work").await.is_empty());
+    // Nor is a pod taken that it would have.
+    let template = serde_json::to_value(&made.spec.as_ref().unwrap().template).unwrap();
+    let stray = with(template, json!({"metadata": {"name": "stray"}}));
+    world.make::<Pod>(stray).await;
+    world.settle().await;
+    let stray = world.get::<Pod>("stray").await;
+    assert!(stray.metadata.owner_references.is_none() && stray.metadata.finalizers.is_none());
+    world.delete::<Pod>("stray").await;
+    world.settle().await;
     assert!(
         world
             .get::<Job>("work")

@@ -204,7 +204,8 @@ async fn pods_of_a_node_that_no_longer_exists_fail_and_are_deleted() {
     let target = conditions.iter().find(|c| c.type_ == "DisruptionTarget");
     says(
         target.unwrap(),
-        json!({"status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"}),
+        json!({"status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists",
+            "observedGeneration": 1}),
     );
     world.stop().await;
 }
@@ -215,12 +216,25 @@ async fn terminating_pods_of_a_node_that_is_out_of_service_are_deleted_by_force(
     world.node_in("n1", "a").await;
     world.node_in("n2", "a").await;
     world.pod_on("n1", "web", json!([{"operator": "Exists"}])).await;
+    let held = json!({"metadata": {"finalizers": ["example.com/hold"]}});
+    world.merge::<Pod>("web", held).await;
     world.delete::<Pod>("web").await;
     world.heartbeat("n1", "False").await;
     world.settle().await;
     assert_eq!(world.going().await, ["web"]);
     let taint = json!([{"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}]);
     world.merge::<Node>("n1", json!({"spec": {"taints": taint}})).await;
+    world.settle().await;
+    let pod = world.get::<Pod>("web").await;
+    let status = pod.status.as_ref().unwrap();
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+    assert_eq!(pod.metadata.deletion_grace_period_seconds, Some(0));
+    // It had been deleted before: nothing disrupted it.
+    let mut conditions = status.conditions.iter().flatten();
+    assert!(conditions.all(|c| c.type_ != "DisruptionTarget"));
+    world
+        .merge::<Pod>("web", json!({"metadata": {"finalizers": null}}))
+        .await;
     world.until_gone::<Pod>("web").await;
     world.stop().await;
 }

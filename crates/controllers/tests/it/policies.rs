@@ -1,5 +1,6 @@
 //! Namespaces, service accounts, quotas, budgets and finished objects, as
 //! <https://kubernetes.io/docs/tasks/run-application/configure-pdb/>,
+//! <https://kubernetes.io/docs/concepts/workloads/pods/disruptions/>,
 //! <https://kubernetes.io/docs/concepts/policy/resource-quotas/>,
 //! <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/> and
 //! <https://kubernetes.io/docs/tasks/administer-cluster/namespaces/> say.
@@ -9,7 +10,10 @@ use std::time::Duration;
 
 use coracle_client::ListOptions;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ResourceQuota, Secret, ServiceAccount};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Pod, ReplicationController, ResourceQuota, Secret, ServiceAccount,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 
@@ -179,12 +183,79 @@ async fn pods_without_a_controller_can_only_have_a_budget_by_a_number_of_availab
         .make::<PodDisruptionBudget>(budget(json!({"maxUnavailable": 1})))
         .await;
     world.settle().await;
-    let events = world.events("web").await;
-    assert!(
-        events["Warning UnmanagedPods"]
-            .starts_with("Pods selected by this PodDisruptionBudget were found to be unmanaged.")
-    );
+    let message = "Pods selected by this PodDisruptionBudget (selector: &LabelSelector{MatchLabels:map[string]string\
+        {app: web,},MatchExpressions:[]LabelSelectorRequirement{},}) were found to be unmanaged. As a result, the status of \
+        the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please \
+        set \".spec.minAvailable\" field of the PDB to an integer value.";
+    world.told("web", "Warning UnmanagedPods", message).await;
+    world
+        .budget_status(json!({"expectedPods": 0, "desiredHealthy": 0, "currentHealthy": 3, "disruptionsAllowed": 0}))
+        .await;
     world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_selector_may_be_a_superset_of_the_pods_of_several_controllers_whose_replicas_are_summed() {
+    let world = World::new().await;
+    world.make::<Deployment>(deployment(3)).await;
+    let controller = json!({"metadata": {"name": "more"}, "spec": {"replicas": 2, "selector": {"app": "web", "more": "yes"},
+        "template": with(template("web"), json!({"metadata": {"labels": {"more": "yes"}}}))}});
+    world.make::<ReplicationController>(controller).await;
+    world
+        .make::<PodDisruptionBudget>(budget(json!({"maxUnavailable": "20%"})))
+        .await;
+    let pods = world.pods("web").await;
+    world.ready(&pods).await;
+    world
+        .budget_status(json!({"expectedPods": 5, "desiredHealthy": 4, "currentHealthy": 5, "disruptionsAllowed": 1}))
+        .await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_controller_without_a_scale_can_only_have_a_budget_by_a_number_of_available_pods() {
+    let gear = json!([{"apiVersion": "example.org/v1", "kind": "Gear", "name": "g", "uid": "u", "controller": true}]);
+    for (owned_by_job, why) in [
+        (true, "jobs.batch does not implement the scale subresource"),
+        (false, "no matches for kind \"Gear\" in version \"example.org/v1\""),
+    ] {
+        let world = World::new().await;
+        let spec = with(template("web")["spec"].clone(), json!({"restartPolicy": "Never"}));
+        if owned_by_job {
+            let template = with(template("web"), json!({"spec": spec}));
+            world
+                .make::<Job>(json!({"metadata": {"name": "j"}, "spec": {"template": template}}))
+                .await;
+        } else {
+            let meta = json!({"name": "web-0", "labels": {"app": "web"}, "ownerReferences": gear});
+            world.make::<Pod>(json!({"metadata": meta, "spec": spec})).await;
+        }
+        let pods = world.pods("web").await;
+        world.ready(&pods).await;
+        world
+            .make::<PodDisruptionBudget>(budget(json!({"maxUnavailable": 1})))
+            .await;
+        let message = format!("Failed to calculate the number of expected pods: {why}");
+        world
+            .told("web", "Warning CalculateExpectedPodCountFailed", &message)
+            .await;
+        let found = world.get::<PodDisruptionBudget>("web").await;
+        let status = found.status.as_ref().unwrap();
+        assert_eq!(status.disruptions_allowed, Some(0));
+        says(
+            &status.conditions.as_ref().unwrap()[0],
+            json!({"type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed", "message": why}),
+        );
+        world
+            .merge::<PodDisruptionBudget>("web", json!({"spec": {"maxUnavailable": null, "minAvailable": 0}}))
+            .await;
+        world
+            .budget_status(
+                json!({"expectedPods": 1, "desiredHealthy": 0, "currentHealthy": 1, "disruptionsAllowed": 1}),
+            )
+            .await;
+        world.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,10 @@
 //! <https://kubernetes.io/docs/concepts/services-networking/service/> and the fields' descriptions say.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use coracle_informer::{CancellationToken, InformerFactory};
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use serde_json::{Value, json};
@@ -497,4 +500,48 @@ async fn pods_that_have_ended_or_have_no_address_are_no_endpoints() {
     assert_eq!(all.len(), 1);
     assert_eq!(all[0].addresses, ["10.1.0.2"]);
     world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_of_a_large_service_are_told_together_and_those_of_a_small_one_at_once() {
+    for (pods, fewest, most) in [(60, 60, 60), (250, 10, 25)] {
+        let world = World::new().await;
+        world.zone("n1", "a").await;
+        world.make::<Service>(service(json!({}))).await;
+        for number in 0..pods {
+            world.backend(number, "n1", json!({})).await;
+        }
+        world.settle().await;
+        let (client, clock, stop) = (
+            world.cluster.client.clone(),
+            world.cluster.clock,
+            CancellationToken::new(),
+        );
+        let informers = InformerFactory::new(client, clock, stop);
+        let written = Arc::new(AtomicUsize::new(0));
+        let count = written.clone();
+        informers.informer::<Endpoints>().add_handler(move |change| {
+            if change.old().is_some() && change.object().metadata.name.as_deref() == Some("web") {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        informers.synced().await;
+        // Each a moment after the one before.
+        for number in 0..pods {
+            world.serve(&format!("web-{number}"), number, false).await;
+            world.pass(Duration::from_millis(1)).await;
+        }
+        let slices = world.slices().await;
+        let not_ready = |e: &&Endpoint| e.conditions.as_ref().is_some_and(|c| c.ready == Some(false));
+        assert_eq!(of(&slices).into_iter().filter(not_ready).count(), usize::from(pods));
+        let endpoints = world.get::<Endpoints>("web").await;
+        let subsets = endpoints.subsets.as_ref().unwrap();
+        assert_eq!(
+            subsets[0].not_ready_addresses.as_ref().unwrap().len(),
+            usize::from(pods)
+        );
+        let written = written.load(Ordering::Relaxed);
+        assert!((fewest..=most).contains(&written), "{written} times for {pods} pods");
+        world.stop().await;
+    }
 }

@@ -30,7 +30,11 @@ fn alone(test: &str) {
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     println!("{told}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && told.contains("1 passed"), "{}", output.status);
+    assert!(
+        output.status.success() && told.contains("1 passed"),
+        "{}",
+        output.status
+    );
 }
 
 #[test]

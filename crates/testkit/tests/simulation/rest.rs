@@ -144,16 +144,20 @@ pub fn unrest(model: &Model, now: Timestamp) -> Vec<String> {
             let wanted = json::at(budget, "spec.selector.matchLabels").as_object();
             wanted.is_some_and(|w| w.iter().all(|(k, v)| &json::at(p, "metadata.labels")[k] == v))
         };
-        let healthy = model
-            .all("pods")
-            .filter(selects)
-            .filter(|p| json::active(p) && json::is_true(p, "Ready"))
-            .count();
-        if json::int(budget, "status.currentHealthy") != healthy as i64 {
-            say(
-                budget,
-                format!("counts not {healthy} healthy pods: {}", json::at(budget, "status")),
-            );
+        let pods = || model.all("pods").filter(selects);
+        let healthy = pods().filter(|p| json::active(p) && json::is_true(p, "Ready")).count() as i64;
+        let (expected, desired) = (pods().count() as i64, json::int(budget, "spec.minAvailable"));
+        let allowed = if expected > 0 { (healthy - desired).max(0) } else { 0 };
+        for (field, wanted) in [
+            ("currentHealthy", healthy),
+            ("expectedPods", expected),
+            ("desiredHealthy", desired),
+            ("disruptionsAllowed", allowed),
+        ] {
+            let told = json::int(json::at(budget, "status"), field);
+            if told != wanted {
+                say(budget, format!("{field} is {told} of {wanted}"));
+            }
         }
     }
     for set in model.all("replicasets").chain(model.all("deployments")) {
@@ -191,7 +195,7 @@ pub fn unrest(model: &Model, now: Timestamp) -> Vec<String> {
     for set in model.all("statefulsets") {
         kept(model, set, &mut say);
     }
-    let told = endpoints(model);
+    let (told, listed) = (endpoints(model), listed(model));
     let served: BTreeSet<&str> = model
         .all("pods")
         .filter(|p| json::at(p, "metadata.labels")["app"] == "de0" && json::active(p) && json::is_true(p, "Ready"))
@@ -199,6 +203,9 @@ pub fn unrest(model: &Model, now: Timestamp) -> Vec<String> {
         .collect();
     if told != served {
         unrest.push(format!("the service leads to {told:?}, and {served:?} serve"));
+    }
+    if listed != served {
+        unrest.push(format!("the service lists {listed:?}, and {served:?} serve"));
     }
     unrest
 }
@@ -248,6 +255,14 @@ fn endpoints(model: &Model) -> BTreeSet<&str> {
         .flat_map(|e| json::list(e, "addresses"))
         .filter_map(Value::as_str)
         .collect()
+}
+
+/// The same, as its Endpoints say.
+fn listed(model: &Model) -> BTreeSet<&str> {
+    let own = |o: &&Value| o["kind"] == "Endpoints" && json::name(o) == "de0";
+    let subsets = model.all("services").filter(own).flat_map(|e| json::list(e, "subsets"));
+    let addresses = subsets.flat_map(|s| json::list(s, "addresses"));
+    addresses.map(|a| json::text(a, "ip")).collect()
 }
 
 /// The set's own count of its pods is what it was told, and the truth.

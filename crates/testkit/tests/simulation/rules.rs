@@ -6,6 +6,8 @@ mod cronjob;
 mod daemon;
 mod deployment;
 mod disruption;
+mod eviction;
+mod given_up;
 mod job;
 mod ownership;
 mod replicas;
@@ -36,13 +38,14 @@ impl Rules {
         Self(vec![
             Box::new(replicas::Replicas::default()),
             Box::new(deployment::Deployments::new(staleness)),
-            Box::new(daemon::Daemons),
+            Box::new(daemon::Daemons::new(staleness)),
             Box::new(stateful::StatefulSets::new(staleness)),
             Box::new(job::Jobs::default()),
-            Box::new(cronjob::CronJobs::default()),
+            Box::new(cronjob::CronJobs::new(staleness)),
             Box::new(ownership::Ownership::default()),
             Box::new(scheduling::Scheduling::new(staleness)),
             Box::new(disruption::Disruptions::new(staleness)),
+            Box::new(eviction::Evictions::new(staleness)),
             Box::new(volume::Volumes::default()),
             Box::new(autoscaler::Autoscalers::new(staleness)),
         ])

@@ -13,8 +13,8 @@ use coracle_informer::CancellationToken;
 use coracle_testkit::{Options, TestCluster};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use serde_json::json;
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::world::from;
 
 /// Passes all requests on, but no event of watches of one resource while they are held; and loses the answers to creations
-/// of pods meanwhile.
+/// of such meanwhile.
 struct Late {
     client: Client,
     resource: &'static str,
@@ -169,5 +169,61 @@ async fn a_pod_whose_creation_was_done_but_not_answered_is_not_made_again() {
     hold.send_replace(false);
     cluster.clock.sleep(Duration::from_secs(30)).await;
     assert_eq!(pods.list(&Default::default()).await.unwrap().items.len(), 3);
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_that_changes_before_its_set_is_seen_tells_its_sets_to_have_no_more_than_is_allowed() {
+    let (cluster, hold) = cluster("replicasets", &["deployment-controller"]).await;
+    hold.send_replace(true);
+    let deployment = json!({
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 2,
+            "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "one"}]}},
+        },
+    });
+    let deployments = cluster.client.namespaced::<Deployment>("default");
+    deployments.create(&from(deployment)).await.unwrap();
+    cluster.clock.sleep(Duration::from_secs(5)).await;
+    for image in ["two", "three"] {
+        let change = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}});
+        deployments.patch("web", Patch::Strategic(change)).await.unwrap();
+        cluster.clock.sleep(Duration::from_secs(30)).await;
+    }
+    let sets = cluster.client.namespaced::<ReplicaSet>("default");
+    let told = sets.list(&Default::default()).await.unwrap().items;
+    let told: i32 = told.iter().map(|set| set.spec.replicas.unwrap()).sum();
+    assert_eq!(told, 3, "two and one more");
+    hold.send_replace(false);
+    cluster.clock.sleep(Duration::from_secs(30)).await;
+    assert_eq!(sets.list(&Default::default()).await.unwrap().items.len(), 3);
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_of_a_cron_job_is_not_started_again_because_its_job_went_before_the_status_was_seen() {
+    let (cluster, hold) = cluster("cronjobs", &["cronjob-controller"]).await;
+    let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+    let cron = json!({"metadata": {"name": "tick"},
+        "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}}});
+    let crons = cluster.client.namespaced::<CronJob>("default");
+    crons.create(&from(cron)).await.unwrap();
+    cluster.clock.sleep(Duration::from_secs(1)).await;
+    hold.send_replace(true);
+    cluster.clock.sleep(Duration::from_secs(60)).await;
+    let jobs = cluster.client.namespaced::<Job>("default");
+    let first = jobs.list(&Default::default()).await.unwrap().items.remove(0);
+    let name = first.metadata.name.as_deref().unwrap();
+    jobs.delete(name, &DeleteOptions::default()).await.unwrap();
+    cluster.clock.sleep(Duration::from_secs(10)).await;
+    assert!(jobs.list(&Default::default()).await.unwrap().items.is_empty());
+    hold.send_replace(false);
+    cluster.clock.sleep(Duration::from_secs(60)).await;
+    let next = jobs.list(&Default::default()).await.unwrap().items;
+    assert_eq!(next.len(), 1);
+    assert_ne!(next[0].metadata.name.as_deref(), Some(name));
     cluster.stop().await;
 }

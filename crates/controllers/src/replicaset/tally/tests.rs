@@ -187,7 +187,6 @@ fn cache() -> (Arc<Indexer<Pod>>, Lister<Pod>, Tallies<ReplicaSet>) {
         coracle_informer::indexer::CONTROLLER,
         coracle_informer::indexer::by_controller,
     );
-    indexer.add_index(crate::claim::ORPHANS, crate::claim::by_orphanage);
     let tallies = Tallies::default();
     indexer.observe(tallies.observer());
     (indexer.clone(), Lister::new(indexer), tallies)

@@ -183,6 +183,27 @@ async fn this_value_can_be_divided_by_the_number_of_pods_before_the_comparison()
     world.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_metric_of_an_object_that_cannot_be_had_is_told_with_its_object() {
+    let metrics = of_object(json!({"type": "Value", "value": "10k"}));
+    let (world, _) = scaled(2, metrics, |_| {}).await;
+    let why =
+        "unable to get metric hits: Ingress on default main-route/unable to fetch metrics from custom metrics API: ";
+    let events = world.events("web").await;
+    assert!(events["Warning FailedGetObjectMetric"].starts_with(why), "{events:#?}");
+    let condition = active(&world).await;
+    says(
+        &condition,
+        json!({"status": "False", "reason": "FailedGetObjectMetric"}),
+    );
+    let told = condition["message"].as_str().unwrap();
+    assert!(
+        told.starts_with(&format!("the HPA was unable to compute the replica count: {why}")),
+        "{told}"
+    );
+    world.stop().await;
+}
+
 fn both() -> Value {
     let pods = json!({"type": "Pods", "pods": {"metric": {"name": "requests"},
         "target": {"type": "AverageValue", "averageValue": "1k"}}});

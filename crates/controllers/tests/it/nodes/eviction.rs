@@ -84,7 +84,8 @@ async fn a_pod_that_is_evicted_by_a_taint_says_so_in_its_disruption_target_condi
     says(
         target.unwrap(),
         json!({"status": "True", "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint"}),
+            "message": "Taint manager: deleting due to NoExecute taint",
+            "observedGeneration": 1}),
     );
     world
         .told(

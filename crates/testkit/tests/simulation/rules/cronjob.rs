@@ -1,19 +1,48 @@
-//! There are never two Jobs for one tick of a CronJob, and under Forbid never two at a time.
+//! There are never two Jobs for one tick of a CronJob, none before it and none while it is suspended; under Forbid there are
+//! never two at a time. In the end no more finished ones are left than are to be kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use coracle_clock::Timestamp;
+use serde_json::Value;
 
 use super::Rule;
 use crate::json;
 use crate::model::{Commit, Model};
 
-#[derive(Default)]
 pub struct CronJobs {
+    staleness: f64,
     /// The CronJob's uid and the time.
     ticks: BTreeSet<(String, String)>,
+    /// By the CronJob's uid: since when it has been suspended.
+    suspended: BTreeMap<String, f64>,
+}
+
+impl CronJobs {
+    pub fn new(staleness: f64) -> Self {
+        Self {
+            staleness,
+            ticks: BTreeSet::new(),
+            suspended: BTreeMap::new(),
+        }
+    }
+}
+
+fn is_suspended(cron_job: &Value) -> bool {
+    *json::at(cron_job, "spec.suspend") == true
 }
 
 impl Rule for CronJobs {
     fn judge(&mut self, model: &Model, commit: &Commit, faults: &mut Vec<String>) {
+        if commit.is_of("cronjobs")
+            && let Some(after) = commit.after.as_deref()
+        {
+            let uid = json::uid(after).to_owned();
+            match is_suspended(after) {
+                true => drop(self.suspended.entry(uid).or_insert(commit.seconds)),
+                false => drop(self.suspended.remove(&uid)),
+            }
+        }
         let Some(job) = commit.created().filter(|_| commit.is_of("jobs")) else {
             return;
         };
@@ -25,10 +54,18 @@ impl Rule for CronJobs {
         if tick.is_empty() {
             faults.push(format!("{} does not say for which time it is", json::name(job)));
         }
+        let at = tick.parse::<Timestamp>();
+        if at.is_ok_and(|at| at > commit.now) {
+            faults.push(format!("{} is started before {tick}", json::name(job)));
+        }
+        let late = |since: &f64| commit.seconds - since > self.staleness + 30.0;
+        if self.suspended.get(owner).is_some_and(late) {
+            faults.push(format!("{} is started while its CronJob is suspended", json::name(job)));
+        }
         if !self.ticks.insert((owner.to_owned(), tick.to_owned())) {
             faults.push(format!("{} is the second Job for {tick}", json::name(job)));
         }
-        let forbids = |c: &serde_json::Value| json::text(c, "spec.concurrencyPolicy") == "Forbid";
+        let forbids = |c: &Value| json::text(c, "spec.concurrencyPolicy") == "Forbid";
         if model.by_uid(owner).is_some_and(forbids) {
             let running = model
                 .controlled("jobs", owner)
@@ -36,6 +73,23 @@ impl Rule for CronJobs {
                 .count();
             if running > 1 {
                 faults.push(format!("{} runs beside another, which is forbidden", json::name(job)));
+            }
+        }
+    }
+    fn judge_rest(&self, model: &Model, faults: &mut Vec<String>) {
+        for cron_job in model.all("cronjobs") {
+            for (end, field) in [
+                ("Complete", "spec.successfulJobsHistoryLimit"),
+                ("Failed", "spec.failedJobsHistoryLimit"),
+            ] {
+                let jobs = model.controlled("jobs", json::uid(cron_job));
+                let (kept, most) = (
+                    jobs.filter(|j| json::is_true(j, end)).count(),
+                    json::int(cron_job, field),
+                );
+                if kept as i64 > most {
+                    faults.push(format!("{} keeps {kept} {end} Jobs of {most}", json::name(cron_job)));
+                }
             }
         }
     }
