@@ -6,7 +6,7 @@ use std::time::Duration;
 use coracle_api::resource::Registry;
 use coracle_api::service::{Answer, Operation, Request, Response, Service, UserInfo};
 use coracle_api::status::Status;
-use coracle_client::{Client, DeleteOptions, Error, Patch};
+use coracle_client::{Client, DeleteOptions, Error, Patch, Propagation};
 use coracle_clock::Clock;
 use coracle_controllers::Context;
 use coracle_informer::CancellationToken;
@@ -217,7 +217,11 @@ async fn a_time_of_a_cron_job_is_not_started_again_because_its_job_went_before_t
     let jobs = cluster.client.namespaced::<Job>("default");
     let first = jobs.list(&Default::default()).await.unwrap().items.remove(0);
     let name = first.metadata.name.as_deref().unwrap();
-    jobs.delete(name, &DeleteOptions::default()).await.unwrap();
+    let at_once = DeleteOptions {
+        propagation: Some(Propagation::Background),
+        ..DeleteOptions::default()
+    };
+    jobs.delete(name, &at_once).await.unwrap();
     cluster.clock.sleep(Duration::from_secs(10)).await;
     assert!(jobs.list(&Default::default()).await.unwrap().items.is_empty());
     hold.send_replace(false);
