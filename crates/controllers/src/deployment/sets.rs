@@ -145,7 +145,7 @@ mod tests {
         written.note(&key, "new", &Ok(made.clone()));
         let old = [set("old", 3, 2)];
         let both = [("old".to_owned(), 2), ("new".to_owned(), 2)];
-        assert_eq!(sizes(&written, &old, &[made.clone()]).await, both);
+        assert_eq!(sizes(&written, &old, std::slice::from_ref(&made)).await, both);
         assert_eq!(sizes(&written, &[old[0].clone(), made], &[]).await, both);
         assert!(written.0.lock().is_empty(), "the cache has it");
     }

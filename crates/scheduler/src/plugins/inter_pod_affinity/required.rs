@@ -101,9 +101,9 @@ impl Required {
         out
     }
 
-    /// Nothing required anywhere.
+    /// Nothing required anywhere. Those that must not be with the pod may be gone since they were counted.
     pub fn is_empty(&self) -> bool {
-        self.with.is_empty() && self.apart.is_empty() && self.shunned_by.is_empty()
+        self.with.is_empty() && self.apart.is_empty() && self.shunned_by.iter().all(|c| c.total == 0)
     }
 
     #[inline]
