@@ -67,7 +67,8 @@ fn nodes<'l>(look: &'l Look<'_>) -> impl Iterator<Item = (&'l str, &'l [Arc<Pod>
     with.chain(without.map(|(node, _)| (*node, [].as_slice())))
 }
 
-/// Old pods go as far as maxUnavailable lets them; those that are not available serve no one, and go at once.
+/// Old pods go as far as maxUnavailable lets them. Those that are not available serve no one, and go at once; their nodes
+/// count all the same.
 fn replace(look: &Look<'_>, plan: &mut Plan) {
     let mut unavailable = 0;
     let mut candidates = Vec::new();
@@ -75,7 +76,10 @@ fn replace(look: &Look<'_>, plan: &mut Plan) {
         match pair(pods, look.observed.hash) {
             Some((Some(new), None)) => unavailable += usize::from(!look.is_available(new)),
             Some((None, Some(old))) if look.is_available(old) => candidates.push(old.clone()),
-            Some((None, Some(old))) => plan.delete.push(old.clone()),
+            Some((None, Some(old))) => {
+                plan.delete.push(old.clone());
+                unavailable += 1;
+            }
             // None yet, or none any more, or too many.
             _ => unavailable += 1,
         }
