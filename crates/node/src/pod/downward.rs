@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::amount::{Amounts, divided};
+use super::resources::limit;
 
 /// What a pod is told of its node.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +73,7 @@ fn quote(text: &str) -> String {
     out
 }
 
-/// A resource of a container; a limit that is not set is what the node has.
+/// A resource of a container; a limit that is not set is the whole pod's, or else what the node has.
 pub(crate) fn resource(
     pod: &Pod,
     selector: &ResourceFieldSelector,
@@ -90,7 +91,7 @@ pub(crate) fn resource(
     let (of, name) = selector.resource.split_once('.').ok_or_else(wrong)?;
     let known = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
     let amount: Option<&Quantity> = match of {
-        "limits" if known => limits.and_then(|l| l.get(name)).or_else(|| node.allocatable.get(name)),
+        "limits" if known => limit(pod, container, name).or_else(|| node.allocatable.get(name)),
         "requests" if known => requests
             .and_then(|r| r.get(name))
             .or_else(|| limits.and_then(|l| l.get(name))),
@@ -152,6 +153,22 @@ mod tests {
             assert_eq!(field(&pod(), path, &ips, &node).as_deref(), Ok(expected), "{path}");
         }
         assert!(field(&pod(), "spec.nope", &ips, &node).is_err());
+    }
+
+    #[test]
+    fn a_limit_that_is_not_set_is_the_whole_pods() {
+        let mut pod = pod();
+        let whole = json!({"limits": {"cpu": "4", "memory": "256Mi"}});
+        pod.spec.as_mut().unwrap().resources = Some(serde_json::from_value(whole).unwrap());
+        let own = find(&pod, "c").unwrap();
+        for (resource_name, expected) in [("limits.cpu", "2"), ("limits.memory", "268435456")] {
+            let selector = ResourceFieldSelector {
+                resource: resource_name.into(),
+                ..ResourceFieldSelector::default()
+            };
+            let shown = resource(&pod, &selector, own, &NodeFacts::default());
+            assert_eq!(shown.as_deref(), Ok(expected), "{resource_name}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use coracle_runtime::Resources;
 
-use super::amount::{Amounts, milli_of, whole, whole_of};
+use super::amount::{Amounts, milli, milli_of, whole, whole_of};
 
 /// Quality of service, by what a pod asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Qos {
 }
 
 fn same(a: Option<&Quantity>, b: Option<&Quantity>) -> bool {
-    a.map(super::amount::milli) == b.map(super::amount::milli)
+    a.map(milli) == b.map(milli)
 }
 
 /// The pod's cgroup below `root`.
@@ -89,17 +89,27 @@ fn quota(milli: i64) -> i64 {
     (milli.saturating_mul(PERIOD) / 1000).max(1000)
 }
 
+/// What a container is limited to: by itself, or else by the limit of the whole pod, so that a program that sizes itself by
+/// its cgroup sees that.
+pub(crate) fn limit<'a>(pod: &'a Pod, container: &'a Container, name: &str) -> Option<&'a Quantity> {
+    let whole_pod = pod.spec.as_ref().and_then(|s| s.resources.as_ref());
+    let in_order = [container.resources.as_ref(), whole_pod].into_iter().flatten();
+    in_order
+        .filter_map(|r| r.limits.as_ref()?.get(name))
+        .find(|amount| milli(amount) > 0)
+}
+
 /// A container's cgroup. `memory_capacity` is the node's, in bytes.
 pub(crate) fn of_container(pod: &Pod, container: &Container, memory_capacity: i64) -> Resources {
     let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
     let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
-    let cpu_limit = milli_of(limits, "cpu").filter(|m| *m > 0);
+    let cpu_limit = limit(pod, container, "cpu").map(milli);
     let cpu_request = milli_of(requests, "cpu").or(cpu_limit).unwrap_or(0);
     Resources {
         cpu_shares: Some(shares(cpu_request)),
         cpu_quota: Some(cpu_limit.map_or(-1, quota)),
         cpu_period: Some(PERIOD.unsigned_abs()),
-        memory_limit: whole_of(limits, "memory").filter(|m| *m > 0),
+        memory_limit: limit(pod, container, "memory").map(whole),
         hugepage_limits: hugepages(limits),
         oom_score_adj: Some(oom_score_adj(pod, container, memory_capacity)),
         ..Resources::default()
@@ -124,13 +134,37 @@ fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: i64) -> i32 
         Qos::Guaranteed => GUARANTEED,
         Qos::BestEffort => 1000,
         Qos::Burstable => {
-            let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
-            let asked = whole_of(requests, "memory").unwrap_or(0);
+            let mut asked = requested_memory(container);
+            // A sidecar goes no sooner than the containers that it serves.
+            if let Some(spec) = pod.spec.as_ref()
+                && is_sidecar(container)
+            {
+                let least = spec.containers.iter().map(requested_memory).min();
+                asked = asked.max(least.unwrap_or(0));
+            }
+            let asked = asked + unclaimed_memory(pod);
             let share = i128::from(asked) * 1000 / i128::from(memory_capacity.max(1));
             let score = 1000 - i32::try_from(share).unwrap_or(1000);
             score.clamp(1000 + GUARANTEED, 999)
         }
     }
+}
+
+fn requested_memory(container: &Container) -> i64 {
+    let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+    whole_of(requests, "memory").unwrap_or(0)
+}
+
+/// What the pod asks for beyond what its containers do, divided among them.
+fn unclaimed_memory(pod: &Pod) -> i64 {
+    let Some(spec) = &pod.spec else { return 0 };
+    let own = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
+    let Some(own) = whole_of(own, "memory").filter(|own| *own > 0) else {
+        return 0;
+    };
+    let claimed = of_containers(spec, &|r, _| whole_of(r, "memory"));
+    let count = spec.containers.len() + spec.init_containers.iter().flatten().count();
+    (own - claimed) / i64::try_from(count.max(1)).unwrap_or(i64::MAX)
 }
 
 /// The pod's own cgroup: what its containers may use together, and how many processes they may have (-1: any number).
@@ -195,14 +229,8 @@ fn of(container: &Container, part: Part<'_>) -> Option<i64> {
     )
 }
 
-/// Upstream's sum for a pod: the containers and sidecars together, or the greediest step of initialisation.
-fn total(spec: &PodSpec, part: impl Fn(Option<&Amounts>, Option<&Amounts>) -> Option<i64>) -> Option<i64> {
-    let part: Part<'_> = &part;
-    if let Some(own) = &spec.resources
-        && let Some(amount) = part(own.requests.as_ref(), own.limits.as_ref())
-    {
-        return Some(amount);
-    }
+/// The containers and sidecars together, or the greediest step of initialisation.
+fn of_containers(spec: &PodSpec, part: Part<'_>) -> i64 {
     let mut sidecars = 0;
     let mut greediest = 0;
     for init in spec.init_containers.iter().flatten() {
@@ -215,18 +243,23 @@ fn total(spec: &PodSpec, part: impl Fn(Option<&Amounts>, Option<&Amounts>) -> Op
         }
     }
     let running: i64 = spec.containers.iter().map(|c| of(c, part).unwrap_or(0)).sum();
-    let overhead = part(spec.overhead.as_ref(), None).unwrap_or(0);
-    Some((running + sidecars).max(greediest) + overhead)
+    (running + sidecars).max(greediest)
 }
 
-/// The pod is limited only when every container is.
+/// What a pod comes to: what it says itself, or else what its containers do; and its overhead.
+fn total(spec: &PodSpec, part: impl Fn(Option<&Amounts>, Option<&Amounts>) -> Option<i64>) -> Option<i64> {
+    let own = spec.resources.as_ref();
+    let own = own.and_then(|own| part(own.requests.as_ref(), own.limits.as_ref()));
+    let overhead = part(spec.overhead.as_ref(), spec.overhead.as_ref()).unwrap_or(0);
+    Some(own.unwrap_or_else(|| of_containers(spec, &part)) + overhead)
+}
+
+/// The pod is limited only when it says so or every container is.
 fn total_limit(spec: &PodSpec, part: impl Fn(Option<&Amounts>) -> Option<i64>) -> Option<i64> {
     let limit = |_: Option<&Amounts>, limits: Option<&Amounts>| part(limits);
-    if let Some(own) = spec.resources.as_ref().and_then(|r| part(r.limits.as_ref())) {
-        return Some(own);
-    }
+    let own = spec.resources.as_ref().and_then(|r| part(r.limits.as_ref()));
     let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    if all.any(|c| of(c, &limit).is_none_or(|amount| amount == 0)) {
+    if own.is_none() && all.any(|c| of(c, &limit).is_none_or(|amount| amount == 0)) {
         return None;
     }
     total(spec, limit)
@@ -301,5 +334,61 @@ mod tests {
         let all = pod(json!({"containers": [limited], "initContainers": [sidecar, init]}));
         assert_eq!(of_pod(&all, -1).cpu_quota, Some(500_000));
         assert_eq!(of_pod(&all, -1).memory_limit, Some(2 << 30));
+    }
+
+    #[test]
+    fn overhead_is_added_to_limits_and_to_what_the_pod_says_itself() {
+        let limits = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}});
+        let overhead = json!({"cpu": "500m", "memory": "512Mi"});
+        let by_container = json!({"containers": [{"name": "a", "resources": limits}], "overhead": overhead});
+        let by_pod = json!({"containers": [{"name": "a"}], "resources": limits, "overhead": overhead});
+        for spec in [by_container, by_pod] {
+            let pod = pod(spec);
+            let of = of_pod(&pod, -1);
+            assert_eq!(
+                (of.cpu_shares, of.cpu_quota, of.memory_limit),
+                (Some(1536), Some(150_000), Some(3 << 29))
+            );
+            assert_eq!(requested(&pod, "memory"), 3 << 29);
+        }
+    }
+
+    #[test]
+    fn a_container_without_limits_has_those_of_the_whole_pod() {
+        let own = json!({"name": "own", "resources": {"limits": {"cpu": "500m"}}});
+        let pod = pod(json!({"containers": [own, {"name": "free"}],
+            "resources": {"limits": {"cpu": "2", "memory": "1Gi"}}}));
+        let containers = &pod.spec.as_ref().unwrap().containers;
+        let [own, free] = [0, 1].map(|n| of_container(&pod, &containers[n], 4 << 30));
+        assert_eq!((own.cpu_quota, own.memory_limit), (Some(50_000), Some(1 << 30)));
+        assert_eq!((free.cpu_quota, free.memory_limit), (Some(200_000), Some(1 << 30)));
+        assert_eq!(free.cpu_shares, Some(2048), "who asks for nothing asks for its limit");
+    }
+
+    /// kubernetes/enhancements 2837: OOM score adjustment.
+    #[test]
+    fn what_a_pod_asks_for_beyond_its_containers_counts_for_each_of_them() {
+        let asks = |memory: &str| json!({"requests": {"memory": memory}});
+        let sidecar = json!({"name": "s", "restartPolicy": "Always"});
+        let scores = |spec: serde_json::Value| {
+            let pod = pod(spec);
+            let spec = pod.spec.as_ref().unwrap();
+            let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+            let score = |c: &Container| oom_score_adj(&pod, c, 1000 << 20);
+            all.map(score).collect::<Vec<_>>()
+        };
+        let containers = json!([{"name": "a", "resources": asks("100Mi")}, {"name": "b", "resources": asks("200Mi")}]);
+        assert_eq!(scores(json!({"containers": containers})), [900, 800]);
+        // 90 MiB more than the containers ask for.
+        let whole = json!({"containers": containers, "initContainers": [sidecar], "resources": asks("390Mi")});
+        assert_eq!(
+            scores(whole),
+            [870, 770, 870],
+            "a sidecar goes no sooner than those it serves"
+        );
+        assert_eq!(
+            scores(json!({"containers": containers, "initContainers": [sidecar]})),
+            [900, 800, 900]
+        );
     }
 }
