@@ -284,6 +284,59 @@ impl Drop for Cluster {
     }
 }
 
+/// A small file system, until it is dropped.
+pub struct Disk {
+    path: PathBuf,
+    _directory: Option<TempDir>,
+}
+
+impl Disk {
+    /// In a place of its own.
+    pub fn small(size: &str) -> Self {
+        let directory = tempfile::tempdir().expect("no temporary directory");
+        let disk = Self::over(directory.path(), size);
+        Self {
+            _directory: Some(directory),
+            ..disk
+        }
+    }
+
+    /// Over a directory, which is made if need be.
+    pub fn over(path: &Path, size: &str) -> Self {
+        std::fs::create_dir_all(path).unwrap();
+        let options = format!("size={size},mode=755");
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str())).unwrap();
+        Self {
+            path: path.to_owned(),
+            _directory: None,
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file until there is no space.
+    pub fn fill(&self) -> PathBuf {
+        use std::io::Write;
+        let path = self.path.join("fill");
+        let mut file = std::fs::File::create(&path).unwrap();
+        // In ever smaller pieces, so that nothing is left over.
+        for size in [1 << 20, 1 << 12, 1] {
+            let piece = vec![b'.'; size];
+            while file.write_all(&piece).is_ok() {}
+        }
+        path
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.path, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
 /// A node that has joined a cluster by `coracle agent`, with a directory of its own; removed when dropped.
 pub struct JoinedNode {
     child: Child,

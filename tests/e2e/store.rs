@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::harness::{Cluster, Kubectl};
+use super::harness::{Cluster, Disk, Kubectl};
 
 /// An etcd of one member.
 struct Etcd {
@@ -94,6 +94,38 @@ fn a_snapshot_of_a_running_cluster_brings_back_what_was_deleted_since() {
     cluster
         .kubectl(Kubectl::V37, &["get", "configmap", "later"])
         .expect_error();
+}
+
+#[test]
+fn a_cluster_whose_disk_was_full_goes_on_once_there_is_space() {
+    let cluster = Cluster::not_started();
+    let disk = Disk::over(&cluster.data_dir().join("store"), "24m");
+    cluster.up(&["--no-node"]).expect_ok();
+    let pid = cluster.pid();
+    cluster.k(&["create", "configmap", "before", "--from-literal=a=1"]);
+    let mut watch = cluster.watch(&["configmaps"]);
+    watch.until("before");
+
+    let fill = disk.fill();
+    // What is free inside the store's file can still be written.
+    let data = format!("--from-literal=a={}", "x".repeat(100_000));
+    let create = |name: &str| cluster.kubectl(Kubectl::V37, &["create", "configmap", name, &data]);
+    let refused = (0..).map(|n| create(&format!("filler-{n}"))).find(|said| !said.ok);
+    let error = refused.unwrap().expect_error();
+    assert!(error.contains("is full"), "{error}");
+    assert_eq!(cluster.field("configmap/before", ".data.a"), "1", "reads go on");
+    let unready = cluster
+        .kubectl(Kubectl::V37, &["get", "--raw", "/readyz"])
+        .expect_error();
+    assert!(unready.contains("etcd"), "{unready}");
+
+    std::fs::remove_file(fill).unwrap();
+    assert!((0..1000).any(|_| create("after").ok), "writes are accepted again");
+    watch.until("after");
+    assert_eq!(cluster.k(&["get", "--raw", "/readyz"]), "ok");
+    assert_eq!(cluster.pid(), pid, "it is the same process");
+    cluster.coracle(&["down"]).expect_ok();
+    drop(disk);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What goes wrong on a node is seen, and is not fatal: a fork bomb, a full disk.
 
-use super::harness::{Cluster, JoinedNode};
+use super::harness::{Cluster, Disk, JoinedNode};
 
 fn configuration(dir: &std::path::Path, fields: &str) -> String {
     let path = dir.join("kubelet.yaml");
@@ -40,34 +40,15 @@ fn a_fork_bomb_stops_at_the_limit_of_its_pod_and_others_do_not_notice() {
     cluster.k(&["delete", "pod", "bomb", "--timeout=60s"]);
 }
 
-/// A small file system, until it is dropped.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    fn new(size: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let options = format!("size={size},mode=755");
-        let flags = nix::mount::MsFlags::empty();
-        nix::mount::mount(Some("tmpfs"), dir.path(), Some("tmpfs"), flags, Some(options.as_str())).unwrap();
-        Self(dir)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
-    }
-}
-
 #[test]
 fn a_pod_that_fills_the_disk_is_evicted_and_the_node_recovers() {
     let cluster = Cluster::without_node();
-    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::new("256m"));
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::small("256m"));
     let config = configuration(dir.path(), "evictionPressureTransitionPeriod: 0s");
     let node = JoinedNode::start(
         &cluster,
         "n1",
-        &disk.0.path().join("data"),
+        &disk.path().join("data"),
         &["--kubelet-config", &config],
     );
     let pressure = r#"jsonpath={.object.status.conditions[?(@.type=="DiskPressure")].status}{"\n"}"#;
