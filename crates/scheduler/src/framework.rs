@@ -1,7 +1,7 @@
 //! The scheduling framework: the extension points that a plugin may take part in.
 //!
 //! A cycle for one pod: PreFilter, Filter on each node, (PostFilter if none fits), PreScore, Score, NormalizeScore,
-//! Reserve, Permit; then, off the loop, PreBind, Bind, PostBind. PreEnqueue, QueueSort and queueing hints belong to the
+//! Reserve, Permit; then, off the loop, PreBindPreFlight, PreBind, Bind, PostBind. PreEnqueue, QueueSort and queueing hints belong to the
 //! queue. A [`Profile`](crate::profile::Profile) runs the plugins in order.
 
 mod rejection;
@@ -276,6 +276,12 @@ pub trait Plugin: Send + Sync + 'static {
 
     fn permit(&self, _state: &CycleState, _pod: &PodInfo, _node: &str) -> Result<Permit, Rejection> {
         Ok(Permit::Allow)
+    }
+
+    /// PreBindPreFlight: whether [`pre_bind`](Self::pre_bind) has anything to do for this pod. If so, the pod says in
+    /// `status.nominatedNodeName` where it is going to be while that is done.
+    fn pre_bind_pre_flight(&self, _binding: &Binding<'_>) -> bool {
+        true
     }
 
     /// What must be done before the pod is bound.

@@ -374,11 +374,22 @@ impl Profile {
         Ok(waits)
     }
 
+    /// Those that have something to do before the pod is bound.
+    fn preparing<'a>(&'a self, binding: &'a crate::framework::Binding<'_>) -> impl Iterator<Item = &'a dyn Plugin> {
+        let plugins = self.at(Point::PreBind).map(|(_, plugin)| &**plugin);
+        plugins.filter(|plugin| plugin.pre_bind_pre_flight(binding))
+    }
+
+    /// Whether binding the pod takes more than to say so.
+    pub(crate) fn prepares(&self, binding: &crate::framework::Binding<'_>) -> bool {
+        self.preparing(binding).next().is_some()
+    }
+
     pub(crate) async fn pre_bind(
         &self,
         binding: &crate::framework::Binding<'_>,
     ) -> Result<(), (&'static str, Rejection)> {
-        for (_, plugin) in self.at(Point::PreBind) {
+        for plugin in self.preparing(binding) {
             plugin.pre_bind(binding).await.map_err(|r| (plugin.name(), r))?;
         }
         Ok(())

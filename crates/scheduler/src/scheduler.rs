@@ -278,7 +278,8 @@ impl Shared {
         let pod = attempt.pod.clone();
         self.give_back(&pod);
         // Before the pod can be tried again, and told of again.
-        self.tell(attempt, profile, self.failed_after(&rejection), None, started);
+        let nowhere = Some("".into());
+        self.tell(attempt, profile, self.failed_after(&rejection), nowhere, started);
         match rejection.severity {
             Severity::Error => self.queue.retry(pod.uid()),
             Severity::Unschedulable | Severity::Unresolvable => {

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coracle_clock::Clock;
+use coracle_clock::{Clock, Instant};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::{AbortHandle, spawn_blocking};
@@ -94,10 +94,17 @@ struct Core {
     places: Arc<Semaphore>,
     writer: Mutex<Writer>,
     /// Why writes are refused, if they are.
-    failure: Mutex<Option<Arc<Error>>>,
+    failure: Mutex<Option<Failure>>,
     closed: AtomicBool,
     /// Told when the log gets its first commit.
     history_began: Notify,
+}
+
+/// Why writes are refused.
+struct Failure {
+    cause: Arc<Error>,
+    /// When a write may see whether the cause is gone, if it can go.
+    retry: Option<Instant>,
 }
 
 impl Embedded {
@@ -110,7 +117,7 @@ impl Embedded {
     async fn open_with<B: redb::StorageBackend>(
         directory: impl AsRef<Path>,
         options: EmbeddedOptions,
-        backend: impl FnOnce(File) -> Result<B, redb::Error> + Send + 'static,
+        backend: impl Fn(File) -> Result<B, redb::Error> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let directory = directory.as_ref().to_owned();
         let open = move || {
@@ -198,9 +205,12 @@ impl Core {
 
     fn check_writable(&self) -> Result<(), Error> {
         self.check_open()?;
+        let due = |failure: &Failure| failure.retry.is_some_and(|at| at <= self.options.clock.instant());
         match &*self.failure.lock() {
-            Some(cause) => Err(Error::ReadOnly { cause: cause.clone() }),
-            None => Ok(()),
+            Some(failure) if !due(failure) => Err(Error::ReadOnly {
+                cause: failure.cause.clone(),
+            }),
+            _ => Ok(()),
         }
     }
 }
@@ -268,7 +278,12 @@ impl Store for Embedded {
         let disk_bytes = file
             .and_then(|file| file.metadata().ok())
             .map_or(0, |metadata| metadata.len());
-        let failure = self.core.failure.lock().as_ref().map(|cause| cause.to_string());
+        let failure = self
+            .core
+            .failure
+            .lock()
+            .as_ref()
+            .map(|failure| failure.cause.to_string());
         let state = self.core.state.read();
         Ok(Status {
             revision: state.revision,

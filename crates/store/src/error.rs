@@ -25,10 +25,14 @@ pub enum Error {
         hint: &'static str,
     },
     /// The disk is full.
-    #[error("the disk that holds {} is full: free some space there, then restart", path.display())]
+    #[error("the disk that holds {} is full: free some space there", path.display())]
     Full { path: PathBuf },
-    /// A write failed earlier and what is on the disk is uncertain, so that no later write is accepted. Reads go on.
-    #[error("the store accepts no writes since an earlier one failed ({cause}): mend the disk, then restart")]
+    /// A write failed earlier and what is on the disk is uncertain, so that no later write is accepted; on a disk that
+    /// was full, none until there is space. Reads go on.
+    #[error(
+        "the store accepts no writes since an earlier one failed ({cause}){}",
+        way_out(cause)
+    )]
     ReadOnly { cause: Arc<Error> },
     /// Another process has the directory open.
     #[error(
@@ -58,6 +62,14 @@ pub enum Error {
     /// The store was closed while the request waited, or before.
     #[error("the store is closed")]
     Closed,
+}
+
+/// What ends being read-only.
+fn way_out(cause: &Error) -> &'static str {
+    match cause {
+        Error::Full { .. } => "; it does again by itself once there is some",
+        _ => ": mend the disk, then restart",
+    }
 }
 
 impl Error {

@@ -146,6 +146,11 @@ impl Plugin for VolumeBinding {
         }
     }
 
+    fn pre_bind_pre_flight(&self, binding: &Binding<'_>) -> bool {
+        let state = binding.state.get::<State>();
+        state.is_some_and(|s| s.found.lock().contains_key(binding.node))
+    }
+
     fn pre_bind<'a>(&'a self, binding: &'a Binding<'a>) -> BoxFuture<'a, Result<(), Rejection>> {
         Box::pin(async move {
             let decision = binding

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::Error;
 use coracle_client::event::EventType;
+use coracle_client::{Error, Patch};
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{Placement, Shared};
 use crate::framework::{Binding, Point, Rejection};
+use crate::shape::PodInfo;
 use crate::waiting::Refusal;
 
 /// The answer to come, of those who have to permit the binding.
@@ -48,12 +50,6 @@ impl Shared {
     async fn try_bind(&self, placement: &Placement, waiting: Option<Waiting>) -> Result<(), Failure> {
         let profile = &self.profiles[placement.profile];
         let pod = &placement.attempt.pod;
-        if let Some(answer) = waiting {
-            let began = self.clock.instant();
-            let verdict = self.waiting.wait(pod.uid(), answer, self.clock).await;
-            self.metrics.permit_wait(verdict.is_ok(), began.elapsed());
-            verdict.map_err(|(plugin, rejection)| Failure::Rejected(plugin, rejection))?;
-        }
         let binding = Binding {
             client: &self.client,
             clock: self.clock,
@@ -61,6 +57,15 @@ impl Shared {
             node: &placement.node,
             state: &placement.state,
         };
+        if waiting.is_some() || profile.prepares(&binding) {
+            self.announce(pod, &placement.node).await;
+        }
+        if let Some(answer) = waiting {
+            let began = self.clock.instant();
+            let verdict = self.waiting.wait(pod.uid(), answer, self.clock).await;
+            self.metrics.permit_wait(verdict.is_ok(), began.elapsed());
+            verdict.map_err(|(plugin, rejection)| Failure::Rejected(plugin, rejection))?;
+        }
         let timing = profile.timer.start();
         let prepared = profile.pre_bind(&binding).await;
         timing.end(Point::PreBind, prepared.is_ok());
@@ -91,6 +96,22 @@ impl Shared {
             timing.end(Point::PostBind, true);
         }
         outcome
+    }
+
+    /// Says on the pod where it is going to be, for those who make room or take nodes away meanwhile. Binding it goes on
+    /// if that fails.
+    async fn announce(&self, pod: &PodInfo, node: &str) {
+        if pod.nominated_node() == Some(node) {
+            return;
+        }
+        let _turn = self.writes.acquire().await;
+        let patch = json!({"metadata": {"uid": pod.pod.metadata.uid}, "status": {"nominatedNodeName": node}});
+        let pods = self.client.namespaced::<Pod>(pod.namespace()).status();
+        if let Err(error) = pods.patch(pod.name(), Patch::Strategic(patch)).await
+            && !error.is_not_found()
+        {
+            tracing::warn!(pod = pod.key(), %error, "the node that a pod is going to have could not be written");
+        }
     }
 
     /// Whether the pod has got its node although the answer said nothing of it. Until that is known its room is kept:

@@ -84,7 +84,7 @@ impl Shared {
         let says = |c: &PodCondition| {
             c.status == "False" && c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(&message)
         };
-        let nomination = nominate.filter(|node| info.nominated_node().unwrap_or_default() != &**node);
+        let nomination = nominate.filter(|node| others || info.nominated_node().unwrap_or_default() != &**node);
         if current.is_some_and(says) && nomination.is_none() && !others {
             return;
         }

@@ -86,13 +86,25 @@ impl Bare {
         name: &str,
         wanted: impl Fn(&K) -> bool,
     ) -> Arc<K> {
+        // Without a revision a watch tells of what is there first.
+        self.until_after(api, name, "", wanted).await
+    }
+
+    /// The first that is as wanted of those that it has been since that revision.
+    async fn until_after<K: TypedKind + serde::Serialize>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        revision: &str,
+        wanted: impl Fn(&K) -> bool,
+    ) -> Arc<K> {
         let options = ListOptions {
             field_selector: format!("metadata.name={name}"),
+            resource_version: revision.into(),
             ..ListOptions::default()
         };
         let mut last = None;
         let find = async {
-            // Without a revision a watch tells of what is there first.
             let mut events = api.watch(&options).await.unwrap();
             while let Some(event) = events.next().await {
                 if let WatchEvent::Added(object) | WatchEvent::Modified(object) = event.unwrap() {
@@ -119,6 +131,20 @@ impl Bare {
     pub async fn refused(&self, name: &str) -> String {
         let pod = self.until(&self.pods(), name, |p| refusal(p).is_some()).await;
         refusal(&pod).unwrap().to_owned()
+    }
+
+    /// Waits until the pod says that it is going to be on that node.
+    pub async fn nominated(&self, name: &str, node: &str) -> Arc<Pod> {
+        self.until(&self.pods(), name, |p| nominated(p) == node).await
+    }
+
+    /// The message of the condition when that node was taken back.
+    pub async fn taken_back(&self, pod: &Pod) -> String {
+        let revision = pod.metadata.resource_version.as_deref().unwrap();
+        let so = |p: &Pod| nominated(p).is_empty();
+        let (api, name) = (self.pods(), pod.metadata.name.as_deref().unwrap());
+        let pod = self.until_after(&api, name, revision, so).await;
+        refusal(&pod).unwrap_or_default().to_owned()
     }
 
     /// Waits until the condition says this among others.
@@ -178,6 +204,13 @@ fn typed<K: serde::de::DeserializeOwned>(value: Value) -> K {
 pub fn node_of(pod: &Pod) -> &str {
     let spec = pod.spec.as_ref();
     spec.and_then(|s| s.node_name.as_deref()).unwrap_or_default()
+}
+
+fn nominated(pod: &Pod) -> &str {
+    let status = pod.status.as_ref();
+    status
+        .and_then(|s| s.nominated_node_name.as_deref())
+        .unwrap_or_default()
 }
 
 fn refusal(pod: &Pod) -> Option<&str> {
@@ -349,6 +382,7 @@ async fn a_pod_is_bound_once_its_volume_is_made_on_the_node_chosen() {
         node_of(&bare.pods().get("a").await.unwrap()).is_empty(),
         "not before the volume is there"
     );
+    bare.nominated("a", "n1").await;
     // What the driver and the volume controller do.
     let volume = json!({"metadata": {"name": "v"}, "spec": {"storageClassName": "fast", "capacity": {"storage": "1Gi"},
         "accessModes": ["ReadWriteOnce"], "csi": {"driver": "csi.example.com", "volumeHandle": "v"},
@@ -362,6 +396,8 @@ async fn a_pod_is_bound_once_its_volume_is_made_on_the_node_chosen() {
         json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}, "spec": {"volumeName": "v"}});
     claims.patch("data", Patch::Merge(bound)).await.unwrap();
     assert_eq!(bare.bound("a").await, "n1");
+    let pod = bare.pods().get("a").await.unwrap();
+    assert_eq!(nominated(&pod), "", "it is there");
     scheduler.stop().await;
     bare.cluster.stop().await;
 }

@@ -93,15 +93,18 @@ async fn a_pod_waits_until_it_is_permitted_and_comes_again_after_it_was_denied()
     bare.pod("a", "1", json!({})).await;
     heard(&mut hear, "permit a").await;
     assert!(node_of(&bare.pods().get("a").await.unwrap()).is_empty());
+    let waits = bare.nominated("a", "n1").await;
     bare.pod("stop", "1", json!({})).await;
     heard(&mut hear, "unreserve a").await;
-    assert_eq!(bare.refused("a").await, "not today");
+    assert_eq!(bare.taken_back(&waits).await, "not today");
     // Its room is free again, which may help.
     heard(&mut hear, "permit a").await;
     assert!(node_of(&bare.pods().get("a").await.unwrap()).is_empty());
     bare.pod("b", "1", json!({})).await;
     heard(&mut hear, "permit b").await;
     assert_eq!([bare.bound("a").await, bare.bound("b").await], ["n1", "n1"]);
+    bare.nominated("a", "").await;
+    bare.nominated("b", "").await;
     scheduler.stop().await;
     bare.cluster.stop().await;
 }

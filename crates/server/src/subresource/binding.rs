@@ -107,6 +107,8 @@ fn bound(call: &Call<'_>, pod: &Object, binding: &Object, node: &str) -> Result<
     conditions.retain(|c| c.get("type").and_then(Value::as_str) != Some("PodScheduled"));
     conditions.push(scheduled);
     bound.set(&["status", "conditions"], conditions);
+    // Where it was going to be, now that it is somewhere.
+    bound.remove(&["status", "nominatedNodeName"]);
     Ok(bound)
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_clock::Instant;
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise, posix_fallocate};
 use redb::backends::FileBackend;
 use redb::{
     Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
@@ -33,6 +33,9 @@ pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta")
 const FORMAT: u64 = 1;
 pub(super) const FILE: &str = "store.redb";
 const MAKING: &str = "store.redb.new";
+/// What is made, and removed at once, to see whether there is space for so many bytes.
+const PROBE: &str = "space";
+const PROBE_BYTES: i64 = 1 << 20;
 /// How many keys are restored in one transaction.
 const RESTORE_BATCH: usize = 1000;
 /// A file up to this size is not worth shrinking.
@@ -40,14 +43,25 @@ const SMALL: u64 = 64 << 20;
 
 type Rows = redb::ReadOnlyTable<(u64, u32), &'static [u8]>;
 
-/// An open database. Dropping it closes it and releases the directory.
-#[derive(Debug)]
+/// Makes a backend of the file.
+type Backend = Box<dyn Fn(File) -> Result<Box<dyn StorageBackend>, redb::Error> + Send + Sync>;
+
+/// The directory, which is held until this is dropped, and its database.
 pub(super) struct Disk {
-    database: Database,
-    guard: Guard,
+    /// None once the disk was found full, until [`reopen`](Self::reopen).
+    open: Option<Open>,
     acknowledged: Acknowledged,
+    backend: Backend,
     path: PathBuf,
     _lock: DirectoryLock,
+}
+
+/// An open database. Dropping it closes it.
+#[derive(Debug)]
+struct Open {
+    database: Database,
+    guard: Guard,
+    path: PathBuf,
 }
 
 impl Disk {
@@ -55,48 +69,78 @@ impl Disk {
     pub fn open<B: StorageBackend>(
         directory: &Path,
         options: &EmbeddedOptions,
-        backend: impl FnOnce(File) -> Result<B, redb::Error>,
+        backend: impl Fn(File) -> Result<B, redb::Error> + Send + Sync + 'static,
     ) -> Result<(Self, Loaded), Error> {
         let lock = prepare(directory)?;
-        let mut disk = if exists(directory)? {
-            Self::existing(directory, options, lock, backend)?
-        } else {
-            Self::create(directory, options, lock, backend, |_| Ok(()))?
+        let mut disk = Self {
+            open: None,
+            acknowledged: Acknowledged::of(directory),
+            backend: Box::new(move |file| Ok(Box::new(backend(file)?))),
+            path: directory.join(FILE),
+            _lock: lock,
         };
-        let path = disk.path.clone();
-        let loaded = contained(&path, || disk.load(options.clock.instant()))?;
-        disk.check_whole(loaded.state.revision)?;
-        // Everything is as it should be: from here on the file may change.
-        disk.guard.release().map_err(|error| Error::io("write", &path, error))?;
-        contained(&path, || disk.give_back_space(loaded.bytes))?;
+        let open = if exists(directory)? {
+            Open::existing(&disk.path, options, &disk.backend)?
+        } else {
+            disk.acknowledged.reset()?;
+            Open::create(&disk.path, options, &disk.backend, |_| Ok(()))?
+        };
+        let loaded = disk.examine(open, options, |open, loaded| open.give_back_space(loaded.bytes))?;
         Ok((disk, loaded))
     }
 
-    /// Refuses a database without a commit that was acknowledged.
-    fn check_whole(&self, newest: Revision) -> Result<(), Error> {
-        match self.acknowledged.read() {
-            Some(revision) if revision > newest => {
-                let what = format!("database (revision {revision} was acknowledged, and its newest is {newest})");
-                Err(Error::corrupt(what, self.path.display().to_string()))
-            }
-            _ => Ok(()),
-        }
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
     }
 
-    /// Shrinks a file that is much larger than the `bytes` it holds. While the store runs, free space is used again
-    /// and not given back; this is for what a past flood left behind.
-    fn give_back_space(&mut self, bytes: u64) -> Result<(), Error> {
-        let path = &self.path;
-        let before = path.metadata().map_err(|error| Error::io("read", path, error))?.len();
-        if before < SMALL || before / 4 < bytes {
-            return Ok(());
+    /// Opens the database again after the disk was full, and reads it all: it has every commit up to `known`, and
+    /// those on top whose writing failed if they were written nevertheless. Fails with [`Error::Full`] if the disk
+    /// still is.
+    pub fn reopen(&mut self, options: &EmbeddedOptions, known: Revision) -> Result<Loaded, Error> {
+        self.find_space()?;
+        let path = self.path.clone();
+        let nothing_lost = |_: &mut Open, loaded: &Loaded| match loaded.state.revision {
+            newest if newest < known => Err(missing(&path, known, newest)),
+            _ => Ok(()),
+        };
+        let open = Open::existing(&self.path, options, &self.backend)?;
+        let loaded = self.examine(open, options, nothing_lost);
+        if loaded.is_err() {
+            self.distrust_cache();
         }
-        self.database
-            .compact()
-            .map_err(|error| failure(path, "compact", error))?;
-        let after = path.metadata().map_or(0, |metadata| metadata.len());
-        tracing::info!(before, after, "gave back unused space of the store");
-        Ok(())
+        loaded
+    }
+
+    /// Reads all that there is and checks it. What is found good may change from then on, and is `then`'s to see to.
+    fn examine(
+        &mut self,
+        mut open: Open,
+        options: &EmbeddedOptions,
+        then: impl FnOnce(&mut Open, &Loaded) -> Result<(), Error>,
+    ) -> Result<Loaded, Error> {
+        let loaded = contained(&self.path, || open.load(options.clock.instant()))?;
+        let newest = loaded.state.revision;
+        if let Some(revision) = self.acknowledged.read().filter(|revision| *revision > newest) {
+            return Err(missing(&self.path, revision, newest));
+        }
+        // Everything is as it should be: from here on the file may change.
+        let released = open.guard.release();
+        released.map_err(|error| Error::io("write", &self.path, error))?;
+        contained(&self.path, || then(&mut open, &loaded))?;
+        self.open = Some(open);
+        Ok(loaded)
+    }
+
+    /// Whether there is space for some commits.
+    fn find_space(&self) -> Result<(), Error> {
+        let path = self.path.with_file_name(PROBE);
+        let probe = || {
+            let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+            let found = posix_fallocate(file.as_raw_fd(), 0, PROBE_BYTES);
+            std::fs::remove_file(&path)?;
+            Ok(found?)
+        };
+        probe().map_err(|error| Error::io("write", &path, error))
     }
 
     /// Makes a database with these keys, as of `revision`, in a directory that has none.
@@ -106,7 +150,7 @@ impl Disk {
         mut keys: Vec<KeyValue>,
         revision: Revision,
     ) -> Result<(), Error> {
-        let lock = prepare(directory)?;
+        let _lock = prepare(directory)?;
         if exists(directory)? {
             let what = format!(
                 "{} has a store already: restore into an empty directory",
@@ -131,28 +175,76 @@ impl Disk {
                 },
             )
         };
-        Self::create(directory, options, lock, FileBackend::new, |disk| {
+        Acknowledged::of(directory).reset()?;
+        let backend: Backend = Box::new(|file| Ok(Box::new(FileBackend::new(file)?)));
+        Open::create(&directory.join(FILE), options, &backend, |open| {
             for batch in keys.chunks(RESTORE_BATCH) {
                 let rows: Vec<_> = batch.iter().map(&mut put).collect();
-                disk.transact(rows.iter().map(|(row, event)| (*row, event)), &[], None)?;
+                open.transact(rows.iter().map(|(row, event)| (*row, event)), &[], None)?;
             }
-            disk.transact(std::iter::empty(), &[], Some(revision))
+            open.transact(std::iter::empty(), &[], Some(revision))
         })
         .map(drop)
     }
 
+    /// After a failed write: what the kernel has cached of the file may never have reached the disk, and the kernel does
+    /// not try again. It drops that, so that whoever opens the file next reads what is really there.
+    fn distrust_cache(&self) {
+        let dropped = File::open(&self.path).and_then(|file| {
+            Ok(posix_fadvise(
+                file.as_raw_fd(),
+                0,
+                0,
+                PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+            )?)
+        });
+        if let Err(error) = dropped {
+            tracing::warn!(%error, "the cache of the store's file could not be dropped");
+        }
+    }
+
+    /// Makes commits durable and removes rows, all or nothing. `compacted` is how far history is forgotten once the
+    /// dead rows are gone. On a full disk it closes the database: what came of the write shows when it is opened again.
+    pub fn write(&mut self, commits: &[Commit], dead: &[RowId], compacted: Option<Revision>) -> Result<(), Error> {
+        let Some(open) = &self.open else {
+            return Err(Error::Full {
+                path: self.path.clone(),
+            });
+        };
+        let rows = commits.iter().flat_map(|commit| {
+            let row = |index: usize| (commit.revision, index as u32);
+            commit
+                .events
+                .iter()
+                .enumerate()
+                .map(move |(index, event)| (row(index), event))
+        });
+        let written = open.transact(rows, dead, compacted);
+        let durable = written.is_ok();
+        let written = match commits.last() {
+            Some(last) if durable => self.acknowledged.note(last.revision),
+            _ => written,
+        };
+        if matches!(written, Err(Error::Full { .. })) {
+            self.open = None;
+        }
+        if !durable {
+            self.distrust_cache();
+        }
+        written
+    }
+}
+
+impl Open {
     /// Makes a database under another name, so that a crash while it is made leaves none.
-    fn create<B: StorageBackend, E: Into<redb::Error>>(
-        directory: &Path,
+    fn create(
+        path: &Path,
         options: &EmbeddedOptions,
-        lock: DirectoryLock,
-        backend: impl FnOnce(File) -> Result<B, E>,
+        backend: &Backend,
         fill: impl FnOnce(&mut Self) -> Result<(), Error>,
     ) -> Result<Self, Error> {
-        let (path, making) = (directory.join(FILE), directory.join(MAKING));
-        let io = |error| Error::io("create", &path, error);
-        let mut acknowledged = Acknowledged::of(directory);
-        acknowledged.reset()?;
+        let making = path.with_file_name(MAKING);
+        let io = |error| Error::io("create", path, error);
         // Secrets lie in it: for the owner alone.
         let file = OpenOptions::new()
             .read(true)
@@ -163,59 +255,63 @@ impl Disk {
             .open(&making)
             .map_err(io)?;
         let create = || {
-            let guard = Guard::new(backend(file).map_err(|error| failure(&path, "create", error))?);
+            let guard = Guard::new(backend(file).map_err(|error| failure(path, "create", error))?);
             let created = Builder::new()
                 .set_cache_size(options.cache_bytes)
                 .create_with_backend(guard.clone());
-            Ok((guard, created.map_err(|error| failure(&path, "create", error))?))
+            Ok((guard, created.map_err(|error| failure(path, "create", error))?))
         };
-        let (guard, database) = contained(&path, create)?;
-        let mut disk = Self {
+        let (guard, database) = contained(path, create)?;
+        let mut open = Self {
             database,
             guard,
-            acknowledged,
-            path: path.clone(),
-            _lock: lock,
+            path: path.to_owned(),
         };
-        disk.initialize().map_err(|error| failure(&path, "create", error))?;
-        fill(&mut disk)?;
-        std::fs::rename(&making, &path).map_err(io)?;
+        open.initialize().map_err(|error| failure(path, "create", error))?;
+        fill(&mut open)?;
+        std::fs::rename(&making, path).map_err(io)?;
+        let directory = path.parent().unwrap_or(Path::new("."));
         File::open(directory)
             .and_then(|directory| directory.sync_all())
             .map_err(io)?;
-        Ok(disk)
+        Ok(open)
     }
 
-    fn existing<B: StorageBackend>(
-        directory: &Path,
-        options: &EmbeddedOptions,
-        lock: DirectoryLock,
-        backend: impl FnOnce(File) -> Result<B, redb::Error>,
-    ) -> Result<Self, Error> {
-        let path = directory.join(FILE);
-        let io = |error| Error::io("open", &path, error);
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io)?;
+    fn existing(path: &Path, options: &EmbeddedOptions, backend: &Backend) -> Result<Self, Error> {
+        let io = |error| Error::io("open", path, error);
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
         if file.metadata().map_err(io)?.len() == 0 {
             return Err(Error::corrupt("database (it is empty)", path.display().to_string()));
         }
         let open = || {
-            let backend = backend(file).map_err(|error| failure(&path, "open", error))?;
+            let backend = backend(file).map_err(|error| failure(path, "open", error))?;
             let guard = Guard::holding(backend).map_err(io)?;
             let mut builder = Builder::new();
             let opened = builder
                 .set_cache_size(options.cache_bytes)
                 .set_check_integrity_on_open(true)
                 .create_with_backend(guard.clone());
-            Ok((guard, opened.map_err(|error| failure(&path, "open", error))?))
+            Ok((guard, opened.map_err(|error| failure(path, "open", error))?))
         };
-        let (guard, database) = contained(&path, open)?;
-        Ok(Self {
-            database,
-            guard,
-            acknowledged: Acknowledged::of(directory),
-            path,
-            _lock: lock,
-        })
+        let (guard, database) = contained(path, open)?;
+        let path = path.to_owned();
+        Ok(Self { database, guard, path })
+    }
+
+    /// Shrinks a file that is much larger than the `bytes` it holds. While the store runs, free space is used again
+    /// and not given back; this is for what a past flood left behind.
+    fn give_back_space(&mut self, bytes: u64) -> Result<(), Error> {
+        let path = &self.path;
+        let before = path.metadata().map_err(|error| Error::io("read", path, error))?.len();
+        if before < SMALL || before / 4 < bytes {
+            return Ok(());
+        }
+        self.database
+            .compact()
+            .map_err(|error| failure(path, "compact", error))?;
+        let after = path.metadata().map_or(0, |metadata| metadata.len());
+        tracing::info!(before, after, "gave back unused space of the store");
+        Ok(())
     }
 
     fn load(&self, now: Instant) -> Result<Loaded, Error> {
@@ -262,43 +358,6 @@ impl Disk {
         Ok((rows, compacted.unwrap_or(1)))
     }
 
-    /// After a failed write: what the kernel has cached of the file may never have reached the disk, and the kernel does
-    /// not try again. It drops that, so that whoever opens the file next reads what is really there.
-    fn distrust_cache(&self) {
-        let dropped = File::open(&self.path).and_then(|file| {
-            Ok(posix_fadvise(
-                file.as_raw_fd(),
-                0,
-                0,
-                PosixFadviseAdvice::POSIX_FADV_DONTNEED,
-            )?)
-        });
-        if let Err(error) = dropped {
-            tracing::warn!(%error, "the cache of the store's file could not be dropped");
-        }
-    }
-
-    /// Makes commits durable and removes rows, all or nothing. `compacted` is how far history is forgotten once the
-    /// dead rows are gone.
-    pub fn write(&mut self, commits: &[Commit], dead: &[RowId], compacted: Option<Revision>) -> Result<(), Error> {
-        let rows = commits.iter().flat_map(|commit| {
-            let row = |index: usize| (commit.revision, index as u32);
-            commit
-                .events
-                .iter()
-                .enumerate()
-                .map(move |(index, event)| (row(index), event))
-        });
-        let written = self.transact(rows, dead, compacted);
-        if written.is_err() {
-            self.distrust_cache();
-        }
-        match commits.last() {
-            Some(last) if written.is_ok() => self.acknowledged.note(last.revision),
-            _ => written,
-        }
-    }
-
     fn transact<'a>(
         &self,
         rows: impl Iterator<Item = (RowId, &'a Event)>,
@@ -334,6 +393,12 @@ impl Disk {
         txn.commit()?;
         Ok(())
     }
+}
+
+/// A commit is not there that was acknowledged.
+fn missing(path: &Path, acknowledged: Revision, newest: Revision) -> Error {
+    let what = format!("database (revision {acknowledged} was acknowledged, and its newest is {newest})");
+    Error::corrupt(what, path.display().to_string())
 }
 
 /// Makes the directory and takes its lock.

@@ -51,15 +51,15 @@ enum Action {
 
 impl Guard {
     /// Writes reach the file at once.
-    pub fn new(file: impl StorageBackend) -> Self {
+    pub fn new(file: Box<dyn StorageBackend>) -> Self {
         Self(Arc::new(Guarded {
-            file: Box::new(file),
+            file,
             seen: Mutex::default(),
         }))
     }
 
     /// Writes are held back until [`release`](Self::release).
-    pub fn holding(file: impl StorageBackend) -> Result<Self, Error> {
+    pub fn holding(file: Box<dyn StorageBackend>) -> Result<Self, Error> {
         let len = file.len()?;
         let guard = Self::new(file);
         guard.0.seen.lock().held = Some(Held {

@@ -229,6 +229,12 @@ impl State {
         self.log.get(usize::try_from(index).ok()?)
     }
 
+    /// The commits of the log after a revision.
+    pub fn commits_after(mut self, revision: Revision) -> Vec<Commit> {
+        let first = self.log.partition_point(|commit| commit.revision <= revision);
+        self.log.drain(first..).collect()
+    }
+
     pub fn oldest_commit(&self) -> Option<&Commit> {
         self.log.front()
     }

@@ -8,13 +8,14 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::Core;
 use super::disk::Disk;
 use super::plan::{Plan, plan};
-use super::state::RowId;
+use super::state::{Commit, RowId};
+use super::{Core, Failure};
 use crate::{Error, Revision, Txn, TxnResult};
 
 /// How many transactions may wait; those beyond wait for a place.
@@ -23,6 +24,8 @@ pub(super) const QUEUE: usize = 4096;
 const BATCH: usize = 1024;
 /// How many dead rows are worth removing together with a commit.
 const GARBAGE_BATCH: usize = 512;
+/// How long a write after a full disk is refused without looking whether it still is.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A transaction that waits for its answer.
 pub(super) struct Request {
@@ -110,6 +113,7 @@ impl Core {
         batch: impl Iterator<Item = &'a Txn>,
     ) -> Result<Vec<Result<TxnResult, Error>>, Error> {
         self.check_writable()?;
+        self.reopen(writer)?;
         let Plan { commits, answers } = plan(&self.state.read(), batch, self.options.clock.instant());
         if commits.is_empty() {
             return Ok(answers);
@@ -128,24 +132,49 @@ impl Core {
                 }
             }
         }
+        self.publish(commits, &mut writer.garbage);
+        if matches!(writer.backing, Backing::Memory) {
+            writer.garbage.clear();
+        }
+        Ok(answers)
+    }
+
+    /// Lets commits be seen that are durable.
+    fn publish(&self, commits: Vec<Commit>, garbage: &mut Vec<RowId>) {
         let mut state = self.state.write();
         let first = state.window() == 0;
         for commit in commits {
             state.apply(commit);
         }
-        state.keep_within(&self.options.history, &mut writer.garbage);
+        state.keep_within(&self.options.history, garbage);
         let woken = state.topics.take_woken();
         drop(state);
-        if matches!(writer.backing, Backing::Memory) {
-            writer.garbage.clear();
-        }
         if first {
             self.history_began.notify_one();
         }
         for signal in woken {
             signal.send_replace(());
         }
-        Ok(answers)
+    }
+
+    /// Opens a disk again that was full, if it is not any more. Whether the write that met it full happened shows now.
+    pub(super) fn reopen(&self, writer: &mut Writer) -> Result<(), Error> {
+        let Backing::Disk(disk) = &mut writer.backing else {
+            return Ok(());
+        };
+        if disk.is_open() {
+            return Ok(());
+        }
+        let known = self.state.read().revision;
+        let loaded = disk.reopen(&self.options, known).map_err(|error| self.fail(error))?;
+        let found = loaded.state.commits_after(known);
+        tracing::info!(
+            found = found.len(),
+            "the store's disk has space again; writes are accepted"
+        );
+        self.publish(found, &mut writer.garbage);
+        *self.failure.lock() = None;
+        Ok(())
     }
 
     /// Forgets history before a revision, here and on the disk.
@@ -157,22 +186,35 @@ impl Core {
         }
         let compacted = state.compacted;
         drop(state);
-        let garbage = std::mem::take(&mut writer.garbage);
-        match &mut writer.backing {
-            Backing::Disk(disk) if !garbage.is_empty() => {
-                self.check_writable()?;
-                disk.write(&[], &garbage, Some(compacted))
-                    .map_err(|error| self.fail(error))
-            }
-            Backing::Disk(_) | Backing::Memory => Ok(()),
-            Backing::Closed => Err(Error::Closed),
+        if !matches!(writer.backing, Backing::Memory) && !writer.garbage.is_empty() {
+            self.check_writable()?;
+            self.reopen(&mut writer)?;
         }
+        let Writer { backing, garbage } = &mut *writer;
+        match backing {
+            Backing::Disk(disk) if !garbage.is_empty() => disk
+                .write(&[], garbage, Some(compacted))
+                .map_err(|error| self.fail(error))?,
+            Backing::Disk(_) | Backing::Memory => {}
+            Backing::Closed => return Err(Error::Closed),
+        }
+        garbage.clear();
+        Ok(())
     }
 
-    /// Notes that writing failed: what is on the disk is uncertain now, so that nothing may be written any more.
+    /// Notes that writing failed. What is on the disk is uncertain now, so that nothing may be written any more: on a
+    /// disk that was full until it has been read again, on another never.
     fn fail(&self, error: Error) -> Error {
-        tracing::error!(%error, "writing to the store failed; it is read-only from here on");
-        self.failure.lock().get_or_insert_with(|| Arc::new(error.clone()));
+        let full = matches!(error, Error::Full { .. });
+        let mut failure = self.failure.lock();
+        match &*failure {
+            Some(earlier) if full == earlier.retry.is_some() => {}
+            _ => tracing::error!(%error, "writing to the store failed; it is read-only from here on"),
+        }
+        *failure = Some(Failure {
+            cause: Arc::new(error.clone()),
+            retry: full.then(|| self.options.clock.instant() + RETRY),
+        });
         error
     }
 }

@@ -5,6 +5,7 @@ use std::io::{Error as IoError, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
@@ -29,6 +30,10 @@ struct Switch(Arc<AtomicU8>);
 impl Switch {
     fn set(&self, fault: Fault) {
         self.0.store(fault as u8 + 1, Ordering::SeqCst);
+    }
+
+    fn mend(&self) {
+        self.0.store(0, Ordering::SeqCst);
     }
 
     fn is(&self, fault: Fault) -> bool {
@@ -88,7 +93,7 @@ async fn open(directory: &Path) -> (Embedded, Switch) {
     let backend = move |file: File| {
         Ok(Faulty {
             file: FileBackend::new(file)?,
-            switch: wired,
+            switch: wired.clone(),
             writes: 0.into(),
         })
     };
@@ -121,7 +126,8 @@ async fn after_a_failed_write_nothing_acknowledged_is_lost_and_nothing_more_is_a
         );
         let later = store.txn(Txn::put("/a/later", "1")).await.unwrap_err();
         assert!(matches!(later, Error::ReadOnly { .. }), "{later}");
-        assert!(later.to_string().contains("then restart"), "{later}");
+        let restart = later.to_string().contains("then restart");
+        assert_eq!(restart, !matches!(fault, Fault::Full), "{later}");
         assert!(store.status().await.unwrap().failure.is_some());
         // Reads go on, and show no write that was not acknowledged.
         assert_eq!(contents(&store, "", None).await, acknowledged);
@@ -142,6 +148,67 @@ async fn after_a_failed_write_nothing_acknowledged_is_lost_and_nothing_more_is_a
             "what was refused did not happen"
         );
         commit(&store, Txn::put("/a/after", "1")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_was_full_takes_writes_again_once_there_is_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, switch) = open(directory.path()).await;
+    for n in 0..30 {
+        commit(&store, Txn::put(format!("/a/{:02}", n % 20), vec![b'x'; 3000])).await;
+    }
+    let acknowledged = contents(&store, "", None).await;
+    let revision = store.revision().await.unwrap();
+    let mut watch = store.watch("/a/", revision).await.unwrap();
+
+    let mut seen = Vec::new();
+    for round in 0..3 {
+        commit(&store, Txn::put("/b", "1")).await;
+        commit(&store, Txn::put("/b", "2")).await;
+        let revision = store.revision().await.unwrap();
+        switch.set(Fault::Full);
+        let error = store.txn(Txn::put("/a/lost", "1")).await.unwrap_err();
+        assert!(matches!(error, Error::Full { .. }), "{error}");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let error = store.txn(Txn::put("/a/lost", "2")).await.unwrap_err();
+        assert!(
+            matches!(error, Error::Full { .. }),
+            "it looked, and it is full still: {error}"
+        );
+        let error = store.compact(revision).await.unwrap_err();
+        assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
+
+        switch.mend();
+        let error = store.txn(Txn::put("/a/lost", "3")).await.unwrap_err();
+        assert!(
+            matches!(error, Error::ReadOnly { .. }),
+            "it looks once in a while: {error}"
+        );
+        tokio::time::advance(Duration::from_secs(1)).await;
+        commit(&store, Txn::put(format!("/a/after-{round}"), "1")).await;
+        assert_eq!(store.status().await.unwrap().failure, None);
+        let current = store.revision().await.unwrap();
+        while seen.last().is_none_or(|(revision, _)| *revision < current) {
+            let events = watch.next().await.unwrap().events;
+            seen.extend(events.iter().map(|event| (event.revision(), event.kv.key.to_string())));
+        }
+        store.compact(revision).await.unwrap();
+    }
+    assert!(seen.is_sorted(), "{seen:?}");
+    let after: Vec<_> = seen
+        .iter()
+        .filter(|(_, key)| key != "/a/lost")
+        .map(|(_, key)| key)
+        .collect();
+    assert_eq!(after, ["/a/after-0", "/a/after-1", "/a/after-2"]);
+
+    let all = contents(&store, "", None).await;
+    store.close().await;
+    let (store, _) = open(directory.path()).await;
+    assert_eq!(contents(&store, "", None).await, all, "the disk has what was answered");
+    for kept in acknowledged {
+        assert!(all.contains(&kept));
     }
 }
 

@@ -132,6 +132,20 @@ impl Machine {
 
     /// Compares all there is with what was acknowledged.
     fn examine(&mut self) {
+        self.learn();
+        let revision = self.model.revision();
+        let status = now(self.store().status()).unwrap();
+        for revision in status.compacted..=revision {
+            self.read(revision);
+        }
+        for index in 0..self.followers.len() {
+            self.followers[index].watch = None;
+            self.follow(index);
+        }
+    }
+
+    /// Finds out how much of what was asked for and not acknowledged has happened.
+    fn learn(&mut self) {
         let revision = now(self.store().revision()).unwrap();
         let acknowledged = self.model.revision();
         for txn in std::mem::take(&mut self.unknown) {
@@ -143,14 +157,6 @@ impl Machine {
             self.model.revision()
         );
         self.model.roll_back(revision);
-        let status = now(self.store().status()).unwrap();
-        for revision in status.compacted..=revision {
-            self.read(revision);
-        }
-        for index in 0..self.followers.len() {
-            self.followers[index].watch = None;
-            self.follow(index);
-        }
     }
 
     fn read(&self, revision: Revision) {
@@ -344,6 +350,16 @@ impl Machine {
         (0..self.followers.len()).for_each(|index| self.follow(index));
     }
 
+    /// After a full disk has space again the store goes on, and so do its watches.
+    fn recover(&mut self) {
+        self.disk.cycle_power();
+        let core = self.store().core.clone();
+        core.reopen(&mut core.writer.lock()).expect("there is space");
+        self.learn();
+        self.read(self.model.revision());
+        (0..self.followers.len()).for_each(|index| self.follow(index));
+    }
+
     /// One life of the store, from its opening to its end.
     fn live(&mut self) {
         let faults = [
@@ -358,10 +374,14 @@ impl Machine {
         self.disk.arm(fault, self.rng.random_range(0..span));
         self.open();
         for _ in 0..self.rng.random_range(1..50) {
-            if !self.step() {
-                self.refuse();
+            if self.step() {
+                continue;
+            }
+            self.refuse();
+            if self.disk.struck() != Some(Fault::Full) || self.rng.random_bool(0.3) {
                 break;
             }
+            self.recover();
         }
         (0..self.followers.len()).for_each(|index| self.follow(index));
         let closed = self.rng.random_bool(0.5);
