@@ -12,6 +12,7 @@
 //! validation) and leaves as JSON or, through [`protobuf`], as the wire form. Start reading at [`resource`].
 
 pub mod cel;
+pub mod configuration;
 pub mod field;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -197,6 +197,7 @@ pub(crate) mod tests {
         let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/certificates");
         let p521 = Key::Elliptic(Curve::P521);
         let insecure = "crypto/rsa: 512-bit keys are insecure (see https://go.dev/pkg/crypto/rsa#hdr-Minimum_key_size)";
+        let unknown = "x509: unsupported elliptic curve";
         for (name, key, expected) in [
             ("00", Key::Elliptic(Curve::P256), Ok(())),
             ("02", Key::Ed25519, Ok(())),
@@ -207,6 +208,15 @@ pub(crate) mod tests {
             ("07", Key::Rsa { bits: 1024 }, Ok(())),
             ("08", Key::Rsa { bits: 1024 }, Ok(())),
             ("09", Key::Rsa { bits: 512 }, Err(insecure.to_owned())),
+            ("11", Key::Elliptic(Curve::P224), Ok(())),
+            ("12", Key::Elliptic(Curve::P224), Ok(())),
+            ("13", Key::Elliptic(Curve::P256), Ok(())),
+            ("14", Key::Elliptic(Curve::P256), Ok(())),
+            ("15", Key::Elliptic(Curve::P384), Ok(())),
+            ("16", Key::Elliptic(Curve::P384), Ok(())),
+            ("17", p521, Ok(())),
+            ("18", Key::Elliptic(Curve::Other), Err(unknown.to_owned())),
+            ("19", Key::Elliptic(Curve::P224), Ok(())),
         ] {
             let pem = std::fs::read_to_string(format!("{seeds}/{name}")).unwrap();
             assert_eq!(check_request(&pem), expected, "{name}");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use coracle_client::event::{EventRecorder, EventType};
 use coracle_client::{Client, DeleteOptions, ObjectKey, Propagation};
 use coracle_clock::{Clock, Timestamp};
-use coracle_informer::{Action, Error, Lister};
+use coracle_informer::{Action, Change, Error, Lister};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
@@ -19,7 +19,7 @@ use crate::Context;
 use crate::metrics::batch::CronJobMetrics;
 use crate::owner::controller_of;
 use crate::status;
-use plan::{Start, add_active, plan};
+use plan::{Start, add_active, plan, scheduled};
 
 const NAME: &str = "cronjob-controller";
 const WORKERS: usize = 5;
@@ -31,13 +31,47 @@ struct CronJobs {
     crons: Lister<CronJob>,
     jobs: Lister<Job>,
     metrics: CronJobMetrics,
-    /// The uid of each, and the last time that was started: the status may not be written yet, or never be.
-    started: Mutex<HashMap<ObjectKey<CronJob>, (String, Timestamp)>>,
+    started: Started,
+}
+
+/// The last time that was started for each CronJob, by its uid: the status may not be written yet, or never be. Cheap to
+/// clone.
+#[derive(Clone, Default)]
+struct Started(Arc<Mutex<HashMap<ObjectKey<CronJob>, HashMap<String, Timestamp>>>>);
+
+impl Started {
+    fn note(&self, key: ObjectKey<CronJob>, uid: &str, at: Timestamp) {
+        let mut all = self.0.lock();
+        let last = all.entry(key).or_default().entry(uid.to_owned()).or_insert(at);
+        *last = at.max(*last);
+    }
+
+    /// A Job that has come and gone was started for its time, even if the answer to its creation was lost.
+    fn observe(&self, change: &Change<Job>) {
+        let job = change.object();
+        if let Some(owner) = controller_of(&job.metadata).filter(|o| change.is_deletion() && o.kind == "CronJob")
+            && let Some(at) = scheduled(&owner.name, job)
+        {
+            let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
+            self.note(ObjectKey::of_owner(namespace, owner), &owner.uid, at);
+        }
+    }
+
+    /// The last time of this CronJob.
+    fn last(&self, key: &ObjectKey<CronJob>, cron: &CronJob) -> Option<Timestamp> {
+        let all = self.0.lock();
+        all.get(key)?.get(cron.metadata.uid.as_deref()?).copied()
+    }
+
+    fn forget(&self, key: &ObjectKey<CronJob>) {
+        self.0.lock().remove(key);
+    }
 }
 
 pub async fn run(cx: Context) {
     let crons = cx.informers.informer::<CronJob>();
     let jobs = cx.informers.informer::<Job>();
+    let started = Started::default();
     let controllers = CronJobs {
         client: cx.client_of(NAME),
         events: cx.recorder(NAME),
@@ -45,10 +79,14 @@ pub async fn run(cx: Context) {
         crons: crons.lister(),
         jobs: jobs.lister(),
         metrics: cx.metrics.cron_jobs.clone(),
-        started: Mutex::default(),
+        started: started.clone(),
     };
     cx.controller(NAME, WORKERS)
         .watches(&crons, |cron| [ObjectKey::of(cron)])
+        .watches_changes(&jobs, move |change| {
+            started.observe(change);
+            None
+        })
         .watches_owned(&jobs)
         .run(
             controllers,
@@ -61,7 +99,7 @@ pub async fn run(cx: Context) {
 impl CronJobs {
     async fn reconcile(&self, key: ObjectKey<CronJob>) -> Result<Action, Error> {
         let Some(cached) = self.crons.get(&key) else {
-            self.started.lock().remove(&key);
+            self.started.forget(&key);
             return Ok(Action::Done);
         };
         let cron = self.as_started(&key, &cached);
@@ -91,15 +129,11 @@ impl CronJobs {
 
     /// The CronJob as it would be if its status had been written: no time is started twice because the cache is behind.
     fn as_started(&self, key: &ObjectKey<CronJob>, cached: &Arc<CronJob>) -> Arc<CronJob> {
-        let started = self.started.lock();
-        let own = started
-            .get(key)
-            .filter(|(uid, _)| cached.metadata.uid.as_ref() == Some(uid));
         let told = cached.status.as_ref().and_then(|s| s.last_schedule_time.as_ref());
-        match own {
-            Some((_, at)) if told.is_none_or(|told| told.0 < *at) => {
+        match self.started.last(key, cached) {
+            Some(at) if told.is_none_or(|told| told.0 < at) => {
                 let mut cron = CronJob::clone(cached);
-                cron.status.get_or_insert_default().last_schedule_time = Some(Time(*at));
+                cron.status.get_or_insert_default().last_schedule_time = Some(Time(at));
                 Arc::new(cron)
             }
             _ => cached.clone(),
@@ -165,8 +199,8 @@ impl CronJobs {
             add_active(status, &job);
         }
         status.last_schedule_time = Some(Time(start.scheduled));
-        let uid = cron.metadata.uid.clone().unwrap_or_default();
-        self.started.lock().insert(ObjectKey::of(cron), (uid, start.scheduled));
+        let uid = cron.metadata.uid.as_deref().unwrap_or_default();
+        self.started.note(ObjectKey::of(cron), uid, start.scheduled);
         Ok(())
     }
 

@@ -25,7 +25,6 @@ use serde_json::json;
 
 use crate::Context;
 use crate::claim::{Claimable, Claiming};
-use crate::expectations::look_again;
 use crate::history::{self, History, REVISION_LABEL};
 use crate::pod_control::PodControl;
 use crate::status;
@@ -42,11 +41,10 @@ struct DaemonSets {
     events: EventRecorder,
     clock: Clock,
     sets: Lister<DaemonSet>,
-    pods: Lister<Pod>,
     claimable: Claimable<DaemonSet, Pod>,
     nodes: Lister<Node>,
     history: History<DaemonSet>,
-    control: PodControl,
+    control: PodControl<DaemonSet>,
     failures: Arc<Failures>,
 }
 
@@ -58,7 +56,7 @@ pub async fn run(cx: Context) {
     let claimable = Claimable::new(&pods);
     let client = cx.client_of(ACCOUNT);
     let events = EventRecorder::start(&client, NAME, None, cx.clock, cx.shutdown.clone());
-    let control = PodControl::new(&client, &events, cx.clock);
+    let (control, controller) = PodControl::of(cx.controller(NAME, WORKERS), &client, &events, cx.clock, &pods);
     let failures = Arc::new(Failures::default());
     let digests = Digests::default();
     sets.observe(digests.observer(|set: &DaemonSet| &set.spec.template));
@@ -74,29 +72,24 @@ pub async fn run(cx: Context) {
         events,
         clock: cx.clock,
         sets: sets.lister(),
-        pods: pods.lister(),
         claimable: claimable.clone(),
         nodes: nodes.lister(),
         control: control.clone(),
         failures: failures.clone(),
     };
-    let (forget, followers) = (control.clone(), sets.lister());
-    cx.controller(NAME, WORKERS)
+    let followers = sets.lister();
+    controller
         .watches_changes(&sets, move |change| {
             let set = change.object();
             let key = ObjectKey::of(&**set);
             if change.is_deletion() {
-                forget.forget(&key.to_string());
+                control.forget(&key);
                 failures.forget(set.metadata.uid.as_deref().unwrap_or_default());
             }
             [key]
         })
-        .watches_owned(&pods)
         .watches_owned(&revisions)
-        .watches_changes(&pods, move |change| {
-            control.observe("DaemonSet", change);
-            claimable.adopters(change)
-        })
+        .watches_changes(&pods, move |change| claimable.adopters(change))
         .watches_changes(&nodes, move |change| concerned(change, &followers))
         .run(
             controllers,
@@ -149,8 +142,7 @@ impl DaemonSets {
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(Action::Done);
         }
-        let cached = || self.pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
-        let may_act = self.control.is_settled(&*set, &key.to_string(), cached).await?;
+        let may_act = self.control.is_settled(&set, &key).await?;
         let claiming = Claiming {
             client: &self.client,
             owner: &*set,
@@ -184,8 +176,8 @@ impl DaemonSets {
         }
         let mut status = plan.status.clone();
         status.collision_count = collisions;
-        let check_again = look_again(plan.check_again, may_act);
-        let acted = self.execute(&set, &key.to_string(), hash, plan).await;
+        let check_again = plan.check_again;
+        let acted = self.execute(&set, &key, hash, plan).await;
         if acted.is_ok() && may_act {
             self.trim(&set, &pods, &old).await?;
         }
@@ -197,7 +189,7 @@ impl DaemonSets {
         acted.map(|()| check_again.map_or(Action::Done, Action::After))
     }
 
-    async fn execute(&self, set: &DaemonSet, key: &str, hash: &str, plan: Plan) -> Result<(), Error> {
+    async fn execute(&self, set: &DaemonSet, key: &ObjectKey<DaemonSet>, hash: &str, plan: Plan) -> Result<(), Error> {
         for (kind, reason, message) in plan.events {
             self.events.event(set, kind, reason, message);
         }

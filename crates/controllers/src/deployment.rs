@@ -4,7 +4,6 @@
 pub mod plan;
 pub mod revision;
 pub mod scale;
-mod sets;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -23,7 +22,6 @@ use crate::owner::controller_of;
 use crate::template::{Digests, digest};
 use crate::written::Written;
 use plan::{Observed, Plan, plan};
-use sets::WrittenSets;
 
 const NAME: &str = "deployment-controller";
 const WORKERS: usize = 5;
@@ -51,7 +49,7 @@ struct Deployments {
     sets: Claimable<Deployment, ReplicaSet>,
     pods: Lister<Pod>,
     written: Written<Deployment>,
-    written_sets: WrittenSets,
+    written_sets: Written<ReplicaSet, Deployment>,
     digests: Digests,
 }
 
@@ -72,7 +70,7 @@ pub async fn run(cx: Context) {
         sets: claimable.clone(),
         pods: pods.lister(),
         written: written.clone(),
-        written_sets: WrittenSets::default(),
+        written_sets: Written::default(),
         digests,
     };
     let by_set = sets.lister();
@@ -136,7 +134,7 @@ impl Deployments {
         let cached = claiming.claim(&self.sets, &selector, |_| true).await?;
         let api = &self.client.namespaced::<ReplicaSet>(&key.namespace);
         let find = |name: String| async move { api.find(&name).await };
-        let sets = self.written_sets.newest(&key, &deployment, cached, find).await?;
+        let sets = self.written_sets.newest_of(&*deployment, cached, find).await?;
         let plan = {
             let pods_of = |set: &ReplicaSet| self.pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
             let now = self.clock.now();
@@ -160,7 +158,7 @@ impl Deployments {
             let set_name = set.metadata.name.as_deref().unwrap_or_default();
             self.written_sets.expect(key, set_name);
             let made = api.create(set).await;
-            self.written_sets.note(key, set_name, &made);
+            self.written_sets.answered(key, set_name, &made);
             match made {
                 Ok(_) => self.tell_scaled(deployment, set, 0, replicas(set)),
                 // Nothing can be made in a namespace that is going, and nothing has to be.
@@ -189,7 +187,7 @@ impl Deployments {
         }
         for (set, patch) in plan.annotate {
             let patched = api.patch(&set, Patch::Merge(patch)).await;
-            self.written_sets.note(key, &set, &patched);
+            self.written_sets.answered(key, &set, &patched);
             patched?;
         }
         // A set whose annotations were just written has a newer revision than the cache knows.
@@ -207,7 +205,7 @@ impl Deployments {
             let set_name = set.metadata.name.as_deref().unwrap_or_default();
             let patch = json_patch_of(test_and_set, &patch, set);
             let patched = api.patch(set_name, Patch::Json(patch)).await;
-            self.written_sets.note(key, set_name, &patched);
+            self.written_sets.answered(key, set_name, &patched);
             patched?;
             self.tell_scaled(deployment, set, from, resize.to);
         }

@@ -1,32 +1,48 @@
 //! Expectations: what a controller has asked of the API but not yet seen come back through its informer. Until all of
 //! it is seen (or five minutes pass), the cache is stale for that key and the controller must not create or delete.
 //!
-//! An answer that is lost leaves open whether its write was done. Then the API itself is asked what there is, until the
-//! cache shows the same.
+//! An answer that is lost leaves open whether its write was done. Then the API itself is asked, once, what there is, and the
+//! cache is waited for until it has seen that come and go.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::{Client, ListOptions, TypedKind};
+use coracle_client::ObjectKey;
 use coracle_clock::{Clock, Instant};
-use coracle_informer::Error;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 
 use crate::owner::controller_of;
 
 const TIMEOUT: Duration = Duration::from_secs(300);
-/// When a key that may not be acted on is looked at again, if no event comes before.
-const AGAIN: Duration = Duration::from_secs(1);
 
 struct Pending {
     creations: usize,
-    /// Uids whose deletion has been asked for.
+    /// Uids of pods that are there, as the API has said.
+    arrivals: HashSet<String>,
+    /// Uids whose deletion has been asked for, or of pods that the API does not have any more.
     deletions: HashSet<String>,
     since: Instant,
-    /// Whether something asked for was done is unknown.
-    doubtful: bool,
+    doubt: Option<Doubt>,
+}
+
+/// Whether something asked for was done is unknown.
+#[derive(Default)]
+struct Doubt {
+    /// Uids of the pods that were seen since: the API's answer may be older.
+    seen: HashSet<String>,
+}
+
+/// What a key waits for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Nothing: the cache has all that was done.
+    Over,
+    /// The informer, for so long at most.
+    Events(Duration),
+    /// Somebody has to [`learn`](Expectations::learn) what the API has.
+    Answer,
 }
 
 /// Whether a write that failed like this may have been done all the same.
@@ -37,21 +53,13 @@ pub fn is_uncertain(error: &coracle_client::Error) -> bool {
     }
 }
 
-/// When to look again, after a look at a key that might be acted on or not.
-pub fn look_again(planned: Option<Duration>, may_act: bool) -> Option<Duration> {
-    match may_act {
-        true => planned,
-        false => Some(planned.map_or(AGAIN, |planned| planned.min(AGAIN))),
-    }
-}
-
 /// Pending creations and deletions per key.
-pub struct Expectations {
-    pending: Mutex<HashMap<String, Pending>>,
+pub struct Expectations<O> {
+    pending: Mutex<HashMap<ObjectKey<O>, Pending>>,
     clock: Clock,
 }
 
-impl Expectations {
+impl<O> Expectations<O> {
     pub fn new(clock: Clock) -> Self {
         Self {
             pending: Mutex::default(),
@@ -59,133 +67,230 @@ impl Expectations {
         }
     }
 
-    /// Whether everything asked for `key` has been seen (or the wait has timed out).
-    pub fn satisfied(&self, key: &str) -> bool {
-        let now = self.clock.instant();
+    /// What still has to happen before `key` may be acted on.
+    pub fn wait(&self, key: &ObjectKey<O>) -> Wait {
         let pending = self.pending.lock();
-        pending.get(key).is_none_or(|p| {
-            p.creations == 0 && p.deletions.is_empty() || now.saturating_duration_since(p.since) >= TIMEOUT
-        })
+        let Some(pending) = pending.get(key) else {
+            return Wait::Over;
+        };
+        let waited = self.clock.instant().saturating_duration_since(pending.since);
+        let left = TIMEOUT.saturating_sub(waited);
+        let is_seen = pending.creations == 0 && pending.arrivals.is_empty() && pending.deletions.is_empty();
+        match &pending.doubt {
+            _ if left.is_zero() => Wait::Over,
+            Some(_) => Wait::Answer,
+            None if is_seen => Wait::Over,
+            None => Wait::Events(left),
+        }
     }
 
     /// Before asking: `creations` new objects and the deletion of these uids.
-    pub fn expect(&self, key: &str, creations: usize, deletions: impl IntoIterator<Item = String>) {
+    pub fn expect(&self, key: &ObjectKey<O>, creations: usize, deletions: impl IntoIterator<Item = String>) {
         let pending = Pending {
             creations,
+            arrivals: HashSet::new(),
             deletions: deletions.into_iter().collect(),
             since: self.clock.instant(),
-            doubtful: false,
+            doubt: None,
         };
-        self.pending.lock().insert(key.to_owned(), pending);
+        self.pending.lock().insert(key.clone(), pending);
     }
 
-    /// An owned object appeared, or its creation failed and will not.
-    pub fn creation_observed(&self, key: &str) {
+    fn update(&self, key: &ObjectKey<O>, change: impl FnOnce(&mut Pending)) {
         if let Some(pending) = self.pending.lock().get_mut(key) {
-            pending.creations = pending.creations.saturating_sub(1);
+            change(pending);
         }
     }
 
-    /// An owned object is gone or terminating, or its deletion failed.
-    pub fn deletion_observed(&self, key: &str, uid: &str) {
-        if let Some(pending) = self.pending.lock().get_mut(key) {
+    /// An owned object of this uid was seen: one that `is_new`, one that `is_going` (or gone, or no longer owned).
+    pub fn observed(&self, key: &ObjectKey<O>, uid: &str, is_new: bool, is_going: bool) {
+        self.update(key, |pending| {
+            pending.creations = pending.creations.saturating_sub(usize::from(is_new));
+            if is_going {
+                pending.deletions.remove(uid);
+            }
+            pending.arrivals.remove(uid);
+            if let Some(doubt) = &mut pending.doubt {
+                doubt.seen.insert(uid.to_owned());
+            }
+        });
+    }
+
+    /// So many creations failed, or were not tried.
+    pub fn not_created(&self, key: &ObjectKey<O>, count: usize) {
+        self.update(key, |pending| {
+            pending.creations = pending.creations.saturating_sub(count)
+        });
+    }
+
+    /// A deletion failed.
+    pub fn not_deleted(&self, key: &ObjectKey<O>, uid: &str) {
+        self.update(key, |pending| {
             pending.deletions.remove(uid);
-        }
+        });
     }
 
-    /// The answer to something asked for is lost: [`settle`](Self::settle) finds out what became of it.
-    pub fn doubt(&self, key: &str) {
-        if let Some(pending) = self.pending.lock().get_mut(key) {
-            pending.doubtful = true;
-        }
+    /// The answer to something asked for is lost.
+    pub fn doubt(&self, key: &ObjectKey<O>) {
+        self.update(key, |pending| {
+            pending.doubt.get_or_insert_default();
+        });
     }
 
-    /// [`satisfied`](Self::satisfied), after all doubt is removed. `cached` are the owner's pods as the cache has them.
-    pub async fn settle<O: TypedKind>(
+    /// After a doubt: `listed` are all pods there, by an API that was asked after `before` was read from the cache, and
+    /// `cached` are the owner's in the cache now. What differs is waited for.
+    pub fn learn(
         &self,
-        client: &Client,
-        owner: &O,
-        key: &str,
-        cached: impl Fn() -> Vec<Arc<Pod>>,
-    ) -> Result<bool, Error> {
-        let in_doubt = self.pending.lock().get(key).is_some_and(|p| p.doubtful);
-        if !in_doubt {
-            return Ok(self.satisfied(key));
-        }
-        let meta = owner.meta();
-        let api = client.namespaced::<Pod>(meta.namespace.as_deref().unwrap_or_default());
-        let all = api.list(&ListOptions::default()).await?.items;
-        let same = living_of(meta.uid.as_deref().unwrap_or_default(), &all) == living(&cached());
-        if same {
-            self.forget(key);
-        }
-        Ok(same)
+        key: &ObjectKey<O>,
+        owner: &str,
+        before: &[Arc<Pod>],
+        listed: &[Arc<Pod>],
+        cached: &[Arc<Pod>],
+    ) {
+        let is_owned = |pod: &&Arc<Pod>| controller_of(&pod.metadata).is_some_and(|o| o.uid == owner);
+        let there = living(listed.iter().filter(is_owned));
+        self.update(key, |pending| {
+            let seen = pending.doubt.take().unwrap_or_default().seen;
+            let known: HashSet<String> = cached.iter().map(uid_of).collect();
+            let living_now = living(cached);
+            pending.creations = 0;
+            pending.arrivals = there
+                .iter()
+                .filter(|u| !known.contains(*u) && !seen.contains(*u))
+                .cloned()
+                .collect();
+            // A pod that came to the cache after the answer is not missing in it.
+            let gone = living(before).into_iter().filter(|u| !there.contains(u));
+            pending.deletions = gone.filter(|u| living_now.contains(u)).collect();
+        });
     }
 
-    pub fn forget(&self, key: &str) {
+    pub fn forget(&self, key: &ObjectKey<O>) {
         self.pending.lock().remove(key);
     }
+}
+
+fn uid_of(pod: &Arc<Pod>) -> String {
+    pod.metadata.uid.clone().unwrap_or_default()
 }
 
 /// The uids of those that are not going.
 fn living<'p>(pods: impl IntoIterator<Item = &'p Arc<Pod>>) -> HashSet<String> {
     let stays = |p: &&Arc<Pod>| p.metadata.deletion_timestamp.is_none();
-    let pods = pods.into_iter().filter(stays);
-    pods.map(|p| p.metadata.uid.clone().unwrap_or_default()).collect()
-}
-
-/// The same, of an owner's.
-fn living_of(owner: &str, all: &[Arc<Pod>]) -> HashSet<String> {
-    let owned = |p: &&Arc<Pod>| controller_of(&p.metadata).is_some_and(|o| o.uid == owner);
-    living(all.iter().filter(owned))
+    pods.into_iter().filter(stays).map(uid_of).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::apps::v1::ReplicaSet;
     use serde_json::json;
 
-    #[test]
-    fn after_a_lost_answer_what_the_api_has_is_compared_with_what_the_cache_shows() {
-        let pod = |uid: &str, owner: &str, deleted: Option<&str>| -> Arc<Pod> {
-            let owner =
-                json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true});
-            let meta = json!({"name": uid, "uid": uid, "ownerReferences": [owner], "deletionTimestamp": deleted});
-            Arc::new(serde_json::from_value(json!({"metadata": meta})).unwrap())
+    const GOING: Option<&str> = Some("2026-01-01T00:00:00Z");
+
+    fn key() -> ObjectKey<ReplicaSet> {
+        ObjectKey::new("x", "a")
+    }
+
+    fn expectations() -> Expectations<ReplicaSet> {
+        Expectations::new(Clock::system())
+    }
+
+    fn pod(uid: &str, owner: &str, deleted: Option<&str>) -> Arc<Pod> {
+        let owner =
+            json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true});
+        let meta = json!({"name": uid, "uid": uid, "ownerReferences": [owner], "deletionTimestamp": deleted});
+        Arc::new(serde_json::from_value(json!({"metadata": meta})).unwrap())
+    }
+
+    fn ours(uid: &str) -> Arc<Pod> {
+        pod(uid, "us", None)
+    }
+
+    fn is_over(expectations: &Expectations<ReplicaSet>) -> bool {
+        expectations.wait(&key()) == Wait::Over
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_lost_answer_what_the_api_has_is_compared_with_what_the_cache_shows() {
+        let all = [ours("kept"), pod("going", "us", GOING), pod("strange", "others", None)];
+        let same = |cached: &[Arc<Pod>]| {
+            let expectations = expectations();
+            expectations.expect(&key(), 2, ["other".to_owned()]);
+            expectations.doubt(&key());
+            assert_eq!(expectations.wait(&key()), Wait::Answer);
+            expectations.learn(&key(), "us", cached, &all, cached);
+            is_over(&expectations)
         };
-        let going = Some("2026-01-01T00:00:00Z");
-        let all = [
-            pod("kept", "us", None),
-            pod("going", "us", going),
-            pod("strange", "others", None),
-        ];
-        let same = |cached: &[Arc<Pod>]| living_of("us", &all) == living(cached);
-        assert!(same(&[pod("kept", "us", None), pod("going", "us", going)]));
-        assert!(same(&[pod("kept", "us", None)]), "one that went has been seen to go");
+        assert!(same(&[ours("kept"), pod("going", "us", GOING)]));
+        assert!(same(&[ours("kept")]), "one that went has been seen to go");
         assert!(!same(&[]), "one that was made is not seen yet");
-        assert!(!same(&[pod("kept", "us", None), pod("going", "us", None)]));
+        assert!(!same(&[ours("kept"), ours("going")]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_api_has_is_waited_for_and_not_asked_for_again() {
+        let expectations = expectations();
+        expectations.expect(&key(), 1, []);
+        expectations.doubt(&key());
+        expectations.not_created(&key(), 1);
+        let cached = [ours("gone")];
+        expectations.learn(&key(), "us", &cached, &[ours("made")], &cached);
+        assert_eq!(expectations.wait(&key()), Wait::Events(TIMEOUT));
+        expectations.observed(&key(), "gone", false, true);
+        assert!(!is_over(&expectations));
+        expectations.observed(&key(), "another", true, false);
+        assert!(!is_over(&expectations), "it is that pod and no other");
+        expectations.observed(&key(), "made", true, false);
+        assert!(is_over(&expectations));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_and_goes_while_the_api_is_asked_is_not_waited_for() {
+        let expectations = expectations();
+        expectations.expect(&key(), 1, []);
+        expectations.doubt(&key());
+        expectations.observed(&key(), "brief", true, false);
+        expectations.observed(&key(), "brief", false, true);
+        // One that came to the cache after the API had answered.
+        let cached = [ours("later")];
+        expectations.learn(&key(), "us", &[], &[ours("brief")], &cached);
+        assert!(is_over(&expectations));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doubt_blocks_for_five_minutes_at_most() {
+        let expectations = expectations();
+        expectations.expect(&key(), 1, []);
+        expectations.doubt(&key());
+        let clock = Clock::system();
+        clock.sleep(TIMEOUT - Duration::from_secs(1)).await;
+        assert_eq!(expectations.wait(&key()), Wait::Answer);
+        expectations.learn(&key(), "us", &[], &[ours("made")], &[]);
+        assert_eq!(expectations.wait(&key()), Wait::Events(Duration::from_secs(1)));
+        clock.sleep(Duration::from_secs(1)).await;
+        assert!(is_over(&expectations));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_key_is_blocked_until_all_it_asked_for_is_seen() {
-        let expectations = Expectations::new(Clock::system());
-        assert!(expectations.satisfied("a"));
-        expectations.expect("a", 2, ["uid".to_owned()]);
-        expectations.creation_observed("a");
-        expectations.creation_observed("a");
-        assert!(!expectations.satisfied("a"));
-        expectations.deletion_observed("a", "other");
-        assert!(!expectations.satisfied("a"));
-        expectations.deletion_observed("a", "uid");
-        assert!(expectations.satisfied("a"));
+        let expectations = expectations();
+        assert!(is_over(&expectations));
+        expectations.expect(&key(), 2, ["uid".to_owned()]);
+        expectations.observed(&key(), "one", true, false);
+        expectations.observed(&key(), "two", true, false);
+        assert!(!is_over(&expectations));
+        expectations.observed(&key(), "other", false, true);
+        assert!(!is_over(&expectations));
+        expectations.observed(&key(), "uid", false, true);
+        assert!(is_over(&expectations));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lost_event_blocks_for_five_minutes_at_most() {
-        let clock = Clock::system();
-        let expectations = Expectations::new(clock);
-        expectations.expect("a", 1, []);
-        clock.sleep(TIMEOUT).await;
-        assert!(expectations.satisfied("a"));
+        let expectations = expectations();
+        expectations.expect(&key(), 1, []);
+        Clock::system().sleep(TIMEOUT).await;
+        assert!(is_over(&expectations));
     }
 }

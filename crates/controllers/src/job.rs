@@ -25,7 +25,6 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::Context;
 use crate::claim::{Claimable, Claiming};
-use crate::expectations::look_again;
 use crate::metrics::batch::JobMetrics;
 use crate::pod_control::PodControl;
 use crate::status;
@@ -40,9 +39,8 @@ struct Jobs {
     events: EventRecorder,
     clock: Clock,
     jobs: Lister<Job>,
-    pods: Lister<Pod>,
     claimable: Claimable<Job, Pod>,
-    control: PodControl,
+    control: PodControl<Job>,
     written: Written<Job>,
     metrics: JobMetrics,
 }
@@ -52,23 +50,20 @@ pub async fn run(cx: Context) {
     let pods = cx.informers.informer::<Pod>();
     let claimable = Claimable::new(&pods);
     let (client, events) = (cx.client_of(NAME), cx.recorder(NAME));
-    let control = PodControl::new(&client, &events, cx.clock);
+    let (control, controller) = PodControl::of(cx.controller(NAME, WORKERS), &client, &events, cx.clock, &pods);
     let written = Written::default();
     let controllers = Jobs {
         client,
         events,
         clock: cx.clock,
         jobs: jobs.lister(),
-        pods: pods.lister(),
         claimable: claimable.clone(),
         control: control.clone(),
         written: written.clone(),
         metrics: cx.metrics.jobs.clone(),
     };
-    let forget = control.clone();
     let (of_jobs, of_pods) = (cx.metrics.jobs.clone(), cx.metrics.jobs.clone());
-    let main = cx
-        .controller(NAME, WORKERS)
+    let main = controller
         .watches_changes(&jobs, move |change| {
             let key = ObjectKey::of(&**change.object());
             if let Change::Added(job) = change
@@ -77,14 +72,12 @@ pub async fn run(cx: Context) {
                 of_jobs.external(by);
             }
             if change.is_deletion() {
-                forget.forget(&key.to_string());
+                control.forget(&key);
                 written.forget(&key);
             }
             [key]
         })
-        .watches_owned(&pods)
         .watches_changes(&pods, move |change| {
-            control.observe("Job", change);
             let now: &Pod = change.object();
             match (change.is_deletion(), change.old()) {
                 (true, _) => of_pods.seen(Some(now), None),
@@ -119,9 +112,7 @@ impl Jobs {
         let Some(selector) = selector(&job) else {
             return Err(Error::terminal("the selector cannot be used; mend spec.selector"));
         };
-        let name = key.to_string();
-        let cached = || self.pods.controlled_by(job.metadata.uid.as_deref().unwrap_or_default());
-        let may_act = self.control.is_settled(&*job, &name, cached).await?;
+        let may_act = self.control.is_settled(&job, &key).await?;
         let claiming = Claiming {
             client: &self.client,
             owner: &*job,
@@ -130,8 +121,7 @@ impl Jobs {
             .claim_holding(&self.claimable, &selector, |_| true, pod::finalizers)
             .await?;
         let started = self.clock.instant();
-        let mut plan = plan(&job, &owned, may_act, self.clock.now());
-        plan.check_again = look_again(plan.check_again, may_act);
+        let plan = plan(&job, &owned, may_act, self.clock.now());
         let counts = plan.status.is_some();
         let action = match &plan {
             _ if !may_act => "reconciling",
@@ -148,18 +138,17 @@ impl Jobs {
     }
 
     async fn execute(&self, job: &Job, key: &ObjectKey<Job>, plan: Plan) -> Result<Action, Error> {
-        let name = key.to_string();
         let (mut created, mut deleted, mut failure) = (0, 0, None);
         if !plan.delete.is_empty() {
             // Pods that are let go first are no failures.
             let forget =
                 |pod: &Pod| (plan.forget_deleted && pod::is_held(pod)).then(|| Patch::Strategic(pod::give_up(pod)));
-            let done = self.control.delete(job, &name, &plan.delete, forget).await;
+            let done = self.control.delete(job, key, &plan.delete, forget).await;
             (deleted, failure) = (done.count, done.failure);
         } else if !plan.create.is_empty() {
             let new: Vec<Pod> = plan.create.iter().map(|new| pod::make(job, new)).collect();
             let new: Vec<&Pod> = new.iter().collect();
-            let done = self.control.create(job, &name, &new).await;
+            let done = self.control.create(job, key, &new).await;
             let failed = usize::from(done.failure.is_some());
             self.metrics.created(job, plan.status.as_ref(), done.count, failed);
             (created, failure) = (done.count, done.failure);

@@ -4,21 +4,35 @@
 use std::sync::Arc;
 
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, DeleteOptions, Patch, TypedKind};
+use coracle_client::{Client, DeleteOptions, ListOptions, ObjectKey, Patch, TypedKind};
 use coracle_clock::Clock;
-use coracle_informer::{Change, Error};
+use coracle_informer::{Change, Controller, Error, Lister, SharedInformer, WorkQueue};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use crate::expectations::{Expectations, is_uncertain};
+use crate::expectations::{Expectations, Wait, is_uncertain};
 use crate::owner::controller_of;
 
-/// Cheap to clone.
-#[derive(Clone)]
-pub struct PodControl {
+/// Of one controller, whose keys are of `O`.
+pub struct PodControl<O: 'static> {
     client: Client,
     events: EventRecorder,
-    expectations: Arc<Expectations>,
+    pods: Lister<Pod>,
+    expectations: Arc<Expectations<O>>,
+    queue: WorkQueue<ObjectKey<O>>,
+}
+
+impl<O: 'static> Clone for PodControl<O> {
+    fn clone(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            events: self.events.clone(),
+            pods: self.pods.clone(),
+            expectations: self.expectations.clone(),
+            queue: self.queue.clone(),
+        }
+    }
 }
 
 /// How many pods were made or deleted, and what went wrong first.
@@ -36,56 +50,71 @@ fn name_of(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
-impl PodControl {
-    pub fn new(client: &Client, events: &EventRecorder, clock: Clock) -> Self {
-        Self {
+/// The key of the owner of this kind that manages the pod.
+fn managing<O>(pod: &Pod, kind: &str) -> Option<ObjectKey<O>> {
+    let of_kind = |o: &&OwnerReference| o.kind == kind;
+    let owner = controller_of(&pod.metadata).filter(of_kind)?;
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    Some(ObjectKey::of_owner(namespace, owner))
+}
+
+impl<O: TypedKind> PodControl<O> {
+    /// For a controller in the making, which from now on reconciles an owner whenever a pod of it changes.
+    pub fn of(
+        controller: Controller<ObjectKey<O>>,
+        client: &Client,
+        events: &EventRecorder,
+        clock: Clock,
+        pods: &SharedInformer<Pod>,
+    ) -> (Self, Controller<ObjectKey<O>>) {
+        let control = Self {
             client: client.clone(),
             events: events.clone(),
+            pods: pods.lister(),
             expectations: Arc::new(Expectations::new(clock)),
-        }
+            queue: controller.queue(),
+        };
+        let expectations = control.expectations.clone();
+        let kind = O::resource().kind;
+        // What was seen is counted before the key is looked at for it.
+        let controller = controller
+            .watches_changes(pods, move |change| {
+                observe(&expectations, &kind, change);
+                None
+            })
+            .watches_owned(pods);
+        (control, controller)
     }
 
-    /// Whether the cache has everything that was done for this key. `cached` are the owner's pods in it.
-    pub async fn is_settled<O: TypedKind>(
-        &self,
-        owner: &O,
-        key: &str,
-        cached: impl Fn() -> Vec<Arc<Pod>>,
-    ) -> Result<bool, Error> {
-        self.expectations.settle(&self.client, owner, key, cached).await
+    /// Whether the cache has everything that was done for this key. If not, the key is looked at again when it may have.
+    pub async fn is_settled(&self, owner: &O, key: &ObjectKey<O>) -> Result<bool, Error> {
+        let mut wait = self.expectations.wait(key);
+        if wait == Wait::Answer {
+            let uid = owner.meta().uid.as_deref().unwrap_or_default();
+            let before = self.pods.controlled_by(uid);
+            let there = self
+                .client
+                .namespaced::<Pod>(&key.namespace)
+                .list(&ListOptions::default())
+                .await?;
+            let cached = self.pods.controlled_by(uid);
+            self.expectations.learn(key, uid, &before, &there.items, &cached);
+            wait = self.expectations.wait(key);
+        }
+        if let Wait::Events(most) = wait {
+            self.queue.add_after(key.clone(), most);
+        }
+        Ok(wait == Wait::Over)
     }
 
     /// The owner is gone.
-    pub fn forget(&self, key: &str) {
+    pub fn forget(&self, key: &ObjectKey<O>) {
         self.expectations.forget(key);
-    }
-
-    /// Counts what the informer saw of an owner of this kind against what was asked for.
-    pub fn observe(&self, kind: &str, change: &Change<Pod>) {
-        let pod = change.object();
-        let Some(owner) = controller_of(&pod.metadata).filter(|o| o.kind == kind) else {
-            return;
-        };
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let key = format!("{namespace}/{}", owner.name);
-        // A new pod may be terminating when it is first seen: then both have come true.
-        if change.old().is_none() && !change.is_deletion() {
-            self.expectations.creation_observed(&key);
-        }
-        if change.is_deletion() || pod.metadata.deletion_timestamp.is_some() {
-            self.expectations.deletion_observed(&key, &uid_of(pod));
-        }
     }
 
     /// Makes `new` and deletes `doomed`. What went wrong first, if anything did; the rest is done all the same, but after
     /// a creation that failed no further batch is tried.
-    pub async fn change<O: TypedKind>(
-        &self,
-        owner: &O,
-        key: &str,
-        new: &[&Pod],
-        doomed: &[Arc<Pod>],
-    ) -> Result<(), Error> {
+    pub async fn change(&self, owner: &O, key: &ObjectKey<O>, new: &[&Pod], doomed: &[Arc<Pod>]) -> Result<(), Error> {
         if new.is_empty() && doomed.is_empty() {
             return Ok(());
         }
@@ -97,16 +126,16 @@ impl PodControl {
     }
 
     /// Makes pods in batches that double while all goes well.
-    pub async fn create<O: TypedKind>(&self, owner: &O, key: &str, new: &[&Pod]) -> Done {
+    pub async fn create(&self, owner: &O, key: &ObjectKey<O>, new: &[&Pod]) -> Done {
         self.expectations.expect(key, new.len(), []);
         self.create_expected(owner, key, new).await
     }
 
     /// Deletes pods, each after the patch that `before` gives for it.
-    pub async fn delete<O: TypedKind>(
+    pub async fn delete(
         &self,
         owner: &O,
-        key: &str,
+        key: &ObjectKey<O>,
         doomed: &[Arc<Pod>],
         before: impl Fn(&Pod) -> Option<Patch>,
     ) -> Done {
@@ -114,10 +143,8 @@ impl PodControl {
         self.delete_expected(owner, key, doomed, before).await
     }
 
-    async fn create_expected<O: TypedKind>(&self, owner: &O, key: &str, new: &[&Pod]) -> Done {
-        let pods = self
-            .client
-            .namespaced::<Pod>(owner.meta().namespace.as_deref().unwrap_or_default());
+    async fn create_expected(&self, owner: &O, key: &ObjectKey<O>, new: &[&Pod]) -> Done {
+        let pods = self.client.namespaced::<Pod>(&key.namespace);
         let mut made = Done::default();
         let (mut tried, mut batch) = (0, 1);
         while let Some(now) = new.get(tried..(tried + batch).min(new.len())).filter(|n| !n.is_empty()) {
@@ -136,7 +163,7 @@ impl PodControl {
                             self.expectations.doubt(key);
                         }
                         failed = true;
-                        self.expectations.creation_observed(key);
+                        self.expectations.not_created(key, 1);
                         // Nothing can be made in a namespace that is going, and nothing has to be.
                         if !error.is_namespace_terminating() {
                             let message = format!("Error creating: {error}");
@@ -147,9 +174,7 @@ impl PodControl {
                 }
             }
             if failed {
-                for _ in tried..new.len() {
-                    self.expectations.creation_observed(key);
-                }
+                self.expectations.not_created(key, new.len() - tried);
                 return made;
             }
             batch *= 2;
@@ -157,16 +182,14 @@ impl PodControl {
         made
     }
 
-    async fn delete_expected<O: TypedKind>(
+    async fn delete_expected(
         &self,
         owner: &O,
-        key: &str,
+        key: &ObjectKey<O>,
         doomed: &[Arc<Pod>],
         before: impl Fn(&Pod) -> Option<Patch>,
     ) -> Done {
-        let pods = self
-            .client
-            .namespaced::<Pod>(owner.meta().namespace.as_deref().unwrap_or_default());
+        let pods = self.client.namespaced::<Pod>(&key.namespace);
         let deletions = doomed.iter().map(|pod| {
             let (pods, patch) = (&pods, before(pod));
             async move {
@@ -192,7 +215,7 @@ impl PodControl {
                     if is_uncertain(&error) {
                         self.expectations.doubt(key);
                     }
-                    self.expectations.deletion_observed(key, &uid_of(pod));
+                    self.expectations.not_deleted(key, &uid_of(pod));
                     // Gone already, or another pod of this name by now.
                     if !error.is_not_found() && !error.is_conflict() {
                         let message = format!("Error deleting: {error}");
@@ -203,5 +226,22 @@ impl PodControl {
             }
         }
         deleted
+    }
+}
+
+/// Counts what the informer saw against what was asked for.
+fn observe<O>(expectations: &Expectations<O>, kind: &str, change: &Change<Pod>) {
+    let pod = change.object();
+    let uid = uid_of(pod);
+    let now = managing::<O>(pod, kind);
+    let before = change.old().and_then(|old| managing::<O>(old, kind));
+    if let Some(left) = before.filter(|before| Some(before) != now.as_ref()) {
+        expectations.observed(&left, &uid, false, true);
+    }
+    if let Some(key) = now {
+        let is_going = change.is_deletion() || pod.metadata.deletion_timestamp.is_some();
+        // A new pod may be terminating when it is first seen: then both have come true.
+        let is_new = change.old().is_none() && !change.is_deletion();
+        expectations.observed(&key, &uid, is_new, is_going);
     }
 }

@@ -19,7 +19,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::Context;
 use crate::claim::Claiming;
-use crate::expectations::look_again;
 use crate::metrics::replicas::ReplicaSetMetrics;
 use crate::owner::{self, controller_of};
 use crate::pod_control::PodControl;
@@ -60,7 +59,7 @@ struct Replicas<K: Replicating> {
     clock: Clock,
     sets: Lister<K>,
     pods: Lister<Pod>,
-    control: PodControl,
+    control: PodControl<K>,
     written: Written<K>,
     tallies: Tallies<K>,
     metrics: ReplicaSetMetrics,
@@ -76,7 +75,7 @@ pub async fn run_for<K: Replicating>(cx: Context, name: &'static str, account: &
     let pods = cx.informers.informer::<Pod>();
     let client = cx.client_of(account);
     let events = cx.recorder(account);
-    let control = PodControl::new(&client, &events, cx.clock);
+    let (control, controller) = PodControl::of(cx.controller(name, WORKERS), &client, &events, cx.clock, &pods);
     let written = Written::default();
     let tallies = Tallies::default();
     pods.observe(tallies.observer());
@@ -91,23 +90,18 @@ pub async fn run_for<K: Replicating>(cx: Context, name: &'static str, account: &
         tallies,
         metrics: cx.metrics.replica_sets.clone(),
     };
-    let forget = control.clone();
-    cx.controller(name, WORKERS)
+    controller
         .watches_changes(&sets, move |change| {
             let key = ObjectKey::of(&**change.object());
             if change.is_deletion() {
-                forget.forget(&key.to_string());
+                control.forget(&key);
                 written.forget(&key);
             }
             [key]
         })
-        .watches_owned(&pods)
-        .watches_changes(&pods, move |change| {
-            control.observe(K::KIND, change);
-            match change.is_deletion() {
-                true => Vec::new(),
-                false => would_adopt.selecting(change.object()),
-            }
+        .watches_changes(&pods, move |change| match change.is_deletion() {
+            true => Vec::new(),
+            false => would_adopt.selecting(change.object()),
         })
         .run(
             controllers,
@@ -136,9 +130,7 @@ impl<K: Replicating> Replicas<K> {
             return Err(Error::terminal("the selector cannot be used; mend spec.selector"));
         };
         let basis = Basis::of(&set, selector);
-        let name = key.to_string();
-        let cached = || self.pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
-        let may_act = self.control.is_settled(&*owner, &name, cached).await?;
+        let may_act = self.control.is_settled(&owner, &key).await?;
         let now = self.clock.now();
         let Look {
             mut totals,
@@ -165,7 +157,7 @@ impl<K: Replicating> Replicas<K> {
             Vec::new()
         };
         let reason = if new.is_empty() { "FailedDelete" } else { "FailedCreate" };
-        let changed = self.control.change(&*owner, &name, &new, &delete).await;
+        let changed = self.control.change(&owner, &key, &new, &delete).await;
         let failure = changed.err().map(|error| (reason, error));
         let mut status = plan.status;
         let told = failure.as_ref().map(|(reason, error)| (*reason, error.to_string()));
@@ -174,7 +166,7 @@ impl<K: Replicating> Replicas<K> {
         written.into_iter().for_each(|w| self.written.note(w));
         match failure {
             Some((_, error)) => Err(error),
-            None => Ok(look_again(plan.check_again, may_act).map_or(Action::Done, Action::After)),
+            None => Ok(plan.check_again.map_or(Action::Done, Action::After)),
         }
     }
 

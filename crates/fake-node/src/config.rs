@@ -3,37 +3,18 @@
 
 pub(crate) mod cidr;
 pub(crate) mod delay;
-pub(crate) mod document;
-pub(crate) mod field;
 mod read;
 pub(crate) mod rule;
+pub(crate) mod values;
 
 use std::time::Duration;
 
 pub use cidr::{Cidr, Cidr6};
+pub use coracle_api::configuration::ConfigError;
 pub use delay::Delay;
 pub use rule::{Match, Rule, Stages};
 
 use crate::draw::Draw;
-
-/// A file that cannot be used: a line for each mistake would only repeat the first one's consequences, so it is the first.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}{field}{}{message}", place(*.line), if field.is_empty() { "" } else { ": " })]
-pub struct ConfigError {
-    /// The path of the field: `rules[0].run`. Empty when the parser has named it in the message.
-    pub field: String,
-    /// From 1; 0 when nobody knows.
-    pub line: u64,
-    pub message: String,
-}
-
-fn place(line: u64) -> String {
-    if line == 0 {
-        String::new()
-    } else {
-        format!("line {line}: ")
-    }
-}
 
 /// How fake nodes and their pods live.
 #[derive(Clone, Debug, Default, PartialEq)]

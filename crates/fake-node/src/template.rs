@@ -3,15 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use coracle_api::configuration::{ConfigError, Document, Field};
 use coracle_api::names::{label_value, qualified_name};
 use coracle_api::quantity::Quantity as Amount;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::Value;
 
-use crate::config::ConfigError;
-use crate::config::document::Document;
-use crate::config::field::Field;
+use crate::config::values::Values;
 
 /// What every node of a fleet has.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +63,7 @@ impl NodeTemplate {
             if let Some(field) = fields.take(name)
                 && field.text()? != wanted
             {
-                return Err(field.wrong(format!("must be {wanted}")));
+                return Err(field.error(format!("must be {wanted}")));
             }
         }
         if let Some(field) = fields.take("metadata") {
@@ -87,13 +86,13 @@ impl NodeTemplate {
     fn read_metadata(&mut self, field: &Field<'_>) -> Result<(), ConfigError> {
         let mut fields = field.map()?;
         if let Some(name) = fields.take("name") {
-            return Err(name.wrong("must not be set: nodes are named by number"));
+            return Err(name.error("must not be set: nodes are named by number"));
         }
         if let Some(labels) = fields.take("labels") {
             self.labels = labels.named(|f| {
                 let (text, first) = with_placeholders(f)?;
                 match label_value(&first).first() {
-                    Some(problem) => Err(f.wrong(format!("{first:?} is no value of a label: {problem}"))),
+                    Some(problem) => Err(f.error(format!("{first:?} is no value of a label: {problem}"))),
                     None => Ok(text),
                 }
             })?;
@@ -137,20 +136,20 @@ fn taint(field: &Field<'_>) -> Result<api::Taint, ConfigError> {
     let (key, value, effect) = (fields.take("key"), fields.take("value"), fields.take("effect"));
     fields.end()?;
     let (Some(key), Some(effect)) = (key, effect) else {
-        return Err(field.wrong("needs a key and an effect"));
+        return Err(field.error("needs a key and an effect"));
     };
     if let Some(problem) = qualified_name(key.text()?).first() {
-        return Err(key.wrong(problem.clone()));
+        return Err(key.error(problem.clone()));
     }
     let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
     if !effects.contains(&effect.text()?) {
-        return Err(effect.wrong(format!(
+        return Err(effect.error(format!(
             "{:?} must be NoSchedule, PreferNoSchedule or NoExecute",
             effect.text()?
         )));
     }
     let value = value.as_ref().map(|f| match label_value(f.text()?).first() {
-        Some(problem) => Err(f.wrong(problem.clone())),
+        Some(problem) => Err(f.error(problem.clone())),
         None => Ok(f.text()?.to_owned()),
     });
     Ok(api::Taint {
@@ -176,17 +175,17 @@ fn image(field: &Field<'_>) -> Result<api::ContainerImage, ConfigError> {
 /// A text that may have placeholders, and what it is for the first node.
 fn with_placeholders(field: &Field<'_>) -> Result<(String, String), ConfigError> {
     let text = field.text()?;
-    let first = fill(text, "fake-0", 0).map_err(|e| field.wrong(e))?;
+    let first = fill(text, "fake-0", 0).map_err(|e| field.error(e))?;
     Ok((text.to_owned(), first))
 }
 
 fn amount(field: &Field<'_>) -> Result<Quantity, ConfigError> {
     let Some(value) = field.scalar() else {
-        return Err(field.wrong("must be a quantity, such as 4, 500m or 16Gi"));
+        return Err(field.error("must be a quantity, such as 4, 500m or 16Gi"));
     };
-    let amount = Amount::from_json(value).map_err(|e| field.wrong(e.to_string()))?;
+    let amount = Amount::from_json(value).map_err(|e| field.error(e.to_string()))?;
     if amount.is_negative() {
-        return Err(field.wrong("must not be negative"));
+        return Err(field.error("must not be negative"));
     }
     Ok(Quantity(match value {
         Value::String(text) => text.clone(),

@@ -3,8 +3,8 @@
 
 mod added_affinity;
 mod arguments;
+mod duration;
 mod selection;
-mod tree;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,11 @@ use crate::profile::Profile;
 use crate::queue::Backoff;
 
 pub use arguments::Arguments;
+pub use coracle_api::configuration::ConfigError;
 pub use selection::PluginSelection;
-pub use tree::ConfigError;
 
-use tree::{Document, Field};
+use coracle_api::configuration::{Document, Field};
+use duration::duration;
 
 /// See the [module](self).
 #[derive(Clone, Debug, PartialEq)]
@@ -124,7 +125,13 @@ fn seconds(field: &Field<'_>) -> Result<Duration, ConfigError> {
 impl SchedulerConfiguration {
     /// From a file's text. `more` are plugins beside the default ones.
     pub fn parse(text: &str, more: &[Arc<dyn Plugin>]) -> Result<Self, ConfigError> {
-        let document = Document::parse(text)?;
+        let Some(document) = Document::parse(text)? else {
+            return Err(ConfigError {
+                line: 1,
+                field: "apiVersion".to_owned(),
+                message: "is required".to_owned(),
+            });
+        };
         let mut fields = document.root().map()?;
         expect(&fields.require("apiVersion")?, "kubescheduler.config.k8s.io/v1")?;
         expect(&fields.require("kind")?, "KubeSchedulerConfiguration")?;
@@ -192,7 +199,7 @@ fn leader_election(field: &Field<'_>) -> Result<LeaderElection, ConfigError> {
         ("retryPeriod", &mut out.retry_period),
     ] {
         // Nothing, in these and in names, stands for the default.
-        if let Some(given) = fields.take(name).map(|f| f.duration()).transpose()?
+        if let Some(given) = fields.take(name).map(|f| duration(&f)).transpose()?
             && !given.is_zero()
         {
             *target = given;

@@ -84,55 +84,55 @@ fn request(core: &Arc<Core>, object: Object, update: bool) -> Option<Request> {
     Some(Request { target, operation })
 }
 
-/// Creates an object unless it exists; an existing role gets the rules that it lacks.
-pub(super) async fn ensure(core: &Arc<Core>, object: Value) -> Result<(), Status> {
+/// Creates an object unless it exists; an existing role gets the rules that it lacks. Whether anything was written.
+pub(super) async fn ensure(core: &Arc<Core>, object: Value) -> Result<bool, Status> {
     let Some(object) = Object::from_value(object) else {
-        return Ok(());
+        return Ok(false);
     };
     let Some(create) = request(core, object.clone(), false) else {
         tracing::debug!(kind = object.kind(), "a system object's kind is not served");
-        return Ok(());
+        return Ok(false);
     };
     let user = own_identity();
-    match core.serve(&user, create).await {
-        Ok(_) => Ok(()),
-        Err(status) if status.is_already_exists() => complete(core, &user, object).await,
-        Err(status) => {
-            tracing::error!(kind = object.kind(), name = object.name(), error = %status, "a system object was refused");
-            Err(status)
-        }
-    }
+    let written = match core.serve(&user, create).await {
+        Ok(_) => Ok(true),
+        Err(status) if status.is_already_exists() => complete(core, &user, object.clone()).await,
+        Err(status) => Err(status),
+    };
+    written.inspect_err(|status| {
+        tracing::error!(kind = object.kind(), name = object.name(), error = %status, "a system object was refused");
+    })
 }
 
 /// Gives an existing role or binding what it lacks, and an object of flow control its spec, unless its owner said not to.
-/// What a role has beyond that stays.
-async fn complete(core: &Arc<Core>, user: &UserInfo, wanted: Object) -> Result<(), Status> {
+/// What a role has beyond that stays. Whether anything was written.
+async fn complete(core: &Arc<Core>, user: &UserInfo, wanted: Object) -> Result<bool, Status> {
     let is_kept = |object: &Object| object.annotation(AUTOUPDATE) == Some("true");
     if wanted.annotation(policy::AUTOUPDATE).is_none() && !is_kept(&wanted) {
-        return Ok(());
+        return Ok(false);
     }
     let table = core.registry.table();
     let Some(row) = table.by_api_version(wanted.api_version(), wanted.kind()) else {
-        return Ok(());
+        return Ok(false);
     };
     let key = row.key(wanted.namespace(), wanted.name());
     let Some(current) = crate::registry::read::load(core, row, &key).await? else {
-        return Ok(());
+        return Ok(false);
     };
     let mut found = current.object;
     if is_kept(&wanted) {
         let spec = wanted.get(&["spec"]).cloned().unwrap_or_default();
         if !is_kept(&found) || found.get(&["spec"]) == Some(&spec) {
-            return Ok(());
+            return Ok(false);
         }
         found.set(&["spec"], spec);
         return match request(core, found, true) {
-            Some(update) => core.serve(user, update).await.map(|_| ()),
-            None => Ok(()),
+            Some(update) => core.serve(user, update).await.map(|_| true),
+            None => Ok(false),
         };
     }
     if found.annotation(policy::AUTOUPDATE) == Some("false") {
-        return Ok(());
+        return Ok(false);
     }
     if wanted.get(&["roleRef"]).is_some() && wanted.get(&["roleRef"]) != found.get(&["roleRef"]) {
         // What a binding refers to cannot change: it is made again.
@@ -140,17 +140,17 @@ async fn complete(core: &Arc<Core>, user: &UserInfo, wanted: Object) -> Result<(
             core.serve(user, delete).await?;
         }
         return match request(core, wanted, false) {
-            Some(create) => core.serve(user, create).await.map(|_| ()),
-            None => Ok(()),
+            Some(create) => core.serve(user, create).await.map(|_| true),
+            None => Ok(false),
         };
     }
     let completed = reconcile::completed(&found, &wanted);
     if completed == found {
-        return Ok(());
+        return Ok(false);
     }
     match request(core, completed, true) {
-        Some(update) => core.serve(user, update).await.map(|_| ()),
-        None => Ok(()),
+        Some(update) => core.serve(user, update).await.map(|_| true),
+        None => Ok(false),
     }
 }
 

@@ -72,7 +72,8 @@ pub fn accept(bytes: &[u8]) {
         negotiate::accepted(text);
     }
     let headers = HeaderMap::from_iter([(ACCEPT, value)]);
-    let _ = negotiate::negotiate(&headers, &Query::default(), true);
+    let wish = negotiate::Wish::of(&headers, &Uri::default());
+    let _ = (wish.object(true), wish.watch(true), wish.status());
 }
 
 /// A body, behind a line with its content type: as an object, as a patch and as the options of a delete.

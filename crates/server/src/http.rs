@@ -34,6 +34,7 @@ use crate::authz::{self, Attributes, Decision};
 use crate::core::Core;
 use crate::metrics::Labels;
 use crate::registry::meta;
+use negotiate::Wish;
 use query::Query;
 use request_info::RequestInfo;
 
@@ -50,6 +51,7 @@ pub(crate) struct Inbound {
     pub headers: HeaderMap,
     pub info: RequestInfo,
     pub query: Query,
+    pub wish: Wish,
     pub user: UserInfo,
     /// The peer is on this machine.
     pub local: bool,
@@ -67,6 +69,7 @@ pub(crate) struct Peer {
 pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Incoming>) -> Answer {
     let started = core.clock.instant();
     let info = RequestInfo::parse(request.method(), request.uri());
+    let wish = Wish::of(request.headers(), request.uri());
     let audit_id = request
         .headers()
         .get("audit-id")
@@ -82,7 +85,7 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Incomin
     } else {
         Some(timeout(request.uri(), core.limits.request_time))
     };
-    let work = AssertUnwindSafe(serve(&core, peer, request, info, &labels)).catch_unwind();
+    let work = AssertUnwindSafe(serve(&core, peer, request, info, wish.clone(), &labels)).catch_unwind();
     let served = match limit {
         None => work.await,
         // A client that sends its body a byte at a time holds its place no longer than this.
@@ -93,17 +96,14 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Incomin
             ))),
         },
     };
-    let mut answer = match served {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(status)) => encode::status(&status),
-        Err(_) => {
-            core.metrics.panicked();
-            tracing::error!(path, verb = labels.verb, "a request panicked");
-            encode::status(&Status::internal(
-                "the request hit a bug in the server, which is logged there",
-            ))
-        }
-    };
+    let served = served.unwrap_or_else(|_| {
+        core.metrics.panicked();
+        tracing::error!(path, verb = labels.verb, "a request panicked");
+        Err(Status::internal(
+            "the request hit a bug in the server, which is logged there",
+        ))
+    });
+    let mut answer = served.unwrap_or_else(|status| encode::status(&status, wish.status()));
     if let Some(mut id) = audit_id {
         // It never comes again: in HTTP/2's table of headers it would only displace others.
         id.set_sensitive(true);
@@ -171,6 +171,7 @@ async fn serve(
     peer: Peer,
     request: Request<Incoming>,
     info: RequestInfo,
+    wish: Wish,
     labels: &Labels,
 ) -> Result<Answer, Status> {
     let known = authn::authenticate(core, peer.certificate.as_ref(), request.headers()).await?;
@@ -194,6 +195,7 @@ async fn serve(
         method: request.method().clone(),
         headers: request.headers().clone(),
         query: Query::parse(request.uri().query().unwrap_or_default()),
+        wish,
         info,
         user,
         local: peer.local,

@@ -283,15 +283,15 @@ fn conditions(new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
             (_, "True" | "False" | "Unknown") => {}
             _ => errors.not_supported(&state, &["False", "True", "Unknown"]),
         }
-        let other = EXCLUSIVE
-            .iter()
-            .find(|e| EXCLUSIVE.contains(&kind.str()) && **e != kind.str());
-        if !was_both && other.is_some_and(|other| seen.contains(*other)) {
-            errors.invalid(&kind, "Approved and Denied conditions are mutually exclusive");
-        }
         if !seen.insert(kind.str().to_owned()) && !was_twice {
             errors.duplicate(&kind);
         }
+    }
+    if !was_both && EXCLUSIVE.iter().all(|kind| seen.contains(*kind)) {
+        let members = EXCLUSIVE.map(|kind| format!("conditions[{{\"type\": \"{kind}\"}}]"));
+        let shown = format!("{{{}}}", members.join(", "));
+        let fault = format!("must specify at most one of: `{}`", members.join("`, `"));
+        errors.invalid_value(&list, &shown.into(), fault);
     }
 }
 
@@ -369,8 +369,9 @@ mod tests {
                 (
                     "/status/conditions/1",
                     json!({"type": "Denied", "status": "True"}),
-                    "status.conditions[1].type: Invalid value: \"Denied\": Approved and Denied conditions are mutually \
-                     exclusive",
+                    "status.conditions: Invalid value: \"{conditions[{\\\"type\\\": \\\"Approved\\\"}], conditions[{\\\"type\\\": \
+                     \\\"Denied\\\"}]}\": must specify at most one of: `conditions[{\"type\": \"Approved\"}]`, \
+                     `conditions[{\"type\": \"Denied\"}]`",
                 ),
                 (
                     "/status/conditions/1",

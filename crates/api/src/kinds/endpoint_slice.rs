@@ -97,7 +97,7 @@ impl Strategy for EndpointSlice {
 fn one_endpoint(endpoint: &Cursor<'_>, kind: &str, errors: &mut ErrorList) {
     let addresses = endpoint.at("addresses");
     if addresses.is_empty() {
-        errors.required(&addresses, "must contain at least 1 address");
+        errors.required(&addresses, "");
     }
     if addresses.len() > 100 {
         errors.too_many(&addresses, addresses.len(), 100);
@@ -195,7 +195,12 @@ mod tests {
                 (
                     "/endpoints/0/addresses",
                     json!([]),
-                    "endpoints[0].addresses: Required value: must contain at least 1 address",
+                    "endpoints[0].addresses: Required value",
+                ),
+                (
+                    "/endpoints/0/addresses",
+                    json!(vec!["10.0.0.1"; 101]),
+                    "endpoints[0].addresses: Too many: 101: must have at most 100 items",
                 ),
                 (
                     "/endpoints/0/nodeName",

@@ -245,8 +245,15 @@ mod tests {
         assert_eq!(
             created(&row_v2(), with(&valid(), "/spec/maxReplicas", json!(0))),
             [
-                "spec.maxReplicas: Invalid value: 0: must be greater than 0",
+                "spec.maxReplicas: Required value",
                 "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`"
+            ]
+        );
+        assert_eq!(
+            created(&row_v2(), with(&valid(), "/spec/maxReplicas", json!(-1))),
+            [
+                "spec.maxReplicas: Invalid value: -1: must be greater than or equal to 1",
+                "spec.maxReplicas: Invalid value: -1: must be greater than or equal to `minReplicas`"
             ]
         );
         let v1 = json!({"apiVersion": "autoscaling/v1", "metadata": {"name": "h"}, "spec": {"maxReplicas": 5,

@@ -187,12 +187,12 @@ fn one_path(path: &Cursor<'_>, errors: &mut ErrorList) {
 }
 
 /// A reference to an object of any kind, as classes and backends have them.
-pub(super) fn local_reference(at: &Cursor<'_>, errors: &mut ErrorList) {
+pub(super) fn local_reference(at: &Cursor<'_>, missing: [&str; 2], errors: &mut ErrorList) {
     let group = at.at("apiGroup");
     if group.is_set() {
         errors.faults(&group, names::dns1123_subdomain(group.str()));
     }
-    for (field, missing) in [("kind", "kind is required"), ("name", "name is required")] {
+    for (field, missing) in ["kind", "name"].into_iter().zip(missing) {
         let part = at.at(field);
         if part.is_empty() {
             errors.required(&part, missing);
@@ -208,7 +208,7 @@ fn one_backend(backend: &Cursor<'_>, errors: &mut ErrorList) {
     if service.is_set() && resource.is_set() {
         errors.invalid_value(backend, &"".into(), "cannot set both resource and service backends");
     } else if resource.is_set() {
-        local_reference(&resource, errors);
+        local_reference(&resource, ["kind is required", "name is required"], errors);
     } else if service.is_set() {
         let name = service.at("name");
         if name.is_empty() {

@@ -51,7 +51,7 @@ impl Strategy for IngressClass {
         if !parameters.is_set() {
             return;
         }
-        local_reference(&parameters, errors);
+        local_reference(&parameters, ["", ""], errors);
         let (scope, namespace) = (parameters.at("scope"), parameters.at("namespace"));
         if scope.str() == "Namespace" && namespace.is_set() {
             errors.faults(&namespace, names::dns1123_label(namespace.str()));
@@ -117,15 +117,26 @@ mod tests {
                 ),
             ],
         );
-        let parameters = json!({"kind": "K", "name": "a/b", "scope": "Cluster"});
         refuses(
             &row(),
             &valid,
-            &[(
-                "/spec/parameters",
-                parameters,
-                "spec.parameters.name: Invalid value: \"a/b\": may not contain '/'",
-            )],
+            &[
+                (
+                    "/spec/parameters",
+                    json!({"kind": "K", "name": "a/b", "scope": "Cluster"}),
+                    "spec.parameters.name: Invalid value: \"a/b\": may not contain '/'",
+                ),
+                (
+                    "/spec/parameters",
+                    json!({"name": "a", "scope": "Cluster"}),
+                    "spec.parameters.kind: Required value",
+                ),
+                (
+                    "/spec/parameters",
+                    json!({"kind": "K", "scope": "Cluster"}),
+                    "spec.parameters.name: Required value",
+                ),
+            ],
         );
         refuses_update(
             &row(),

@@ -207,7 +207,7 @@ fn key_fault(key: Key) -> Option<(String, &'static str)> {
                 (format!("{bits}-bit modulus"), fault)
             })
         }
-        Key::Elliptic(Curve::Other) => Some((
+        Key::Elliptic(Curve::P224 | Curve::Other) => Some((
             "curve".to_owned(),
             "elliptic public keys must use curve P256, P384, or P521",
         )),

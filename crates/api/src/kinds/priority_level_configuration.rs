@@ -83,12 +83,12 @@ impl Strategy for PriorityLevelConfiguration {
             "Exempt" => {
                 shares(&exempt, errors);
                 if limited.is_set() {
-                    errors.forbidden(&limited, "must be nil if the type is not Limited");
+                    errors.forbidden(&limited, "");
                 }
             }
             "Limited" => {
                 if exempt.is_set() {
-                    errors.forbidden(&exempt, "must be nil if the type is Limited");
+                    errors.forbidden(&exempt, "");
                 }
                 if limited.is_set() {
                     shares(&limited, errors);
@@ -98,9 +98,10 @@ impl Strategy for PriorityLevelConfiguration {
                     }
                     limit_response(&limited.at("limitResponse"), errors);
                 } else {
-                    errors.required(&limited, "must not be empty when type is Limited");
+                    errors.required(&limited, "");
                 }
             }
+            "" => errors.required(&kind, ""),
             other => errors.not_supported_value(&kind, &other.into(), &["Exempt", "Limited"]),
         }
         flow_control::is_fixed(object, "PriorityLevelConfiguration", errors);
@@ -139,8 +140,8 @@ fn shares(level: &Cursor<'_>, errors: &mut ErrorList) {
 fn limit_response(response: &Cursor<'_>, errors: &mut ErrorList) {
     let (kind, queuing) = (response.at("type"), response.at("queuing"));
     match (kind.str(), queuing.is_set()) {
-        ("Reject", true) => errors.forbidden(&queuing, "must be nil if limited.limitResponse.type is not Limited"),
-        ("Queue", false) => errors.required(&queuing, "must not be empty if limited.limitResponse.type is Limited"),
+        ("Reject", true) => errors.forbidden(&queuing, ""),
+        ("Queue", false) => errors.required(&queuing, ""),
         ("Queue", true) => queues(&queuing, errors),
         ("Reject", false) => {}
         (other, _) => errors.not_supported_value(&kind, &other.into(), &["Queue", "Reject"]),
@@ -190,11 +191,14 @@ mod tests {
         refuses(
             &row(),
             &json!({"metadata": {"name": "exempt"}, "spec": {"type": "Exempt"}}),
-            &[(
-                "/metadata/name",
-                json!("low"),
-                "spec.type: Invalid value: \"Exempt\": type must be 'Exempt' if and only if name is 'exempt'",
-            )],
+            &[
+                (
+                    "/metadata/name",
+                    json!("low"),
+                    "spec.type: Invalid value: \"Exempt\": type must be 'Exempt' if and only if name is 'exempt'",
+                ),
+                ("/spec/limited", json!({}), "spec.limited: Forbidden"),
+            ],
         );
         assert_eq!(defaulted(&row(), exempt)["spec"]["exempt"], Value::Null);
     }
@@ -221,9 +225,16 @@ mod tests {
                 (
                     "/spec/limited/limitResponse/type",
                     json!("Reject"),
-                    "spec.limited.limitResponse.queuing: Forbidden: must be nil if limited.limitResponse.type is not \
-                     Limited",
+                    "spec.limited.limitResponse.queuing: Forbidden",
                 ),
+                (
+                    "/spec/limited/limitResponse/queuing",
+                    json!(null),
+                    "spec.limited.limitResponse.queuing: Required value",
+                ),
+                ("/spec/type", json!(""), "spec.type: Required value"),
+                ("/spec/limited", json!(null), "spec.limited: Required value"),
+                ("/spec/exempt", json!({}), "spec.exempt: Forbidden"),
                 (
                     "/spec/limited/limitResponse/queuing/queues",
                     json!(4),

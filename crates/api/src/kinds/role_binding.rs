@@ -130,6 +130,10 @@ impl RoleBinding {
                 }
             }
             "User" | "Group" => {
+                if name.is_empty() {
+                    let why = format!("{} name cannot be empty", kind.str().to_lowercase());
+                    errors.invalid_value(&name, &"".into(), why);
+                }
                 if group.str() != GROUP {
                     errors.not_supported(&group, &[GROUP]);
                 }
@@ -159,7 +163,7 @@ fn subjects(object: &Object, kind: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::tests::{defaulted, refuses, refuses_update};
+    use super::super::check::tests::{created, defaulted, refuses, refuses_update, with};
     use super::*;
     use serde_json::json;
 
@@ -188,6 +192,7 @@ mod tests {
                     "subjects[0].kind: Unsupported value: \"Robot\": supported values: \"ServiceAccount\", \"User\", \
                      \"Group\"",
                 ),
+                ("/subjects/1/name", json!(""), "subjects[1].name: Required value"),
                 (
                     "/subjects/1/namespace",
                     json!(""),
@@ -195,6 +200,16 @@ mod tests {
                 ),
             ],
         );
+        for (kind, word) in [("User", "user"), ("Group", "group")] {
+            let nobody = with(&valid, "/subjects/0", json!({"kind": kind, "name": ""}));
+            assert_eq!(
+                created(&row, nobody),
+                [
+                    "subjects[0].name: Required value".to_owned(),
+                    format!("subjects[0].name: Invalid value: \"\": {word} name cannot be empty"),
+                ]
+            );
+        }
         refuses_update(
             &row,
             &valid,

@@ -25,8 +25,10 @@ struct RuntimeClass;
 impl Strategy for RuntimeClass {
     fn validate(&self, object: &Cursor<'_>, errors: &mut ErrorList) {
         let handler = object.at("handler");
-        for fault in names::dns1123_label(handler.str()) {
-            errors.invalid_value(&handler, &handler.str().into(), fault);
+        if handler.is_empty() {
+            errors.required(&handler, "");
+        } else {
+            errors.faults(&handler, names::dns1123_label(handler.str()));
         }
         let overhead = object.at("overhead");
         super::pod_spec::overhead(&overhead, &overhead.at("podFixed"), errors);
@@ -64,11 +66,14 @@ mod tests {
         refuses(
             &row(),
             &valid,
-            &[(
-                "/handler",
-                json!("a.b"),
-                "handler: Invalid value: \"a.b\": must not contain dots",
-            )],
+            &[
+                ("/handler", json!(""), "handler: Required value"),
+                (
+                    "/handler",
+                    json!("a.b"),
+                    "handler: Invalid value: \"a.b\": must not contain dots",
+                ),
+            ],
         );
         refuses(
             &row(),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{age, age_of, name, str_of, text};
-use super::check::{immutable, one_of, one_of_if_set, same};
+use super::check::{immutable, not_empty, one_of, one_of_if_set, same};
 use super::fill::fill;
 use super::pod_spec::topology_selector_term;
 use super::row::cluster;
@@ -66,13 +66,10 @@ impl Strategy for StorageClass {
     }
 
     fn validate_update(&self, new: &Cursor<'_>, old: &Cursor<'_>, errors: &mut ErrorList) {
-        for field in ["parameters", "provisioner", "reclaimPolicy"] {
-            let (now, before) = (new.at(field), old.at(field));
-            if !same(now.value(), before.value()) {
-                errors.forbidden(&now, format!("updates to {field} are forbidden."));
-            }
+        not_empty(&new.at("provisioner"), errors);
+        for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+            immutable(&new.at(field), &old.at(field), errors);
         }
-        immutable(&new.at("volumeBindingMode"), &old.at("volumeBindingMode"), errors);
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
@@ -162,17 +159,22 @@ mod tests {
                 (
                     "/provisioner",
                     json!("x/y"),
-                    "provisioner: Forbidden: updates to provisioner are forbidden.",
+                    "provisioner: Invalid value: \"x/y\": field is immutable",
                 ),
                 (
                     "/parameters/a",
                     json!("c"),
-                    "parameters: Forbidden: updates to parameters are forbidden.",
+                    "parameters: Invalid value: {\"a\":\"c\"}: field is immutable",
+                ),
+                (
+                    "/volumeBindingMode",
+                    json!("WaitForFirstConsumer"),
+                    "volumeBindingMode: Invalid value: \"WaitForFirstConsumer\": field is immutable",
                 ),
                 (
                     "/reclaimPolicy",
                     json!("Retain"),
-                    "reclaimPolicy: Forbidden: updates to reclaimPolicy are forbidden.",
+                    "reclaimPolicy: Invalid value: \"Retain\": field is immutable",
                 ),
             ],
         );

@@ -205,6 +205,17 @@ pub fn add_active(status: &mut CronJobStatus, job: &Job) {
     }
 }
 
+fn job_name(cron: &str, scheduled: Timestamp) -> String {
+    format!("{cron}-{}", scheduled.as_second().div_euclid(60))
+}
+
+/// The time that a job of this CronJob was made for; `None` if somebody else made it.
+pub fn scheduled(cron: &str, job: &Job) -> Option<Timestamp> {
+    let annotations = job.metadata.annotations.as_ref()?;
+    let at: Timestamp = annotations.get(SCHEDULED)?.parse().ok()?;
+    (name(&job.metadata) == job_name(cron, at)).then_some(at)
+}
+
 /// The job of a scheduled time. Its name follows from the time, so that it is never made twice.
 fn job(cron: &CronJob, scheduled: Timestamp, zone: &TimeZone) -> Job {
     let template = cron.spec.job_template.clone();
@@ -219,11 +230,7 @@ fn job(cron: &CronJob, scheduled: Timestamp, zone: &TimeZone) -> Job {
     annotations.insert(SCHEDULED.to_owned(), written);
     Job {
         metadata: ObjectMeta {
-            name: Some(format!(
-                "{}-{}",
-                name(&cron.metadata),
-                scheduled.as_second().div_euclid(60)
-            )),
+            name: Some(job_name(name(&cron.metadata), scheduled)),
             namespace: cron.metadata.namespace.clone(),
             labels: meta.labels,
             annotations: Some(annotations),

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use coracle_clock::{Clock, Instant};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
+
+use crate::written::revision;
 
 /// So long at most is a write waited for.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,11 +27,6 @@ type Slices = HashMap<String, (Awaited, Instant)>;
 pub struct Tracker {
     awaited: Mutex<HashMap<String, Slices>>,
     clock: Clock,
-}
-
-fn revision(meta: &ObjectMeta) -> u64 {
-    let text = meta.resource_version.as_deref();
-    text.and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
 impl Tracker {

@@ -487,3 +487,32 @@ async fn a_time_whose_name_a_strangers_job_has_passes_and_the_next_one_starts() 
     );
     world.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_time_whose_job_has_come_and_gone_is_not_started_again_even_if_the_status_does_not_tell_of_it() {
+    let world = ending(0, 0).await;
+    let cron = world.make::<CronJob>(cron(json!({"suspend": true}))).await;
+    world.pass(HOUR + Duration::from_secs(60)).await;
+    // As if the answer to its creation had been lost, and somebody had deleted it since.
+    let at: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
+    let job = format!("tick-{}", at.as_second() / 60);
+    let owner = json!({"apiVersion": "batch/v1", "kind": "CronJob", "name": "tick", "uid": cron.metadata.uid, "controller": true});
+    let annotations = json!({"batch.kubernetes.io/cronjob-scheduled-timestamp": at.to_string()});
+    let spec = serde_json::to_value(&cron.spec.job_template.spec).unwrap();
+    world
+        .make::<Job>(json!({
+            "metadata": {"name": job, "annotations": annotations, "ownerReferences": [owner]},
+            "spec": spec,
+        }))
+        .await;
+    world.delete::<Job>(&job).await;
+    world.settle().await;
+    world
+        .merge::<CronJob>("tick", json!({"spec": {"suspend": false}}))
+        .await;
+    world.pass(HOUR / 2).await;
+    assert!(times(&world).await.is_empty());
+    world.pass(HOUR / 2).await;
+    assert_eq!(times(&world).await, ["2026-01-01T02:00:00Z"]);
+    world.stop().await;
+}

@@ -1,9 +1,10 @@
 //! From the text of the file to [`Config`].
 
-use super::document::Document;
-use super::field::Field;
+use coracle_api::configuration::{ConfigError, Document, Field};
+
 use super::rule::{Match, Rule, Stages};
-use super::{Cidr, Cidr6, Config, ConfigError, Delay, NodeLife, Outage};
+use super::values::Values;
+use super::{Cidr, Cidr6, Config, Delay, NodeLife, Outage};
 
 pub(super) fn config(text: &str) -> Result<Config, ConfigError> {
     let mut config = Config::default();
@@ -29,7 +30,7 @@ fn node_life(field: &Field<'_>) -> Result<NodeLife, ConfigError> {
     let mut fields = field.map()?;
     let range = fields.take("podCIDR");
     if let Some(field) = &range {
-        life.pod_cidr = Cidr::parse(field.text()?).map_err(|e| field.wrong(e))?;
+        life.pod_cidr = Cidr::parse(field.text()?).map_err(|e| field.error(e))?;
     }
     let prefix = fields.take("podPrefixLength");
     if let Some(field) = &prefix {
@@ -39,7 +40,7 @@ fn node_life(field: &Field<'_>) -> Result<NodeLife, ConfigError> {
     if let (false, Some(field)) = (cut, prefix.or(range)) {
         return Err(ConfigError {
             field: "nodes.podPrefixLength".into(),
-            ..field.wrong(format!(
+            ..field.error(format!(
                 "{} must be from {} (podCIDR's own) to 30",
                 life.pod_prefix_length,
                 life.pod_cidr.prefix()
@@ -47,7 +48,7 @@ fn node_life(field: &Field<'_>) -> Result<NodeLife, ConfigError> {
         });
     }
     if let Some(field) = fields.take("podCIDR6") {
-        life.pod_cidr6 = Some(Cidr6::parse(field.text()?).map_err(|e| field.wrong(e))?);
+        life.pod_cidr6 = Some(Cidr6::parse(field.text()?).map_err(|e| field.error(e))?);
     }
     if let Some(field) = fields.take("leaseInterval") {
         life.lease_interval = field.interval()?;
@@ -56,7 +57,7 @@ fn node_life(field: &Field<'_>) -> Result<NodeLife, ConfigError> {
         life.status_interval = field.interval()?;
     }
     if let Some(field) = fields.take("events") {
-        life.events = field.switch()?;
+        life.events = field.bool()?;
     }
     if let Some(field) = fields.take("outages") {
         life.outages = field.each(outage)?;

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use coracle_api::configuration::{ConfigError, Field, Node};
 use k8s_openapi::api::core::v1::Pod;
 
-use super::ConfigError;
 use super::delay::Delay;
-use super::document::Node;
-use super::field::Field;
+use super::values::Values;
 
 /// Annotations of a pod that begin so override one field of its rule: `fake.coracle.io/run: 10s`.
 pub const ANNOTATION_PREFIX: &str = "fake.coracle.io/";
@@ -146,7 +145,7 @@ impl Stages {
             "unready" => self.unready = field.fraction()?,
             "terminate" => self.terminate = field.delay_or("forever")?,
             _ => {
-                return Err(field.wrong(format!("unknown field; there are match, {}", FIELDS.join(", "))));
+                return Err(field.error(format!("unknown field; there are match, {}", FIELDS.join(", "))));
             }
         }
         Ok(())

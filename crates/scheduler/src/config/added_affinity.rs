@@ -1,11 +1,10 @@
 //! `addedAffinity` of NodeAffinity, read term by term so that what is wrong in it is told with its field and line. What
 //! matches no node is refused as the API refuses it in a pod.
 
+use coracle_api::configuration::{ConfigError, Field};
 use k8s_openapi::api::core::v1::{
     NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PreferredSchedulingTerm,
 };
-
-use super::tree::{ConfigError, Field};
 
 const OPERATORS: [&str; 6] = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
 /// Of `matchFields`.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_api::configuration::{ConfigError, Field};
 use k8s_openapi::api::core::v1::NodeAffinity as Affinity;
 
 use super::added_affinity;
-use super::tree::{ConfigError, Field};
 use crate::framework::Plugin;
 use crate::listers::Listers;
 use crate::plugins::default_preemption::DefaultPreemption;

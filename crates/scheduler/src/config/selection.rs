@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::tree::{ConfigError, Field};
+use coracle_api::configuration::{ConfigError, Field};
+
 use crate::framework::{Plugin, Point};
 use crate::listers::Listers;
 use crate::plugins::{DEFAULT_PLUGINS, default_plugin};

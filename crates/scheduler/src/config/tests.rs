@@ -335,7 +335,7 @@ fn mistakes_name_field_and_line() {
         ),
         (
             "podInitialBackoffSeconds: soon",
-            "line 3: podInitialBackoffSeconds: must be a whole number, not text",
+            "line 3: podInitialBackoffSeconds: \"soon\" is not a whole number",
         ),
         (
             "podInitialBackoffSeconds: 30\npodMaxBackoffSeconds: 20",
@@ -343,7 +343,7 @@ fn mistakes_name_field_and_line() {
         ),
         (
             "leaderElection:\n  leaseDuration: 15",
-            "line 4: leaderElection.leaseDuration: must be text, not a whole number",
+            "line 4: leaderElection.leaseDuration: 15 is not a text",
         ),
         (
             "leaderElection:\n  leaseDuration: 5s",
@@ -383,8 +383,8 @@ fn mistakes_name_field_and_line() {
         ),
         (
             "profiles:\n- pluginConfig:\n  - name: NodeAffinity\n    args:\n      addedAfinity: {}\n",
-            "line 7: profiles[0].pluginConfig[0].args.addedAfinity: is no field here; \
-             there are apiVersion, kind, addedAffinity",
+            "line 7: profiles[0].pluginConfig[0].args.addedAfinity: unknown field; there are \
+             apiVersion, kind and addedAffinity",
         ),
         (
             "profiles:\n- pluginConfig:\n  - name: DefaultPreemption\n    args:\n      minCandidateNodesPercentage: 0\n      \
@@ -432,7 +432,7 @@ fn mistakes_name_field_and_line() {
         assert!(error.starts_with(&expected), "{error}\n{expected}");
     }
     for (affinity, expected) in [
-        ("{required: {}}", "required: is no field here; there are "),
+        ("{required: {}}", "required: unknown field; there are "),
         (
             "{requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: []}}",
             "requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: needs at least one term",
@@ -493,4 +493,8 @@ fn mistakes_name_field_and_line() {
         "line 1: apiVersion: must be kubescheduler.config.k8s.io/v1, not \"v1\""
     );
     assert_eq!(parse("a: [1").unwrap_err().line, 3);
+    for nothing in ["", "# nothing\n", "{}"] {
+        let error = SchedulerConfiguration::parse(nothing, &[]).unwrap_err();
+        assert_eq!(error.to_string(), "line 1: apiVersion: is required", "{nothing}");
+    }
 }

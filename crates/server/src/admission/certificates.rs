@@ -12,6 +12,7 @@ use coracle_clock::Timestamp;
 use serde_json::Value;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::AttributeTypeAndValue;
 
 use super::{Admission, Attributes, Operation};
 use crate::authz::{Attributes as Question, Decision, ResourceAttributes, SUPERUSERS};
@@ -105,10 +106,10 @@ impl Admission for CertificateSubjectRestriction {
         let Some(request) = request.filter(|r| r.str(&["spec", "signerName"]) == Some(CLIENT_SIGNER)) else {
             return Ok(());
         };
-        let Some(groups) = groups(request.str(&["spec", "request"]).unwrap_or_default()) else {
+        let Some(subject) = subject(request.str(&["spec", "request"]).unwrap_or_default()) else {
             return Err(attributes.forbidden("unable to parse CSR"));
         };
-        if groups.iter().any(|g| g == SUPERUSERS) {
+        if subject.groups.iter().any(|g| g == SUPERUSERS) {
             return Err(attributes.forbidden(format!(
                 "use of {CLIENT_SIGNER} signer with {SUPERUSERS} group is not allowed"
             )));
@@ -162,19 +163,26 @@ fn not_now(request: &Object, now: Timestamp) -> Option<FieldError> {
     })
 }
 
-/// The organisations that a request (base64 of PEM, as it is in the object) asks for.
-fn groups(request: &str) -> Option<Vec<String>> {
+/// Whom a certificate is asked for.
+pub(super) struct Subject {
+    pub common_name: String,
+    pub groups: Vec<String>,
+}
+
+/// The subject of a request (base64 of PEM, as it is in the object), if it can be read.
+pub(super) fn subject(request: &str) -> Option<Subject> {
     let pem = STANDARD.decode(request).ok()?;
     let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
     let (_, request) = X509CertificationRequest::from_der(&pem.contents).ok()?;
     let subject = &request.certification_request_info.subject;
-    Some(
-        subject
-            .iter_organization()
-            .filter_map(|o| o.as_str().ok())
-            .map(str::to_owned)
-            .collect(),
-    )
+    let texts = |names: &mut dyn Iterator<Item = &AttributeTypeAndValue<'_>>| -> Vec<String> {
+        names.filter_map(|n| n.as_str().ok()).map(str::to_owned).collect()
+    };
+    Some(Subject {
+        // Where there are several, the last one is it.
+        common_name: texts(&mut subject.iter_common_name()).pop().unwrap_or_default(),
+        groups: texts(&mut subject.iter_organization()),
+    })
 }
 
 #[cfg(test)]
@@ -197,15 +205,20 @@ mod tests {
     }
 
     #[test]
-    fn the_groups_of_a_request_are_read_from_its_subject() {
+    fn a_request_tells_whom_it_is_for() {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "bob");
         params
             .distinguished_name
             .push(rcgen::DnType::OrganizationName, SUPERUSERS);
         let pem = params.serialize_request(&key).unwrap().pem().unwrap();
-        assert_eq!(groups(&STANDARD.encode(pem)), Some(vec![SUPERUSERS.to_owned()]));
-        assert_eq!(groups("nonsense"), None);
+        let found = subject(&STANDARD.encode(pem)).unwrap();
+        assert_eq!(
+            (found.common_name.as_str(), found.groups),
+            ("bob", vec![SUPERUSERS.to_owned()])
+        );
+        assert!(subject("nonsense").is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! NodeRestriction: a node's agent changes its own node, its own lease and the pods that run on it, and nothing else of
 //! these kinds; and it does not choose the labels and taints that keep workloads away from it.
 
+mod certificates;
 mod pods;
 
 use std::collections::BTreeSet;
@@ -12,7 +13,10 @@ use serde_json::{Map, Value};
 
 use super::{Admission, Attributes, Operation};
 use crate::authz::node::identity;
+use crate::authz::{Attributes as Question, Decision, ResourceAttributes};
 
+/// Marks what an agent shows of a static pod.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 const LEASES: &str = "kube-node-lease";
 /// The labels below upstream's domains that an agent reports.
 const OWN_LABELS: [&str; 13] = [
@@ -71,9 +75,36 @@ impl Admission for NodeRestriction {
                 Err(attributes.forbidden("can only access CSINode with the same name as the requesting node"))
             }
             ("resource.k8s.io", "resourceslices", _) => own_slice(attributes, node, object),
+            ("certificates.k8s.io", "certificatesigningrequests", "") => {
+                certificates::request(attributes, node, object)
+            }
+            ("certificates.k8s.io", "podcertificaterequests", "") => {
+                certificates::pod_request(attributes, node, object).await
+            }
+            ("certificates.k8s.io", "podcertificaterequests", other) => {
+                Err(attributes.forbidden(format!("unexpected subresource {other}")))
+            }
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the agent was granted, by a role, what pods alone give it no right to.
+async fn may(attributes: &Attributes<'_>, verb: &str, group: &str, resource: &str, name: &str) -> Result<bool, Status> {
+    let question = Question {
+        user: attributes.user.clone(),
+        verb: verb.to_owned(),
+        resource: Some(ResourceAttributes {
+            group: group.to_owned(),
+            resource: resource.to_owned(),
+            namespace: attributes.target.namespace.clone(),
+            name: name.to_owned(),
+            ..ResourceAttributes::default()
+        }),
+        path: String::new(),
+    };
+    let decision = attributes.core.authorizer.authorize(&question).await?;
+    Ok(matches!(decision, Decision::Allow(_)))
 }
 
 fn own_lease(attributes: &Attributes<'_>, node: &str) -> Result<(), Status> {

@@ -250,6 +250,29 @@ impl NodeAuthorizer {
         }
     }
 
+    async fn pod_certificate(&self, node: &str, verb: &str, r: &ResourceAttributes) -> Result<Decision, Status> {
+        if !r.subresource.is_empty() {
+            return Ok(no("cannot authorize PodCertificateRequest subresources"));
+        }
+        match verb {
+            // Admission sees whose it is.
+            "create" => Ok(yes()),
+            "get" => {
+                let group = "certificates.k8s.io";
+                let found = self
+                    .load(group, "podcertificaterequests", &r.namespace, &r.name)
+                    .await?;
+                let own = found.is_some_and(|s| s.str(&["spec", "nodeName"]) == Some(node));
+                Ok(if own { yes() } else { no(unrelated(node)) })
+            }
+            "watch" | "list" if r.pins("spec.nodeName", node) => Ok(yes()),
+            "watch" | "list" => Ok(no(
+                "can only list/watch podcertificaterequests with spec.nodeName field selector",
+            )),
+            _ => Ok(no("can only create, get, list, or watch a PodCertificateRequest")),
+        }
+    }
+
     async fn pod(&self, node: &str, verb: &str, r: &ResourceAttributes) -> Result<Decision, Status> {
         match (r.subresource.as_str(), verb) {
             ("", "get") => self.get(node, Kind::Pod, verb, r).await,
@@ -321,6 +344,7 @@ impl Authorizer for NodeAuthorizer {
                 ("coordination.k8s.io", "leases") => return Ok(own(node, verb, r, "node lease")),
                 ("storage.k8s.io", "csinodes") => return Ok(own(node, verb, r, "CSINode")),
                 ("resource.k8s.io", "resourceslices") => return self.slice(node, verb, r).await,
+                ("certificates.k8s.io", "podcertificaterequests") => return self.pod_certificate(node, verb, r).await,
                 ("", "nodes") => return Ok(own_node(node, verb, r)),
                 ("", "pods") => return self.pod(node, verb, r).await,
                 _ => {}

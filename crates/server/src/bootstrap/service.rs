@@ -92,7 +92,7 @@ async fn put(core: &Arc<Core>, wanted: Value, fields: Vec<Vec<&str>>) -> Result<
     };
     let key = row.key(wanted.namespace(), wanted.name());
     let Some(current) = read::load(core, row, &key).await? else {
-        return super::ensure(core, wanted.into_value()).await;
+        return super::ensure(core, wanted.into_value()).await.map(drop);
     };
     let mut object = current.object;
     for field in fields {

@@ -93,29 +93,7 @@ pub(crate) fn list(form: &Form<'_>, list: &ObjectList) -> Result<Answer, Status>
 }
 
 fn finish(form: &Form<'_>, code: u16, json: Vec<u8>) -> Result<Answer, Status> {
-    let broken = |e: String| Status::internal(format!("the answer could not be encoded: {e}"));
-    let (content_type, bytes): (&'static str, Bytes) = match form.format.media {
-        Media::Json if form.format.pretty => {
-            let value: Value = serde_json::from_slice(&json).map_err(|e| broken(e.to_string()))?;
-            (
-                JSON,
-                serde_json::to_vec_pretty(&value)
-                    .map_err(|e| broken(e.to_string()))?
-                    .into(),
-            )
-        }
-        Media::Json => (JSON, json.into()),
-        Media::Yaml => {
-            let value: Value = serde_json::from_slice(&json).map_err(|e| broken(e.to_string()))?;
-            (
-                "application/yaml",
-                serde_saphyr::to_string(&value)
-                    .map_err(|e| broken(e.to_string()))?
-                    .into(),
-            )
-        }
-        Media::Protobuf => (PROTOBUF, to_protobuf(&json)?),
-    };
+    let (content_type, bytes) = encoded(form.format, json)?;
     let compress = form.accepts_gzip && bytes.len() >= GZIP_FROM;
     let bytes = if compress { gzip(&bytes) } else { bytes };
     let mut answer = plain(code, content_type, bytes);
@@ -128,6 +106,24 @@ fn finish(form: &Form<'_>, code: u16, json: Vec<u8>) -> Result<Answer, Status> {
             .insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     Ok(answer)
+}
+
+/// What is JSON in the format's media type, and how that is called.
+fn encoded(format: Format, json: Vec<u8>) -> Result<(&'static str, Bytes), Status> {
+    let broken = |e: String| Status::internal(format!("the answer could not be encoded: {e}"));
+    let value = |json: &[u8]| serde_json::from_slice::<Value>(json).map_err(|e| broken(e.to_string()));
+    Ok(match format.media {
+        Media::Json if format.pretty => {
+            let pretty = serde_json::to_vec_pretty(&value(&json)?).map_err(|e| broken(e.to_string()))?;
+            (JSON, pretty.into())
+        }
+        Media::Json => (JSON, json.into()),
+        Media::Yaml => {
+            let yaml = serde_saphyr::to_string(&value(&json)?).map_err(|e| broken(e.to_string()))?;
+            ("application/yaml", yaml.into())
+        }
+        Media::Protobuf => (PROTOBUF, to_protobuf(&json)?),
+    })
 }
 
 /// An object or list as Kubernetes' protobuf envelope.
@@ -226,9 +222,14 @@ pub(crate) fn status_value(status: &Status) -> Value {
     value
 }
 
-pub(crate) fn status(status: &Status) -> Answer {
+/// A Status as the answer: every error, and what succeeded without an object to show.
+pub(crate) fn status(status: &Status, format: Format) -> Answer {
     let code = if status.code == 0 { 500 } else { status.code };
-    let mut answer = super::json(code, &status_value(status));
+    let json = status_value(status);
+    let mut answer = match encoded(format, json.to_string().into_bytes()) {
+        Ok((content_type, bytes)) => plain(code, content_type, bytes),
+        Err(_) => super::json(code, &json),
+    };
     let retry = status.details.as_ref().and_then(|d| d.retry_after_seconds);
     if let Some(seconds) = retry.filter(|s| *s > 0) {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));

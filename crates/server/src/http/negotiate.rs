@@ -2,8 +2,8 @@
 //! their metadata alone.
 
 use coracle_api::status::Status;
-use http::HeaderMap;
-use http::header::ACCEPT;
+use http::Uri;
+use http::header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT};
 
 use super::query::Query;
 
@@ -82,78 +82,137 @@ pub(crate) fn accepted(text: &str) -> Vec<Accepted<'_>> {
     entries
 }
 
-/// The form of an answer that is objects. `protobuf` says whether the kind has that form.
-pub(crate) fn negotiate(headers: &HeaderMap, query: &Query, protobuf: bool) -> Result<Format, Status> {
-    let pretty = match query.get("pretty") {
-        Some(_) => query.flag("pretty"),
-        None => {
-            let agent = headers
-                .get(http::header::USER_AGENT)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or_default();
-            agent.starts_with("curl") || agent.starts_with("Wget") || agent.starts_with("Mozilla/5.0")
+/// What a request says of the form of its answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wish {
+    accept: Option<HeaderValue>,
+    agent: Option<HeaderValue>,
+    uri: Uri,
+}
+
+impl Wish {
+    pub fn of(headers: &HeaderMap, uri: &Uri) -> Self {
+        Self {
+            accept: headers.get(ACCEPT).cloned(),
+            agent: headers.get(USER_AGENT).cloned(),
+            uri: uri.clone(),
         }
-    };
-    let text = match headers.get(ACCEPT).map(|v| v.to_str()) {
-        None => return Ok(Format { pretty, ..Format::JSON }),
-        Some(text) => text.unwrap_or("*/*"),
-    };
-    let entries = accepted(text);
-    if entries.is_empty() {
-        return Ok(Format { pretty, ..Format::JSON });
     }
-    let form = |entry: &Accepted<'_>| -> Option<Format> {
-        let media = match entry.media {
-            "application/json" | "*/*" | "application/*" => Media::Json,
-            "application/yaml" => Media::Yaml,
-            "application/vnd.kubernetes.protobuf" if protobuf => Media::Protobuf,
-            _ => return None,
+
+    /// The form of an answer that is objects. `protobuf` says whether the kind has that form.
+    pub fn object(&self, protobuf: bool) -> Result<Format, Status> {
+        self.best(|form| has_form(form, protobuf)).ok_or_else(|| {
+            Status::not_acceptable(
+                "only the following media types are accepted: application/json, application/yaml, \
+                 application/vnd.kubernetes.protobuf",
+            )
+        })
+    }
+
+    /// The form of a watch, which YAML has none for.
+    pub fn watch(&self, protobuf: bool) -> Result<Format, Status> {
+        let served = |form: &Format| has_form(form, protobuf) && form.media != Media::Yaml;
+        self.best(served).ok_or_else(|| {
+            Status::not_acceptable(
+                "only the following media types are accepted: application/json;stream=watch, \
+                 application/vnd.kubernetes.protobuf;stream=watch",
+            )
+        })
+    }
+
+    /// The form of a Status, which is never shown as anything else. What went wrong is told in JSON rather than not at all.
+    pub fn status(&self) -> Format {
+        let json = || Format {
+            pretty: self.is_pretty(),
+            ..Format::JSON
         };
-        let group = entry.parameter("g");
-        let version = entry.parameter("v");
-        let shape = match entry.parameter("as") {
-            "" => Shape::Object,
-            "Table" if group == "meta.k8s.io" && version == "v1" => Shape::Table("v1"),
-            "Table" if group == "meta.k8s.io" && version == "v1beta1" => Shape::Table("v1beta1"),
-            "PartialObjectMetadata" | "PartialObjectMetadataList" if group == "meta.k8s.io" => Shape::Metadata,
-            _ => return None,
+        self.best(|form| form.shape == Shape::Object).unwrap_or_else(json)
+    }
+
+    /// The most wanted of the forms that are served.
+    fn best(&self, served: impl Fn(&Format) -> bool) -> Option<Format> {
+        let pretty = self.is_pretty();
+        let json = Format { pretty, ..Format::JSON };
+        let entries = match &self.accept {
+            None => return Some(json),
+            Some(text) => accepted(text.to_str().unwrap_or("*/*")),
         };
-        if shape != Shape::Object && media == Media::Protobuf {
-            return None;
+        if entries.is_empty() {
+            return Some(json);
         }
-        Some(Format { media, shape, pretty })
+        let format = |entry: &Accepted<'_>| {
+            let (media, shape) = form(entry)?;
+            Some(Format { media, shape, pretty }).filter(&served)
+        };
+        let forms: Vec<Format> = entries.iter().filter_map(format).collect();
+        // A client that takes JSON as well as protobuf gets what is stored, not what must be made of it.
+        let unmade = forms.iter().find(|f| f.media != Media::Protobuf);
+        unmade.or_else(|| forms.first()).copied()
+    }
+
+    /// Whether a person reads the answer.
+    fn is_pretty(&self) -> bool {
+        let query = Query::parse(self.uri.query().unwrap_or_default());
+        if query.get("pretty").is_some() {
+            return query.flag("pretty");
+        }
+        let agent = self.agent.as_ref().and_then(|v| v.to_str().ok()).unwrap_or_default();
+        ["curl", "Wget", "Mozilla/5.0"]
+            .iter()
+            .any(|name| agent.starts_with(name))
+    }
+}
+
+/// Any kind's metadata has the form that the kind itself may lack.
+fn has_form(form: &Format, protobuf: bool) -> bool {
+    form.media != Media::Protobuf || protobuf || form.shape == Shape::Metadata
+}
+
+/// The form that an entry asks for, if there is one such.
+fn form(entry: &Accepted<'_>) -> Option<(Media, Shape)> {
+    let media = match entry.media {
+        "application/json" | "*/*" | "*" | "application/*" => Media::Json,
+        "application/yaml" => Media::Yaml,
+        "application/vnd.kubernetes.protobuf" => Media::Protobuf,
+        _ => return None,
     };
-    let forms: Vec<Format> = entries.iter().filter_map(form).collect();
-    // A client that takes JSON as well as protobuf gets what is stored, not what must be made of it.
-    let best = forms
-        .iter()
-        .find(|f| f.media != Media::Protobuf)
-        .or_else(|| forms.first());
-    best.copied().ok_or_else(|| {
-        Status::not_acceptable(
-            "only the following media types are accepted: application/json, application/yaml, \
-             application/vnd.kubernetes.protobuf",
-        )
-    })
+    match (entry.parameter("stream"), media) {
+        ("", _) | ("watch", Media::Json | Media::Protobuf) => {}
+        _ => return None,
+    }
+    let shape = match (entry.parameter("as"), entry.parameter("g"), entry.parameter("v")) {
+        ("", "", "") => Shape::Object,
+        ("Table", "meta.k8s.io", "v1") if media != Media::Protobuf => Shape::Table("v1"),
+        ("Table", "meta.k8s.io", "v1beta1") if media != Media::Protobuf => Shape::Table("v1beta1"),
+        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1" | "v1beta1") => Shape::Metadata,
+        _ => return None,
+    };
+    Some((media, shape))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
-    fn form(accept: &'static str) -> Result<(Media, Shape), u16> {
+    const METADATA: &str = "as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+
+    fn wish(accept: &str) -> Wish {
         let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        negotiate(&headers, &Query::default(), true)
-            .map(|f| (f.media, f.shape))
-            .map_err(|s| s.code)
+        headers.insert(ACCEPT, HeaderValue::from_str(accept).unwrap());
+        Wish::of(&headers, &Uri::default())
+    }
+
+    fn told(format: Result<Format, Status>) -> Result<(Media, Shape), u16> {
+        format.map(|f| (f.media, f.shape)).map_err(|s| s.code)
     }
 
     #[test]
     fn the_most_wanted_form_that_is_served_wins() {
+        let proto = "application/vnd.kubernetes.protobuf";
         for (accept, expected) in [
             ("*/*", Ok((Media::Json, Shape::Object))),
+            ("*", Ok((Media::Json, Shape::Object))),
+            ("", Ok((Media::Json, Shape::Object))),
             ("application/yaml", Ok((Media::Yaml, Shape::Object))),
             (
                 "application/yaml;q=0.5, application/json",
@@ -171,22 +230,77 @@ mod tests {
                 "application/json;as=Table;v=v9;g=meta.k8s.io,application/json",
                 Ok((Media::Json, Shape::Object)),
             ),
+            ("application/json;v=v1;g=meta.k8s.io", Err(406)),
+            ("application/yaml;stream=watch", Err(406)),
+            ("application/json;stream=other", Err(406)),
             (
-                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,\
-                 application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
+                &format!("{proto};{METADATA},application/json;{METADATA},application/json"),
                 Ok((Media::Json, Shape::Metadata)),
             ),
-            (
-                "application/vnd.kubernetes.protobuf",
-                Ok((Media::Protobuf, Shape::Object)),
-            ),
-            (
-                "application/vnd.kubernetes.protobuf,application/json",
-                Ok((Media::Json, Shape::Object)),
-            ),
+            (&format!("{proto};{METADATA}"), Ok((Media::Protobuf, Shape::Metadata))),
+            (&format!("{proto};as=Table;g=meta.k8s.io;v=v1"), Err(406)),
+            (proto, Ok((Media::Protobuf, Shape::Object))),
+            (&format!("{proto},application/json"), Ok((Media::Json, Shape::Object))),
             ("text/html", Err(406)),
         ] {
-            assert_eq!(form(accept), expected, "{accept}");
+            assert_eq!(told(wish(accept).object(true)), expected, "{accept}");
+        }
+        assert_eq!(told(wish(proto).object(false)), Err(406));
+        let metadata = wish(&format!("{proto};{METADATA}")).object(false);
+        assert_eq!(told(metadata), Ok((Media::Protobuf, Shape::Metadata)));
+    }
+
+    #[test]
+    fn a_watch_is_in_a_form_that_streams() {
+        let proto = "application/vnd.kubernetes.protobuf;stream=watch";
+        for (accept, expected) in [
+            ("application/json;stream=watch", Ok((Media::Json, Shape::Object))),
+            ("application/yaml", Err(406)),
+            ("application/yaml, */*;q=0.1", Ok((Media::Json, Shape::Object))),
+            (proto, Ok((Media::Protobuf, Shape::Object))),
+        ] {
+            assert_eq!(told(wish(accept).watch(true)), expected, "{accept}");
+        }
+        assert_eq!(told(wish(proto).watch(false)), Err(406));
+    }
+
+    #[test]
+    fn a_status_is_told_in_any_case() {
+        let proto = "application/vnd.kubernetes.protobuf";
+        for (accept, expected) in [
+            ("application/yaml", Media::Yaml),
+            (proto, Media::Protobuf),
+            (&format!("{proto};stream=watch"), Media::Protobuf),
+            (&format!("{proto};{METADATA}"), Media::Json),
+            (&format!("{proto}, application/json"), Media::Json),
+            ("application/yaml;as=Table;g=meta.k8s.io;v=v1", Media::Json),
+            (
+                "application/json;as=Table;g=meta.k8s.io;v=v1,application/yaml",
+                Media::Yaml,
+            ),
+            ("application/yaml;stream=watch", Media::Json),
+            ("*/*", Media::Json),
+            ("text/html", Media::Json),
+            ("; nonsense ,,", Media::Json),
+        ] {
+            let format = wish(accept).status();
+            assert_eq!((format.media, format.shape), (expected, Shape::Object), "{accept}");
+        }
+    }
+
+    #[test]
+    fn people_get_lines() {
+        for (agent, uri, expected) in [
+            ("curl/8.0", "/api", true),
+            ("curl/8.0", "/api?pretty=false", false),
+            ("kubectl/v1.37", "/api", false),
+            ("kubectl/v1.37", "/api?pretty=1", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+            let wish = Wish::of(&headers, &uri.parse().unwrap());
+            assert_eq!(wish.object(true).unwrap().pretty, expected, "{agent} {uri}");
+            assert_eq!(wish.status().pretty, expected, "{agent} {uri}");
         }
     }
 }

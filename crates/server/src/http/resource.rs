@@ -6,7 +6,7 @@ use coracle_api::service::{Operation, Request};
 use coracle_api::status::Status;
 
 use super::query::Write;
-use super::{Answer, Inbound, body, connect, encode, negotiate, table, watch};
+use super::{Answer, Inbound, body, connect, encode, table, watch};
 use crate::core::Core;
 use crate::metrics::Labels;
 use crate::registry::{self, Output};
@@ -26,7 +26,10 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
     if !inbound.info.rest.is_empty() {
         return Err(Status::no_such_resource());
     }
-    let format = negotiate::negotiate(&inbound.headers, &inbound.query, row.protobuf)?;
+    let format = match inbound.info.verb.as_str() {
+        "watch" => inbound.wish.watch(row.protobuf)?,
+        _ => inbound.wish.object(row.protobuf)?,
+    };
     let table_options = table::Options::parse(&inbound.query);
     let Inbound {
         headers,
@@ -85,7 +88,7 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
     let reply = match core.serve(&user, Request { target, operation }).await {
         Ok(reply) => reply,
         // A watch that cannot begin says so as a watch does, so that clients list again.
-        Err(status) if info.verb == "watch" && status.code == 410 => return Ok(watch::refused(&status)),
+        Err(status) if info.verb == "watch" && status.code == 410 => return Ok(watch::refused(&status, format)),
         Err(status) => return Err(status),
     };
     warnings.extend(reply.warnings);
@@ -106,7 +109,7 @@ pub(crate) async fn serve(core: &Arc<Core>, inbound: Inbound, labels: &Labels) -
     let mut answer = match reply.output {
         Output::Object { object, created } => encode::object(&form, &object, if created { 201 } else { 200 })?,
         Output::List(list) => encode::list(&form, &list)?,
-        Output::Status(status) => encode::status(&status),
+        Output::Status(status) => encode::status(&status, format),
         Output::Watch(watcher) => watch::stream(core, *watcher, &form, labels),
     };
     encode::add_warnings(&mut answer, &warnings);

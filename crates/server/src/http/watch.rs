@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::encode::{self, Form};
 use super::negotiate::{Format, Media, Shape};
-use super::{Answer, BoxError, full, table};
+use super::{Answer, BoxError, plain, table};
 use crate::cache::event::{self, Event, EventType};
 use crate::cache::{Delivery, Watcher};
 use crate::core::Core;
@@ -71,12 +71,13 @@ fn content_type(format: Format) -> &'static str {
 }
 
 /// The answer to a watch that cannot begin: one event that says why.
-pub(crate) fn refused(status: &Status) -> Answer {
-    let mut answer = Response::new(full(error_line(status)));
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(super::JSON));
-    answer
+pub(crate) fn refused(status: &Status, format: Format) -> Answer {
+    let line = error_line(status);
+    let event = match format.media {
+        Media::Protobuf => framed(&line),
+        Media::Json | Media::Yaml => line,
+    };
+    plain(200, content_type(format), event)
 }
 
 /// A line as the frame that protobuf has for it; a line of a kind without that form says so.

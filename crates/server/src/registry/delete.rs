@@ -58,7 +58,8 @@ pub(crate) async fn delete_named(call: &Call<'_>, name: &str, options: &DeleteOp
     Err(Status::modified(call.of(), name))
 }
 
-fn check_preconditions(call: &Call<'_>, current: &Current, options: &DeleteOptions) -> Result<(), Status> {
+/// Refuses an object that is not the one, or not the version, that the client means.
+pub(crate) fn check_preconditions(call: &Call<'_>, current: &Current, options: &DeleteOptions) -> Result<(), Status> {
     let object = &current.object;
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != object.uid()) {
         let why = format!(

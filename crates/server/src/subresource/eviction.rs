@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::binding::success;
 use crate::admission::{self, Attributes};
 use crate::cache::Selection;
+use crate::registry::read::Current;
 use crate::registry::update::{Commit, commit};
 use crate::registry::{Call, Output, delete, meta, read};
 
@@ -25,26 +26,37 @@ pub(super) async fn create(call: &mut Call<'_>, eviction: Object, options: &Writ
     let mut how = delete_options(&eviction);
     how.dry_run |= options.dry_run;
     let key = call.key(&name);
-    let row = call.row.clone();
-    let pod = read::load(call.core, &row, &key)
-        .await?
-        .ok_or_else(|| Status::not_found(call.of(), &name))?
-        .object;
+    let mut pod = newest(call, &key).await?;
     {
-        let attributes = Attributes::new(call, admission::Operation::Create, &name, Some(&pod)).dry_run(how.dry_run);
+        let pod = Some(&pod.object);
+        let attributes = Attributes::new(call, admission::Operation::Create, &name, pod).dry_run(how.dry_run);
         call.core.admission.validate(&attributes, Some(&eviction)).await?;
     }
-    let grant = if goes_freely(&pod) {
-        Grant::Given
-    } else {
-        take_disruption(call, &pod, how.dry_run).await?
-    };
-    mark_target(call, &key, how.dry_run, grant).await?;
-    if how.uid.is_none() {
-        how.uid = Some(pod.uid().to_owned());
+    for _ in 0..TRIES {
+        delete::check_preconditions(call, &pod, &how)?;
+        let grant = if goes_freely(&pod.object) {
+            Grant::WhileFree
+        } else {
+            take_disruption(call, &pod.object, how.dry_run).await?
+        };
+        if let Some(marked) = mark_target(call, &key, &how, grant).await? {
+            // The pod that was granted, and as the mark left it where the client named a version.
+            how.uid.get_or_insert_with(|| pod.object.uid().to_owned());
+            if let Some(version) = how.resource_version.as_mut() {
+                *version = marked;
+            }
+            delete::delete_named(call, &name, &how).await?;
+            return Ok(Output::Status(success(201)));
+        }
+        pod = newest(call, &key).await?;
     }
-    delete::delete_named(call, &name, &how).await?;
-    Ok(Output::Status(success(201)))
+    Err(Status::modified(call.of(), &name))
+}
+
+/// The pod as it is now.
+async fn newest(call: &Call<'_>, key: &str) -> Result<Current, Status> {
+    let pod = read::load(call.core, &call.row, key).await?;
+    pod.ok_or_else(|| Status::not_found(call.of(), &call.target.name))
 }
 
 fn delete_options(eviction: &Object) -> DeleteOptions {
@@ -81,11 +93,23 @@ fn is_ready(pod: &Object) -> bool {
 }
 
 /// That a pod may go.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Grant {
     Given,
+    /// As long as it disturbs nobody: no budget was asked.
+    WhileFree,
     /// As long as it is not ready: the budget was not asked for one that is.
     WhileUnready,
+}
+
+impl Grant {
+    fn holds(self, pod: &Object) -> bool {
+        match self {
+            Self::Given => true,
+            Self::WhileFree => goes_freely(pod),
+            Self::WhileUnready => !is_ready(pod),
+        }
+    }
 }
 
 /// Takes one disruption from the budget that covers the pod, if one does.
@@ -116,9 +140,8 @@ async fn take_disruption(call: &mut Call<'_>, pod: &Object, dry_run: bool) -> Re
         return Ok(Grant::Given);
     };
     if !budgets.is_empty() {
-        return Err(Status::internal(
-            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
-        ));
+        let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+        return Err(Status::failure(500, "InternalError", why));
     }
     let budget_call = Call {
         core: call.core,
@@ -254,37 +277,48 @@ fn refused(why: &str, retry_after_seconds: Option<u32>) -> Status {
     Status::failure(429, "TooManyRequests", text).with_details(Some(Box::new(details)))
 }
 
-/// Says on the pod that it goes by eviction.
-async fn mark_target(call: &mut Call<'_>, key: &str, dry_run: bool, grant: Grant) -> Result<(), Status> {
+/// Says on the pod that it goes by eviction. The version this makes of it, or `None` if the grant does not hold any more.
+async fn mark_target(call: &Call<'_>, key: &str, how: &DeleteOptions, grant: Grant) -> Result<Option<String>, Status> {
     for _ in 0..TRIES {
-        let row = call.row.clone();
-        let Some(current) = read::load(call.core, &row, key).await? else {
-            return Ok(());
-        };
-        let pod = &current.object;
-        if grant == Grant::WhileUnready && is_ready(pod) {
-            return Err(Status::modified(call.of(), &call.target.name));
+        let current = newest(call, key).await?;
+        delete::check_preconditions(call, &current, how)?;
+        if !grant.holds(&current.object) {
+            return Ok(None);
         }
-        let mut conditions = pod.array(&["status", "conditions"]).to_vec();
-        let is_target = |c: &Value| c.get("type").and_then(Value::as_str) == Some("DisruptionTarget");
-        let says_so = |c: &Value| c.get("status").and_then(Value::as_str) == Some("True");
-        if conditions.iter().any(|c| is_target(c) && says_so(c)) {
-            return Ok(());
+        let next = marked(&current.object, call.core.clock.now());
+        if next == current.object {
+            return Ok(Some(next.resource_version().to_owned()));
         }
-        // What was taken back before is said again.
-        conditions.retain(|c| !is_target(c));
-        conditions.push(json!({
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "EvictionByEvictionAPI",
-            "message": "Eviction API: evicting",
-            "lastTransitionTime": meta::time_text(call.core.clock.now()),
-        }));
-        let mut next = pod.clone();
-        next.set(&["status", "conditions"], conditions);
-        if let Commit::Done(_) = commit(call, key, next, Some(&current), dry_run).await? {
-            return Ok(());
+        if let Commit::Done(stored) = commit(call, key, next, Some(&current), how.dry_run).await? {
+            return Ok(Some(stored.revision().to_string()));
         }
     }
     Err(Status::modified(call.of(), &call.target.name))
+}
+
+/// The pod with the condition that it goes by eviction, which says when it began to go for whatever reason.
+fn marked(pod: &Object, now: coracle_clock::Timestamp) -> Object {
+    let mut condition = json!({
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+        "lastTransitionTime": meta::time_text(now),
+        "observedGeneration": pod.generation(),
+    });
+    let mut conditions = pod.array(&["status", "conditions"]).to_vec();
+    match conditions.iter_mut().find(|c| c.get("type") == condition.get("type")) {
+        Some(old) => {
+            if old.get("status") == condition.get("status")
+                && let Some(since) = old.get("lastTransitionTime")
+            {
+                condition["lastTransitionTime"] = since.clone();
+            }
+            *old = condition;
+        }
+        None => conditions.push(condition),
+    }
+    let mut next = pod.clone();
+    next.set(&["status", "conditions"], conditions);
+    next
 }

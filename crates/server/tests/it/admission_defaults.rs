@@ -115,7 +115,7 @@ async fn a_new_node_is_tainted_until_it_is_seen_to_be_ready() {
     );
 }
 
-async fn grant(cluster: &Cluster, name: &str, rules: Value) {
+pub async fn grant(cluster: &Cluster, name: &str, rules: Value) {
     let group = "/rbac.authorization.k8s.io/v1";
     cluster
         .create(

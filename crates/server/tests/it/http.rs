@@ -195,6 +195,149 @@ async fn an_answer_comes_in_the_form_that_was_asked_for() {
 }
 
 #[tokio::test]
+async fn an_error_comes_in_the_form_that_was_asked_for_and_in_json_where_there_is_none() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(true).await;
+    let table = "as=Table;v=v1;g=meta.k8s.io";
+    let partial = "as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+    let proto = "application/vnd.kubernetes.protobuf";
+    for (accept, content_type) in [
+        ("application/yaml", "application/yaml"),
+        (proto, proto),
+        (&format!("{proto};stream=watch"), proto),
+        (&format!("{proto}, application/json"), "application/json"),
+        ("*/*", "application/json"),
+        ("text/html", "application/json"),
+        ("no; nonsense,", "application/json"),
+        (
+            &format!("application/json;{table}, application/yaml"),
+            "application/yaml",
+        ),
+        (&format!("application/yaml;{table}"), "application/json"),
+        (&format!("{proto};{partial}"), "application/json"),
+    ] {
+        let accepts = [("accept", accept), ("content-type", "application/json")];
+        for (method, path, body, served, code) in [
+            (Method::GET, format!("{MAPS}/absent"), "", true, 404),
+            (Method::GET, format!("{MAPS}?limit=x"), "", true, 400),
+            (Method::DELETE, format!("{MAPS}/absent"), "", true, 404),
+            (
+                Method::POST,
+                MAPS.to_owned(),
+                "{\"metadata\":{\"name\":\"A\"}}",
+                true,
+                422,
+            ),
+            (
+                Method::GET,
+                "/apis/none.example.com/v1/things".to_owned(),
+                "",
+                false,
+                404,
+            ),
+            (Method::GET, "/nowhere".to_owned(), "", false, 404),
+        ] {
+            let got = http.send(method, &path, &accepts, body).await;
+            assert_eq!(got.headers["content-type"], content_type, "{accept} {path}");
+            let status = match content_type {
+                "application/json" => got.json(),
+                "application/yaml" => coracle_api::schema::parse::parse_yaml(&got.body).unwrap().0,
+                _ => coracle_api::protobuf::decode_object(&got.body).unwrap().into_value(),
+            };
+            // What is not acceptable is told first where there is an object to show.
+            let code = if served && status["reason"] == "NotAcceptable" {
+                406
+            } else {
+                code
+            };
+            assert_eq!(
+                (&status["kind"], &status["code"]),
+                (&json!("Status"), &json!(code)),
+                "{accept} {path}"
+            );
+            assert_eq!(got.code, code, "{accept} {path}");
+        }
+    }
+    let anonymous = cluster
+        .http(false)
+        .await
+        .send(Method::GET, MAPS, &[("accept", "application/yaml")], "")
+        .await;
+    assert_eq!(
+        (
+            anonymous.code.as_u16(),
+            anonymous.text().contains("reason: Unauthorized")
+        ),
+        (401, true)
+    );
+    let curl = [("user-agent", "curl/8.0")];
+    let lines = http.send(Method::GET, "/nowhere", &curl, "").await;
+    assert!(lines.text().starts_with("{\n  \""), "{}", lines.text());
+}
+
+#[tokio::test]
+async fn a_success_without_an_object_comes_in_the_form_that_was_asked_for() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(true).await;
+    for (accept, start) in [
+        ("application/yaml", &b"apiVersion: v1\n"[..]),
+        ("application/vnd.kubernetes.protobuf", b"k8s\0"),
+        ("application/json;as=Table;v=v1;g=meta.k8s.io", b"{"),
+    ] {
+        cluster.create(at("configmaps"), config_map("a")).await.unwrap();
+        let path = format!("{MAPS}/a");
+        let got = http.send(Method::DELETE, &path, &[("accept", accept)], "").await;
+        assert_eq!(got.code, 200, "{accept}");
+        assert!(got.body.starts_with(start), "{accept}: {:?}", got.body);
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_cannot_begin_says_so_as_the_client_reads_it() {
+    let cluster = Cluster::start().await;
+    let mut http = cluster.http(true).await;
+    let proto = "application/vnd.kubernetes.protobuf;stream=watch";
+    // Too old: an event, in the form of the watch.
+    let old = format!("{MAPS}?watch=1&resourceVersion=1");
+    let got = http.send(Method::GET, &old, &[("accept", proto)], "").await;
+    assert_eq!(
+        (got.code.as_u16(), &got.headers["content-type"]),
+        (200, &proto.parse().unwrap())
+    );
+    let length = u32::from_be_bytes(got.body[..4].try_into().unwrap()) as usize;
+    let (event, status) = coracle_api::protobuf::decode_watch_event(&got.body[4..4 + length]).unwrap();
+    assert_eq!((event.as_str(), status.i64(&["code"])), ("ERROR", Some(410)));
+    // Not to be had at all: an error like any other.
+    let wrong = format!("{MAPS}?watch=1&fieldSelector=none%3Da");
+    for (accept, content_type) in [
+        (proto, "application/vnd.kubernetes.protobuf"),
+        ("application/json;stream=watch", "application/json"),
+        (
+            "application/json;stream=watch, application/yaml;q=0.1",
+            "application/json",
+        ),
+    ] {
+        let got = http.send(Method::GET, &wrong, &[("accept", accept)], "").await;
+        assert_eq!(got.code, 400, "{accept}");
+        assert_eq!(got.headers["content-type"], content_type, "{accept}");
+    }
+    // YAML has no form for a stream of events.
+    let got = http
+        .send(
+            Method::GET,
+            &format!("{MAPS}?watch=1"),
+            &[("accept", "application/yaml")],
+            "",
+        )
+        .await;
+    assert_eq!(
+        (got.code.as_u16(), &got.headers["content-type"]),
+        (406, &"application/yaml".parse().unwrap())
+    );
+    assert!(got.text().contains("application/json;stream=watch"), "{}", got.text());
+}
+
+#[tokio::test]
 async fn a_watch_is_lines_of_events_and_flags_are_read_as_upstream_reads_them() {
     let cluster = Cluster::start().await;
     cluster.create(at("configmaps"), config_map("a")).await.unwrap();

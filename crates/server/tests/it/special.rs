@@ -141,6 +141,63 @@ async fn an_eviction_asks_the_budget() {
 }
 
 #[tokio::test]
+async fn an_evicted_pod_says_so_of_its_generation_and_since_when_it_goes() {
+    let cluster = with_account().await;
+    cluster.create(at("pods"), pod("a")).await.unwrap();
+    let binding = json!({"metadata": {"name": "a"}, "target": {"name": "n1"}});
+    cluster.create(sub("pods", "a", "binding"), binding).await.unwrap();
+    let image = json!({"spec": {"containers": [{"name": "c", "image": "other"}]}});
+    cluster
+        .patch(named("pods", "a"), PatchKind::Strategic, image)
+        .await
+        .unwrap();
+    let since = "2020-01-01T00:00:00Z";
+    let before = json!({"status": {"conditions": [{
+        "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "lastTransitionTime": since,
+    }]}});
+    cluster
+        .patch(sub("pods", "a", "status"), PatchKind::Strategic, before)
+        .await
+        .unwrap();
+    let evict = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}});
+    cluster.create(sub("pods", "a", "eviction"), evict).await.unwrap();
+    let gone = cluster.get(named("pods", "a")).await.unwrap();
+    assert!(gone.is_terminating());
+    let conditions = gone.array(&["status", "conditions"]);
+    let target: Vec<&Value> = conditions.iter().filter(|c| c["type"] == "DisruptionTarget").collect();
+    assert_eq!(target.len(), 1);
+    assert_eq!(
+        *target[0],
+        json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting", "lastTransitionTime": since, "observedGeneration": 2,
+        })
+    );
+}
+
+#[tokio::test]
+async fn an_eviction_is_of_the_pod_and_the_version_that_it_names() {
+    let cluster = with_account().await;
+    let made = cluster.create(at("pods"), pod("a")).await.unwrap();
+    let evict = |preconditions: Value| {
+        let options = json!({"preconditions": preconditions});
+        let eviction =
+            json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}, "deleteOptions": options});
+        cluster.create(sub("pods", "a", "eviction"), eviction)
+    };
+    for other in [json!({"uid": "other"}), json!({"resourceVersion": "1"})] {
+        let refused = evict(other).await.unwrap_err();
+        assert!(refused.is_conflict(), "{refused}");
+    }
+    // Nothing says that the pod goes, because it does not.
+    assert_eq!(cluster.get(named("pods", "a")).await.unwrap(), made);
+    evict(json!({"uid": made.uid(), "resourceVersion": made.resource_version()}))
+        .await
+        .unwrap();
+    assert!(cluster.get(named("pods", "a")).await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
 async fn a_scale_reads_and_writes_the_replica_count() {
     let cluster = Cluster::start().await;
     cluster.create(at("apps/v1/deployments"), deployment()).await.unwrap();

@@ -58,8 +58,10 @@ pub(super) fn validate(object: &Cursor<'_>, errors: &mut ErrorList) {
     if least.i64().is_some_and(|n| n < 1) {
         errors.invalid(&least, "must be greater than or equal to 1");
     }
-    if most.int() < 1 {
-        errors.invalid_value(&most, &most.int().into(), "must be greater than 0");
+    match most.int() {
+        0 => errors.required(&most, ""),
+        n if n < 0 => errors.invalid(&most, "must be greater than or equal to 1"),
+        _ => {}
     }
     if least.is_set() && least.int() > most.int() {
         errors.invalid_value(

@@ -172,6 +172,7 @@ fn keys_are_of_the_kinds_that_certificates_are_issued_for() {
         (Key::Elliptic(Curve::P256), None),
         (Key::Elliptic(Curve::P384), None),
         (Key::Elliptic(Curve::P521), None),
+        (Key::Elliptic(Curve::P224), Some(("curve", curves))),
         (Key::Elliptic(Curve::Other), Some(("curve", curves))),
         (Key::Rsa { bits: 4096 }, None),
         (Key::Rsa { bits: 3071 }, None),

@@ -6,9 +6,9 @@ use coracle_api::status::{Of, Status};
 use serde_json::Value;
 
 use super::super::{Attributes, Operation};
+use super::{MIRROR, may};
 use crate::authz::node::references;
 
-const MIRROR: &str = "kubernetes.io/config.mirror";
 const PODS: Of<'static> = Of {
     group: "",
     plural: "pods",
@@ -164,5 +164,75 @@ pub(super) async fn token(attributes: &Attributes<'_>, node: &str, request: Opti
     if !is_on(&pod, node) {
         return Err(attributes.forbidden("node requested token bound to a pod scheduled on a different node"));
     }
-    Ok(())
+    audience(attributes, &pod, request.array(&["spec", "audiences"])).await
+}
+
+/// Tokens are for whom the pod's volumes present them to; none is for the API server.
+async fn audience(attributes: &Attributes<'_>, pod: &Object, asked: &[Value]) -> Result<(), Status> {
+    let audience = match asked {
+        [] => "",
+        [one] => one.as_str().unwrap_or_default(),
+        _ => return Err(attributes.forbidden("node may only request 0 or 1 audiences")),
+    };
+    for volume in pod.array(&["spec", "volumes"]) {
+        if projects(volume, audience) || drives(attributes, pod, volume, audience).await? {
+            return Ok(());
+        }
+    }
+    let verb = "request-serviceaccounts-token-audience";
+    if may(attributes, verb, "", audience, &attributes.name).await? {
+        return Ok(());
+    }
+    Err(attributes.forbidden(format!(
+        "audience {audience:?} not found in pod spec volume, {} is not authorized to request tokens for this audience",
+        attributes.user.name
+    )))
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
+    value.pointer(pointer).and_then(Value::as_str).filter(|t| !t.is_empty())
+}
+
+/// Whether the volume holds a token for the audience.
+fn projects(volume: &Value, audience: &str) -> bool {
+    let sources = volume.pointer("/projected/sources").and_then(Value::as_array);
+    let mut tokens = sources
+        .into_iter()
+        .flatten()
+        .filter_map(|s| s.get("serviceAccountToken"));
+    tokens.any(|t| !t.is_null() && text(t, "/audience").unwrap_or_default() == audience)
+}
+
+/// Whether the driver of the volume is given tokens for the audience.
+async fn drives(attributes: &Attributes<'_>, pod: &Object, volume: &Value, audience: &str) -> Result<bool, Status> {
+    let claim = match text(volume, "/persistentVolumeClaim/claimName") {
+        Some(claim) => Some(claim.to_owned()),
+        None if volume.get("ephemeral").is_some_and(|e| !e.is_null()) => {
+            let name = text(volume, "/name").unwrap_or_default();
+            Some(format!("{}-{name}", pod.name()))
+        }
+        None => None,
+    };
+    let driver = match claim {
+        Some(claim) => claimed_driver(attributes, pod.namespace(), &claim).await?,
+        None => text(volume, "/csi/driver").map(str::to_owned),
+    };
+    let Some(driver) = driver else { return Ok(false) };
+    let driver = attributes
+        .find("storage.k8s.io", "v1", "csidrivers", "", &driver)
+        .await?;
+    let is_asked = |request: &Value| text(request, "/audience").unwrap_or_default() == audience;
+    Ok(driver.is_some_and(|d| d.array(&["spec", "tokenRequests"]).iter().any(is_asked)))
+}
+
+/// The driver of the volume that a claim has.
+async fn claimed_driver(attributes: &Attributes<'_>, namespace: &str, claim: &str) -> Result<Option<String>, Status> {
+    let claim = attributes
+        .find("", "v1", "persistentvolumeclaims", namespace, claim)
+        .await?;
+    let Some(volume) = claim.as_ref().and_then(|c| c.str(&["spec", "volumeName"])) else {
+        return Ok(None);
+    };
+    let volume = attributes.find("", "v1", "persistentvolumes", "", volume).await?;
+    Ok(volume.and_then(|v| Some(v.str(&["spec", "csi", "driver"])?.to_owned())))
 }

@@ -27,8 +27,9 @@ pub(crate) fn node_rules() -> Vec<Value> {
         rule(
             &["create", "get", "list", "watch"],
             "certificates.k8s.io",
-            &["certificatesigningrequests"],
+            &["certificatesigningrequests", "podcertificaterequests"],
         ),
+        rule(READ, "certificates.k8s.io", &["clustertrustbundles"]),
         rule(
             &["create", "delete", "get", "patch", "update"],
             "coordination.k8s.io",

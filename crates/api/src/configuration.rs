@@ -1,15 +1,36 @@
-//! A file as it stands there, every value with its line.
+//! Configuration files, of YAML or JSON: a document as it stands there, every value with its line, and a reader
+//! ([`Field`]) that takes values for what is wanted or says which field on which line is wrong. No I/O.
+
+mod field;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use serde_saphyr::Spanned;
 
-use super::ConfigError;
-use super::field::Field;
+pub use field::{Field, Fields};
+
+/// A file that cannot be used: the first mistake, since further ones might only follow from it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{field}{}{message}", place(*.line), if field.is_empty() { "" } else { ": " })]
+pub struct ConfigError {
+    /// From 1; 0 when nobody knows.
+    pub line: u64,
+    /// As `profiles[0].schedulerName`. Empty for the file as a whole.
+    pub field: String,
+    pub message: String,
+}
+
+fn place(line: u64) -> String {
+    if line == 0 {
+        String::new()
+    } else {
+        format!("line {line}: ")
+    }
+}
 
 /// A value of a file.
 #[derive(Debug)]
-pub(crate) enum Node {
+pub enum Node {
     Scalar(Value),
     List(Vec<Spanned<Node>>),
     Map(Vec<(Spanned<String>, Spanned<Node>)>),
@@ -50,8 +71,9 @@ impl<'de> Deserialize<'de> for Node {
                 Ok(Node::Scalar(value.into()))
             }
 
-            fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-                Ok(Node::Scalar(value.into()))
+            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
+                let number = Number::from_f64(value).ok_or_else(|| E::custom("a number must be finite"))?;
+                Ok(Node::Scalar(Value::Number(number)))
             }
 
             fn visit_str<E>(self, value: &str) -> Result<Node, E> {
@@ -81,11 +103,11 @@ impl<'de> Deserialize<'de> for Node {
 
 /// A whole file.
 #[derive(Debug)]
-pub(crate) struct Document(Spanned<Node>);
+pub struct Document(Spanned<Node>);
 
 impl Document {
     /// From YAML, of which JSON is a part. `None`: there is nothing in it.
-    pub(crate) fn parse(text: &str) -> Result<Option<Self>, ConfigError> {
+    pub fn parse(text: &str) -> Result<Option<Self>, ConfigError> {
         let is_empty = |l: &str| l.trim().is_empty() || l.trim_start().starts_with('#');
         if text.lines().all(is_empty) {
             return Ok(None);
@@ -96,7 +118,7 @@ impl Document {
         }
     }
 
-    pub(crate) fn root(&self) -> Field<'_> {
+    pub fn root(&self) -> Field<'_> {
         Field {
             path: String::new(),
             line: self.0.referenced.line(),
@@ -113,8 +135,8 @@ fn syntax(error: &serde_saphyr::Error) -> ConfigError {
         .filter_map(|mark| text.find(mark));
     let message = text[..end.min().unwrap_or(text.len())].to_owned();
     ConfigError {
-        field: String::new(),
         line: error.location().map_or(0, |l| l.line()),
+        field: String::new(),
         message,
     }
 }

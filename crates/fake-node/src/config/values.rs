@@ -1,0 +1,95 @@
+//! What values of these files may be taken for, beside what those of every file may.
+
+use coracle_api::configuration::{ConfigError, Field};
+use serde_json::Value;
+
+use super::delay::{Delay, duration_ms};
+
+/// Reads values that only the lives of fake nodes and pods have.
+pub(crate) trait Values {
+    fn seed(&self) -> Result<u64, ConfigError>;
+    /// A whole number.
+    fn size(&self) -> Result<i64, ConfigError>;
+    fn prefix_length(&self) -> Result<u8, ConfigError>;
+    fn exit_code(&self) -> Result<i32, ConfigError>;
+    fn fraction(&self) -> Result<f64, ConfigError>;
+    fn delay(&self) -> Result<Delay, ConfigError>;
+    /// `never` and `forever` are `None`.
+    fn delay_or(&self, none: &str) -> Result<Option<Delay>, ConfigError>;
+    /// A duration that something is repeated after.
+    fn interval(&self) -> Result<std::time::Duration, ConfigError>;
+}
+
+/// Numbers come without quotes in files and with them in annotations.
+fn number<T: std::str::FromStr>(field: &Field<'_>, wanted: &str) -> Result<T, ConfigError> {
+    let text = match field.scalar() {
+        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::String(text)) => text.clone(),
+        _ => return Err(field.not(wanted)),
+    };
+    text.parse().map_err(|_| field.not(wanted))
+}
+
+fn duration_text(field: &Field<'_>) -> Result<String, ConfigError> {
+    match field.scalar() {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Number(number)) => Ok(number.to_string()),
+        _ => Err(field.not("a duration such as 10s or 1s..5s")),
+    }
+}
+
+impl Values for Field<'_> {
+    fn seed(&self) -> Result<u64, ConfigError> {
+        number(self, "a whole number from 0 on")
+    }
+
+    fn size(&self) -> Result<i64, ConfigError> {
+        let size: i64 = number(self, "a whole number from 0 on")?;
+        match size < 0 {
+            true => Err(self.not("a whole number from 0 on")),
+            false => Ok(size),
+        }
+    }
+
+    fn prefix_length(&self) -> Result<u8, ConfigError> {
+        number(self, "a prefix length")
+    }
+
+    fn exit_code(&self) -> Result<i32, ConfigError> {
+        let code: i32 = number(self, "an exit code from 0 to 255")?;
+        if (0..=255).contains(&code) {
+            Ok(code)
+        } else {
+            Err(self.not("an exit code from 0 to 255"))
+        }
+    }
+
+    fn fraction(&self) -> Result<f64, ConfigError> {
+        let fraction: f64 = number(self, "a fraction from 0 to 1")?;
+        if (0.0..=1.0).contains(&fraction) {
+            Ok(fraction)
+        } else {
+            Err(self.not("a fraction from 0 to 1"))
+        }
+    }
+
+    fn delay(&self) -> Result<Delay, ConfigError> {
+        Delay::parse(&duration_text(self)?).map_err(|e| self.error(e))
+    }
+
+    fn delay_or(&self, none: &str) -> Result<Option<Delay>, ConfigError> {
+        if self.scalar().and_then(Value::as_str) == Some(none) {
+            return Ok(None);
+        }
+        let parsed = Delay::parse(&duration_text(self)?);
+        parsed.map(Some).map_err(|e| self.error(format!("{e}, or {none}")))
+    }
+
+    fn interval(&self) -> Result<std::time::Duration, ConfigError> {
+        let ms = duration_ms(&duration_text(self)?).map_err(|e| self.error(e))?;
+        if ms < 1000 {
+            return Err(self.error("must be at least 1s"));
+        }
+        Ok(std::time::Duration::from_millis(ms))
+    }
+}
