@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 
 use crate::shape::PodInfo;
+use crate::snapshot::Snapshot;
 
 fn merge(into: &mut Value, from: Value) {
     match (into, from) {
@@ -67,4 +68,18 @@ pub fn pod_requesting(name: &str, cpu: &str, memory: &str, whole: Value) -> PodI
         json!({"spec": {"containers": [{"name": "c", "image": "web:v1", "resources": {"requests": requests}}]}});
     merge(&mut out, whole);
     pod_with(name, out)
+}
+
+/// Nodes of 4 CPUs with these pods on them.
+pub fn cluster(nodes: &[(&str, Vec<PodInfo>)]) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for (name, pods) in nodes {
+        snapshot.set_node(node(name, json!({}), json!({})));
+        for pod in pods {
+            let known = snapshot.add_pod(name, pod.clone());
+            debug_assert!(known, "no node {name}");
+        }
+    }
+    snapshot.settle();
+    snapshot
 }

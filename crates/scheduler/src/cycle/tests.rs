@@ -9,23 +9,10 @@ use crate::listers::Listers;
 use crate::nominator::Nominator;
 use crate::plugins::default_plugins;
 use crate::plugins::node_unschedulable::NodeUnschedulable;
-use crate::testing::{node, pod, pod_requesting};
+use crate::testing::{cluster, node, pod, pod_requesting};
 
 fn default_profile() -> Profile {
     Profile::new("default-scheduler", default_plugins(&Arc::new(Listers::holding())))
-}
-
-/// Nodes of 4 CPUs with these pods on them.
-fn cluster(nodes: &[(&str, Vec<PodInfo>)]) -> Snapshot {
-    let mut snapshot = Snapshot::default();
-    for (name, pods) in nodes {
-        snapshot.set_node(node(name, json!({}), json!({})));
-        for pod in pods {
-            assert!(snapshot.add_pod(name, pod.clone()));
-        }
-    }
-    snapshot.settle();
-    snapshot
 }
 
 fn asking(name: &str, cpu: &str, priority: i32, status: Value) -> PodInfo {

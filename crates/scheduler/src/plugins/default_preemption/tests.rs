@@ -8,7 +8,7 @@ use crate::nominator::Nominator;
 use crate::plugins::default_plugins;
 use crate::profile::Profile;
 use crate::snapshot::Snapshot;
-use crate::testing::{node, pod_requesting};
+use crate::testing::{cluster, node, pod_requesting};
 
 fn pod(name: &str, priority: i32, cpu: &str, more: Value) -> PodInfo {
     let mut whole = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"priority": priority}});
@@ -22,19 +22,6 @@ fn pod(name: &str, priority: i32, cpu: &str, more: Value) -> PodInfo {
 
 fn started_at(second: u32) -> Value {
     json!({"status": {"startTime": format!("2026-01-01T00:00:{second:02}Z")}})
-}
-
-/// Nodes of 4 CPUs with these pods on them.
-fn cluster(nodes: &[(&str, Vec<PodInfo>)]) -> Snapshot {
-    let mut snapshot = Snapshot::default();
-    for (name, pods) in nodes {
-        snapshot.set_node(node(name, json!({}), json!({})));
-        for pod in pods {
-            assert!(snapshot.add_pod(name, pod.clone()));
-        }
-    }
-    snapshot.settle();
-    snapshot
 }
 
 fn budget(allowed: i32) -> k8s_openapi::api::policy::v1::PodDisruptionBudget {
