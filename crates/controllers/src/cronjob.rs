@@ -37,13 +37,22 @@ struct CronJobs {
 /// The last time that was started for each CronJob, by its uid: the status may not be written yet, or never be. Cheap to
 /// clone.
 #[derive(Clone, Default)]
-struct Started(Arc<Mutex<HashMap<ObjectKey<CronJob>, HashMap<String, Timestamp>>>>);
+struct Started(Arc<Mutex<HashMap<ObjectKey<CronJob>, HashMap<String, Last>>>>);
+
+#[derive(Clone)]
+struct Last {
+    at: Timestamp,
+    /// What was started then, unless it has gone.
+    job: Option<Arc<Job>>,
+}
 
 impl Started {
-    fn note(&self, key: ObjectKey<CronJob>, uid: &str, at: Timestamp) {
+    fn note(&self, key: ObjectKey<CronJob>, uid: &str, last: Last) {
         let mut all = self.0.lock();
-        let last = all.entry(key).or_default().entry(uid.to_owned()).or_insert(at);
-        *last = at.max(*last);
+        let of_cron = all.entry(key).or_default();
+        if of_cron.get(uid).is_none_or(|earlier| earlier.at <= last.at) {
+            of_cron.insert(uid.to_owned(), last);
+        }
     }
 
     /// A Job that has come and gone was started for its time, even if the answer to its creation was lost.
@@ -53,14 +62,18 @@ impl Started {
             && let Some(at) = scheduled(&owner.name, job)
         {
             let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
-            self.note(ObjectKey::of_owner(namespace, owner), &owner.uid, at);
+            self.note(
+                ObjectKey::of_owner(namespace, owner),
+                &owner.uid,
+                Last { at, job: None },
+            );
         }
     }
 
     /// The last time of this CronJob.
-    fn last(&self, key: &ObjectKey<CronJob>, cron: &CronJob) -> Option<Timestamp> {
+    fn last(&self, key: &ObjectKey<CronJob>, cron: &CronJob) -> Option<Last> {
         let all = self.0.lock();
-        all.get(key)?.get(cron.metadata.uid.as_deref()?).copied()
+        all.get(key)?.get(cron.metadata.uid.as_deref()?).cloned()
     }
 
     fn forget(&self, key: &ObjectKey<CronJob>) {
@@ -131,9 +144,13 @@ impl CronJobs {
     fn as_started(&self, key: &ObjectKey<CronJob>, cached: &Arc<CronJob>) -> Arc<CronJob> {
         let told = cached.status.as_ref().and_then(|s| s.last_schedule_time.as_ref());
         match self.started.last(key, cached) {
-            Some(at) if told.is_none_or(|told| told.0 < at) => {
+            Some(Last { at, job }) if told.is_none_or(|told| told.0 < at) => {
                 let mut cron = CronJob::clone(cached);
-                cron.status.get_or_insert_default().last_schedule_time = Some(Time(at));
+                let status = cron.status.get_or_insert_default();
+                status.last_schedule_time = Some(Time(at));
+                if let Some(job) = job {
+                    add_active(status, &job);
+                }
                 Arc::new(cron)
             }
             _ => cached.clone(),
@@ -200,7 +217,11 @@ impl CronJobs {
         }
         status.last_schedule_time = Some(Time(start.scheduled));
         let uid = cron.metadata.uid.as_deref().unwrap_or_default();
-        self.started.note(ObjectKey::of(cron), uid, start.scheduled);
+        let last = Last {
+            at: start.scheduled,
+            job: Some(job),
+        };
+        self.started.note(ObjectKey::of(cron), uid, last);
         Ok(())
     }
 
@@ -220,7 +241,9 @@ impl CronJobs {
                 self.events.event(cron, EventType::Normal, "SuccessfulDelete", message);
                 Ok(())
             }
-            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            // Perhaps another of this name by now.
+            Err(error) if error.is_conflict() => Err(error.into()),
             Err(error) => {
                 let message = format!("Deleted job: {error}");
                 self.events.event(cron, EventType::Warning, "FailedDelete", message);

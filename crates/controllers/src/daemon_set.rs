@@ -221,7 +221,7 @@ impl DaemonSets {
                 let patch = json!({"metadata": {"uid": pod.metadata.uid, "labels": {REVISION_LABEL: hash}}});
                 let api = self.client.namespaced::<Pod>(namespace);
                 match api.patch(name, Patch::Merge(patch)).await {
-                    Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error.into()),
+                    Err(error) if !error.is_not_found() => return Err(error.into()),
                     _ => {}
                 }
             }

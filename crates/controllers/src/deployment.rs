@@ -216,7 +216,7 @@ impl Deployments {
             };
             let set_name = set.metadata.name.as_deref().unwrap_or_default();
             match api.delete(set_name, &options).await {
-                Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error.into()),
+                Err(error) if !error.is_not_found() => return Err(error.into()),
                 _ => {}
             }
         }

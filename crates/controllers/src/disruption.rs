@@ -305,7 +305,7 @@ impl Budgets {
         let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
         let pods = self.client.namespaced::<Pod>(&key.namespace);
         match pods.status().patch(&key.name, Patch::Strategic(patch)).await {
-            Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error.into()),
+            Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(Action::Done),
         }
     }

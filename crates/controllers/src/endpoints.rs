@@ -88,7 +88,7 @@ impl State {
                     ..DeleteOptions::default()
                 };
                 match api.delete(&key.name, &options).await {
-                    Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error.into()),
+                    Err(error) if !error.is_not_found() => return Err(error.into()),
                     _ => {}
                 }
             }

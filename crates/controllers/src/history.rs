@@ -230,7 +230,7 @@ where
             };
             let api = self.client.namespaced::<ControllerRevision>(namespace);
             match api.delete(name(revision), &options).await {
-                Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error.into()),
+                Err(error) if !error.is_not_found() => return Err(error.into()),
                 _ => {}
             }
         }

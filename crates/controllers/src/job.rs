@@ -195,8 +195,7 @@ impl Jobs {
                     let decided = job.spec.as_ref().and_then(|s| policy::action(s, held));
                     decided.into_iter().for_each(|action| self.metrics.handled(action));
                 }
-                // Gone, or another pod of this name by now.
-                Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error.into()),
+                Err(error) if !error.is_not_found() => return Err(error.into()),
                 _ => {}
             }
         }

@@ -265,7 +265,7 @@ impl Namespaces {
             return Ok(());
         }
         match self.client.all::<Namespace>().update_status(&changed).await {
-            Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error.into()),
+            Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(()),
         }
     }

@@ -323,7 +323,7 @@ impl Lifecycle {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let pods = self.client.namespaced::<Pod>(namespace);
         match pods.status().patch(name, Patch::Strategic(patch)).await {
-            Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error.into()),
+            Err(error) if !error.is_not_found() => return Err(error.into()),
             Err(_) => return Ok(()),
             Ok(_) => {}
         }

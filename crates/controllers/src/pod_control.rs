@@ -216,12 +216,15 @@ impl<O: TypedKind> PodControl<O> {
                         self.expectations.doubt(key);
                     }
                     self.expectations.not_deleted(key, &uid_of(pod));
-                    // Gone already, or another pod of this name by now.
-                    if !error.is_not_found() && !error.is_conflict() {
+                    if error.is_not_found() {
+                        continue;
+                    }
+                    // A conflict is no failure to tell of: there may be another pod of this name by now.
+                    if !error.is_conflict() {
                         let message = format!("Error deleting: {error}");
                         self.events.event(owner, EventType::Warning, "FailedDelete", message);
-                        deleted.failure.get_or_insert(error.into());
                     }
+                    deleted.failure.get_or_insert(error.into());
                 }
             }
         }

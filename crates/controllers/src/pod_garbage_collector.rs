@@ -220,7 +220,7 @@ impl Collector {
             let patch = Patch::Strategic(json!({"metadata": {"uid": pod.metadata.uid}, "status": status}));
             match pods.status().patch(name, patch).await {
                 Ok(_) => {}
-                Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
+                Err(error) if error.is_not_found() => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -230,7 +230,7 @@ impl Collector {
             ..DeleteOptions::default()
         };
         match pods.delete(name, &options).await {
-            Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error.into()),
+            Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(()),
         }
     }

@@ -247,8 +247,9 @@ impl StatefulSets {
                     .await
                 {
                     Ok(_) => self.tell("delete", set, pod, None),
-                    // Gone already, and perhaps followed by another of its name.
-                    Err(error) if error.is_not_found() || error.is_conflict() => {}
+                    Err(error) if error.is_not_found() => {}
+                    // Gone already, perhaps, and followed by another of its name.
+                    Err(error) if error.is_conflict() => return Err(error.into()),
                     Err(error) => {
                         self.tell("delete", set, pod, Some(&error.to_string()));
                         return Err(error.into());

@@ -165,7 +165,7 @@ impl Evictions {
                 "observedGeneration": pod.metadata.generation,
             }]}});
             match pods.status().patch(name, Patch::Strategic(patch)).await {
-                Err(error) if error.is_not_found() || error.is_conflict() => return Ok(Action::Done),
+                Err(error) if error.is_not_found() => return Ok(Action::Done),
                 other => drop(other?),
             }
         }
@@ -174,7 +174,7 @@ impl Evictions {
             ..DeleteOptions::default()
         };
         match pods.delete(name, &options).await {
-            Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error.into()),
+            Err(error) if !error.is_not_found() => Err(error.into()),
             Err(_) => Ok(Action::Done),
             Ok(_) => {
                 let took = self.clock.instant().saturating_duration_since(started);

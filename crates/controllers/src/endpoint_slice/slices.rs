@@ -95,7 +95,7 @@ pub(crate) async fn execute(
         };
         match slices.delete(name, &options).await {
             Ok(_) => tracker.deleted(key, &slice),
-            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -60,7 +60,7 @@ async fn reconcile(cx: Arc<Orphans>, key: ObjectKey<Pod>) -> Result<Action, Erro
         .patch(&key.name, patch)
         .await
     {
-        Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error.into()),
+        Err(error) if !error.is_not_found() => Err(error.into()),
         _ => Ok(Action::Done),
     }
 }

@@ -516,3 +516,23 @@ async fn a_time_whose_job_has_come_and_gone_is_not_started_again_even_if_the_sta
     assert_eq!(times(&world).await, ["2026-01-01T02:00:00Z"]);
     world.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_start_the_status_never_told_of_is_active_all_the_same() {
+    let world = World::new().await;
+    world
+        .make::<CronJob>(cron(json!({"concurrencyPolicy": "Forbid"})))
+        .await;
+    world.pass(HOUR + Duration::from_secs(1)).await;
+    assert_eq!(times(&world).await, ["2026-01-01T01:00:00Z"]);
+    // As if it had not been written.
+    let nothing = json!({"active": null, "lastScheduleTime": null});
+    world.status::<CronJob>("tick", nothing).await;
+    world.settle().await;
+    let status = world.get::<CronJob>("tick").await.status.clone().unwrap();
+    assert_eq!(status.active.unwrap_or_default().len(), 1);
+    assert_eq!(status.last_schedule_time.unwrap().0.to_string(), "2026-01-01T01:00:00Z");
+    world.pass(HOUR).await;
+    assert_eq!(times(&world).await.len(), 1, "it runs, and none may run beside it");
+    world.stop().await;
+}

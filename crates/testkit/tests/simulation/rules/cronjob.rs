@@ -16,6 +16,8 @@ pub struct CronJobs {
     ticks: BTreeSet<(String, String)>,
     /// By the CronJob's uid: since when it has been suspended.
     suspended: BTreeMap<String, f64>,
+    /// By the CronJob's uid: since when it has let no Job run beside another.
+    forbids: BTreeMap<String, f64>,
 }
 
 impl CronJobs {
@@ -24,6 +26,7 @@ impl CronJobs {
             staleness,
             ticks: BTreeSet::new(),
             suspended: BTreeMap::new(),
+            forbids: BTreeMap::new(),
         }
     }
 }
@@ -32,15 +35,28 @@ fn is_suspended(cron_job: &Value) -> bool {
     *json::at(cron_job, "spec.suspend") == true
 }
 
+fn forbids(cron_job: &Value) -> bool {
+    json::text(cron_job, "spec.concurrencyPolicy") == "Forbid"
+}
+
 impl Rule for CronJobs {
     fn judge(&mut self, model: &Model, commit: &Commit, faults: &mut Vec<String>) {
         if commit.is_of("cronjobs")
             && let Some(after) = commit.after.as_deref()
         {
-            let uid = json::uid(after).to_owned();
-            match is_suspended(after) {
-                true => drop(self.suspended.entry(uid).or_insert(commit.seconds)),
-                false => drop(self.suspended.remove(&uid)),
+            let from = match commit.before {
+                None => f64::MIN,
+                Some(_) => commit.seconds,
+            };
+            for (holds, since) in [
+                (is_suspended(after), &mut self.suspended),
+                (forbids(after), &mut self.forbids),
+            ] {
+                let uid = json::uid(after).to_owned();
+                match holds {
+                    true => drop(since.entry(uid).or_insert(from)),
+                    false => drop(since.remove(&uid)),
+                }
             }
         }
         let Some(job) = commit.created().filter(|_| commit.is_of("jobs")) else {
@@ -65,8 +81,7 @@ impl Rule for CronJobs {
         if !self.ticks.insert((owner.to_owned(), tick.to_owned())) {
             faults.push(format!("{} is the second Job for {tick}", json::name(job)));
         }
-        let forbids = |c: &Value| json::text(c, "spec.concurrencyPolicy") == "Forbid";
-        if model.by_uid(owner).is_some_and(forbids) {
+        if self.forbids.get(owner).is_some_and(late) {
             let running = model
                 .controlled("jobs", owner)
                 .filter(|j| !json::job_finished(j))

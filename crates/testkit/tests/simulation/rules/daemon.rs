@@ -16,6 +16,8 @@ pub struct Daemons {
     given_up: GivenUp,
     /// By the set's uid: when what may be unavailable was changed.
     disturbed: BTreeMap<String, f64>,
+    /// By the set's uid: until when it had surge.
+    surged: BTreeMap<String, f64>,
     everything_disturbed: f64,
 }
 
@@ -25,6 +27,7 @@ impl Daemons {
             staleness,
             given_up: GivenUp::default(),
             disturbed: BTreeMap::new(),
+            surged: BTreeMap::new(),
             everything_disturbed: f64::MIN,
         }
     }
@@ -80,6 +83,9 @@ impl Rule for Daemons {
             && commit.before.as_deref().map(strategy) != Some(strategy(set))
         {
             self.disturbed.insert(json::uid(set).to_owned(), commit.seconds);
+            if commit.before.as_deref().is_some_and(surges) {
+                self.surged.insert(json::uid(set).to_owned(), commit.seconds);
+            }
         }
         if commit.is_of("minions") {
             let facts = |v: &Option<std::sync::Arc<Value>>| {
@@ -106,7 +112,9 @@ impl Rule for Daemons {
                 .controlled("pods", owner)
                 .filter(|p| json::active(p) && pinned(p) == node)
                 .count();
-            if there > 1 + usize::from(surges(set)) {
+            let until = self.surged.get(owner).copied().unwrap_or(f64::MIN);
+            let surges = surges(set) || commit.seconds - until <= self.staleness + 30.0;
+            if there > 1 + usize::from(surges) {
                 faults.push(format!("{} has {there} pods for node {node}", json::name(set)));
             }
         }

@@ -52,10 +52,7 @@ impl User {
                 break;
             }
         }
-        for node in self.names("minions") {
-            self.merge("v1", "nodes", &node, json!({"metadata": {"labels": {"disk": "fast"}}}))
-                .await;
-        }
+        self.label_nodes().await;
         self.define_again().await;
         for name in self.names("resourcequotas") {
             self.merge(
@@ -89,9 +86,21 @@ impl User {
         }
     }
 
-    /// What the node's agent and an administrator do for volumes, again and again: directories of volumes that go are
-    /// removed, what nobody claims any more is offered again, and what was kept on a node that is gone is given up.
+    /// All nodes have what any template asks for.
+    async fn label_nodes(&mut self) {
+        let is_fast = |node: &Value| json::text(node, "metadata.labels.disk") == "fast";
+        let others = |model: &Model, _: &_| those(model, "minions", |node| !is_fast(node));
+        for node in self.world.history.read(others) {
+            self.merge("v1", "nodes", &node, json!({"metadata": {"labels": {"disk": "fast"}}}))
+                .await;
+        }
+    }
+
+    /// What an administrator does again and again: nodes that come back are labelled as the others. For volumes, what the
+    /// node's agent does too: directories of volumes that go are removed, what nobody claims any more is offered again, and
+    /// what was kept on a node that is gone is given up.
     pub async fn tend(&mut self) {
+        self.label_nodes().await;
         if !self.world.chaos.profile.claims {
             return;
         }
