@@ -181,7 +181,7 @@ fn queues(queuing: &Cursor<'_>, errors: &mut ErrorList) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::tests::{defaulted, refuses};
+    use super::super::check::tests::{created, defaulted, refuses};
     use super::*;
     use serde_json::json;
 
@@ -191,15 +191,14 @@ mod tests {
         refuses(
             &row(),
             &json!({"metadata": {"name": "exempt"}, "spec": {"type": "Exempt"}}),
-            &[
-                (
-                    "/metadata/name",
-                    json!("low"),
-                    "spec.type: Invalid value: \"Exempt\": type must be 'Exempt' if and only if name is 'exempt'",
-                ),
-                ("/spec/limited", json!({}), "spec.limited: Forbidden"),
-            ],
+            &[(
+                "/metadata/name",
+                json!("low"),
+                "spec.type: Invalid value: \"Exempt\": type must be 'Exempt' if and only if name is 'exempt'",
+            )],
         );
+        let limited = json!({"metadata": {"name": "exempt"}, "spec": {"type": "Exempt", "limited": {}}});
+        assert_eq!(created(&row(), limited)[0], "spec.limited: Forbidden");
         assert_eq!(defaulted(&row(), exempt)["spec"]["exempt"], Value::Null);
     }
 
