@@ -294,11 +294,9 @@ impl Disk {
     /// In a place of its own.
     pub fn small(size: &str) -> Self {
         let directory = tempfile::tempdir().expect("no temporary directory");
-        let disk = Self::over(directory.path(), size);
-        Self {
-            _directory: Some(directory),
-            ..disk
-        }
+        let mut disk = Self::over(directory.path(), size);
+        disk._directory = Some(directory);
+        disk
     }
 
     /// Over a directory, which is made if need be.

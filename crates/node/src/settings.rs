@@ -5,12 +5,15 @@ mod file;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use file::Error as SettingsError;
+use coracle_api::quantity::{Quantity, QuantityFormat};
+use coracle_runtime::LogLimits;
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
 use crate::eviction::threshold::Threshold;
 use crate::pod::backoff;
+
+pub use file::Error as SettingsError;
 
 /// The priority from which on a pod is critical to its node: that of `system-cluster-critical`.
 pub(crate) const CRITICAL: i32 = 2_000_000_000;
@@ -31,6 +34,8 @@ pub struct Settings {
     pub(crate) images: ImageSettings,
     /// How long the runtime may take over a call before it counts as failed.
     pub(crate) runtime_request_timeout: Duration,
+    /// How much of a container's log is kept; for who opens the runtime.
+    pub logs: LogLimits,
     /// To which the pause before a container's restart grows.
     pub(crate) longest_restart_delay: SignedDuration,
 }
@@ -66,6 +71,7 @@ impl Settings {
     /// As `/configz` shows them: the fields of a KubeletConfiguration.
     pub(crate) fn fields(&self) -> Value {
         let seconds = |period: Duration| format!("{}s", period.as_secs());
+        let binary = |bytes| Quantity::new(bytes, QuantityFormat::BinarySi).to_string();
         let thresholds = |hard: bool| -> Value {
             let own = self.eviction.thresholds.iter().filter(|t| t.is_hard() == hard);
             own.map(|t| (t.signal.name().to_owned(), json!(t.value.to_string())))
@@ -82,6 +88,8 @@ impl Settings {
             "podPidsLimit": self.pod_pids_limit,
             "allowedUnsafeSysctls": self.allowed_unsafe_sysctls,
             "runtimeRequestTimeout": seconds(self.runtime_request_timeout),
+            "containerLogMaxSize": binary(self.logs.size),
+            "containerLogMaxFiles": self.logs.files,
             "crashLoopBackOff": {
                 "maxContainerRestartPeriod": format!("{}s", self.longest_restart_delay.as_secs()),
             },
@@ -118,6 +126,7 @@ impl Default for Settings {
                 max_age: Duration::ZERO,
             },
             runtime_request_timeout: Duration::from_secs(120),
+            logs: LogLimits::default(),
             longest_restart_delay: backoff::LONGEST,
         }
     }

@@ -32,6 +32,7 @@ use crate::error::{Error, Result};
 use crate::id::{ContainerId, SandboxId};
 use crate::pod_runtime::{Event, EventKind, Identity};
 use crate::sandbox::{SandboxState, SandboxStatus};
+use crate::shim::LogLimits;
 use convert::ContainerRecord;
 use message::{Empty, ImageFsInfoResponse, StatusRequest, StatusResponse, VersionRequest, VersionResponse};
 use rpc::Rpc;
@@ -44,6 +45,7 @@ pub struct CriConfig {
     pub socket: PathBuf,
     /// Whose pods these are, among all that the runtime has: letters and digits.
     pub owner: String,
+    pub logs: LogLimits,
     pub clock: Clock,
 }
 
@@ -133,7 +135,7 @@ impl Cri {
         });
         inner.look().await?;
         let watch = tokio::spawn(watch::run(Arc::downgrade(&inner), config.clock));
-        let logs = tokio::spawn(log::run(Arc::downgrade(&inner), config.clock));
+        let logs = tokio::spawn(log::run(Arc::downgrade(&inner), config.logs, config.clock));
         Ok(Self {
             inner,
             _tasks: Arc::new([AbortOnDropHandle::new(watch), AbortOnDropHandle::new(logs)]),

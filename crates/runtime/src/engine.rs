@@ -36,6 +36,7 @@ use crate::image::RegistryConfig;
 use crate::image::store::ImageStore;
 use crate::pod_runtime::{Event, EventKind};
 use crate::sandbox::{SandboxConfig, SandboxState};
+use crate::shim::LogLimits;
 use crate::shim::protocol::{Record, RecordState, ShimIdentity};
 use crate::spec;
 
@@ -61,6 +62,8 @@ pub struct EngineConfig {
     /// runc, crun or another with their command line, instead of the embedded OCI runtime.
     pub oci_runtime: Option<PathBuf>,
     pub registries: RegistryConfig,
+    /// Of containers that are started from now on.
+    pub logs: LogLimits,
     pub clock: Clock,
 }
 
@@ -74,6 +77,7 @@ impl EngineConfig {
             },
             oci_runtime: None,
             registries: RegistryConfig::default(),
+            logs: LogLimits::default(),
             clock: Clock::system(),
         }
     }

@@ -46,4 +46,4 @@ pub use pod_runtime::{
     ExecOutput, ExecStreams, Identity, PodRuntime, Reader, Stats, Writer,
 };
 pub use sandbox::{Sandbox, SandboxConfig, SandboxState, SandboxStatus, UserNamespace};
-pub use shim::{LOG_FILES, LOG_SIZE, shim_main};
+pub use shim::{LogLimits, shim_main};

@@ -11,7 +11,7 @@ pub(crate) mod protocol;
 mod server;
 pub(crate) mod wire;
 
-pub use log::{LOG_FILES, LOG_SIZE};
+pub use log::LogLimits;
 pub(crate) use log::{aside, remove_surplus};
 
 use std::ffi::OsString;

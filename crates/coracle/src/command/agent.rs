@@ -34,7 +34,7 @@ pub fn run(args: cli::Agent) -> anyhow::Result<()> {
         let certificates = cluster.node_dir().join("pki");
         let serving = Serving::self_signed(&certificates, &name, node_ip, args.listen, client_ca)?;
         let cidr = args.pod_cidr.as_deref().unwrap_or("10.42.1.0/24");
-        let parts = container::open(&cluster, cidr, args.oci_runtime.clone(), &args.node).await?;
+        let parts = container::open(&cluster, cidr, args.oci_runtime.clone(), &args.node, settings.logs).await?;
         let images = image_service::serve(&cluster, parts.runtime.clone(), shutdown.clone())?;
         tokio::spawn(images);
         let agent = Agent::start(AgentOptions {

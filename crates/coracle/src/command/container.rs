@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use coracle_clock::Clock;
 use coracle_network::{Cidr, NetworkOptions, PodNetwork};
 use coracle_node::{PodNetworking, RuntimeNetworking};
-use coracle_runtime::{Cri, CriConfig, Engine, EngineConfig, PodRuntime, RegistryConfig};
+use coracle_runtime::{Cri, CriConfig, Engine, EngineConfig, LogLimits, PodRuntime, RegistryConfig};
 
 use crate::cli::NodeFlags;
 use crate::cluster::Cluster;
@@ -59,10 +59,11 @@ pub async fn open(
     pod_cidr: &str,
     oci_runtime: Option<PathBuf>,
     flags: &NodeFlags,
+    logs: LogLimits,
 ) -> anyhow::Result<NodeParts> {
     match (&flags.cri_socket, other_runtime(cluster)?) {
-        (Some(socket), _) => open_cri(cluster, socket).await,
-        (None, None) => open_engine(cluster, pod_cidr, oci_runtime).await,
+        (Some(socket), _) => open_cri(cluster, socket, logs).await,
+        (None, None) => open_engine(cluster, pod_cidr, oci_runtime, logs).await,
         (None, Some(socket)) => bail!(
             "this cluster's pods are run by {0}; start it with --cri-socket {0}",
             socket.display()
@@ -73,7 +74,7 @@ pub async fn open(
 /// What has the cluster's images, of a cluster that does not run.
 pub async fn open_for_images(cluster: &Cluster) -> anyhow::Result<Arc<dyn PodRuntime>> {
     if let Some(socket) = other_runtime(cluster)? {
-        return Ok(Arc::new(connect(cluster, &socket).await?));
+        return Ok(Arc::new(connect(cluster, &socket, LogLimits::default()).await?));
     }
     let mut config = EngineConfig::new(cluster.runtime_dir());
     config.registries = registries(cluster)?;
@@ -94,22 +95,23 @@ fn other_runtime(cluster: &Cluster) -> anyhow::Result<Option<PathBuf>> {
     }
 }
 
-async fn connect(cluster: &Cluster, socket: &std::path::Path) -> anyhow::Result<Cri> {
+async fn connect(cluster: &Cluster, socket: &std::path::Path, logs: LogLimits) -> anyhow::Result<Cri> {
     let config = CriConfig {
         socket: socket.to_owned(),
         owner: cluster.id(),
+        logs,
         clock: Clock::system(),
     };
     Ok(Cri::open(config).await?)
 }
 
-async fn open_cri(cluster: &Cluster, socket: &std::path::Path) -> anyhow::Result<NodeParts> {
+async fn open_cri(cluster: &Cluster, socket: &std::path::Path, logs: LogLimits) -> anyhow::Result<NodeParts> {
     let sandboxes = std::fs::read_dir(cluster.runtime_dir().join("sandboxes"));
     if sandboxes.is_ok_and(|mut entries| entries.next().is_some()) {
         bail!("this cluster has pods of the built-in engine; start it without --cri-socket and delete them first");
     }
     let socket = std::path::absolute(socket)?;
-    let runtime = connect(cluster, &socket).await?;
+    let runtime = connect(cluster, &socket, logs).await?;
     let file = socket_file(cluster);
     std::fs::create_dir_all(cluster.runtime_dir())
         .and_then(|()| std::fs::write(&file, socket.as_os_str().as_encoded_bytes()))
@@ -120,7 +122,12 @@ async fn open_cri(cluster: &Cluster, socket: &std::path::Path) -> anyhow::Result
     })
 }
 
-async fn open_engine(cluster: &Cluster, pod_cidr: &str, oci_runtime: Option<PathBuf>) -> anyhow::Result<NodeParts> {
+async fn open_engine(
+    cluster: &Cluster,
+    pod_cidr: &str,
+    oci_runtime: Option<PathBuf>,
+    logs: LogLimits,
+) -> anyhow::Result<NodeParts> {
     let wanted: Cidr = pod_cidr
         .parse()
         .map_err(|e| anyhow::anyhow!("--pod-cidr {pod_cidr:?}: {e}; write it like 10.42.0.0/24"))?;
@@ -136,6 +143,7 @@ async fn open_engine(cluster: &Cluster, pod_cidr: &str, oci_runtime: Option<Path
     };
     let mut config = EngineConfig::new(cluster.runtime_dir());
     config.oci_runtime = oci_runtime;
+    config.logs = logs;
     config.registries = registries(cluster)?;
     let (engine, network) = tokio::join!(Engine::open(config), network);
     Ok(NodeParts {
@@ -167,7 +175,7 @@ pub fn remove_all(cluster: &Cluster) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         if let Some(socket) = other_runtime(cluster)? {
-            let runtime = connect(cluster, &socket).await?;
+            let runtime = connect(cluster, &socket, LogLimits::default()).await?;
             remove_pods(&runtime).await?;
             // With its pods gone, any runtime may run the next.
             let file = socket_file(cluster);

@@ -15,6 +15,7 @@ use coracle_clock::Clock;
 use coracle_controllers::keys::{Keys, SigningPair, TokenKey};
 use coracle_informer::{CancellationToken, InformerFactory};
 use coracle_node::{Agent, AgentOptions, Serving, Settings};
+use coracle_runtime::LogLimits;
 use coracle_scheduler::{Scheduler, SchedulerOptions};
 use coracle_server::{AdmissionPlugins, ApiServer, PkiDir, RunningServer, ServerOptions};
 use coracle_store::Store;
@@ -137,7 +138,10 @@ async fn serve(
     let metrics = Metrics::default();
 
     // The node's engine and network open while the API server starts; neither needs the other yet.
-    let (server, node) = tokio::join!(start_api(cluster, args, &metrics, clock), prepare_node(cluster, args));
+    let (server, node) = tokio::join!(
+        start_api(cluster, args, &metrics, clock),
+        prepare_node(cluster, args, settings.logs)
+    );
     let ((server, store), node) = (server?, node?);
     write_private(&cluster.admin_kubeconfig(), &server.admin_kubeconfig())?;
     Milestone::Api(server.url()).tell();
@@ -259,11 +263,11 @@ fn start_snapshots(
     Ok(())
 }
 
-async fn prepare_node(cluster: &Cluster, args: &ServingArgs) -> anyhow::Result<Option<NodeParts>> {
+async fn prepare_node(cluster: &Cluster, args: &ServingArgs, logs: LogLimits) -> anyhow::Result<Option<NodeParts>> {
     if args.no_node {
         return Ok(None);
     }
-    container::open(cluster, &args.pod_cidr, args.oci_runtime.clone(), &args.node)
+    container::open(cluster, &args.pod_cidr, args.oci_runtime.clone(), &args.node, logs)
         .await
         .map(Some)
 }

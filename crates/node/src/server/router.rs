@@ -1,7 +1,7 @@
 //! From path to answer.
 
 use bytes::Bytes;
-use coracle_runtime::{ContainerState, LOG_FILES, LOG_SIZE, SandboxState};
+use coracle_runtime::{ContainerState, SandboxState};
 use futures::StreamExt;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -178,8 +178,6 @@ fn configz(api: &Api) -> Response<Body> {
         "clusterDomain": cx.dns.domain,
         "clusterDNS": cx.dns.servers,
         "cgroupRoot": cx.cgroup_root,
-        "containerLogMaxSize": format!("{}Mi", LOG_SIZE >> 20),
-        "containerLogMaxFiles": LOG_FILES,
     }});
     if let (Some(config), Value::Object(settings)) = (config["kubeletconfig"].as_object_mut(), cx.settings.fields()) {
         config.extend(settings);

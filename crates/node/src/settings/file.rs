@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use coracle_api::quantity::Quantity;
+use coracle_runtime::LogLimits;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::Value;
@@ -64,6 +66,8 @@ struct File {
     #[serde(rename = "imageMaximumGCAge")]
     image_max_age: Option<String>,
     runtime_request_timeout: Option<String>,
+    container_log_max_size: Option<String>,
+    container_log_max_files: Option<usize>,
     #[serde(default)]
     crash_loop_back_off: CrashLoopBackOff,
     #[serde(flatten)]
@@ -135,6 +139,7 @@ impl Settings {
             &file.runtime_request_timeout,
             settings.runtime_request_timeout,
         )?;
+        settings.logs = logs(&file)?;
         let field = "crashLoopBackOff.maxContainerRestartPeriod";
         if let Some(text) = &file.crash_loop_back_off.max_container_restart_period {
             let longest = go_duration(text).ok_or_else(|| wrong(field, not_a_duration(text)))?;
@@ -146,6 +151,24 @@ impl Settings {
         }
         Ok((settings, file.others.into_keys().collect()))
     }
+}
+
+fn logs(file: &File) -> Result<LogLimits, Error> {
+    let mut limits = LogLimits::default();
+    if let Some(text) = &file.container_log_max_size {
+        let size = text.parse::<Quantity>().ok().map(|q| q.value());
+        let size = size.and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0);
+        let reason = || format!("{text:?} is no size; write for example 10Mi");
+        limits.size = size.ok_or_else(|| wrong("containerLogMaxSize", reason()))?;
+    }
+    limits.files = file.container_log_max_files.unwrap_or(limits.files);
+    if limits.files < 2 {
+        return Err(wrong(
+            "containerLogMaxFiles",
+            "must be 2 or more: the one being written counts",
+        ));
+    }
+    Ok(limits)
 }
 
 /// Only what a namespace of the pod has can be allowed: the rest is the host's.
@@ -334,6 +357,9 @@ mod tests {
             ]
         );
         assert_eq!(settings.longest_restart_delay, SignedDuration::from_secs(300));
+        assert_eq!(settings.fields()["containerLogMaxSize"], "10Mi");
+        let (logs, _) = parse("containerLogMaxSize: 64Ki\ncontainerLogMaxFiles: 3").unwrap();
+        assert_eq!((logs.logs.size, logs.logs.files), (64 << 10, 3));
         let fields = "crashLoopBackOff: {maxContainerRestartPeriod: 1m40s}";
         assert_eq!(
             parse(fields).unwrap().0.longest_restart_delay,
@@ -403,6 +429,9 @@ mod tests {
                 "crashLoopBackOff: {maxContainerRestartPeriod: 0s}",
                 "crashLoopBackOff.maxContainerRestartPeriod: must be between",
             ),
+            ("containerLogMaxSize: lots", "containerLogMaxSize: \"lots\" is no size"),
+            ("containerLogMaxSize: 0", "containerLogMaxSize: \"0\" is no size"),
+            ("containerLogMaxFiles: 1", "containerLogMaxFiles: must be 2 or more"),
             (
                 "shutdownGracePeriodCriticalPods: 1s",
                 "shutdownGracePeriodCriticalPods: may not",

@@ -286,6 +286,7 @@ async fn connect(containerd: &Containerd) -> Cri {
     let config = CriConfig {
         socket: containerd.socket(),
         owner: "n1".into(),
+        logs: coracle_runtime::LogLimits::default(),
         clock: Clock::system(),
     };
     Cri::open(config).await.unwrap()

@@ -9,22 +9,22 @@ use super::Inner;
 use crate::container::ContainerState;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::shim::{LOG_SIZE, aside, remove_surplus};
+use crate::shim::{LogLimits, aside, remove_surplus};
 
 /// Between looks at the logs' sizes, as upstream's agent has it.
 const LOOK: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(inner: Weak<Inner>, clock: Clock) {
+pub(super) async fn run(inner: Weak<Inner>, limits: LogLimits, clock: Clock) {
     loop {
         clock.sleep(LOOK).await;
         let Some(inner) = inner.upgrade() else { return };
-        inner.rotate(LOG_SIZE).await;
+        inner.rotate(limits).await;
     }
 }
 
 impl Inner {
-    /// Puts aside the logs of running containers that have reached the size.
-    async fn rotate(&self, size: u64) {
+    /// Puts aside the logs of running containers that have reached their size.
+    async fn rotate(&self, limits: LogLimits) {
         let running: Vec<_> = {
             let state = self.state.lock();
             let all = state.containers.values().map(|known| known.status.borrow());
@@ -34,15 +34,15 @@ impl Inner {
                 .collect()
         };
         for (id, log) in running {
-            if std::fs::metadata(&log).is_ok_and(|m| m.len() >= size)
-                && let Err(error) = self.put_aside(&id, &log).await
+            if std::fs::metadata(&log).is_ok_and(|m| m.len() >= limits.size)
+                && let Err(error) = self.put_aside(&id, &log, limits.files).await
             {
                 tracing::warn!(container = %id, error = error.chain(), "a log was not rotated");
             }
         }
     }
 
-    async fn put_aside(&self, id: &ContainerId, log: &std::path::Path) -> Result<()> {
+    async fn put_aside(&self, id: &ContainerId, log: &std::path::Path, files: usize) -> Result<()> {
         let failed = || Error::io::<std::io::Error>("put aside", log);
         let old = aside(log, self.clock.now());
         std::fs::rename(log, &old).map_err(failed())?;
@@ -50,6 +50,6 @@ impl Inner {
             // Better one log that grows than none.
             let _ = std::fs::rename(&old, log);
         })?;
-        remove_surplus(log).map_err(failed())
+        remove_surplus(log, files).map_err(failed())
     }
 }

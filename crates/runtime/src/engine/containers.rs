@@ -78,6 +78,7 @@ impl Engine {
             stdin: record.config.stdin,
             stdin_once: record.config.stdin_once,
             log: record.log_path,
+            log_limits: self.inner.config.logs,
             shared_pids: record.shared_pids,
         });
         let answer = sandbox.client.call(&request).await;

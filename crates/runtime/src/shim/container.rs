@@ -54,7 +54,8 @@ pub(super) struct Outlet {
 
 impl Container {
     pub(super) fn new(request: StartRequest) -> io::Result<Self> {
-        let log = request.log.as_deref().map(LogFile::open).transpose()?;
+        let log = request.log.as_deref();
+        let log = log.map(|path| LogFile::open(path, request.log_limits)).transpose()?;
         let record = Record {
             container: request.container.clone(),
             state: RecordState::Running,

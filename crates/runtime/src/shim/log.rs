@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Longer lines are written in parts of this size.
 const LINE_LIMIT: usize = 16 << 10;
@@ -72,10 +73,24 @@ fn entry(out: &mut Vec<u8>, now: Timestamp, stream: Stream, tag: u8, parts: &[&[
     out.push(b'\n');
 }
 
-/// A log of this size is put aside and another one begun.
-pub const LOG_SIZE: u64 = 10 << 20;
-/// So many of a container's logs are kept, the one being written among them.
-pub const LOG_FILES: usize = 5;
+/// How much of a container's log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// A log of so many bytes is put aside and another one begun.
+    pub size: u64,
+    /// So many are kept, the one being written among them.
+    pub files: usize,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self {
+            size: 10 << 20,
+            files: 5,
+        }
+    }
+}
+
 /// After a failure to put a log aside, it may grow by this much before the next attempt.
 const AGAIN: u64 = 1 << 20;
 
@@ -84,12 +99,13 @@ pub(super) struct LogFile {
     path: PathBuf,
     file: Option<File>,
     size: u64,
+    limits: LogLimits,
     /// At this size it is put aside.
     limit: u64,
 }
 
 impl LogFile {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, limits: LogLimits) -> io::Result<Self> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
@@ -97,7 +113,8 @@ impl LogFile {
             path: path.to_owned(),
             file: None,
             size: 0,
-            limit: LOG_SIZE,
+            limits,
+            limit: limits.size,
         };
         log.reopen()?;
         Ok(log)
@@ -107,7 +124,7 @@ impl LogFile {
         use std::os::unix::fs::OpenOptionsExt;
         let file = File::options().append(true).create(true).mode(0o640).open(&self.path)?;
         self.size = file.metadata()?.len();
-        self.limit = LOG_SIZE;
+        self.limit = self.limits.size;
         self.file = Some(file);
         Ok(())
     }
@@ -135,7 +152,7 @@ impl LogFile {
             // Better one log that grows than none.
             let _ = std::fs::rename(&aside, &self.path);
         })?;
-        remove_surplus(&self.path)
+        remove_surplus(&self.path, self.limits.files)
     }
 }
 
@@ -147,9 +164,9 @@ pub(crate) fn aside(path: &Path, now: Timestamp) -> PathBuf {
 }
 
 /// Removes those of the logs put aside that are too many, the oldest first.
-pub(crate) fn remove_surplus(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_surplus(path: &Path, files: usize) -> io::Result<()> {
     let mut old = old(path)?;
-    let surplus = (old.len() + 1).saturating_sub(LOG_FILES);
+    let surplus = (old.len() + 1).saturating_sub(files).min(old.len());
     old.drain(..surplus).try_for_each(std::fs::remove_file)
 }
 
@@ -213,15 +230,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("0.log");
         std::fs::write(directory.path().join("0.logger"), "another").unwrap();
-        let mut log = LogFile::open(&path).unwrap();
+        let limits = LogLimits { size: 4000, files: 5 };
+        let mut log = LogFile::open(&path, limits).unwrap();
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         // A quarter of a file at a time: after 4 * n + 1 of them, n were put aside.
-        let entry = |n: u8| vec![n; usize::try_from(LOG_SIZE / 4).unwrap()];
+        let entry = |n: u8| vec![n; 1000];
         for n in 0..25u8 {
             log.write(&entry(n), start + std::time::Duration::from_nanos(n.into()));
         }
         let old = old(&log.path).unwrap();
-        assert_eq!(old.len(), LOG_FILES - 1);
+        assert_eq!(old.len(), 4);
         let mut read = Vec::new();
         for path in old.iter().chain([&path]) {
             read.extend(std::fs::read(path).unwrap());
@@ -239,8 +257,8 @@ mod tests {
     fn a_log_that_is_opened_again_is_as_large_as_it_is() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("0.log");
-        std::fs::write(&path, vec![b'x'; usize::try_from(LOG_SIZE).unwrap() - 1]).unwrap();
-        let mut log = LogFile::open(&path).unwrap();
+        std::fs::write(&path, vec![b'x'; 999]).unwrap();
+        let mut log = LogFile::open(&path, LogLimits { size: 1000, files: 2 }).unwrap();
         log.write(b"y", "2026-01-01T00:00:00Z".parse().unwrap());
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
         assert_eq!(old(&log.path).unwrap().len(), 1);

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::log::LogLimits;
 use crate::sandbox::UserNamespace;
 
 /// No message comes near this.
@@ -69,6 +70,8 @@ pub(crate) struct StartRequest {
     pub(crate) stdin: bool,
     pub(crate) stdin_once: bool,
     pub(crate) log: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) log_limits: LogLimits,
     /// Its processes do not end with its first one: they share a PID namespace with others.
     pub(crate) shared_pids: bool,
 }

@@ -22,6 +22,7 @@ async fn it_says_who_it_is_and_how_it_is() {
     let missing = CriConfig {
         socket: "/no/such.sock".into(),
         owner: "x".into(),
+        logs: coracle_runtime::LogLimits::default(),
         clock: coracle_clock::Clock::system(),
     };
     let error = Cri::open(missing).await.err().unwrap().to_string();

@@ -139,6 +139,7 @@ impl Node<Cri> {
         let config = CriConfig {
             socket: containerd.socket(),
             owner: cgroup(directory).trim_start_matches('/').to_owned(),
+            logs: coracle_runtime::LogLimits::default(),
             clock: coracle_clock::Clock::system(),
         };
         Cri::open(config).await.unwrap()
