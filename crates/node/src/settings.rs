@@ -71,7 +71,8 @@ impl Settings {
     /// As `/configz` shows them: the fields of a KubeletConfiguration.
     pub(crate) fn fields(&self) -> Value {
         let seconds = |period: Duration| format!("{}s", period.as_secs());
-        let binary = |bytes| Quantity::new(bytes, QuantityFormat::BinarySi).to_string();
+        let binary =
+            |bytes: u64| Quantity::new(i64::try_from(bytes).unwrap_or(i64::MAX), QuantityFormat::BinarySi).to_string();
         let thresholds = |hard: bool| -> Value {
             let own = self.eviction.thresholds.iter().filter(|t| t.is_hard() == hard);
             own.map(|t| (t.signal.name().to_owned(), json!(t.value.to_string())))
