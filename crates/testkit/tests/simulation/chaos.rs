@@ -132,8 +132,9 @@ impl Chaos {
         most.mul_f64(share * share * share)
     }
 
+    /// Never nothing: who answers what others do at once would otherwise let no time pass, and no watch catch up.
     pub fn latency(&self) -> Duration {
-        self.up_to(self.profile.latency)
+        self.up_to(self.profile.latency).max(Duration::from_millis(1))
     }
 
     pub fn absence(&self) -> Duration {

@@ -145,7 +145,8 @@ pub fn unrest(model: &Model, now: Timestamp) -> Vec<String> {
             wanted.is_some_and(|w| w.iter().all(|(k, v)| &json::at(p, "metadata.labels")[k] == v))
         };
         let pods = || model.all("pods").filter(selects);
-        let healthy = pods().filter(|p| json::active(p) && json::is_true(p, "Ready")).count() as i64;
+        let is_healthy = |p: &&Value| !json::terminating(p) && json::is_true(p, "Ready");
+        let healthy = pods().filter(is_healthy).count() as i64;
         let (expected, desired) = (pods().count() as i64, json::int(budget, "spec.minAvailable"));
         let allowed = if expected > 0 { (healthy - desired).max(0) } else { 0 };
         for (field, wanted) in [
