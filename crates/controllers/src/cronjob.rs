@@ -37,7 +37,10 @@ struct CronJobs {
 /// The last time that was started for each CronJob, by its uid: the status may not be written yet, or never be. Cheap to
 /// clone.
 #[derive(Clone, Default)]
-struct Started(Arc<Mutex<HashMap<ObjectKey<CronJob>, HashMap<String, Last>>>>);
+struct Started(Arc<Mutex<HashMap<ObjectKey<CronJob>, ByUid>>>);
+
+/// Of CronJobs that have had one name.
+type ByUid = HashMap<String, Last>;
 
 #[derive(Clone)]
 struct Last {
