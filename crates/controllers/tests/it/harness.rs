@@ -11,19 +11,27 @@ use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+/// When a cluster's clock begins, unless the test says otherwise.
+pub const BEGINNING: &str = "2026-01-01T00:00:00Z";
+
 /// Controllers alone: no scheduler, no node.
 pub async fn cluster() -> TestCluster {
-    start(false, FakeNodes::default()).await
+    cluster_at(BEGINNING).await
+}
+
+/// The same, at another time.
+pub async fn cluster_at(beginning: &str) -> TestCluster {
+    start(beginning, false, FakeNodes::default()).await
 }
 
 /// With a scheduler, and fake nodes on which pods live as the configuration says.
 pub async fn cluster_with_nodes(count: u32, config: &str) -> TestCluster {
-    start(true, FakeNodes::configured(count, config).unwrap()).await
+    start(BEGINNING, true, FakeNodes::configured(count, config).unwrap()).await
 }
 
-async fn start(scheduler: bool, fake_nodes: FakeNodes) -> TestCluster {
+async fn start(beginning: &str, scheduler: bool, fake_nodes: FakeNodes) -> TestCluster {
     let options = Options {
-        clock: Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()),
+        clock: Clock::starting_at(beginning.parse().unwrap()),
         scheduler,
         fake_nodes,
         ..Options::default()

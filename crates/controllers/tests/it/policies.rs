@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::ListOptions;
+use coracle_client::{DeleteOptions, ListOptions};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, Pod, ReplicationController, ResourceQuota, Secret, ServiceAccount,
+    ConfigMap, Namespace, Node, Pod, ReplicationController, ResourceQuota, Secret, ServiceAccount,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
@@ -268,6 +268,96 @@ async fn a_budget_that_selects_nothing_says_no_pods() {
         .budget_status(json!({"expectedPods": 0, "currentHealthy": 0, "disruptionsAllowed": 0}))
         .await;
     world.told("web", "Normal NoPods", "No matching pods found").await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_a_rolling_update_takes_count_against_the_budget_but_the_update_is_not_limited_by_it() {
+    let world = World::with_nodes(2, "rules:\n- ready: 5s\n").await;
+    let one_by_one = json!({"spec": {"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}}});
+    world.make::<Deployment>(with(deployment(3), one_by_one)).await;
+    world
+        .make::<PodDisruptionBudget>(budget(json!({"minAvailable": 3})))
+        .await;
+    let healthy = |b: &PodDisruptionBudget| b.status.as_ref().and_then(|s| s.current_healthy);
+    world
+        .until::<PodDisruptionBudget>("web", |b| healthy(b) == Some(3))
+        .await;
+    let changed = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "v2"}]}}}});
+    world.merge::<Deployment>("web", changed).await;
+    world
+        .until::<PodDisruptionBudget>("web", |b| healthy(b) == Some(2))
+        .await;
+    world
+        .until::<Deployment>("web", |d| {
+            let status = d.status.as_ref().unwrap();
+            status.updated_replicas == Some(3) && status.available_replicas == Some(3)
+        })
+        .await;
+    world
+        .budget_status(json!({"currentHealthy": 3, "disruptionsAllowed": 0}))
+        .await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_deployments_or_pods_bypasses_budgets() {
+    let world = World::with_nodes(1, "").await;
+    world.make::<Deployment>(deployment(2)).await;
+    world
+        .make::<PodDisruptionBudget>(budget(json!({"maxUnavailable": 0})))
+        .await;
+    let pods = world.pods("web").await;
+    world
+        .budget_status(json!({"currentHealthy": 2, "disruptionsAllowed": 0}))
+        .await;
+    let first = name(&*pods[0]);
+    let refused = world.api::<Pod>().evict(&first, &DeleteOptions::default()).await;
+    assert!(refused.unwrap_err().is_too_many_requests());
+    world.delete::<Pod>(&first).await;
+    world.until_gone::<Pod>(&first).await;
+    world.delete::<Deployment>("web").await;
+    world.settle().await;
+    world.pass(Duration::from_secs(60)).await;
+    assert!(world.pods("web").await.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_are_drained_one_after_the_other_as_fast_as_the_budget_allows() {
+    let world = World::with_nodes(3, "rules:\n- ready: 20s\n").await;
+    world.make::<Deployment>(deployment(3)).await;
+    world
+        .make::<PodDisruptionBudget>(budget(json!({"minAvailable": 2})))
+        .await;
+    let alone = json!({"metadata": {"name": "x"}, "spec": template("x")["spec"]});
+    world.make::<Pod>(alone).await;
+    world.pass(Duration::from_secs(60)).await;
+    let evict = async |pod: &str| world.api::<Pod>().evict(pod, &DeleteOptions::default()).await;
+    let (all, on) = (world.active("web").await, |p: &Pod| {
+        p.spec.as_ref().unwrap().node_name.clone().unwrap()
+    });
+    assert_eq!(all.len(), 3);
+    let (first, second) = (&all[0], &all[1]);
+    let cordoned = json!({"spec": {"unschedulable": true}});
+    world.merge::<Node>(&on(first), cordoned.clone()).await;
+    // One may go, and so may a pod that has no budget.
+    evict(&name(&**first)).await.unwrap();
+    evict("x").await.unwrap();
+    // Its replacement starts on another node; until it is available the next drain is blocked.
+    world.pass(Duration::from_secs(10)).await;
+    let now = world.active("web").await;
+    let is_new = |p: &&Arc<Pod>| all.iter().all(|old| old.metadata.uid != p.metadata.uid);
+    let fourth = now.iter().find(is_new).unwrap();
+    assert_ne!(on(fourth), on(first));
+    assert!(evict(&name(&**second)).await.unwrap_err().is_too_many_requests());
+    world.pass(Duration::from_secs(30)).await;
+    world
+        .budget_status(json!({"currentHealthy": 3, "disruptionsAllowed": 1}))
+        .await;
+    // Of the two that are there now one may go, and not the other.
+    evict(&name(&**second)).await.unwrap();
+    assert!(evict(&name(&**fourth)).await.unwrap_err().is_too_many_requests());
     world.stop().await;
 }
 
