@@ -14,8 +14,10 @@ use crate::model::{Commit, Model};
 pub struct Deployments {
     staleness: f64,
     most: Sayings,
-    /// By the Deployment's uid: when something other than its rollout last changed what serves, or what is wanted.
+    /// By the Deployment's uid: when something other than its rollout last changed what serves, or what that means.
     disturbed: BTreeMap<String, f64>,
+    /// By the Deployment's uid: how few pods were to serve at least, and until when.
+    were_enough: BTreeMap<String, Vec<(f64, i64)>>,
     everything_disturbed: f64,
 }
 
@@ -25,6 +27,7 @@ impl Deployments {
             staleness,
             most: Sayings::default(),
             disturbed: BTreeMap::new(),
+            were_enough: BTreeMap::new(),
             everything_disturbed: f64::MIN,
         }
     }
@@ -36,9 +39,28 @@ impl Deployments {
             .copied()
             .unwrap_or(f64::MIN)
             .max(self.everything_disturbed);
-        // Retries of refused writes come on top.
-        now - last > self.staleness + 30.0
+        now - last > self.patience()
     }
+
+    /// How late the controllers may be. Retries of refused writes come on top.
+    fn patience(&self) -> f64 {
+        self.staleness + 30.0
+    }
+
+    /// How few pods may serve, by what has been declared lately.
+    fn least(&self, deployment: &Value, now: f64) -> i64 {
+        let earlier = self.were_enough.get(json::uid(deployment)).into_iter().flatten();
+        let recent = earlier.filter(|(until, _)| now - until <= self.patience());
+        recent.map(|(_, least)| *least).fold(least(deployment), i64::min)
+    }
+}
+
+/// How few pods may serve while it rolls out.
+fn least(deployment: &Value) -> i64 {
+    if is_recreate(deployment) {
+        return 0;
+    }
+    json::int(deployment, "spec.replicas") - most_unavailable(deployment)
 }
 
 fn is_recreate(deployment: &Value) -> bool {
@@ -91,9 +113,16 @@ impl Rule for Deployments {
             let wanted = json::int(deployment, "spec.replicas");
             self.most
                 .note(deployment, wanted + rolling(deployment, "maxSurge", true));
-            let before = commit.before.as_deref().map(|b| json::at(b, "spec"));
-            if before != Some(json::at(deployment, "spec")) {
-                self.disturbed.insert(json::uid(deployment).to_owned(), commit.seconds);
+            let uid = json::uid(deployment).to_owned();
+            let meaning = |d: &Value| (is_recreate(d), json::int(d, "spec.minReadySeconds"));
+            if let Some(before) = commit.before.as_deref() {
+                if meaning(before) != meaning(deployment) {
+                    self.disturbed.insert(uid.clone(), commit.seconds);
+                }
+                if least(before) != least(deployment) {
+                    let were_enough = self.were_enough.entry(uid).or_default();
+                    were_enough.push((commit.seconds, least(before)));
+                }
             }
         }
         if commit.is_of("minions") {
@@ -175,7 +204,7 @@ impl Deployments {
         let sets = model.controlled("replicasets", &uid);
         let pods = sets.flat_map(|s| model.controlled("pods", json::uid(s)));
         let left = pods.filter(|p| available(p, min_ready, commit.now)).count() as i64;
-        let least = json::int(owner, "spec.replicas") - most_unavailable(owner);
+        let least = self.least(owner, commit.seconds);
         if left < least {
             faults.push(format!(
                 "{} has {left} available pods, and {least} at least were to be",
