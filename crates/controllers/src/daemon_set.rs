@@ -82,8 +82,8 @@ pub async fn run(cx: Context) {
         .watches_changes(&sets, move |change| {
             let set = change.object();
             let key = ObjectKey::of(&**set);
+            control.observe_owner(change);
             if change.is_deletion() {
-                control.forget(&key);
                 failures.forget(set.metadata.uid.as_deref().unwrap_or_default());
             }
             [key]

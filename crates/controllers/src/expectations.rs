@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::ObjectKey;
 use coracle_clock::{Clock, Instant};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
@@ -53,13 +52,13 @@ pub fn is_uncertain(error: &coracle_client::Error) -> bool {
     }
 }
 
-/// Pending creations and deletions per key.
-pub struct Expectations<O> {
-    pending: Mutex<HashMap<ObjectKey<O>, Pending>>,
+/// Pending creations and deletions, by the owner's uid: another owner of the same name asks for its own.
+pub struct Expectations {
+    pending: Mutex<HashMap<String, Pending>>,
     clock: Clock,
 }
 
-impl<O> Expectations<O> {
+impl Expectations {
     pub fn new(clock: Clock) -> Self {
         Self {
             pending: Mutex::default(),
@@ -67,10 +66,10 @@ impl<O> Expectations<O> {
         }
     }
 
-    /// What still has to happen before `key` may be acted on.
-    pub fn wait(&self, key: &ObjectKey<O>) -> Wait {
+    /// What still has to happen before the owner may be acted on.
+    pub fn wait(&self, owner: &str) -> Wait {
         let pending = self.pending.lock();
-        let Some(pending) = pending.get(key) else {
+        let Some(pending) = pending.get(owner) else {
             return Wait::Over;
         };
         let waited = self.clock.instant().saturating_duration_since(pending.since);
@@ -85,7 +84,7 @@ impl<O> Expectations<O> {
     }
 
     /// Before asking: `creations` new objects and the deletion of these uids.
-    pub fn expect(&self, key: &ObjectKey<O>, creations: usize, deletions: impl IntoIterator<Item = String>) {
+    pub fn expect(&self, owner: &str, creations: usize, deletions: impl IntoIterator<Item = String>) {
         let pending = Pending {
             creations,
             arrivals: HashSet::new(),
@@ -93,18 +92,18 @@ impl<O> Expectations<O> {
             since: self.clock.instant(),
             doubt: None,
         };
-        self.pending.lock().insert(key.clone(), pending);
+        self.pending.lock().insert(owner.to_owned(), pending);
     }
 
-    fn update(&self, key: &ObjectKey<O>, change: impl FnOnce(&mut Pending)) {
-        if let Some(pending) = self.pending.lock().get_mut(key) {
+    fn update(&self, owner: &str, change: impl FnOnce(&mut Pending)) {
+        if let Some(pending) = self.pending.lock().get_mut(owner) {
             change(pending);
         }
     }
 
     /// An owned object of this uid was seen: one that `is_new`, one that `is_going` (or gone, or no longer owned).
-    pub fn observed(&self, key: &ObjectKey<O>, uid: &str, is_new: bool, is_going: bool) {
-        self.update(key, |pending| {
+    pub fn observed(&self, owner: &str, uid: &str, is_new: bool, is_going: bool) {
+        self.update(owner, |pending| {
             pending.creations = pending.creations.saturating_sub(usize::from(is_new));
             if is_going {
                 pending.deletions.remove(uid);
@@ -117,39 +116,32 @@ impl<O> Expectations<O> {
     }
 
     /// So many creations failed, or were not tried.
-    pub fn not_created(&self, key: &ObjectKey<O>, count: usize) {
-        self.update(key, |pending| {
+    pub fn not_created(&self, owner: &str, count: usize) {
+        self.update(owner, |pending| {
             pending.creations = pending.creations.saturating_sub(count)
         });
     }
 
     /// A deletion failed.
-    pub fn not_deleted(&self, key: &ObjectKey<O>, uid: &str) {
-        self.update(key, |pending| {
+    pub fn not_deleted(&self, owner: &str, uid: &str) {
+        self.update(owner, |pending| {
             pending.deletions.remove(uid);
         });
     }
 
     /// The answer to something asked for is lost.
-    pub fn doubt(&self, key: &ObjectKey<O>) {
-        self.update(key, |pending| {
+    pub fn doubt(&self, owner: &str) {
+        self.update(owner, |pending| {
             pending.doubt.get_or_insert_default();
         });
     }
 
     /// After a doubt: `listed` are all pods there, by an API that was asked after `before` was read from the cache, and
     /// `cached` are the owner's in the cache now. What differs is waited for.
-    pub fn learn(
-        &self,
-        key: &ObjectKey<O>,
-        owner: &str,
-        before: &[Arc<Pod>],
-        listed: &[Arc<Pod>],
-        cached: &[Arc<Pod>],
-    ) {
+    pub fn learn(&self, owner: &str, before: &[Arc<Pod>], listed: &[Arc<Pod>], cached: &[Arc<Pod>]) {
         let is_owned = |pod: &&Arc<Pod>| controller_of(&pod.metadata).is_some_and(|o| o.uid == owner);
         let there = living(listed.iter().filter(is_owned));
-        self.update(key, |pending| {
+        self.update(owner, |pending| {
             let seen = pending.doubt.take().unwrap_or_default().seen;
             let known: HashSet<String> = cached.iter().map(uid_of).collect();
             let living_now = living(cached);
@@ -165,8 +157,8 @@ impl<O> Expectations<O> {
         });
     }
 
-    pub fn forget(&self, key: &ObjectKey<O>) {
-        self.pending.lock().remove(key);
+    pub fn forget(&self, owner: &str) {
+        self.pending.lock().remove(owner);
     }
 }
 
@@ -183,16 +175,11 @@ fn living<'p>(pods: impl IntoIterator<Item = &'p Arc<Pod>>) -> HashSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::apps::v1::ReplicaSet;
     use serde_json::json;
 
     const GOING: Option<&str> = Some("2026-01-01T00:00:00Z");
 
-    fn key() -> ObjectKey<ReplicaSet> {
-        ObjectKey::new("x", "a")
-    }
-
-    fn expectations() -> Expectations<ReplicaSet> {
+    fn expectations() -> Expectations {
         Expectations::new(Clock::system())
     }
 
@@ -207,8 +194,8 @@ mod tests {
         pod(uid, "us", None)
     }
 
-    fn is_over(expectations: &Expectations<ReplicaSet>) -> bool {
-        expectations.wait(&key()) == Wait::Over
+    fn is_over(expectations: &Expectations) -> bool {
+        expectations.wait("us") == Wait::Over
     }
 
     #[tokio::test(start_paused = true)]
@@ -216,10 +203,10 @@ mod tests {
         let all = [ours("kept"), pod("going", "us", GOING), pod("strange", "others", None)];
         let same = |cached: &[Arc<Pod>]| {
             let expectations = expectations();
-            expectations.expect(&key(), 2, ["other".to_owned()]);
-            expectations.doubt(&key());
-            assert_eq!(expectations.wait(&key()), Wait::Answer);
-            expectations.learn(&key(), "us", cached, &all, cached);
+            expectations.expect("us", 2, ["other".to_owned()]);
+            expectations.doubt("us");
+            assert_eq!(expectations.wait("us"), Wait::Answer);
+            expectations.learn("us", cached, &all, cached);
             is_over(&expectations)
         };
         assert!(same(&[ours("kept"), pod("going", "us", GOING)]));
@@ -231,43 +218,43 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_the_api_has_is_waited_for_and_not_asked_for_again() {
         let expectations = expectations();
-        expectations.expect(&key(), 1, []);
-        expectations.doubt(&key());
-        expectations.not_created(&key(), 1);
+        expectations.expect("us", 1, []);
+        expectations.doubt("us");
+        expectations.not_created("us", 1);
         let cached = [ours("gone")];
-        expectations.learn(&key(), "us", &cached, &[ours("made")], &cached);
-        assert_eq!(expectations.wait(&key()), Wait::Events(TIMEOUT));
-        expectations.observed(&key(), "gone", false, true);
+        expectations.learn("us", &cached, &[ours("made")], &cached);
+        assert_eq!(expectations.wait("us"), Wait::Events(TIMEOUT));
+        expectations.observed("us", "gone", false, true);
         assert!(!is_over(&expectations));
-        expectations.observed(&key(), "another", true, false);
+        expectations.observed("us", "another", true, false);
         assert!(!is_over(&expectations), "it is that pod and no other");
-        expectations.observed(&key(), "made", true, false);
+        expectations.observed("us", "made", true, false);
         assert!(is_over(&expectations));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_and_goes_while_the_api_is_asked_is_not_waited_for() {
         let expectations = expectations();
-        expectations.expect(&key(), 1, []);
-        expectations.doubt(&key());
-        expectations.observed(&key(), "brief", true, false);
-        expectations.observed(&key(), "brief", false, true);
+        expectations.expect("us", 1, []);
+        expectations.doubt("us");
+        expectations.observed("us", "brief", true, false);
+        expectations.observed("us", "brief", false, true);
         // One that came to the cache after the API had answered.
         let cached = [ours("later")];
-        expectations.learn(&key(), "us", &[], &[ours("brief")], &cached);
+        expectations.learn("us", &[], &[ours("brief")], &cached);
         assert!(is_over(&expectations));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_doubt_blocks_for_five_minutes_at_most() {
         let expectations = expectations();
-        expectations.expect(&key(), 1, []);
-        expectations.doubt(&key());
+        expectations.expect("us", 1, []);
+        expectations.doubt("us");
         let clock = Clock::system();
         clock.sleep(TIMEOUT - Duration::from_secs(1)).await;
-        assert_eq!(expectations.wait(&key()), Wait::Answer);
-        expectations.learn(&key(), "us", &[], &[ours("made")], &[]);
-        assert_eq!(expectations.wait(&key()), Wait::Events(Duration::from_secs(1)));
+        assert_eq!(expectations.wait("us"), Wait::Answer);
+        expectations.learn("us", &[], &[ours("made")], &[]);
+        assert_eq!(expectations.wait("us"), Wait::Events(Duration::from_secs(1)));
         clock.sleep(Duration::from_secs(1)).await;
         assert!(is_over(&expectations));
     }
@@ -276,20 +263,20 @@ mod tests {
     async fn a_key_is_blocked_until_all_it_asked_for_is_seen() {
         let expectations = expectations();
         assert!(is_over(&expectations));
-        expectations.expect(&key(), 2, ["uid".to_owned()]);
-        expectations.observed(&key(), "one", true, false);
-        expectations.observed(&key(), "two", true, false);
+        expectations.expect("us", 2, ["uid".to_owned()]);
+        expectations.observed("us", "one", true, false);
+        expectations.observed("us", "two", true, false);
         assert!(!is_over(&expectations));
-        expectations.observed(&key(), "other", false, true);
+        expectations.observed("us", "other", false, true);
         assert!(!is_over(&expectations));
-        expectations.observed(&key(), "uid", false, true);
+        expectations.observed("us", "uid", false, true);
         assert!(is_over(&expectations));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lost_event_blocks_for_five_minutes_at_most() {
         let expectations = expectations();
-        expectations.expect(&key(), 1, []);
+        expectations.expect("us", 1, []);
         Clock::system().sleep(TIMEOUT).await;
         assert!(is_over(&expectations));
     }

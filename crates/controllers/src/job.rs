@@ -71,8 +71,8 @@ pub async fn run(cx: Context) {
             {
                 of_jobs.external(by);
             }
+            control.observe_owner(change);
             if change.is_deletion() {
-                control.forget(&key);
                 written.forget(&key);
             }
             [key]

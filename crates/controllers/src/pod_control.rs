@@ -9,7 +9,6 @@ use coracle_clock::Clock;
 use coracle_informer::{Change, Controller, Error, Lister, SharedInformer, WorkQueue};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::expectations::{Expectations, Wait, is_uncertain};
 use crate::owner::controller_of;
@@ -19,7 +18,7 @@ pub struct PodControl<O: 'static> {
     client: Client,
     events: EventRecorder,
     pods: Lister<Pod>,
-    expectations: Arc<Expectations<O>>,
+    expectations: Arc<Expectations>,
     queue: WorkQueue<ObjectKey<O>>,
 }
 
@@ -50,12 +49,14 @@ fn name_of(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// The key of the owner of this kind that manages the pod.
-fn managing<O>(pod: &Pod, kind: &str) -> Option<ObjectKey<O>> {
-    let of_kind = |o: &&OwnerReference| o.kind == kind;
-    let owner = controller_of(&pod.metadata).filter(of_kind)?;
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    Some(ObjectKey::of_owner(namespace, owner))
+/// The uid of the owner that manages the pod.
+fn manager(pod: &Pod) -> Option<&str> {
+    controller_of(&pod.metadata).map(|owner| owner.uid.as_str())
+}
+
+/// An owner's own uid.
+fn own_uid<O: TypedKind>(owner: &O) -> &str {
+    owner.meta().uid.as_deref().unwrap_or_default()
 }
 
 impl<O: TypedKind> PodControl<O> {
@@ -75,11 +76,10 @@ impl<O: TypedKind> PodControl<O> {
             queue: controller.queue(),
         };
         let expectations = control.expectations.clone();
-        let kind = O::resource().kind;
         // What was seen is counted before the key is looked at for it.
         let controller = controller
             .watches_changes(pods, move |change| {
-                observe(&expectations, &kind, change);
+                observe(&expectations, change);
                 None
             })
             .watches_owned(pods);
@@ -88,9 +88,9 @@ impl<O: TypedKind> PodControl<O> {
 
     /// Whether the cache has everything that was done for this key. If not, the key is looked at again when it may have.
     pub async fn is_settled(&self, owner: &O, key: &ObjectKey<O>) -> Result<bool, Error> {
-        let mut wait = self.expectations.wait(key);
+        let uid = own_uid(owner);
+        let mut wait = self.expectations.wait(uid);
         if wait == Wait::Answer {
-            let uid = owner.meta().uid.as_deref().unwrap_or_default();
             let before = self.pods.controlled_by(uid);
             let there = self
                 .client
@@ -98,8 +98,8 @@ impl<O: TypedKind> PodControl<O> {
                 .list(&ListOptions::default())
                 .await?;
             let cached = self.pods.controlled_by(uid);
-            self.expectations.learn(key, uid, &before, &there.items, &cached);
-            wait = self.expectations.wait(key);
+            self.expectations.learn(uid, &before, &there.items, &cached);
+            wait = self.expectations.wait(uid);
         }
         if let Wait::Events(most) = wait {
             self.queue.add_after(key.clone(), most);
@@ -107,9 +107,13 @@ impl<O: TypedKind> PodControl<O> {
         Ok(wait == Wait::Over)
     }
 
-    /// The owner is gone.
-    pub fn forget(&self, key: &ObjectKey<O>) {
-        self.expectations.forget(key);
+    /// Nothing is expected of an owner that is gone, or has another in its place.
+    pub fn observe_owner(&self, change: &Change<O>) {
+        let now = (!change.is_deletion()).then(|| own_uid(&**change.object()));
+        let before = change.old().unwrap_or(change.object());
+        if now != Some(own_uid(&**before)) {
+            self.expectations.forget(own_uid(&**before));
+        }
     }
 
     /// Makes `new` and deletes `doomed`. What went wrong first, if anything did; the rest is done all the same, but after
@@ -119,7 +123,7 @@ impl<O: TypedKind> PodControl<O> {
             return Ok(());
         }
         self.expectations
-            .expect(key, new.len(), doomed.iter().map(|p| uid_of(p)));
+            .expect(own_uid(owner), new.len(), doomed.iter().map(|p| uid_of(p)));
         let created = self.create_expected(owner, key, new).await.failure;
         let deleted = self.delete_expected(owner, key, doomed, |_| None).await.failure;
         created.or(deleted).map_or(Ok(()), Err)
@@ -127,7 +131,7 @@ impl<O: TypedKind> PodControl<O> {
 
     /// Makes pods in batches that double while all goes well.
     pub async fn create(&self, owner: &O, key: &ObjectKey<O>, new: &[&Pod]) -> Done {
-        self.expectations.expect(key, new.len(), []);
+        self.expectations.expect(own_uid(owner), new.len(), []);
         self.create_expected(owner, key, new).await
     }
 
@@ -139,7 +143,8 @@ impl<O: TypedKind> PodControl<O> {
         doomed: &[Arc<Pod>],
         before: impl Fn(&Pod) -> Option<Patch>,
     ) -> Done {
-        self.expectations.expect(key, 0, doomed.iter().map(|p| uid_of(p)));
+        self.expectations
+            .expect(own_uid(owner), 0, doomed.iter().map(|p| uid_of(p)));
         self.delete_expected(owner, key, doomed, before).await
     }
 
@@ -160,10 +165,10 @@ impl<O: TypedKind> PodControl<O> {
                     }
                     Err(error) => {
                         if is_uncertain(&error) {
-                            self.expectations.doubt(key);
+                            self.expectations.doubt(own_uid(owner));
                         }
                         failed = true;
-                        self.expectations.not_created(key, 1);
+                        self.expectations.not_created(own_uid(owner), 1);
                         // Nothing can be made in a namespace that is going, and nothing has to be.
                         if !error.is_namespace_terminating() {
                             let message = format!("Error creating: {error}");
@@ -174,7 +179,7 @@ impl<O: TypedKind> PodControl<O> {
                 }
             }
             if failed {
-                self.expectations.not_created(key, new.len() - tried);
+                self.expectations.not_created(own_uid(owner), new.len() - tried);
                 return made;
             }
             batch *= 2;
@@ -213,9 +218,9 @@ impl<O: TypedKind> PodControl<O> {
                 }
                 Err(error) => {
                     if is_uncertain(&error) {
-                        self.expectations.doubt(key);
+                        self.expectations.doubt(own_uid(owner));
                     }
-                    self.expectations.not_deleted(key, &uid_of(pod));
+                    self.expectations.not_deleted(own_uid(owner), &uid_of(pod));
                     if error.is_not_found() {
                         continue;
                     }
@@ -233,18 +238,18 @@ impl<O: TypedKind> PodControl<O> {
 }
 
 /// Counts what the informer saw against what was asked for.
-fn observe<O>(expectations: &Expectations<O>, kind: &str, change: &Change<Pod>) {
+fn observe(expectations: &Expectations, change: &Change<Pod>) {
     let pod = change.object();
     let uid = uid_of(pod);
-    let now = managing::<O>(pod, kind);
-    let before = change.old().and_then(|old| managing::<O>(old, kind));
-    if let Some(left) = before.filter(|before| Some(before) != now.as_ref()) {
-        expectations.observed(&left, &uid, false, true);
+    let now = manager(pod);
+    let before = change.old().and_then(|old| manager(old));
+    if let Some(left) = before.filter(|before| Some(*before) != now) {
+        expectations.observed(left, &uid, false, true);
     }
-    if let Some(key) = now {
+    if let Some(owner) = now {
         let is_going = change.is_deletion() || pod.metadata.deletion_timestamp.is_some();
         // A new pod may be terminating when it is first seen: then both have come true.
         let is_new = change.old().is_none() && !change.is_deletion();
-        expectations.observed(&key, &uid, is_new, is_going);
+        expectations.observed(owner, &uid, is_new, is_going);
     }
 }

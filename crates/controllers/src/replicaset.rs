@@ -93,8 +93,8 @@ pub async fn run_for<K: Replicating>(cx: Context, name: &'static str, account: &
     controller
         .watches_changes(&sets, move |change| {
             let key = ObjectKey::of(&**change.object());
+            control.observe_owner(change);
             if change.is_deletion() {
-                control.forget(&key);
                 written.forget(&key);
             }
             [key]

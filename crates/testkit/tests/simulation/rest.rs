@@ -296,5 +296,7 @@ pub fn is_noise(line: &str) -> bool {
     let heartbeat = line.contains(" leases/kube-") || line.contains(" minions/");
     let expiry = line.contains(" events/") && line.ends_with("deleted");
     let autoscaler = line.contains(" events/default/ho0.") || line.contains(" horizontalpodautoscalers/");
-    !heartbeat && !expiry && !autoscaler
+    // What a component does is in its writes; that one comes back is none.
+    let note = line.contains(" -- ");
+    !heartbeat && !expiry && !autoscaler && !note
 }

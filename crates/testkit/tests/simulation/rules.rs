@@ -25,8 +25,8 @@
 //! | the scheduler overlooks taints, resources, unbound claims | 2, 3, 4 | `scheduling`, `volume` |
 //! | an autoscaler goes beyond its maximum | 18 | no quiet |
 //!
-//! In 24 seeds nothing has caught these: a Deployment, or a DaemonSet, that gives up one available pod more than it may (both are
-//! judged only half a minute after the last change of anything that may excuse them, and their own rollout is one); a Recreate
+//! In 24 seeds nothing has caught these: a DaemonSet that gives up one available pod more than it may (it is judged only half a
+//! minute after the last change of anything that may excuse it); a Recreate
 //! that does not wait; nodes without a daemon not counted as unavailable; an ordered StatefulSet that waits for nobody; what a
 //! Deployment wrote forgotten; a CronJob that forgets what it started or does not say so; an eviction that takes nothing from its
 //! budget; the preemption of equals; a collector that overlooks a living owner beside an absent one, or one orphan of several; a
@@ -79,7 +79,7 @@ impl Rules {
             Box::new(scheduling::Scheduling::new(staleness)),
             Box::new(disruption::Disruptions::new(staleness)),
             Box::new(eviction::Evictions::new(staleness)),
-            Box::new(volume::Volumes::default()),
+            Box::new(volume::Volumes::new(staleness)),
             Box::new(autoscaler::Autoscalers::new(staleness)),
         ])
     }

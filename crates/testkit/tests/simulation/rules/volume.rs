@@ -9,10 +9,22 @@ use super::Rule;
 use crate::json;
 use crate::model::{Commit, Model};
 
-#[derive(Default)]
 pub struct Volumes {
+    staleness: f64,
     /// By the claim's uid: its volume.
     given: BTreeMap<String, String>,
+    /// By the claim's name: when one of that name has gone, or has come again after that.
+    gone: BTreeMap<String, f64>,
+}
+
+impl Volumes {
+    pub fn new(staleness: f64) -> Self {
+        Self {
+            staleness,
+            given: BTreeMap::new(),
+            gone: BTreeMap::new(),
+        }
+    }
 }
 
 /// Names of the claims that a pod uses.
@@ -41,6 +53,17 @@ impl Rule for Volumes {
     fn judge(&mut self, model: &Model, commit: &Commit, faults: &mut Vec<String>) {
         if commit.is_of("persistentvolumeclaims") {
             self.judge_claim(model, commit, faults);
+            // Who has not heard that one is gone takes what it had for what the next of its name has.
+            let of_name = commit.after.as_deref().or(commit.before.as_deref()).map(json::name);
+            if let Some(name) = of_name {
+                if commit.after.is_none() {
+                    self.gone.insert(name.to_owned(), commit.seconds);
+                } else if commit.before.is_none()
+                    && let Some(when) = self.gone.get_mut(name)
+                {
+                    *when = commit.seconds;
+                }
+            }
         }
         if commit.is_of("persistentvolumes")
             && let Some((before, after)) = commit.states()
@@ -54,7 +77,11 @@ impl Rule for Volumes {
             && let Some((before, pod)) = commit.states()
             && json::text(before, "spec.nodeName") != json::text(pod, "spec.nodeName")
         {
-            judge_bound(model, pod, faults);
+            let late = |claim: &str| {
+                let again = self.gone.get(claim);
+                again.is_some_and(|when| commit.seconds - when <= self.staleness + 30.0)
+            };
+            judge_bound(model, pod, late, faults);
         }
     }
 }
@@ -89,10 +116,11 @@ impl Volumes {
     }
 }
 
-fn judge_bound(model: &Model, pod: &Value, faults: &mut Vec<String>) {
+/// `late` are claims that the scheduler may still take for others.
+fn judge_bound(model: &Model, pod: &Value, late: impl Fn(&str) -> bool, faults: &mut Vec<String>) {
     let name = json::name(pod);
     let node = model.named("minions", json::text(pod, "spec.nodeName"));
-    for wanted in claims_of(pod) {
+    for wanted in claims_of(pod).filter(|claim| !late(claim)) {
         let Some(claim) = model.named("persistentvolumeclaims", wanted) else {
             faults.push(format!("{name} is bound, and its claim {wanted} is not there"));
             continue;

@@ -23,8 +23,8 @@ impl User {
         if job {
             spec["restartPolicy"] = self.pick(&["Never", "Never", "OnFailure"]).into();
         }
-        if tight && app.starts_with("da") {
-            // Others may have taken the room that is left for it.
+        if app.starts_with("da") {
+            // Others may have taken the room on its node.
             spec["priorityClassName"] = "daemon".into();
         } else if self.below(if tight { 2 } else { 8 }) == 0 {
             spec["priorityClassName"] = self.pick(&["high", "middle", "patient"]).into();
