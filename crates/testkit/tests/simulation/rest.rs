@@ -176,6 +176,11 @@ pub fn unrest(model: &Model, now: Timestamp) -> Vec<String> {
     for autoscaler in model.all("horizontalpodautoscalers") {
         scaled(model, autoscaler, &mut say);
     }
+    for pod in model.all("pods").filter(|p| json::active(p)) {
+        if json::is_true(pod, "DisruptionTarget") {
+            say(pod, "says that it is about to be disturbed".to_owned());
+        }
+    }
     for pod in model.all("pods").filter(|p| !json::finished(p)) {
         for claim in claims_of(pod) {
             let claim = model.named("persistentvolumeclaims", claim);
@@ -220,6 +225,11 @@ fn scaled(model: &Model, autoscaler: &Value, say: &mut impl FnMut(&Value, String
     };
     let bound = |field: &str| json::int(json::at(autoscaler, "spec"), field);
     let replicas = json::int(deployment, "spec.replicas");
+    // What it has found in the last minutes may have it scale again.
+    let able = json::condition(autoscaler, "AbleToScale");
+    if able["reason"] == "SucceededRescale" || able["reason"] == "ScaleDownStabilized" {
+        say(autoscaler, format!("may scale again: {able}"));
+    }
     let wanted = (value / TARGET as f64).ceil() as i64;
     let wanted = wanted.max(bound("minReplicas")).min(bound("maxReplicas"));
     let ratio = value / (TARGET as f64 * replicas as f64);

@@ -114,7 +114,9 @@ impl Rule for Deployments {
             self.most
                 .note(deployment, wanted + rolling(deployment, "maxSurge", true));
             let uid = json::uid(deployment).to_owned();
-            let meaning = |d: &Value| (is_recreate(d), json::int(d, "spec.minReadySeconds"));
+            // Scaled amid a rollout, sets shrink in proportion, whatever serves.
+            let scale = |d: &Value| ["spec.minReadySeconds", "spec.replicas"].map(|path| json::int(d, path));
+            let meaning = |d: &Value| (is_recreate(d), scale(d));
             if let Some(before) = commit.before.as_deref() {
                 if meaning(before) != meaning(deployment) {
                     self.disturbed.insert(uid.clone(), commit.seconds);
