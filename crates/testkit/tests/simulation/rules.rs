@@ -9,6 +9,8 @@
 //! | expectations do not block | 5 | `job`: more at work than parallelism, an index twice |
 //! | a ReplicaSet makes one pod more than it lacks | 1 | `replicas` |
 //! | a Deployment's new set grows by one more than maxSurge | 18 | `deployment` |
+//! | a Deployment gives up one available pod more than maxUnavailable | 18 | `deployment` |
+//! | a DaemonSet takes one pod that serves more than maxUnavailable | 19 | `daemon` |
 //! | a DaemonSet makes a second pod where the first is not ready | 2 | `daemon` |
 //! | a StatefulSet's update takes one more than maxUnavailable, or does not count what is unavailable | 4 | `stateful` |
 //! | a Job makes one pod more than parallelism | 1 | `job` |
@@ -25,14 +27,13 @@
 //! | the scheduler overlooks taints, resources, unbound claims | 2, 3, 4 | `scheduling`, `volume` |
 //! | an autoscaler goes beyond its maximum | 18 | no quiet |
 //!
-//! In 24 seeds nothing has caught these: a DaemonSet that gives up one available pod more than it may (it is judged only half a
-//! minute after the last change of anything that may excuse it); a Recreate
-//! that does not wait; nodes without a daemon not counted as unavailable; an ordered StatefulSet that waits for nobody; what a
-//! Deployment wrote forgotten; a CronJob that forgets what it started or does not say so; an eviction that takes nothing from its
-//! budget; the preemption of equals; a collector that overlooks a living owner beside an absent one, or one orphan of several; a
-//! Job that ends before its pods; cordons overlooked. Nor in the first four: an index given out again while it is busy or done;
-//! an ordered StatefulSet that waits for being there and not for serving; doubts after lost answers ignored; claims that go while
-//! they are used. To catch them the rules need fewer excuses, or the users longer pauses.
+//! In 24 seeds nothing has caught these: a Recreate that does not wait; nodes without a daemon not counted as unavailable; an
+//! ordered StatefulSet that waits for nobody; what a Deployment wrote forgotten; a CronJob that forgets what it started or does
+//! not say so; an eviction that takes nothing from its budget; the preemption of equals; a collector that overlooks a living
+//! owner beside an absent one, or one orphan of several; a Job that ends before its pods; cordons overlooked. Nor in the first
+//! four: an index given out again while it is busy or done; an ordered StatefulSet that waits for being there and not for
+//! serving; doubts after lost answers ignored; claims that go while they are used. To catch them the rules need fewer excuses,
+//! or the users longer pauses.
 
 mod autoscaler;
 mod cronjob;

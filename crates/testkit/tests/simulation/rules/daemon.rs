@@ -18,7 +18,6 @@ pub struct Daemons {
     disturbed: BTreeMap<String, f64>,
     /// By the set's uid: until when it had surge.
     surged: BTreeMap<String, f64>,
-    everything_disturbed: f64,
 }
 
 impl Daemons {
@@ -28,13 +27,12 @@ impl Daemons {
             given_up: GivenUp::default(),
             disturbed: BTreeMap::new(),
             surged: BTreeMap::new(),
-            everything_disturbed: f64::MIN,
         }
     }
 
     fn is_calm(&self, uid: &str, now: f64) -> bool {
         let own = self.disturbed.get(uid).copied().unwrap_or(f64::MIN);
-        now - own.max(self.everything_disturbed) > self.staleness + 30.0
+        now - own > self.staleness + 30.0
     }
 }
 
@@ -88,12 +86,11 @@ impl Rule for Daemons {
             }
         }
         if commit.is_of("minions") {
-            let facts = |v: &Option<std::sync::Arc<Value>>| {
-                let of = |n: &Value| ["spec.taints", "metadata.labels"].map(|path| json::at(n, path).clone());
-                v.as_deref().map(of)
-            };
-            if facts(&commit.before) != facts(&commit.after) {
-                self.everything_disturbed = commit.seconds;
+            for set in model.all("daemonsets") {
+                let fits = |node: Option<&Value>| node.is_some_and(|node| fits(set, node));
+                if fits(commit.before.as_deref()) != fits(commit.after.as_deref()) {
+                    self.disturbed.insert(json::uid(set).to_owned(), commit.seconds);
+                }
             }
         }
         if !commit.is_of("pods") {
