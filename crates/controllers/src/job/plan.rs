@@ -75,7 +75,8 @@ fn nonzero(n: i32) -> Option<i32> {
     (n != 0).then_some(n)
 }
 
-/// `pods` are those that the job controls. With `may_act` false (the cache is behind) none is created or deleted.
+/// `pods` are those that the job controls. With `may_act` false (the cache is behind) none is created or deleted,
+/// and the job does not end: there may be one that is not seen yet.
 pub fn plan(job: &Job, pods: &[Arc<Pod>], may_act: bool, now: Timestamp) -> Plan {
     let Some(spec) = &job.spec else {
         return Plan::default();
@@ -110,7 +111,7 @@ pub fn plan(job: &Job, pods: &[Arc<Pod>], may_act: bool, now: Timestamp) -> Plan
     } else if may_act {
         look.act();
     }
-    look.finish();
+    look.finish(may_act);
     look.plan
 }
 

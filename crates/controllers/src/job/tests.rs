@@ -478,3 +478,17 @@ fn pods_of_a_finished_job_are_let_go() {
     assert_eq!((plan.let_go.len(), plan.status.is_none()), (1, true));
     assert_eq!(phase(&w.pods[0]), "Succeeded");
 }
+
+#[test]
+fn a_job_does_not_end_before_all_its_pods_are_seen_to_have_ended() {
+    let mut w = World::new(json!({"activeDeadlineSeconds": 10}));
+    w.step();
+    w.pass(11);
+    // Its pod was made a moment ago, and the cache does not have it yet.
+    let kinds = |plan: Plan| -> Vec<String> {
+        let all = plan.status.and_then(|s| s.conditions).unwrap_or_default();
+        all.into_iter().map(|c| c.type_).collect()
+    };
+    assert_eq!(kinds(plan(&w.job, &[], false, w.now)), ["FailureTarget"]);
+    assert_eq!(kinds(plan(&w.job, &[], true, w.now)), ["FailureTarget", "Failed"]);
+}

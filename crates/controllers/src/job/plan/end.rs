@@ -149,8 +149,8 @@ impl Look<'_> {
         }
     }
 
-    /// The status, and the end if everything has come to rest.
-    pub(super) fn finish(&mut self) {
+    /// The status, and the end if everything has come to rest, as far as all of it is seen.
+    pub(super) fn finish(&mut self, all_seen: bool) {
         let (mut succeeded, now) = (self.status.succeeded.unwrap_or(0), self.now);
         if self.indexed {
             succeeded = self.completed.len();
@@ -183,7 +183,7 @@ impl Look<'_> {
             }
             let noted = self.noted_succeeded.is_empty() && self.noted_failed.is_empty();
             let counted = noted && self.new_succeeded.is_empty() && self.new_failed.is_empty();
-            if idle && terminating == 0 && counted && self.plan.let_go.is_empty() {
+            if all_seen && idle && terminating == 0 && counted && self.plan.let_go.is_empty() {
                 set_condition(&mut self.status, last, "True", &end.reason, &end.message, now);
                 if end.success {
                     self.status.completion_time = Some(Time(now));
