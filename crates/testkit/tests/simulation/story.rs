@@ -83,6 +83,8 @@ async fn live(world: &World, seed: u64) -> Vec<String> {
         }
     }
     world.history.note("at rest");
+    // What was told of the last thing done may still be on its way.
+    world.clock.sleep(LOOK).await;
     let mut faults = world.history.read(|model, rules| rules.judge_rest(model));
     let heard = world.history.lines().len();
     world.clock.sleep(LISTENED).await;

@@ -1,5 +1,6 @@
-//! There are never two Jobs for one tick of a CronJob, none before it and none while it is suspended; under Forbid there are
-//! never two at a time. In the end no more finished ones are left than are to be kept.
+//! There are never two Jobs for one tick of a CronJob (but where the first had gone before anything told of it), none before it
+//! and none while it is suspended; under Forbid there are never two at a time. In the end no more finished ones are left than
+//! are to be kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +10,8 @@ use serde_json::Value;
 use super::Rule;
 use crate::json;
 use crate::model::{Commit, Model};
+
+const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 
 pub struct CronJobs {
     staleness: f64,
@@ -66,19 +69,26 @@ impl Rule for CronJobs {
         if json::controller(job).is_none_or(|o| o["kind"] != "CronJob") {
             return;
         }
-        let tick = json::annotation(job, "batch.kubernetes.io/cronjob-scheduled-timestamp");
+        let tick = json::annotation(job, SCHEDULED);
         if tick.is_empty() {
             faults.push(format!("{} does not say for which time it is", json::name(job)));
         }
-        let at = tick.parse::<Timestamp>();
-        if at.is_ok_and(|at| at > commit.now) {
+        let at = tick.parse::<Timestamp>().ok();
+        if at.is_some_and(|at| at > commit.now) {
             faults.push(format!("{} is started before {tick}", json::name(job)));
         }
         let late = |since: &f64| commit.seconds - since > self.staleness + 30.0;
         if self.suspended.get(owner).is_some_and(late) {
             faults.push(format!("{} is started while its CronJob is suspended", json::name(job)));
         }
-        if !self.ticks.insert((owner.to_owned(), tick.to_owned())) {
+        let is_first = self.ticks.insert((owner.to_owned(), tick.to_owned()));
+        // The first came and went, and nothing told of it: nobody can know.
+        let told = |c: &Value| json::text(c, "status.lastScheduleTime").parse::<Timestamp>();
+        let told = model.by_uid(owner).and_then(|c| told(c).ok());
+        let is_known = told.is_some_and(|told| at.is_some_and(|at| told >= at));
+        let namesake = |j: &&Value| json::annotation(j, SCHEDULED) == tick && json::uid(j) != json::uid(job);
+        let is_there = model.controlled("jobs", owner).any(|j| namesake(&j));
+        if !is_first && (is_known || is_there) {
             faults.push(format!("{} is the second Job for {tick}", json::name(job)));
         }
         if self.forbids.get(owner).is_some_and(late) {

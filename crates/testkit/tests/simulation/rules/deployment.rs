@@ -205,7 +205,9 @@ impl Deployments {
         }
         let sets = model.controlled("replicasets", &uid);
         let pods = sets.flat_map(|s| model.controlled("pods", json::uid(s)));
-        let left = pods.filter(|p| available(p, min_ready, commit.now)).count() as i64;
+        // Of those that are ready the set may choose one that has been so for long enough where its Deployment meant one that
+        // has not: which pod goes depends on what else is on its node, before that.
+        let left = pods.filter(|p| available(p, 0, commit.now)).count() as i64;
         let least = self.least(owner, commit.seconds);
         if left < least {
             faults.push(format!(
