@@ -95,10 +95,9 @@ impl Expectations {
         self.pending.lock().insert(owner.to_owned(), pending);
     }
 
-    fn update(&self, owner: &str, change: impl FnOnce(&mut Pending)) {
-        if let Some(pending) = self.pending.lock().get_mut(owner) {
-            change(pending);
-        }
+    /// Whether anything is expected.
+    fn update(&self, owner: &str, change: impl FnOnce(&mut Pending)) -> bool {
+        self.pending.lock().get_mut(owner).map(change).is_some()
     }
 
     /// An owned object of this uid was seen: one that `is_new`, one that `is_going` (or gone, or no longer owned).
@@ -137,8 +136,8 @@ impl Expectations {
     }
 
     /// After a doubt: `listed` are all pods there, by an API that was asked after `before` was read from the cache, and
-    /// `cached` are the owner's in the cache now. What differs is waited for.
-    pub fn learn(&self, owner: &str, before: &[Arc<Pod>], listed: &[Arc<Pod>], cached: &[Arc<Pod>]) {
+    /// `cached` are the owner's in the cache now. What differs is waited for. `false`: the owner has gone meanwhile.
+    pub fn learn(&self, owner: &str, before: &[Arc<Pod>], listed: &[Arc<Pod>], cached: &[Arc<Pod>]) -> bool {
         let is_owned = |pod: &&Arc<Pod>| controller_of(&pod.metadata).is_some_and(|o| o.uid == owner);
         let there = living(listed.iter().filter(is_owned));
         self.update(owner, |pending| {
@@ -154,7 +153,7 @@ impl Expectations {
             // A pod that came to the cache after the answer is not missing in it.
             let gone = living(before).into_iter().filter(|u| !there.contains(u));
             pending.deletions = gone.filter(|u| living_now.contains(u)).collect();
-        });
+        })
     }
 
     pub fn forget(&self, owner: &str) {
@@ -222,7 +221,7 @@ mod tests {
         expectations.doubt("us");
         expectations.not_created("us", 1);
         let cached = [ours("gone")];
-        expectations.learn("us", &cached, &[ours("made")], &cached);
+        assert!(expectations.learn("us", &cached, &[ours("made")], &cached));
         assert_eq!(expectations.wait("us"), Wait::Events(TIMEOUT));
         expectations.observed("us", "gone", false, true);
         assert!(!is_over(&expectations));
@@ -255,6 +254,10 @@ mod tests {
         assert_eq!(expectations.wait("us"), Wait::Answer);
         expectations.learn("us", &[], &[ours("made")], &[]);
         assert_eq!(expectations.wait("us"), Wait::Events(Duration::from_secs(1)));
+        assert!(
+            !expectations.learn("others", &[], &[], &[]),
+            "nothing is expected of them any more"
+        );
         clock.sleep(Duration::from_secs(1)).await;
         assert!(is_over(&expectations));
     }

@@ -98,7 +98,10 @@ impl<O: TypedKind> PodControl<O> {
                 .list(&ListOptions::default())
                 .await?;
             let cached = self.pods.controlled_by(uid);
-            self.expectations.learn(uid, &before, &there.items, &cached);
+            // One that went while the API was asked is looked at again for that.
+            if !self.expectations.learn(uid, &before, &there.items, &cached) {
+                return Ok(false);
+            }
             wait = self.expectations.wait(uid);
         }
         if let Wait::Events(most) = wait {

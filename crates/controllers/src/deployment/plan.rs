@@ -74,7 +74,8 @@ pub fn plan(observed: &Observed<'_>) -> Plan {
     if let Some(new) = &new {
         follow(deployment, new, &old, &mut plan);
     }
-    if paused || scale::was_scaled(deployment, sets) {
+    // Recreate has one set at a time: there is nothing to keep in proportion.
+    if paused || !scale::is_recreate(deployment) && scale::was_scaled(deployment, sets) {
         let resizes = scale::proportional(deployment, new.as_ref(), &old);
         push_resizes(deployment, resizes, &mut plan);
         if paused {

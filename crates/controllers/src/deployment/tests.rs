@@ -308,6 +308,18 @@ fn recreate_ends_all_old_pods_before_the_first_new_one() {
 }
 
 #[test]
+fn recreate_goes_on_although_an_old_set_was_scaled_by_hand_for_another_size() {
+    let mut world = World::new(json!({"strategy": {"type": "Recreate", "rollingUpdate": null}}));
+    world.settle(3, "");
+    world.image("v2");
+    world.settle(3, "");
+    world.change(json!({"replicas": 5}));
+    world.sets[0].spec.replicas = Some(1);
+    world.settle(5, "");
+    assert_eq!((replicas(&world.sets[0]), replicas(&world.sets[1])), (0, 5));
+}
+
+#[test]
 fn history_is_kept_to_its_limit_oldest_first() {
     let mut world = World::new(json!({"revisionHistoryLimit": 2}));
     for version in 1..=5 {

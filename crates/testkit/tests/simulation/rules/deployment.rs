@@ -18,6 +18,8 @@ pub struct Deployments {
     disturbed: BTreeMap<String, f64>,
     /// By the Deployment's uid: how few pods were to serve at least, and until when.
     were_enough: BTreeMap<String, Vec<(f64, i64)>>,
+    /// By the Deployment's uid: when somebody scaled a set behind its back.
+    meddled: BTreeMap<String, f64>,
     everything_disturbed: f64,
 }
 
@@ -28,6 +30,7 @@ impl Deployments {
             most: Sayings::default(),
             disturbed: BTreeMap::new(),
             were_enough: BTreeMap::new(),
+            meddled: BTreeMap::new(),
             everything_disturbed: f64::MIN,
         }
     }
@@ -137,9 +140,9 @@ impl Rule for Deployments {
             if let Some(set) = commit.after.as_deref()
                 && commit.actor == "user"
             {
-                // Somebody scaled a set behind its Deployment's back.
-                self.disturbed
-                    .insert(json::controller_uid(set).to_owned(), commit.seconds);
+                for map in [&mut self.disturbed, &mut self.meddled] {
+                    map.insert(json::controller_uid(set).to_owned(), commit.seconds);
+                }
             }
             self.judge_set(model, commit, faults);
         }
@@ -160,7 +163,8 @@ impl Deployments {
         let uid = json::uid(deployment);
         let sum: i64 = model.controlled("replicasets", uid).map(size).sum();
         let most = self.most.most(uid);
-        if sum > most {
+        let meddled = self.meddled.get(uid).copied().unwrap_or(f64::MIN);
+        if sum > most && commit.seconds - meddled > self.patience() {
             faults.push(format!(
                 "the sets of {} are told to have {sum} pods, {most} are allowed",
                 json::name(deployment)
