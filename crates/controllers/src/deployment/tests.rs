@@ -312,6 +312,8 @@ fn recreate_goes_on_although_an_old_set_was_scaled_by_hand_for_another_size() {
     let mut world = World::new(json!({"strategy": {"type": "Recreate", "rollingUpdate": null}}));
     world.settle(3, "");
     world.image("v2");
+    world.reconcile();
+    world.pods(0, "");
     world.settle(3, "");
     world.change(json!({"replicas": 5}));
     world.sets[0].spec.replicas = Some(1);
