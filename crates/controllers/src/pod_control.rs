@@ -256,3 +256,25 @@ fn observe(expectations: &Expectations, change: &Change<Pod>) {
         expectations.observed(owner, &uid, is_new, is_going);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_of_an_earlier_owner_of_the_same_name_are_not_taken_for_what_was_asked_for() {
+        let expectations = Expectations::new(Clock::system());
+        let pod = |name: &str, owner: &str| -> Arc<Pod> {
+            let owner =
+                json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": owner, "controller": true});
+            let meta = json!({"name": name, "uid": name, "ownerReferences": [owner]});
+            Arc::new(serde_json::from_value(json!({"metadata": meta})).unwrap())
+        };
+        expectations.expect("new", 1, []);
+        observe(&expectations, &Change::Added(pod("late", "old")));
+        assert!(matches!(expectations.wait("new"), Wait::Events(_)));
+        observe(&expectations, &Change::Added(pod("own", "new")));
+        assert_eq!(expectations.wait("new"), Wait::Over);
+    }
+}
