@@ -583,3 +583,33 @@ fn deletion_gives_time_to_pods_that_run() {
         Some(0)
     );
 }
+
+/// concepts/workloads/pods/user-namespaces: limitations.
+#[test]
+fn with_user_namespaces_no_host_namespace_and_no_container_s_volume_devices_are_allowed() {
+    let valid = with(&pod(), "/spec/hostUsers", json!(false));
+    let claim = json!([{"name": "disk", "persistentVolumeClaim": {"claimName": "c"}}]);
+    let valid = with(&valid, "/spec/volumes", claim);
+    let valid = with(&valid, "/spec/initContainers", json!([{"name": "i", "image": "i:1"}]));
+    let device = json!([{"name": "disk", "devicePath": "/dev/x"}]);
+    let why = "Forbidden: when `hostUsers` is false";
+    refuses(
+        &row(),
+        &valid,
+        &[
+            ("/spec/hostNetwork", json!(true), &format!("spec.hostNetwork: {why}")),
+            ("/spec/hostPID", json!(true), &format!("spec.HostPID: {why}")),
+            ("/spec/hostIPC", json!(true), &format!("spec.HostIPC: {why}")),
+            (
+                "/spec/containers/0/volumeDevices",
+                device.clone(),
+                &format!("spec.containers[0].volumeDevices: {why}"),
+            ),
+            (
+                "/spec/initContainers/0/volumeDevices",
+                device,
+                &format!("spec.initContainers[0].volumeDevices: {why}"),
+            ),
+        ],
+    );
+}

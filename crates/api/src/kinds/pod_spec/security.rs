@@ -79,7 +79,9 @@ fn id_if_set(at: &Cursor<'_>, errors: &mut ErrorList) {
     }
 }
 
-/// Without the host's users, the host's namespaces are out of reach.
+const OWN_USERS: &str = "when `hostUsers` is false";
+
+/// Without the host's users, the host's namespaces and its block devices are out of reach.
 pub(super) fn host_users(spec: &Cursor<'_>, errors: &mut ErrorList) {
     if spec.at("hostUsers").bool() != Some(false) {
         return;
@@ -91,9 +93,15 @@ pub(super) fn host_users(spec: &Cursor<'_>, errors: &mut ErrorList) {
         ("hostIPC", "HostIPC"),
     ] {
         if spec.at(field).is_true() {
-            errors.forbidden(&spec.said(said), "when `pod.Spec.HostUsers` is false");
+            errors.forbidden(&spec.said(said), OWN_USERS);
         }
     }
+    super::each_container(spec, |container| {
+        let devices = container.at("volumeDevices");
+        if !devices.is_empty() {
+            errors.forbidden(&devices, OWN_USERS);
+        }
+    });
 }
 
 fn sysctls(spec: &Cursor<'_>, sysctls: &Cursor<'_>, errors: &mut ErrorList) {

@@ -45,7 +45,7 @@ fn an_update_changes_little() {
                 json!(["x"]),
                 &format!("{MAY_CHANGE}containers"),
             ),
-            ("/spec/hostUsers", json!(false), &format!("{MAY_CHANGE}hostUsers")),
+            ("/spec/hostUsers", json!(true), &format!("{MAY_CHANGE}hostUsers")),
             (
                 "/spec/tolerations",
                 json!([]),
