@@ -243,6 +243,11 @@ fn proc_mount(pod: &Pod<'_>, version: Version) -> Option<Violation> {
     if version >= Version(35) && pod.has_own_users() {
         return None;
     }
+    unmasked_proc(pod)
+}
+
+/// Whatever users the pod has.
+pub(super) fn unmasked_proc(pod: &Pod<'_>) -> Option<Violation> {
     let (names, values) = with_values(pod, |c| {
         let mount = c.at("/securityContext/procMount").map(text);
         mount

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::baseline::is_profile;
+use super::baseline::{is_profile, unmasked_proc};
 use super::check::{Check, Container, Pod, Violation, containers, plural, quoted, setters, unset, violation};
 use super::policy::Version;
 
 pub(super) const CHECKS: &[Check] = &[
     check("allowPrivilegeEscalation", 8, "", escalation),
     check("capabilities_restricted", 22, "capabilities_baseline", capabilities),
+    check("procMount_restricted", 35, "procMount", |pod, _| unmasked_proc(pod)),
     check("restrictedVolumes", 0, "hostPathVolumes", volumes),
     check("runAsNonRoot", 0, "", non_root),
     check("runAsUser", 23, "", user),

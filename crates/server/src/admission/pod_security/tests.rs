@@ -123,6 +123,14 @@ fn a_version_has_the_rules_of_its_time() {
     });
     assert_eq!(found(Level::Baseline, 36, &root), "");
     assert_ne!(found(Level::Baseline, 34, &root), "");
+    let mount = "procMount (container \"c\" must not set securityContext.procMount to \"Unmasked\")";
+    let restricted = found(Level::Restricted, 36, &root);
+    assert_eq!(
+        restricted.matches(mount).count(),
+        1,
+        "with the restricted standard a pod must still use the default: {restricted}"
+    );
+    assert_eq!(found(Level::Restricted, 34, &root).matches(mount).count(), 1);
     let probe = container(json!({"startupProbe": {"tcpSocket": {"host": "x"}}}));
     assert_eq!(found(Level::Baseline, 33, &probe), "");
     let windows =
