@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use coracle_client::event::{self, EventRecorder};
-use coracle_client::{Client, DeleteOptions, Error, Patch, TypedKind};
+use coracle_client::{Client, DeleteOptions, Error, ListOptions, Patch, TypedKind};
 use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{CancellationToken, InformerOptions, Lister, Metrics, SharedInformer};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service, ServiceAccount,
 };
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -48,7 +50,7 @@ impl<K: TypedKind> Followed<K> {
         }
     }
 
-    /// Sets what the pod refers to; what nobody refers to any more is let go.
+    /// Sets what the pod refers to (an empty name is all there are in the namespace, or in the cluster); what nobody refers to any more is let go.
     fn follow(&self, uid: &str, namespace: &str, names: BTreeSet<String>, wake: Option<&Wake>) {
         let mut entries = self.entries.lock();
         for name in &names {
@@ -74,7 +76,11 @@ impl<K: TypedKind> Followed<K> {
     fn start(&self, namespace: &str, name: &str) -> Entry<K> {
         let options = InformerOptions {
             namespace: namespace.to_owned(),
-            field_selector: format!("metadata.name={name}"),
+            field_selector: if name.is_empty() {
+                String::new()
+            } else {
+                format!("metadata.name={name}")
+            },
             ..InformerOptions::default()
         };
         let api = self.client.namespaced::<K>(namespace);
@@ -86,6 +92,24 @@ impl<K: TypedKind> Followed<K> {
             wakes.iter().for_each(|wake| wake());
         });
         Entry { informer, users }
+    }
+
+    /// All objects of the cluster, as the watch has them where there is one.
+    async fn all(&self) -> Result<Vec<Arc<K>>, ApiError> {
+        let kept = {
+            let entries = self.entries.lock();
+            let entry = entries.get(&(String::new(), String::new()));
+            entry
+                .filter(|e| e.informer.has_synced())
+                .map(|e| e.informer.lister().list())
+        };
+        match kept {
+            Some(objects) => Ok(objects),
+            None => {
+                let listed = self.client.all::<K>().list(&ListOptions::default()).await;
+                listed.map(|list| list.items).map_err(api_error)
+            }
+        }
     }
 
     /// The object as the watch has it; what it does not have is asked for.
@@ -116,6 +140,7 @@ pub(crate) struct ClientObjects {
     services: Lister<Service>,
     config_maps: Followed<ConfigMap>,
     secrets: Followed<Secret>,
+    trust_bundles: Followed<ClusterTrustBundle>,
 }
 
 fn api_error(error: Error) -> ApiError {
@@ -147,6 +172,7 @@ impl ClientObjects {
         Self {
             config_maps: Followed::new(client.clone(), clock, shutdown.clone()),
             secrets: Followed::new(client.clone(), clock, shutdown.clone()),
+            trust_bundles: Followed::new(client.clone(), clock, shutdown.clone()),
             client,
             events,
             services,
@@ -241,6 +267,14 @@ impl Objects for ClientObjects {
             .map_err(api_error)
     }
 
+    async fn runtime_class(&self, name: &str) -> Result<Option<Arc<RuntimeClass>>, ApiError> {
+        self.client.all::<RuntimeClass>().find(name).await.map_err(api_error)
+    }
+
+    async fn trust_bundles(&self) -> Result<Vec<Arc<ClusterTrustBundle>>, ApiError> {
+        self.trust_bundles.all().await
+    }
+
     async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<(String, Timestamp), ApiError> {
         let account = pod
             .spec
@@ -307,12 +341,16 @@ impl Objects for ClientObjects {
             .follow(uid, namespace(pod), maps.into_iter().collect(), Some(&wake));
         self.secrets
             .follow(uid, namespace(pod), secrets.into_iter().collect(), Some(&wake));
+        let all = crate::volume::shows_trust_bundles(pod).then(String::new);
+        self.trust_bundles
+            .follow(uid, "", all.into_iter().collect(), Some(&wake));
     }
 
     fn unfollow(&self, pod: &Pod) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.config_maps.follow(uid, namespace(pod), BTreeSet::new(), None);
         self.secrets.follow(uid, namespace(pod), BTreeSet::new(), None);
+        self.trust_bundles.follow(uid, "", BTreeSet::new(), None);
     }
 
     async fn write_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), ApiError> {

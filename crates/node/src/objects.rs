@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use coracle_clock::Timestamp;
+use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
 };
+use k8s_openapi::api::node::v1::RuntimeClass;
 
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,11 +37,14 @@ pub trait Objects: Send + Sync + 'static {
     async fn claim(&self, namespace: &str, name: &str) -> Result<Option<Arc<PersistentVolumeClaim>>, ApiError>;
     async fn node(&self, name: &str) -> Result<Option<Arc<Node>>, ApiError>;
     async fn persistent_volume(&self, name: &str) -> Result<Option<Arc<PersistentVolume>>, ApiError>;
+    async fn runtime_class(&self, name: &str) -> Result<Option<Arc<RuntimeClass>>, ApiError>;
+    /// All of them: which ones a volume means is its own to say.
+    async fn trust_bundles(&self) -> Result<Vec<Arc<ClusterTrustBundle>>, ApiError>;
     /// A token of the pod's service account, bound to the pod, and when it expires.
     async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<(String, Timestamp), ApiError>;
     /// The services of the namespace and `kubernetes` of `default`.
     fn services(&self, namespace: &str) -> Vec<Arc<Service>>;
-    /// Calls `wake` whenever a config map or secret that the pod refers to changes, until [`unfollow`](Self::unfollow).
+    /// Calls `wake` whenever a config map, secret or trust bundle that the pod refers to changes, until [`unfollow`](Self::unfollow).
     fn follow(&self, pod: &Pod, wake: Arc<dyn Fn() + Send + Sync>);
     fn unfollow(&self, pod: &Pod);
     /// Writes the agent's part of the pod's status. The pod tells which one, by name and uid.

@@ -2,6 +2,7 @@
 //! an empty directory. [`set_up`] makes all of a pod's volumes ready or brings them up to date.
 
 pub(crate) mod atomic;
+mod cluster_trust_bundle;
 mod config_map;
 mod downward_api;
 mod empty_dir;
@@ -126,13 +127,15 @@ fn type_name(volume: &api::Volume) -> String {
         .unwrap_or_else(|| "untyped".into())
 }
 
-/// Whether containers may only read the volume, whatever they ask for.
+/// Whether containers may only read the volume, whatever they ask for: what the node writes itself is nobody else's to
+/// write, and a claim may say so.
 pub(crate) fn is_read_only(pod: &api::Pod, name: &str) -> bool {
-    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-    volumes
-        .filter(|v| v.name == name)
-        .filter_map(|v| v.persistent_volume_claim.as_ref())
-        .any(|c| c.read_only == Some(true))
+    let mut volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    volumes.any(|v| {
+        let written = v.config_map.is_some() || v.secret.is_some() || v.downward_api.is_some() || v.projected.is_some();
+        let claim = v.persistent_volume_claim.as_ref();
+        v.name == name && (written || claim.is_some_and(|c| c.read_only == Some(true)))
+    })
 }
 
 /// Why a volume is not ready.
@@ -177,6 +180,13 @@ pub(crate) fn referenced(pod: &api::Pod) -> (Vec<String>, Vec<String>) {
     (maps, secrets)
 }
 
+/// Whether a volume of the pod shows what is to be trusted in the cluster.
+pub(crate) fn shows_trust_bundles(pod: &api::Pod) -> bool {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let mut sources = volumes.flat_map(|v| v.projected.iter().flat_map(|p| p.sources.iter().flatten()));
+    sources.any(|source| source.cluster_trust_bundle.is_some())
+}
+
 /// Whether what the pod's volumes show can change while it runs.
 pub(crate) fn shows_the_pod(pod: &api::Pod) -> bool {
     let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
@@ -193,4 +203,37 @@ pub(crate) fn shows_the_pod(pod: &api::Pod) -> bool {
 fn io(what: &str, path: &Path) -> impl FnOnce(std::io::Error) -> String {
     let at = format!("{what} {}", path.display());
     move |error| format!("{at}: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// concepts/storage/volumes: configMap, secret, downwardAPI.
+    #[test]
+    fn a_config_map_a_secret_and_downward_api_data_are_always_mounted_as_read_only() {
+        let pod: api::Pod = serde_json::from_value(json!({"spec": {"containers": [], "volumes": [
+            {"name": "map", "configMap": {"name": "m"}},
+            {"name": "secret", "secret": {"secretName": "s"}},
+            {"name": "fields", "downwardAPI": {}},
+            {"name": "all", "projected": {"sources": []}},
+            {"name": "scratch", "emptyDir": {}},
+            {"name": "host", "hostPath": {"path": "/"}},
+            {"name": "claim", "persistentVolumeClaim": {"claimName": "c"}},
+            {"name": "reader", "persistentVolumeClaim": {"claimName": "c", "readOnly": true}}]}}))
+        .unwrap();
+        for (name, only_read) in [
+            ("map", true),
+            ("secret", true),
+            ("fields", true),
+            ("all", true),
+            ("scratch", false),
+            ("host", false),
+            ("claim", false),
+            ("reader", true),
+        ] {
+            assert_eq!(is_read_only(&pod, name), only_read, "{name}");
+        }
+    }
 }

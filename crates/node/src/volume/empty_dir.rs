@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
 
 use super::{Setup, Volume, io, mounts};
-use crate::pod::amount::whole;
+use crate::pod::amount::{Amounts, whole, whole_of};
+use crate::pod::resources;
 
 #[async_trait]
 impl Volume for EmptyDirVolumeSource {
@@ -20,7 +21,7 @@ impl Volume for EmptyDirVolumeSource {
         match self.medium.as_deref().unwrap_or_default() {
             "" => {}
             "Memory" => {
-                let size = self.size_limit.as_ref().map(whole).filter(|size| *size > 0);
+                let size = size_in_memory(self, setup.pod, &setup.node.allocatable);
                 mounts::tmpfs(&dir, size).map_err(io("mount a tmpfs on", &dir))?;
             }
             medium if medium.starts_with("HugePages") => {
@@ -39,6 +40,19 @@ impl Volume for EmptyDirVolumeSource {
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(mode)).map_err(io("chmod", &dir))?;
         Ok(dir)
     }
+}
+
+/// The least of what the volume, the whole pod and all pods of the node may have. What is in it is memory that its writers
+/// use, so more could not be filled anyway; and who looks how much fits is told the truth.
+fn size_in_memory(volume: &EmptyDirVolumeSource, pod: &Pod, allocatable: &Amounts) -> Option<i64> {
+    let own = volume.size_limit.as_ref().map(whole);
+    let of_pod = resources::of_pod(pod, -1).memory_limit;
+    let of_node = whole_of(Some(allocatable), "memory");
+    [own, of_pod, of_node]
+        .into_iter()
+        .flatten()
+        .filter(|size| *size > 0)
+        .min()
 }
 
 /// `2Mi` of `HugePages-2Mi`; of plain `HugePages` it is the one size that the pod's containers ask for.
@@ -70,6 +84,28 @@ fn page_size(medium: &str, pod: &Pod) -> Result<String, String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// concepts/storage/volumes: emptyDir.
+    #[test]
+    fn without_a_size_memory_backed_volumes_are_sized_to_node_allocatable_memory() {
+        let size = |limit: Option<&str>, of_pod: Option<&str>| {
+            let volume = json!({"medium": "Memory", "sizeLimit": limit});
+            let resources = of_pod.map(|memory| json!({"limits": {"memory": memory}}));
+            let pod = json!({"spec": {"containers": [{"name": "c", "resources": resources}]}});
+            let allocatable = serde_json::from_value(json!({"memory": "4Gi"})).unwrap();
+            size_in_memory(
+                &serde_json::from_value(volume).unwrap(),
+                &serde_json::from_value(pod).unwrap(),
+                &allocatable,
+            )
+        };
+        assert_eq!(size(None, None), Some(4 << 30));
+        assert_eq!(size(Some("1Gi"), None), Some(1 << 30));
+        assert_eq!(size(Some("8Gi"), None), Some(4 << 30), "no more than there is");
+        assert_eq!(size(None, Some("2Gi")), Some(2 << 30), "nor than the pod may have");
+        assert_eq!(size(Some("3Gi"), Some("2Gi")), Some(2 << 30));
+        assert_eq!(size(Some("0"), None), Some(4 << 30), "nothing is no limit");
+    }
 
     #[test]
     fn the_size_of_huge_pages_is_named_or_the_only_one_that_is_requested() {

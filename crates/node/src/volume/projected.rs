@@ -1,4 +1,4 @@
-//! `projected`: config maps, secrets, pod fields and service account tokens in one directory.
+//! `projected`: config maps, secrets, pod fields, service account tokens and trust bundles in one directory.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection};
 
 use super::payload::Payload;
-use super::{Setup, Token, Volume, config_map, downward_api, secret};
+use super::{Setup, Token, Volume, cluster_trust_bundle, config_map, downward_api, secret};
 
 #[async_trait]
 impl Volume for ProjectedVolumeSource {
@@ -47,7 +47,10 @@ async fn collect(
     if let Some(token) = &source.service_account_token {
         return service_account_token(payload, token, mode, setup).await;
     }
-    Err("this node cannot project clusterTrustBundle or podCertificate sources".into())
+    if let Some(bundles) = &source.cluster_trust_bundle {
+        return cluster_trust_bundle::collect(payload, bundles, mode, setup).await;
+    }
+    Err("this node cannot project podCertificate sources".into())
 }
 
 async fn service_account_token(

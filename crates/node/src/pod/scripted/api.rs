@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use coracle_clock::{Clock, Timestamp};
+use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
 };
+use k8s_openapi::api::node::v1::RuntimeClass;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -75,6 +77,8 @@ pub(crate) struct Written {
     pub(crate) node: Mutex<Option<Arc<Node>>>,
     pub(crate) claims: Mutex<BTreeMap<String, Arc<PersistentVolumeClaim>>>,
     pub(crate) persistent_volumes: Mutex<BTreeMap<String, Arc<PersistentVolume>>>,
+    pub(crate) runtime_classes: Mutex<BTreeMap<String, Arc<RuntimeClass>>>,
+    pub(crate) trust_bundles: Mutex<Vec<Arc<ClusterTrustBundle>>>,
     pub(crate) statuses: watch::Sender<Vec<PodStatus>>,
     pub(crate) removed: watch::Sender<bool>,
     pub(crate) events: Mutex<Vec<String>>,
@@ -118,6 +122,16 @@ impl Objects for Written {
 
     async fn persistent_volume(&self, name: &str) -> std::result::Result<Option<Arc<PersistentVolume>>, ApiError> {
         Ok(self.persistent_volumes.lock().get(name).cloned())
+    }
+
+    async fn runtime_class(&self, name: &str) -> std::result::Result<Option<Arc<RuntimeClass>>, ApiError> {
+        self.away()?;
+        Ok(self.runtime_classes.lock().get(name).cloned())
+    }
+
+    async fn trust_bundles(&self) -> std::result::Result<Vec<Arc<ClusterTrustBundle>>, ApiError> {
+        self.away()?;
+        Ok(self.trust_bundles.lock().clone())
     }
 
     async fn token(&self, _: &Pod, _: &str, seconds: i64) -> std::result::Result<(String, Timestamp), ApiError> {
