@@ -43,6 +43,8 @@ pub(crate) struct Target {
 
 /// As much output as an event can show.
 const MOST_OUTPUT: usize = 10 * 1024;
+/// So many are followed; what answers with yet another one answers.
+const MOST_REDIRECTS: u32 = 10;
 
 fn shorten(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(MOST_OUTPUT)]).into_owned()
@@ -99,7 +101,8 @@ impl Target {
         }
     }
 
-    /// A GET; statuses from 200 to 399 are success, after redirects on the same host. Others are not followed.
+    /// A GET; statuses from 200 to 399 are success, after redirects on the same host. Others are not followed, nor more
+    /// than [`MOST_REDIRECTS`].
     pub(crate) async fn http(&self, action: &HTTPGetAction, limit: Duration) -> Outcome {
         let port = match self.port(&action.port) {
             Ok(port) => port,
@@ -123,19 +126,20 @@ impl Target {
                 tls,
                 path,
             };
-            for _ in 0..10 {
+            let mut followed = 0;
+            loop {
                 let answer = get(&place, action).await?;
                 if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
-                    return Ok(answer);
+                    return Ok::<_, String>(answer);
                 }
                 let location = answer.location.as_deref();
                 let location = location.ok_or_else(|| format!("{} response missing Location header", answer.status))?;
-                match place.redirected(location) {
+                match place.redirected(location).filter(|_| followed < MOST_REDIRECTS) {
                     Some(next) => place = next,
                     None => return Ok(answer),
                 }
+                followed += 1;
             }
-            Err("stopped after 10 redirects".to_owned())
         };
         match self.clock.timeout(limit, fetch).await {
             Ok(Ok(answer)) if (200..300).contains(&answer.status) => Outcome::Success,

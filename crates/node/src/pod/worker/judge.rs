@@ -28,7 +28,11 @@ impl Worker {
             ] {
                 let key = (instance.id.clone(), kind);
                 if let Some(probe) = probe.as_ref().filter(|_| due && !self.probes.contains_key(&key)) {
-                    let since = instance.started_at.unwrap_or(instance.created_at);
+                    // The delays of these do not begin until the startup probe has succeeded, which it has just now.
+                    let since = match container.startup_probe.is_some() && kind != ProbeKind::Startup {
+                        true => self.cx.clock.now(),
+                        false => instance.started_at.unwrap_or(instance.created_at),
+                    };
                     wanted.push((key, container.clone(), probe.clone(), since));
                 }
             }

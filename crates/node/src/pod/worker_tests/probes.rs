@@ -36,6 +36,24 @@ async fn a_probe_begins_after_its_initial_delay_and_comes_back_every_period() {
     assert_eq!(execs(&bench.runtime.take_log(), "ready"), [7, 10, 13]);
 }
 
+/// tasks/configure-pod-container/configure-liveness-readiness-startup-probes: configure probes.
+#[tokio::test(start_paused = true)]
+async fn liveness_and_readiness_probe_delays_do_not_begin_until_the_startup_probe_has_succeeded() {
+    let delayed = json!({"initialDelaySeconds": 7, "periodSeconds": 5});
+    let bench = probed(
+        "Always",
+        json!({"startupProbe": probe("up", json!({"periodSeconds": 10})),
+            "readinessProbe": probe("ready", delayed.clone()), "livenessProbe": probe("alive", delayed)}),
+    );
+    bench.runtime.execs("up", [1, 1, 0]);
+    bench.start();
+    bench.until(is_ready).await;
+    let log = bench.runtime.take_log();
+    assert_eq!(execs(&log, "up"), [0, 10, 20]);
+    assert_eq!(bench.cx.clock.now(), at("2026-01-01T00:00:27Z"));
+    assert_eq!((execs(&log, "ready")[0], execs(&log, "alive")[0]), (27, 27));
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_settings_a_probe_comes_every_ten_seconds_and_fails_after_three_failures() {
     let bench = probed("Always", json!({"livenessProbe": probe("alive", json!({}))}));
