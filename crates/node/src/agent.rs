@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_client::event::{EventRecorder, EventType};
@@ -24,11 +24,13 @@ use crate::patience::Patient;
 use crate::pod::context::{Context, PodNetworking};
 use crate::pod::downward::NodeFacts;
 use crate::pod::files::Dns;
+use crate::pod::users::Users;
 use crate::pods::Pods;
 use crate::registration::Registrar;
 use crate::server::{self, Api, Serving};
 use crate::settings::Settings;
 use crate::stats::Sampler;
+use crate::user_ids::UserIds;
 use crate::{local_volumes, mirror, node_shutdown, static_pods};
 
 /// What an agent is started with.
@@ -77,6 +79,8 @@ pub enum Error {
     },
     #[error("node {name} was stopped before it could be registered")]
     Stopped { name: String },
+    #[error("give pods users of their own: {0}; see docs/security.md")]
+    UserIds(String),
     #[error("serve the node's API")]
     Serve(#[source] server::Error),
 }
@@ -96,6 +100,8 @@ impl Agent {
             let path = options.data_dir.join(part);
             std::fs::create_dir_all(&path).map_err(|source| Error::Directory { path, source })?;
         }
+        let (per_pod, most_pods) = (options.settings.ids_per_pod, options.settings.max_pods);
+        let user_ids = UserIds::of_host(Path::new("/"), per_pod, most_pods).map_err(Error::UserIds)?;
         let machine = Machine::read(&options.data_dir);
         let name = if options.node_name.is_empty() {
             machine.hostname.clone()
@@ -166,7 +172,7 @@ impl Agent {
             memory_capacity: i64::try_from(machine.memory_bytes).unwrap_or(i64::MAX),
             allocations: Allocations::new(Capacity::of(&facts.allocatable)),
             node: RwLock::new(Arc::new(facts)),
-            users: Default::default(),
+            users: Users::new(user_ids),
             settings: options.settings,
             state: NodeState::default(),
         });

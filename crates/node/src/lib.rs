@@ -30,6 +30,7 @@ mod settings;
 mod static_pods;
 mod stats;
 mod streaming;
+mod user_ids;
 mod volume;
 
 pub use agent::{Agent, AgentOptions, Error};

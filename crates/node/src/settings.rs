@@ -8,10 +8,12 @@ use std::time::Duration;
 use coracle_api::quantity::{Quantity, QuantityFormat};
 use coracle_runtime::LogLimits;
 use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Taint;
 use serde_json::{Map, Value, json};
 
 use crate::eviction::threshold::Threshold;
 use crate::pod::backoff;
+use crate::user_ids;
 
 pub use file::Error as SettingsError;
 
@@ -26,6 +28,10 @@ pub struct Settings {
     pub max_pods: u32,
     /// Most processes of one pod; -1 is no limit. Upstream has none by default and lets one pod take the machine's.
     pub pod_pids_limit: i64,
+    /// Ids of a pod with users of its own.
+    pub(crate) ids_per_pod: u32,
+    /// Taints that the node is registered with.
+    pub(crate) taints: Vec<Taint>,
     /// Kernel parameters that pods may set besides the safe ones; `net.core.*` is all that begin so.
     pub allowed_unsafe_sysctls: Vec<String>,
     /// How long a node's shutdown waits for pods, by their priority; empty: it does not.
@@ -87,6 +93,8 @@ impl Settings {
             "staticPodPath": self.static_pods,
             "maxPods": self.max_pods,
             "podPidsLimit": self.pod_pids_limit,
+            "userNamespaces": {"idsPerPod": self.ids_per_pod},
+            "registerWithTaints": self.taints,
             "allowedUnsafeSysctls": self.allowed_unsafe_sysctls,
             "runtimeRequestTimeout": seconds(self.runtime_request_timeout),
             "containerLogMaxSize": binary(self.logs.size),
@@ -113,6 +121,8 @@ impl Default for Settings {
             static_pods: None,
             max_pods: 110,
             pod_pids_limit: 4096,
+            ids_per_pod: user_ids::UNIT,
+            taints: Vec::new(),
             allowed_unsafe_sysctls: Vec::new(),
             shutdown: Vec::new(),
             eviction: EvictionSettings {

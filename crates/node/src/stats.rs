@@ -48,6 +48,7 @@ pub(crate) async fn agent_metrics(api: &Api) -> Response<Body> {
         sandboxes: api.cx.runtime.sandboxes().await,
         containers: api.cx.runtime.containers().await,
         process: machine::Process::read(),
+        own_users: (api.cx.users.tried(), api.cx.users.failed()),
     };
     text(StatusCode::OK, METRICS, metrics::agent(&facts))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use coracle_api::quantity::Quantity;
 use coracle_runtime::LogLimits;
 use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Taint;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ use super::{CRITICAL, Settings, ShutdownGroup};
 use crate::eviction::threshold::{self, Threshold};
 use crate::pod::backoff;
 use crate::pod::kernel_support::is_namespaced;
+use crate::user_ids;
 
 const KIND: &str = "KubeletConfiguration";
 const VERSION: &str = "kubelet.config.k8s.io/v1beta1";
@@ -69,6 +71,10 @@ struct File {
     container_log_max_size: Option<String>,
     container_log_max_files: Option<usize>,
     #[serde(default)]
+    user_namespaces: UserNamespaces,
+    #[serde(default)]
+    register_with_taints: Vec<Taint>,
+    #[serde(default)]
     crash_loop_back_off: CrashLoopBackOff,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
@@ -78,6 +84,12 @@ struct File {
 #[serde(default, rename_all = "camelCase")]
 struct CrashLoopBackOff {
     max_container_restart_period: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct UserNamespaces {
+    ids_per_pod: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +116,15 @@ impl Settings {
         if let Some(limit) = file.pod_pids_limit {
             settings.pod_pids_limit = if limit > 0 { limit } else { -1 };
         }
+        settings.ids_per_pod = file.user_namespaces.ids_per_pod.unwrap_or(settings.ids_per_pod);
+        if settings.ids_per_pod == 0 || !settings.ids_per_pod.is_multiple_of(user_ids::UNIT) {
+            return Err(wrong("userNamespaces.idsPerPod", "must be a multiple of 65536"));
+        }
+        if settings.ids_per_pod.checked_mul(settings.max_pods).is_none() {
+            let reason = format!("{} pods cannot have so many each", settings.max_pods);
+            return Err(wrong("userNamespaces.idsPerPod", reason));
+        }
+        settings.taints = taints(&file.register_with_taints)?;
         settings.allowed_unsafe_sysctls = sysctls(&file.allowed_unsafe_sysctls)?;
         let duration = |field, text: &Option<String>, default| match text {
             None => Ok(default),
@@ -150,6 +171,20 @@ impl Settings {
             settings.longest_restart_delay = longest;
         }
         Ok((settings, file.others.into_keys().collect()))
+    }
+}
+
+fn taints(written: &[Taint]) -> Result<Vec<Taint>, Error> {
+    let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    match written
+        .iter()
+        .find(|taint| taint.key.is_empty() || !known.contains(&taint.effect.as_str()))
+    {
+        Some(taint) => {
+            let reason = format!("{:?} with the effect {:?} is no taint", taint.key, taint.effect);
+            Err(wrong("registerWithTaints", reason))
+        }
+        None => Ok(written.to_vec()),
     }
 }
 
@@ -390,6 +425,25 @@ mod tests {
         assert_eq!(error, "allowedUnsafeSysctls: \"vm.*\" belongs to no namespace of a pod");
     }
 
+    /// concepts/workloads/pods/user-namespaces: ID count for each of Pods.
+    #[test]
+    fn the_value_of_ids_per_pod_must_be_a_multiple_of_65536_which_is_the_default() {
+        assert_eq!(parse("").unwrap().0.ids_per_pod, 65_536);
+        let (settings, ignored) = parse("userNamespaces: {idsPerPod: 1048576}").unwrap();
+        assert_eq!(settings.ids_per_pod, 1_048_576);
+        assert_eq!(settings.fields()["userNamespaces"]["idsPerPod"], 1_048_576);
+        assert!(ignored.is_empty());
+        assert!(parse("userNamespaces: {idsPerPod: 65537}").is_err());
+    }
+
+    /// concepts/architecture/nodes: self-registration of nodes.
+    #[test]
+    fn a_node_is_registered_with_the_given_list_of_taints() {
+        let (settings, _) = parse("registerWithTaints: [{key: gpu, value: a, effect: NoSchedule}]").unwrap();
+        let taint = &settings.taints[0];
+        assert_eq!((taint.key.as_str(), taint.value.as_deref()), ("gpu", Some("a")));
+    }
+
     #[test]
     fn a_shutdown_has_two_groups_or_those_that_are_written() {
         let (settings, _) = parse("shutdownGracePeriod: 30s\nshutdownGracePeriodCriticalPods: 10s").unwrap();
@@ -428,6 +482,18 @@ mod tests {
             (
                 "crashLoopBackOff: {maxContainerRestartPeriod: 0s}",
                 "crashLoopBackOff.maxContainerRestartPeriod: must be between",
+            ),
+            (
+                "userNamespaces: {idsPerPod: 100000}",
+                "userNamespaces.idsPerPod: must be a multiple of 65536",
+            ),
+            (
+                "userNamespaces: {idsPerPod: 67108864}",
+                "userNamespaces.idsPerPod: 110 pods cannot have so many",
+            ),
+            (
+                "registerWithTaints: [{key: a, effect: Sometimes}]",
+                "registerWithTaints: \"a\" with the effect \"Sometimes\" is no taint",
             ),
             ("containerLogMaxSize: lots", "containerLogMaxSize: \"lots\" is no size"),
             ("containerLogMaxSize: 0", "containerLogMaxSize: \"0\" is no size"),

@@ -146,6 +146,25 @@ mod tests {
         assert!(!text.contains("container_spec_cpu_quota{"), "there is no quota");
     }
 
+    /// concepts/workloads/pods/user-namespaces: metrics and observability.
+    #[test]
+    fn the_kubelet_exports_two_metrics_specific_to_user_namespaces() {
+        let text = agent(&AgentFacts {
+            node: "n1".into(),
+            pods: 1,
+            sandboxes: Vec::new(),
+            containers: Vec::new(),
+            process: Process::default(),
+            own_users: (3, 1),
+        });
+        for line in [
+            "kubelet_started_user_namespaced_pods_total 3",
+            "kubelet_started_user_namespaced_pods_errors_total 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+    }
+
     #[test]
     fn the_summary_has_what_consumers_look_for() {
         let summary = summary(&snapshot());

@@ -13,6 +13,8 @@ pub(in crate::stats) struct AgentFacts {
     pub(in crate::stats) sandboxes: Vec<SandboxStatus>,
     pub(in crate::stats) containers: Vec<ContainerStatus>,
     pub(in crate::stats) process: Process,
+    /// Pods with users of their own: how many were to be started, and how many were not.
+    pub(in crate::stats) own_users: (u64, u64),
 }
 
 /// `/metrics`
@@ -55,6 +57,22 @@ pub(in crate::stats) fn agent(facts: &AgentFacts) -> String {
         "Number of pods that have a running pod sandbox",
     );
     text.sample("kubelet_running_pods", &[], running as f64, None);
+    let (tried, failed) = facts.own_users;
+    for (name, help, count) in [
+        (
+            "kubelet_started_user_namespaced_pods_total",
+            "Cumulative number of pods with user namespaces started.",
+            tried,
+        ),
+        (
+            "kubelet_started_user_namespaced_pods_errors_total",
+            "Cumulative number of errors when starting pods with user namespaces.",
+            failed,
+        ),
+    ] {
+        text.family(name, "counter", help);
+        text.sample(name, &[], count as f64, None);
+    }
     text.family("kubernetes_build_info", "gauge", "The version that the node speaks.");
     text.sample("kubernetes_build_info", &[("git_version", KUBELET_VERSION)], 1.0, None);
     let process = &facts.process;
