@@ -271,6 +271,21 @@ pub struct NodeFlags {
     /// pod network, instead of by the built-in engine
     #[arg(long, value_name = "PATH", conflicts_with = "oci_runtime")]
     pub cri_socket: Option<PathBuf>,
+    /// A handler that RuntimeClasses may name, and the OCI runtime that it is (gvisor=/usr/local/bin/runsc); may be
+    /// given several times
+    #[arg(long, value_name = "NAME=PATH", value_parser = pair, conflicts_with = "cri_socket")]
+    pub runtime_handler: Vec<(String, String)>,
+    /// Labels to register the node with, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE", value_parser = pair)]
+    pub node_labels: Vec<(String, String)>,
+}
+
+/// `name=value`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it like NAME=VALUE".to_owned()),
+    }
 }
 
 /// Nodes on which pods run without containers.

@@ -124,7 +124,12 @@ impl Agent {
                 .map(|fingerprint| (node_object::SERVING_CERTIFICATE.to_owned(), fingerprint))
                 .into_iter()
                 .collect(),
-            taints: options.taints,
+            taints: options
+                .taints
+                .into_iter()
+                .chain(options.settings.taints.clone())
+                .collect(),
+            abilities: options.runtime.abilities(),
             addresses: vec![node_ip.clone()],
             pod_cidr: options.pod_cidr,
             port: address.map_or(10250, |a| a.port()),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use coracle_clock::Timestamp;
+use coracle_runtime::Abilities;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
@@ -29,12 +30,13 @@ pub(crate) struct Registration {
     pub(crate) pods: u32,
     /// The container runtime: `containerd://1.7.0`.
     pub(crate) runtime: String,
+    pub(crate) abilities: Abilities,
     /// Where the node keeps volumes that outlive pods.
     pub(crate) volumes: String,
 }
 
 /// Labels that every node has.
-pub(crate) fn labels(registration: &Registration, machine: &Machine) -> std::collections::BTreeMap<String, String> {
+pub(crate) fn own_labels(registration: &Registration, machine: &Machine) -> std::collections::BTreeMap<String, String> {
     let own = [
         ("kubernetes.io/hostname", registration.name.as_str()),
         ("kubernetes.io/os", "linux"),
@@ -43,7 +45,7 @@ pub(crate) fn labels(registration: &Registration, machine: &Machine) -> std::col
         ("beta.kubernetes.io/arch", machine.architecture),
     ];
     let own = own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
-    own.chain(registration.labels.clone()).collect()
+    own.collect()
 }
 
 /// Annotations that the agent keeps.
@@ -58,7 +60,12 @@ pub(crate) fn node(registration: &Registration, machine: &Machine, status: api::
     api::Node {
         metadata: ObjectMeta {
             name: Some(registration.name.clone()),
-            labels: Some(labels(registration, machine)),
+            labels: Some(
+                own_labels(registration, machine)
+                    .into_iter()
+                    .chain(registration.labels.clone())
+                    .collect(),
+            ),
             annotations: Some(annotations(registration)),
             ..ObjectMeta::default()
         },
@@ -75,6 +82,36 @@ pub(crate) fn node(registration: &Registration, machine: &Machine, status: api::
 /// What the machine can give to pods.
 pub(crate) fn allocatable(registration: &Registration, machine: &Machine) -> Amounts {
     machine.capacity(registration.pods)
+}
+
+/// What others have said that the node has besides, as only they know of it: `example.com/dongle`. It is theirs to take back.
+fn extended(before: Option<&api::NodeStatus>, own: &Amounts) -> Amounts {
+    let told = before.and_then(|s| s.capacity.as_ref()).into_iter().flatten();
+    let others = told.filter(|(name, _)| name.contains('/') && !own.contains_key(*name));
+    others.map(|(name, amount)| (name.clone(), amount.clone())).collect()
+}
+
+/// What the node can give of no more, though it was told to: names of resources that are not there any longer.
+pub(crate) fn gone(before: &api::NodeStatus, now: &api::NodeStatus) -> Vec<String> {
+    let given = before.allocatable.iter().flat_map(|amounts| amounts.keys());
+    let still = |name: &&String| {
+        now.allocatable
+            .as_ref()
+            .is_some_and(|amounts| amounts.contains_key(*name))
+    };
+    given.filter(|name| !still(name)).cloned().collect()
+}
+
+/// What the runtime can do, as a node tells it.
+fn handlers(abilities: &Abilities) -> Option<Vec<api::NodeRuntimeHandler>> {
+    let all = abilities.handlers.iter().map(|handler| api::NodeRuntimeHandler {
+        name: (!handler.name.is_empty()).then(|| handler.name.clone()),
+        features: Some(api::NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(handler.recursive_readonly),
+            user_namespaces: Some(handler.user_namespaces),
+        }),
+    });
+    Some(all.collect::<Vec<_>>()).filter(|all| !all.is_empty())
 }
 
 /// How the node is doing.
@@ -100,10 +137,14 @@ pub(crate) fn status(
     };
     let internal = registration.addresses.iter().map(|ip| address("InternalIP", ip));
     let addresses = internal.chain([address("Hostname", &registration.name)]).collect();
+    let (mut capacity, mut allocatable) = (machine.capacity(registration.pods), allocatable(registration, machine));
+    let extended = extended(before, &capacity);
+    allocatable.extend(extended.clone());
+    capacity.extend(extended);
     api::NodeStatus {
         addresses: Some(addresses),
-        capacity: Some(machine.capacity(registration.pods)),
-        allocatable: Some(allocatable(registration, machine)),
+        capacity: Some(capacity),
+        allocatable: Some(allocatable),
         conditions: Some(conditions(health, before, now)),
         daemon_endpoints: Some(api::NodeDaemonEndpoints {
             kubelet_endpoint: Some(api::DaemonEndpoint {
@@ -127,6 +168,10 @@ pub(crate) fn status(
             ..api::NodeSystemInfo::default()
         }),
         images: Some(images),
+        runtime_handlers: handlers(&registration.abilities),
+        features: Some(api::NodeFeatures {
+            supplemental_groups_policy: Some(registration.abilities.strict_groups),
+        }),
         ..api::NodeStatus::default()
     }
 }
@@ -280,6 +325,65 @@ mod tests {
             }
         ));
         assert!(!has_rebooted(&api::NodeStatus::default(), &machine));
+    }
+
+    /// tasks/administer-cluster/extended-resource-node.
+    #[test]
+    fn the_node_s_allocatable_is_updated_to_include_the_new_resource() {
+        let told = |before: Option<&api::NodeStatus>| {
+            let (registration, health) = (Registration::default(), Health::default());
+            let now = at("2026-01-01T00:00:00Z");
+            status(&registration, &Machine::default(), &health, vec![], before, now)
+        };
+        let amount = |amounts: &Option<Amounts>| amounts.as_ref()?.get("example.com/dongle").map(|q| q.0.clone());
+        let mut patched = told(None);
+        let dongles = k8s_openapi::apimachinery::pkg::api::resource::Quantity("4".into());
+        let capacity = patched.capacity.get_or_insert_default();
+        capacity.insert("example.com/dongle".into(), dongles);
+        let with = told(Some(&patched));
+        assert!(differs(&patched, &with));
+        let both = (amount(&with.capacity), amount(&with.allocatable));
+        assert_eq!(both, (Some("4".into()), Some("4".into())));
+        assert!(!differs(&with, &told(Some(&with))) && gone(&patched, &with).is_empty());
+        let mut taken_back = with.clone();
+        taken_back.capacity.get_or_insert_default().remove("example.com/dongle");
+        let without = told(Some(&taken_back));
+        assert_eq!(amount(&without.allocatable), None);
+        assert_eq!(gone(&taken_back, &without), ["example.com/dongle"]);
+    }
+
+    /// concepts/storage/volumes: recursive read-only mounts; concepts/workloads/pods/user-namespaces.
+    #[test]
+    fn the_node_tells_which_runtime_handlers_there_are_and_what_they_can() {
+        let handler = |name: &str, can: bool| coracle_runtime::Handler {
+            name: name.into(),
+            recursive_readonly: can,
+            user_namespaces: can,
+        };
+        let registration = Registration {
+            abilities: Abilities {
+                handlers: vec![handler("", true), handler("gvisor", false)],
+                strict_groups: true,
+            },
+            ..Registration::default()
+        };
+        let now = at("2026-01-01T00:00:00Z");
+        let told = status(
+            &registration,
+            &Machine::default(),
+            &Health::default(),
+            vec![],
+            None,
+            now,
+        );
+        let shown = serde_json::to_value(told).unwrap();
+        assert_eq!(
+            shown["runtimeHandlers"],
+            serde_json::json!([
+                {"features": {"recursiveReadOnlyMounts": true, "userNamespaces": true}},
+                {"name": "gvisor", "features": {"recursiveReadOnlyMounts": false, "userNamespaces": false}}])
+        );
+        assert_eq!(shown["features"]["supplementalGroupsPolicy"], true);
     }
 
     #[test]

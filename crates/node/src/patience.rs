@@ -130,6 +130,10 @@ impl PodRuntime for Patient {
         self.inner.identity()
     }
 
+    fn abilities(&self) -> Abilities {
+        self.inner.abilities()
+    }
+
     async fn trouble(&self) -> Option<String> {
         self.ask("status", self.inner.trouble()).await
     }

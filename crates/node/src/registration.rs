@@ -87,7 +87,9 @@ impl Registrar {
                 let mut annotations = json!(wanted.metadata.annotations);
                 annotations[node_object::SERVING_CERTIFICATE] =
                     json!(self.registration.annotations.get(node_object::SERVING_CERTIFICATE));
-                let known = json!({"metadata": {"labels": wanted.metadata.labels, "annotations": annotations}});
+                // What the agent was told to label it with counts when it is registered, and not again.
+                let labels = node_object::own_labels(&self.registration, &self.machine);
+                let known = json!({"metadata": {"labels": labels, "annotations": annotations}});
                 (nodes.patch(&self.registration.name, Patch::Merge(known)).await?, true)
             }
             Err(error) => return Err(error),
@@ -107,7 +109,11 @@ impl Registrar {
             let text = format!("Node {name} has been rebooted, boot id: {boot}");
             self.events.event(&*node, EventType::Warning, "Rebooted", text);
         }
-        let node = if told { node } else { self.write(&status).await? };
+        let node = if told {
+            node
+        } else {
+            self.write(node.status.as_ref(), &status).await?
+        };
         self.tell(&node, before.as_ref(), &status);
         Ok(node)
     }
@@ -169,11 +175,17 @@ impl Registrar {
         self.images.lock().known.clone()
     }
 
-    async fn write(&self, status: &NodeStatus) -> Result<Arc<Node>, Error> {
+    async fn write(&self, before: Option<&NodeStatus>, status: &NodeStatus) -> Result<Arc<Node>, Error> {
         let mut value = serde_json::to_value(status).unwrap_or_default();
         // Addresses go away as well as come.
         if let Some(addresses) = value.get_mut("addresses").and_then(Value::as_array_mut) {
             addresses.push(json!({"$patch": "replace"}));
+        }
+        if let Some(allocatable) = value.get_mut("allocatable").and_then(Value::as_object_mut) {
+            let gone = before
+                .map(|before| node_object::gone(before, status))
+                .unwrap_or_default();
+            allocatable.extend(gone.into_iter().map(|name| (name, Value::Null)));
         }
         let nodes = self.client.all::<Node>().status();
         nodes
@@ -196,6 +208,9 @@ impl Registrar {
                 told.clone_from(&uid);
                 changed
             });
+            // What others have written into it meanwhile.
+            let seen = state.object.borrow().clone();
+            known = seen.filter(|seen| is_newer(seen, &known)).unwrap_or(known);
             pressures.mark_unchanged();
             shutting_down.mark_unchanged();
             match self.renew(lease.take(), &known).await {
@@ -208,7 +223,7 @@ impl Registrar {
                 .as_ref()
                 .is_none_or(|before| node_object::differs(before, &status));
             if changed || self.clock.instant().duration_since(reported) >= REPORT {
-                match self.write(&status).await {
+                match self.write(known.status.as_ref(), &status).await {
                     Ok(node) => {
                         self.tell(&node, known.status.as_ref(), &status);
                         known = node;
@@ -290,6 +305,17 @@ fn shown(images: &[Arc<ImageInfo>]) -> Vec<ContainerImage> {
     all.sort_by_key(|image| (std::cmp::Reverse(image.size_bytes), image.names.clone()));
     all.truncate(MOST_IMAGES);
     all
+}
+
+/// Versions of one object grow.
+fn is_newer(node: &Node, than: &Node) -> bool {
+    let version = |node: &Node| {
+        node.metadata
+            .resource_version
+            .as_ref()
+            .and_then(|v| v.parse::<u64>().ok())
+    };
+    node.metadata.uid == than.metadata.uid && version(node) > version(than)
 }
 
 fn is_ready(status: &NodeStatus) -> bool {

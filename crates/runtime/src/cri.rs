@@ -30,7 +30,7 @@ use crate::cgroup::Cgroups;
 use crate::container::ContainerStatus;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, SandboxId};
-use crate::pod_runtime::{Event, EventKind, Identity};
+use crate::pod_runtime::{Abilities, Event, EventKind, Handler, Identity};
 use crate::sandbox::{SandboxState, SandboxStatus};
 use crate::shim::LogLimits;
 use convert::ContainerRecord;
@@ -62,7 +62,7 @@ struct Inner {
     clock: Clock,
     cgroups: Cgroups,
     identity: Identity,
-    features: Features,
+    abilities: Abilities,
     /// The image of the sandboxes' own containers, where the runtime tells it.
     sandbox_image: Option<String>,
     image_filesystem: PathBuf,
@@ -70,14 +70,6 @@ struct Inner {
     events: broadcast::Sender<Event>,
     /// One look at everything at a time.
     looking: tokio::sync::Mutex<()>,
-}
-
-/// What not every version of a runtime can.
-#[derive(Clone, Copy, Debug, Default)]
-struct Features {
-    user_namespaces: bool,
-    recursive_readonly: bool,
-    strict_groups: bool,
 }
 
 #[derive(Default)]
@@ -126,7 +118,7 @@ impl Cri {
                 name: version.runtime_name,
                 version: version.runtime_version,
             },
-            features: features(&status),
+            abilities: abilities(&status),
             sandbox_image: convert::sandbox_image(&status.info),
             image_filesystem: image_filesystem.map_or_else(|| "/".into(), |id| id.mountpoint.into()),
             state: Mutex::default(),
@@ -151,13 +143,18 @@ impl Cri {
     }
 }
 
-/// By the runtime's default handler.
-fn features(status: &StatusResponse) -> Features {
-    let handler = status.runtime_handlers.iter().find(|h| h.name.is_empty());
-    let of_handler = handler.and_then(|h| h.features.clone()).unwrap_or_default();
-    Features {
-        user_namespaces: of_handler.user_namespaces,
-        recursive_readonly: of_handler.recursive_read_only_mounts,
+/// Older runtimes tell of no handler.
+fn abilities(status: &StatusResponse) -> Abilities {
+    let handlers = status.runtime_handlers.iter().map(|handler| {
+        let features = handler.features.clone().unwrap_or_default();
+        Handler {
+            name: handler.name.clone(),
+            recursive_readonly: features.recursive_read_only_mounts,
+            user_namespaces: features.user_namespaces,
+        }
+    });
+    Abilities {
+        handlers: handlers.collect(),
         strict_groups: status.features.as_ref().is_some_and(|f| f.supplemental_groups_policy),
     }
 }
@@ -221,5 +218,41 @@ impl Inner {
             .wait_for(|status| status.state == crate::ContainerState::Exited)
             .await;
         ended.map(|status| status.clone()).map_err(|_| missing())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use message::{RuntimeHandler, RuntimeHandlerFeatures};
+
+    #[test]
+    fn a_runtime_that_tells_its_handlers_has_no_others() {
+        let told = StatusResponse {
+            runtime_handlers: vec![
+                RuntimeHandler::default(),
+                RuntimeHandler {
+                    name: "kata".into(),
+                    features: Some(RuntimeHandlerFeatures {
+                        recursive_read_only_mounts: true,
+                        user_namespaces: false,
+                    }),
+                },
+            ],
+            ..StatusResponse::default()
+        };
+        let told = abilities(&told);
+        assert!(
+            told.handler("kata")
+                .is_some_and(|h| h.recursive_readonly && !h.user_namespaces)
+        );
+        assert!(told.handler("").is_some_and(|h| !h.recursive_readonly));
+        assert_eq!(told.handler("gvisor"), None);
+        let silent = abilities(&StatusResponse::default());
+        assert_eq!(
+            silent.handler("gvisor"),
+            Some(Handler::default()),
+            "it is asked and may refuse"
+        );
     }
 }

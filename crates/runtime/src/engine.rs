@@ -61,6 +61,8 @@ pub struct EngineConfig {
     pub shim: Program,
     /// runc, crun or another with their command line, instead of the embedded OCI runtime.
     pub oci_runtime: Option<PathBuf>,
+    /// Others like it, for the pods that ask for them by these names.
+    pub handlers: BTreeMap<String, PathBuf>,
     pub registries: RegistryConfig,
     /// Of containers that are started from now on.
     pub logs: LogLimits,
@@ -76,6 +78,7 @@ impl EngineConfig {
                 arguments: vec!["shim".into()],
             },
             oci_runtime: None,
+            handlers: BTreeMap::new(),
             registries: RegistryConfig::default(),
             logs: LogLimits::default(),
             clock: Clock::system(),

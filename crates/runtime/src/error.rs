@@ -47,6 +47,9 @@ pub enum Error {
     NoSuchSandbox(String),
     #[error("sandbox {0} already exists")]
     SandboxExists(String),
+    /// The text is what other runtimes say too.
+    #[error("no runtime for {0:?} is configured")]
+    NoSuchHandler(String),
     #[error("sandbox {0} is not ready; remove it and run a new one")]
     SandboxNotReady(String),
     #[error("no container {0}")]

@@ -42,8 +42,8 @@ pub use image::{Auth, ImageConfig, ImageInfo, Phase, Progress, ProgressSink, Reg
 pub use oci::oci_main;
 pub use own_pages::give_back_own_pages;
 pub use pod_runtime::{
-    Archive, AttachConfig, AttachControl, AttachStreams, DiskUsage, Event, EventKind, ExecConfig, ExecControl,
-    ExecOutput, ExecStreams, Identity, PodRuntime, Reader, Stats, Writer,
+    Abilities, Archive, AttachConfig, AttachControl, AttachStreams, DiskUsage, Event, EventKind, ExecConfig,
+    ExecControl, ExecOutput, ExecStreams, Handler, Identity, PodRuntime, Reader, Stats, Writer,
 };
 pub use sandbox::{Sandbox, SandboxConfig, SandboxState, SandboxStatus, UserNamespace};
 pub use shim::{LogLimits, shim_main};

@@ -22,6 +22,8 @@ use crate::sandbox::{Sandbox, SandboxConfig, SandboxStatus};
 pub trait PodRuntime: Send + Sync + 'static {
     /// What runs the containers, by name and version.
     fn identity(&self) -> Identity;
+    /// What it can do for pods.
+    fn abilities(&self) -> Abilities;
     /// What keeps it from running pods, if something does.
     async fn trouble(&self) -> Option<String>;
 
@@ -89,6 +91,34 @@ pub trait PodRuntime: Send + Sync + 'static {
 pub struct Identity {
     pub name: String,
     pub version: String,
+}
+
+/// What not every runtime can, nor every version of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// Empty where the runtime does not tell which it has.
+    pub handlers: Vec<Handler>,
+    /// A container's groups can be those of its specification alone, without those that the image names.
+    pub strict_groups: bool,
+}
+
+impl Abilities {
+    /// The handler by this name; the default one where the runtime does not tell.
+    pub fn handler(&self, name: &str) -> Option<Handler> {
+        let found = self.handlers.iter().find(|handler| handler.name == name).cloned();
+        found.or_else(|| self.handlers.is_empty().then(Handler::default))
+    }
+}
+
+/// One of the ways in which a runtime runs pods, and what that can.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handler {
+    /// Empty: the default one.
+    pub name: String,
+    /// Mounts can be read-only with all that is mounted below them.
+    pub recursive_readonly: bool,
+    /// Pods can have users of their own, with volumes.
+    pub user_namespaces: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,9 @@ pub struct SandboxConfig {
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     pub hostname: String,
+    /// Which of the runtime's [handlers](crate::Handler) runs the pod; empty is the default one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub handler: String,
     pub host_network: bool,
     pub host_pid: bool,
     pub host_ipc: bool,

@@ -46,7 +46,7 @@ pub fn run(args: cli::Agent) -> anyhow::Result<()> {
             node_name: name,
             data_dir: cluster.node_dir(),
             node_ip,
-            labels: Default::default(),
+            labels: args.node.node_labels.iter().cloned().collect(),
             taints: Vec::new(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),

@@ -63,7 +63,7 @@ pub async fn open(
 ) -> anyhow::Result<NodeParts> {
     match (&flags.cri_socket, other_runtime(cluster)?) {
         (Some(socket), _) => open_cri(cluster, socket, logs).await,
-        (None, None) => open_engine(cluster, pod_cidr, oci_runtime, logs).await,
+        (None, None) => open_engine(cluster, pod_cidr, oci_runtime, flags, logs).await,
         (None, Some(socket)) => bail!(
             "this cluster's pods are run by {0}; start it with --cri-socket {0}",
             socket.display()
@@ -126,6 +126,7 @@ async fn open_engine(
     cluster: &Cluster,
     pod_cidr: &str,
     oci_runtime: Option<PathBuf>,
+    flags: &NodeFlags,
     logs: LogLimits,
 ) -> anyhow::Result<NodeParts> {
     let wanted: Cidr = pod_cidr
@@ -143,6 +144,8 @@ async fn open_engine(
     };
     let mut config = EngineConfig::new(cluster.runtime_dir());
     config.oci_runtime = oci_runtime;
+    let handlers = flags.runtime_handler.iter();
+    config.handlers = handlers.map(|(name, path)| (name.clone(), path.into())).collect();
     config.logs = logs;
     config.registries = registries(cluster)?;
     let (engine, network) = tokio::join!(Engine::open(config), network);

@@ -49,6 +49,14 @@ pub fn arguments(flags: &NodeFlags) -> anyhow::Result<Vec<std::ffi::OsString>> {
             arguments.push(std::path::absolute(path)?.into());
         }
     }
+    for (name, path) in &flags.runtime_handler {
+        arguments.push("--runtime-handler".into());
+        arguments.push(format!("{name}={}", std::path::absolute(path)?.display()).into());
+    }
+    for (key, value) in &flags.node_labels {
+        arguments.push("--node-labels".into());
+        arguments.push(format!("{key}={value}").into());
+    }
     Ok(arguments)
 }
 

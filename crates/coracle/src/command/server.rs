@@ -417,7 +417,7 @@ async fn start_node(
         node_name: name,
         data_dir: cluster.node_dir(),
         node_ip: Some(node_ip),
-        labels: Default::default(),
+        labels: args.node.node_labels.iter().cloned().collect(),
         taints: Vec::new(),
         cluster_dns: Vec::new(),
         cluster_domain: "cluster.local".into(),

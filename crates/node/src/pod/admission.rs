@@ -2,6 +2,7 @@
 //! the host that it takes. Who bound it may have known less than the node does, or not have looked. Pure.
 
 use coracle_api::placement::{meets_required, untolerated};
+use coracle_runtime::Abilities;
 use k8s_openapi::api::core::v1::{Container, Node, Pod};
 
 use crate::allocation::Refusal;
@@ -34,6 +35,16 @@ pub(crate) fn misfit(pod: &Pod, node: &Node) -> Option<Refusal> {
         ));
     }
     None
+}
+
+/// Why the node's runtime cannot run the pod as it asks to be run, in upstream's words.
+pub(crate) fn unsupported(pod: &Pod, abilities: &Abilities) -> Option<Refusal> {
+    let context = pod.spec.as_ref()?.security_context.as_ref()?;
+    let strict = context.supplemental_groups_policy.as_deref() == Some("Strict");
+    (strict && !abilities.strict_groups).then(|| Refusal {
+        reason: "SupplementalGroupsPolicyNotSupported".into(),
+        message: "SupplementalGroupsPolicy=Strict is not supported in this node".into(),
+    })
 }
 
 /// A port of the host that a pod takes.
@@ -124,6 +135,28 @@ mod tests {
         assert_eq!(
             refusal.message,
             "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+        );
+    }
+
+    /// tasks/configure-pod-container/security-context: fine-grained SupplementalGroups control.
+    #[test]
+    fn a_strict_pod_is_rejected_because_the_node_cannot_ensure_the_specified_policy() {
+        let strict = pod(json!({"securityContext": {"supplementalGroupsPolicy": "Strict"}}));
+        let merge = pod(json!({"securityContext": {"supplementalGroupsPolicy": "Merge"}}));
+        let (able, unable) = (
+            Abilities {
+                strict_groups: true,
+                ..Abilities::default()
+            },
+            Abilities::default(),
+        );
+        assert_eq!(unsupported(&strict, &able), None);
+        assert_eq!(unsupported(&merge, &unable), None);
+        let refusal = unsupported(&strict, &unable).unwrap();
+        assert_eq!(refusal.reason, "SupplementalGroupsPolicyNotSupported");
+        assert_eq!(
+            refusal.message,
+            "SupplementalGroupsPolicy=Strict is not supported in this node"
         );
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct SandboxView {
     /// The network is attached (or the host's is used): containers can start.
     pub(crate) networked: bool,
     pub(crate) attempt: u32,
+    /// Of the runtime's, the one that runs it.
+    pub(crate) handler: String,
 }
 
 /// What is under way.

@@ -41,6 +41,7 @@ impl World {
                 ready: true,
                 networked: true,
                 attempt: 0,
+                handler: String::new(),
             }),
             instances: BTreeMap::new(),
             memory: BTreeMap::new(),
@@ -134,6 +135,7 @@ fn a_dead_sandbox_is_replaced_and_its_containers_run_again() {
         ready: false,
         networked: true,
         attempt: 3,
+        handler: String::new(),
     });
     assert_eq!(world.plan().actions, [Action::CreateSandbox { attempt: 4 }]);
     world.sandbox = Some(SandboxView {
@@ -141,6 +143,7 @@ fn a_dead_sandbox_is_replaced_and_its_containers_run_again() {
         ready: true,
         networked: true,
         attempt: 4,
+        handler: String::new(),
     });
     assert_eq!(world.plan().actions, start("a", 1));
     let mut never =
@@ -150,6 +153,7 @@ fn a_dead_sandbox_is_replaced_and_its_containers_run_again() {
         ready: false,
         networked: true,
         attempt: 0,
+        handler: String::new(),
     });
     assert!(never.plan().finished);
 }

@@ -206,6 +206,9 @@ impl Scripted {
         if self.state.lock().sandboxes.iter().any(|s| s.id == id) {
             return Err(Error::SandboxExists(id.to_string()));
         }
+        if !["", "gvisor"].contains(&config.handler.as_str()) {
+            return Err(Error::NoSuchHandler(config.handler));
+        }
         self.log("run_sandbox");
         let status = SandboxStatus {
             id: id.clone(),

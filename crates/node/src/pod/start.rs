@@ -73,6 +73,7 @@ pub(crate) struct Start {
     /// An earlier start was not seen to its end.
     pub(crate) again: bool,
     pub(crate) sandbox: SandboxId,
+    pub(crate) handler: String,
     pub(crate) pod_ips: Vec<String>,
     pub(crate) volumes: BTreeMap<String, PathBuf>,
     /// The container whose processes this one is to see.
@@ -89,6 +90,7 @@ pub(crate) async fn container(cx: &Arc<Context>, start: Start) -> Result<Contain
         attempt,
         again,
         sandbox,
+        handler,
         pod_ips,
         volumes,
         target,
@@ -104,6 +106,11 @@ pub(crate) async fn container(cx: &Arc<Context>, start: Start) -> Result<Contain
     let volumes = Volumes {
         paths: volumes,
         images: image::of_volumes(cx, &pod, &container).await.map_err(no_image)?,
+        recursive_readonly: cx
+            .runtime
+            .abilities()
+            .handler(&handler)
+            .is_some_and(|handler| handler.recursive_readonly),
     };
     let target = match target {
         Some(Target { name, id: None }) => Err(format!("unable to find target container {name:?}")),

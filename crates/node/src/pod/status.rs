@@ -1,6 +1,7 @@
 //! A pod's status as it follows from what is observed: container states, conditions, phase. Pure.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use coracle_clock::Timestamp;
 use coracle_runtime::{ContainerId, ContainerState as State, ContainerStatus as Instance};
@@ -10,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::plan::{Memory, SandboxView, init_containers, is_sidecar, restarts, returns};
 use super::resize;
 use super::resources::Qos;
+use super::start::config::VOLUME_IMAGES_ANNOTATION;
 use super::worker::REMOVABLE;
 
 /// Everything that a status is made from.
@@ -289,7 +291,7 @@ fn container(
         volume_mounts: spec
             .volume_mounts
             .as_ref()
-            .map(|mounts| mounts.iter().map(mount).collect()),
+            .map(|mounts| mounts.iter().map(|m| mount(m, latest)).collect()),
         ..api::ContainerStatus::default()
     }
 }
@@ -313,19 +315,28 @@ fn user(instance: &Instance) -> api::ContainerUser {
     }
 }
 
-fn mount(mount: &api::VolumeMount) -> api::VolumeMountStatus {
+/// What was asked for, and what has come of it where the container has been made.
+fn mount(mount: &api::VolumeMount, instance: Option<&Instance>) -> api::VolumeMountStatus {
     let read_only = mount.read_only == Some(true);
+    let path = Path::new("/").join(&mount.mount_path);
+    let made = instance.and_then(|i| i.mounts.iter().find(|m| m.container_path == path));
     let recursive = match mount.recursive_read_only.as_deref() {
         _ if !read_only => None,
-        Some("Enabled" | "IfPossible") => Some("Enabled".to_owned()),
+        Some("Enabled") => Some("Enabled".to_owned()),
+        Some("IfPossible") if made.is_some_and(|made| made.recursive_readonly) => Some("Enabled".to_owned()),
         _ => Some("Disabled".to_owned()),
     };
+    let images = instance.and_then(|i| i.annotations.get(VOLUME_IMAGES_ANNOTATION));
+    let images: Option<BTreeMap<String, String>> = images.and_then(|text| serde_json::from_str(text).ok());
+    let image = images.and_then(|mut images| images.remove(&mount.name));
     api::VolumeMountStatus {
         name: mount.name.clone(),
         mount_path: mount.mount_path.clone(),
         read_only: read_only.then_some(true),
         recursive_read_only: recursive,
-        ..api::VolumeMountStatus::default()
+        volume_status: image.map(|image_ref| api::VolumeStatus {
+            image: Some(api::ImageVolumeStatus { image_ref }),
+        }),
     }
 }
 

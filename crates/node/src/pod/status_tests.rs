@@ -213,3 +213,42 @@ fn a_running_container_that_the_runtime_lost_ended_in_the_dark() {
     );
     assert_eq!(a.restart_count, 2);
 }
+
+/// concepts/storage/volumes: recursive read-only mounts.
+#[test]
+fn if_possible_is_shown_as_disabled_or_enabled_by_the_mount_s_result() {
+    let spec = json!({"containers": [{"name": "a", "volumeMounts": [
+        {"name": "v", "mountPath": "/possible", "readOnly": true, "recursiveReadOnly": "IfPossible"},
+        {"name": "v", "mountPath": "/plain", "readOnly": true},
+        {"name": "v", "mountPath": "/written"}]}]});
+    let shown = |recursive_readonly| {
+        let mut a = instance("a", State::Running, None);
+        a.mounts = vec![coracle_runtime::Mount {
+            container_path: "/possible".into(),
+            readonly: true,
+            recursive_readonly,
+            ..coracle_runtime::Mount::default()
+        }];
+        let status = World::new(spec.clone(), [a]).status();
+        let mounts = status.container_statuses.unwrap()[0].volume_mounts.clone().unwrap();
+        mounts.into_iter().map(|m| m.recursive_read_only).collect::<Vec<_>>()
+    };
+    let (enabled, disabled) = (Some("Enabled".to_owned()), Some("Disabled".to_owned()));
+    assert_eq!(shown(true), [enabled, disabled.clone(), None]);
+    assert_eq!(shown(false), [disabled.clone(), disabled, None]);
+}
+
+/// The API: VolumeMountStatus.
+#[test]
+fn a_mounted_image_volume_shows_the_digest_of_its_image() {
+    let spec = json!({"containers": [{"name": "a", "volumeMounts": [
+        {"name": "i", "mountPath": "/image"}, {"name": "v", "mountPath": "/data"}]}]});
+    let mut a = instance("a", State::Running, None);
+    let images = json!({"i": "registry.example/x@sha256:0"}).to_string();
+    a.annotations.insert(VOLUME_IMAGES_ANNOTATION.into(), images);
+    let status = World::new(spec, [a]).status();
+    let mounts = status.container_statuses.unwrap()[0].volume_mounts.clone().unwrap();
+    let image = |m: &api::VolumeMountStatus| Some(m.volume_status.as_ref()?.image.as_ref()?.image_ref.clone());
+    assert_eq!(image(&mounts[0]).as_deref(), Some("registry.example/x@sha256:0"));
+    assert_eq!(image(&mounts[1]), None);
+}

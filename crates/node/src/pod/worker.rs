@@ -31,7 +31,7 @@ use super::plan::{self, Busy, Memory, SandboxView, Situation};
 use super::probe::{ProbeKind, Verdict};
 use super::resize::Granted;
 use super::start::StartFailure;
-use super::start::sandbox::SandboxUp;
+use super::start::sandbox::{SandboxFailure, SandboxUp};
 use crate::objects::ApiError;
 use crate::volume::{Failure, Tokens};
 
@@ -172,7 +172,7 @@ enum Stage {
 /// What became of something that was started.
 enum Done {
     Volumes(Result<BTreeMap<String, PathBuf>, Failure>),
-    Sandbox(Result<SandboxUp, String>),
+    Sandbox(Result<SandboxUp, SandboxFailure>),
     Started {
         name: String,
         result: Result<ContainerId, StartFailure>,

@@ -121,7 +121,10 @@ message! {
         #[prost(btree_map = "string, string", tag = "7")] annotations: Map,
         #[prost(message, optional, tag = "8")] linux: Option<LinuxPodSandboxConfig>,
     }
-    RunPodSandboxRequest { #[prost(message, optional, tag = "1")] config: Option<PodSandboxConfig>, }
+    RunPodSandboxRequest {
+        #[prost(message, optional, tag = "1")] config: Option<PodSandboxConfig>,
+        #[prost(string, tag = "2")] runtime_handler: String,
+    }
     /// Also the requests that name a sandbox and nothing else.
     SandboxRef { #[prost(string, tag = "1")] pod_sandbox_id: String, }
     PodSandboxStatusRequest {

@@ -20,8 +20,8 @@ use crate::error::{Error, Result};
 use crate::id::{self, ContainerId, ImageId, SandboxId};
 use crate::image::{Auth, ImageInfo, ProgressSink};
 use crate::pod_runtime::{
-    Archive, AttachConfig, AttachControl, AttachStreams, Attached, DiskUsage, Event, ExecConfig, ExecControl,
-    ExecOutput, ExecStreams, Identity, PodRuntime, Stats,
+    Abilities, Archive, AttachConfig, AttachControl, AttachStreams, Attached, DiskUsage, Event, ExecConfig,
+    ExecControl, ExecOutput, ExecStreams, Identity, PodRuntime, Stats,
 };
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxStatus};
 use crate::sys;
@@ -30,6 +30,10 @@ use crate::sys;
 impl PodRuntime for Cri {
     fn identity(&self) -> Identity {
         self.inner.identity.clone()
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.inner.abilities.clone()
     }
 
     async fn trouble(&self) -> Option<String> {
@@ -373,7 +377,10 @@ impl Inner {
         if self.state.lock().sandboxes.contains_key(&id) {
             return Err(Error::SandboxExists(id.to_string()));
         }
-        if config.user_namespace.is_some() && !self.features.user_namespaces {
+        let Some(handler) = self.abilities.handler(&config.handler) else {
+            return Err(Error::NoSuchHandler(config.handler));
+        };
+        if config.user_namespace.is_some() && !handler.user_namespaces {
             return Err(self.cannot("users of a pod's own"));
         }
         if config.cgroup_parent.trim_matches('/').is_empty() {
@@ -393,6 +400,7 @@ impl Inner {
         .await?;
         let request = RunPodSandboxRequest {
             config: Some(convert::sandbox_config(&id, &config, &self.owner)),
+            runtime_handler: config.handler.clone(),
         };
         let answer: Result<SandboxRef, Failure> = self.rpc.runtime("RunPodSandbox", request).await;
         let name = match answer {
@@ -509,10 +517,11 @@ impl Inner {
                 security.user.get_or_insert(0);
             }
         }
-        if config.mounts.iter().any(|m| m.recursive_readonly) && !self.features.recursive_readonly {
+        let handler = self.abilities.handler(&status.config.handler).unwrap_or_default();
+        if config.mounts.iter().any(|m| m.recursive_readonly) && !handler.recursive_readonly {
             return Err(self.cannot("mounts that are read-only recursively"));
         }
-        if config.security.strict_groups && !self.features.strict_groups {
+        if config.security.strict_groups && !self.abilities.strict_groups {
             return Err(self.cannot("the supplemental groups policy Strict"));
         }
         if !config.log_path.as_os_str().is_empty() {

@@ -1,6 +1,6 @@
 //! The engine as a [`PodRuntime`]: each operation by name, and the few that are one line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +13,22 @@ use crate::error::{Error, Result};
 use crate::id::{ContainerId, ImageId, SandboxId};
 use crate::image::{Auth, ImageInfo, ProgressSink};
 use crate::pod_runtime::{
-    Archive, AttachConfig, AttachStreams, DiskUsage, Event, ExecConfig, ExecOutput, ExecStreams, Identity, PodRuntime,
-    Stats,
+    Abilities, Archive, AttachConfig, AttachStreams, DiskUsage, Event, ExecConfig, ExecOutput, ExecStreams, Handler,
+    Identity, PodRuntime, Stats,
 };
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxStatus};
 use crate::shim::protocol::Request;
+
+/// The versions of Linux from which on mounts below a mount can be made read-only with it, and volumes in memory can be
+/// mounted with other owners.
+const RECURSIVE_READONLY: (u32, u32) = (5, 12);
+const MAPPED_TMPFS: (u32, u32) = (6, 3);
+
+fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
 
 #[async_trait]
 impl PodRuntime for Engine {
@@ -25,6 +36,29 @@ impl PodRuntime for Engine {
         Identity {
             name: "coracle".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    fn abilities(&self) -> Abilities {
+        let config = &self.inner.config;
+        // What another program can is not known; what is asked of it and cannot be is an error of the container.
+        let foreign = |name: &String| Handler {
+            name: name.clone(),
+            ..Handler::default()
+        };
+        let default = match &config.oci_runtime {
+            Some(_) => Handler::default(),
+            None => Handler {
+                name: String::new(),
+                recursive_readonly: kernel() >= RECURSIVE_READONLY,
+                user_namespaces: kernel() >= MAPPED_TMPFS && Path::new("/proc/self/ns/user").exists(),
+            },
+        };
+        Abilities {
+            handlers: std::iter::once(default)
+                .chain(config.handlers.keys().map(foreign))
+                .collect(),
+            strict_groups: true,
         }
     }
 

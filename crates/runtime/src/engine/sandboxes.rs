@@ -30,6 +30,9 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 impl Engine {
     pub(super) async fn start_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
+        if !config.handler.is_empty() && !self.inner.config.handlers.contains_key(&config.handler) {
+            return Err(Error::NoSuchHandler(config.handler));
+        }
         let id = config.id.clone().unwrap_or_else(|| SandboxId::new(id::random()));
         if !id::is_valid(id.as_str()) {
             return Err(Error::InvalidConfig(format!(
@@ -220,7 +223,10 @@ impl Inner {
             user_namespace: config.user_namespace,
             cgroup: record.infra_cgroup.clone(),
             oci_root: directory.join("oci"),
-            oci_runtime: self.config.oci_runtime.clone(),
+            oci_runtime: match config.handler.as_str() {
+                "" => self.config.oci_runtime.clone(),
+                handler => self.config.handlers.get(handler).cloned(),
+            },
         };
         write_json(&directory.join(SETUP), &setup)?;
         self.spawn_shim(directory)

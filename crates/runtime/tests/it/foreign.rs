@@ -1,32 +1,72 @@
 //! The shim with an OCI runtime that is another program: here the embedded one behind its command line.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use coracle_runtime::{AttachConfig, ContainerConfig, Error, PodRuntime};
+use coracle_runtime::{AttachConfig, ContainerConfig, Error, PodRuntime, SandboxConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::lifecycle::wait_for_log;
 use crate::node::{HANG, Node, shell, sleeper};
 
-#[tokio::test]
-async fn a_foreign_oci_runtime_does_all_that_the_embedded_one_does() {
-    let scripts = tempfile::TempDir::new().unwrap();
-    let runtime = scripts.path().join("runtime");
-    let (binary, calls) = (env!("CARGO_BIN_EXE_coracle-runtime"), scripts.path().join("calls"));
+/// A program that is the embedded runtime, and writes down its calls.
+fn install(scripts: &Path) -> PathBuf {
+    let runtime = scripts.join("runtime");
+    let (binary, calls) = (env!("CARGO_BIN_EXE_coracle-runtime"), scripts.join("calls"));
     let script = format!(
         "#!/bin/sh\necho \"$@\" >> {}\nexec {binary} oci \"$@\"\n",
         calls.display()
     );
     // Written by another process: a file that this one has open for writing may be so in any child that is just starting,
     // and then nobody can execute it.
-    let text = scripts.path().join("text");
+    let text = scripts.join("text");
     fs::write(&text, script).unwrap();
     let installed = Command::new("install")
         .args(["-m", "755"])
         .args([&text, &runtime])
         .status();
     assert!(installed.unwrap().success());
+    runtime
+}
+
+#[tokio::test]
+async fn a_sandbox_is_run_by_the_handler_that_it_names() {
+    let scripts = tempfile::TempDir::new().unwrap();
+    let runtime = install(scripts.path());
+    let node = Node::with(|config| config.handlers = [("other".to_owned(), runtime)].into()).await;
+    node.import_busybox().await;
+    let abilities = node.engine.abilities();
+    assert_eq!(
+        abilities.handlers.iter().map(|h| h.name.as_str()).collect::<Vec<_>>(),
+        ["", "other"]
+    );
+    let pod = node.sandbox().await;
+    assert_eq!(node.run(&pod, shell("echo plain")).await.1, "plain\n");
+    let calls = scripts.path().join("calls");
+    assert!(!calls.exists(), "the default handler is the engine's own");
+
+    let other = SandboxConfig {
+        handler: "other".into(),
+        ..node.sandbox_config("other")
+    };
+    let other = node.engine.run_sandbox(other).await.unwrap().id;
+    assert_eq!(node.run(&other, shell("echo other")).await.1, "other\n");
+    assert!(fs::read_to_string(calls).unwrap().contains(" create "));
+
+    let missing = SandboxConfig {
+        handler: "none".into(),
+        ..node.sandbox_config("missing")
+    };
+    let error = node.engine.run_sandbox(missing).await.unwrap_err();
+    assert_eq!(error.to_string(), "no runtime for \"none\" is configured");
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_foreign_oci_runtime_does_all_that_the_embedded_one_does() {
+    let scripts = tempfile::TempDir::new().unwrap();
+    let (runtime, calls) = (install(scripts.path()), scripts.path().join("calls"));
     let node = Node::with(|config| config.oci_runtime = Some(runtime)).await;
     node.import_busybox().await;
     let pod = node.sandbox().await;

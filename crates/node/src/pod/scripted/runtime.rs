@@ -24,6 +24,18 @@ impl PodRuntime for Shared {
         }
     }
 
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            handlers: ["", "gvisor"]
+                .map(|name| Handler {
+                    name: name.into(),
+                    ..Handler::default()
+                })
+                .into(),
+            strict_groups: true,
+        }
+    }
+
     async fn trouble(&self) -> Option<String> {
         None
     }

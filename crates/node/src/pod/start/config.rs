@@ -1,7 +1,10 @@
 //! What the runtime is told of a container: from its spec, its environment's sources and its image.
 
+use std::collections::BTreeMap;
+
 use coracle_runtime::{ContainerConfig, ImageInfo};
 use k8s_openapi::api::core::v1::{Container, Pod};
+use serde_json::json;
 
 use super::labels;
 use super::mounts::{self, Volumes};
@@ -21,6 +24,14 @@ pub(crate) const MESSAGE_POLICY_ANNOTATION: &str = "io.kubernetes.container.term
 /// The annotations with the image as statuses show it: its name, and its digest or id.
 pub(crate) const IMAGE_ANNOTATION: &str = "io.coracle.container.image";
 pub(crate) const IMAGE_ID_ANNOTATION: &str = "io.coracle.container.image-id";
+/// The annotation with the same of the images that are its volumes, by volume.
+pub(crate) const VOLUME_IMAGES_ANNOTATION: &str = "io.coracle.container.volume-images";
+
+/// An image as statuses show which one it is.
+fn shown_id(image: &ImageInfo) -> &str {
+    image.repo_digests.first().map_or(image.id.as_str(), String::as_str)
+}
+
 async fn sources(cx: &Context, pod: &Pod, container: &Container, volumes: &Volumes) -> Result<Sources, String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let (maps, secrets) = env::referenced(container);
@@ -103,15 +114,14 @@ pub(super) async fn config(
             IMAGE_ANNOTATION,
             image::shown_name(container.image.as_deref().unwrap_or_default(), image),
         ),
-        (
-            IMAGE_ID_ANNOTATION,
-            image
-                .repo_digests
-                .first()
-                .cloned()
-                .unwrap_or_else(|| image.id.as_str().to_owned()),
-        ),
+        (IMAGE_ID_ANNOTATION, shown_id(image).to_owned()),
     ];
+    let of_volumes: BTreeMap<&str, &str> = volumes
+        .images
+        .iter()
+        .map(|(volume, image)| (volume.as_str(), shown_id(image)))
+        .collect();
+    let of_volumes = (!of_volumes.is_empty()).then(|| (VOLUME_IMAGES_ANNOTATION, json!(of_volumes).to_string()));
     Ok(ContainerConfig {
         name: container.name.clone(),
         attempt,
@@ -133,6 +143,10 @@ pub(super) async fn config(
         pid_target: None,
         stop_signal: container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()),
         labels: labels(pod, Some(&container.name)),
-        annotations: annotations.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+        annotations: annotations
+            .into_iter()
+            .chain(of_volumes)
+            .map(|(k, v)| (k.to_owned(), v))
+            .collect(),
     })
 }

@@ -16,6 +16,8 @@ use crate::volume;
 pub(super) struct Volumes {
     pub(super) paths: BTreeMap<String, PathBuf>,
     pub(super) images: BTreeMap<String, Arc<ImageInfo>>,
+    /// What is mounted below a volume can be made read-only with it.
+    pub(super) recursive_readonly: bool,
 }
 
 /// The file behind `terminationMessagePath`, which any user may write.
@@ -65,7 +67,11 @@ pub(super) fn mounts(
             container_path: absolute(&wanted.mount_path),
             readonly,
             recursive_readonly: readonly
-                && matches!(wanted.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
+                && match wanted.recursive_read_only.as_deref() {
+                    Some("Enabled") => true,
+                    Some("IfPossible") => volumes.recursive_readonly,
+                    _ => false,
+                },
             propagation: match wanted.mount_propagation.as_deref() {
                 Some("Bidirectional") => Propagation::Bidirectional,
                 Some("HostToContainer") => Propagation::HostToContainer,

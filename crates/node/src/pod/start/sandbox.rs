@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use coracle_runtime::{Sandbox, SandboxConfig, SandboxId};
-use k8s_openapi::api::core::v1::Pod;
+use coracle_runtime::{Error as RuntimeError, Sandbox, SandboxConfig, SandboxId};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::{labels, uid};
 use crate::objects::EventType;
 use crate::pod::context::Context;
 use crate::pod::network::{Network, networked};
+use crate::pod::plan::SandboxView;
 use crate::pod::resize::Granted;
 use crate::pod::users::Reserved;
 use crate::pod::{files, resources, security};
@@ -30,22 +31,78 @@ pub(crate) fn uid_of(id: &SandboxId) -> &str {
 pub(crate) struct SandboxUp {
     pub(crate) id: SandboxId,
     pub(crate) attempt: u32,
+    pub(crate) handler: String,
     pub(crate) pod_ips: Vec<String>,
+}
+
+/// Why a pod has no sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SandboxFailure {
+    pub(crate) message: String,
+    /// The node cannot run the pod in the way that it asks for, however often it is tried.
+    pub(crate) is_final: bool,
+}
+
+impl From<String> for SandboxFailure {
+    fn from(message: String) -> Self {
+        Self {
+            message,
+            is_final: false,
+        }
+    }
+}
+
+impl From<RuntimeError> for SandboxFailure {
+    fn from(error: RuntimeError) -> Self {
+        Self {
+            is_final: matches!(error, RuntimeError::NoSuchHandler(_)),
+            message: error.chain(),
+        }
+    }
+}
+
+/// The handler that the pod's runtime class names; without a class it is the default one, which has no name.
+async fn handler(cx: &Context, spec: &PodSpec) -> Result<String, SandboxFailure> {
+    let Some(name) = spec.runtime_class_name.as_deref().filter(|name| !name.is_empty()) else {
+        return Ok(String::new());
+    };
+    match cx.objects.runtime_class(name).await {
+        Ok(Some(class)) => Ok(class.handler.clone()),
+        Ok(None) => Err(SandboxFailure {
+            message: format!("RuntimeClass {name:?} not found"),
+            is_final: true,
+        }),
+        Err(error) => Err(format!("RuntimeClass {name:?} is not known: {error}").into()),
+    }
+}
+
+/// [`start`], counted where the pod has users of its own.
+pub(crate) async fn sandbox(cx: &Context, pod: &Pod, again: bool, attempt: u32) -> Result<SandboxUp, SandboxFailure> {
+    let own_users = pod.spec.as_ref().is_some_and(|s| s.host_users == Some(false));
+    if own_users {
+        cx.users.try_one();
+    }
+    let up = start(cx, pod, again, attempt).await;
+    if own_users && up.is_err() {
+        cx.users.fail_one();
+    }
+    up
 }
 
 /// Starts a sandbox with its network. With `again`, in place of all that the pod has had: one whose start was given up may
 /// have come up since.
-pub(crate) async fn sandbox(cx: &Context, pod: &Pod, again: bool, mut attempt: u32) -> Result<SandboxUp, String> {
+async fn start(cx: &Context, pod: &Pod, again: bool, mut attempt: u32) -> Result<SandboxUp, SandboxFailure> {
     if again {
         let all = cx.runtime.sandboxes().await;
         for old in all.iter().filter(|s| uid_of(&s.id) == uid(pod)) {
-            cx.runtime.stop_sandbox(&old.id).await.map_err(|e| e.chain())?;
+            cx.runtime.stop_sandbox(&old.id).await?;
             cx.network.detach(old.id.as_str()).await?;
             attempt = attempt.max(old.config.attempt + 1);
         }
     }
     let id = sandbox_id(uid(pod), attempt);
     let spec = pod.spec.clone().unwrap_or_default();
+    let handler = handler(cx, &spec).await?;
     let (hostname, _) = files::hostname(pod, &cx.hostname, &cx.dns.domain)?;
     let sysctls = spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten());
     let users = match spec.host_users {
@@ -61,6 +118,7 @@ pub(crate) async fn sandbox(cx: &Context, pod: &Pod, again: bool, mut attempt: u
         labels: labels(pod, None),
         annotations: BTreeMap::new(),
         hostname,
+        handler: handler.clone(),
         host_network: spec.host_network == Some(true),
         host_pid: spec.host_pid == Some(true),
         host_ipc: spec.host_ipc == Some(true),
@@ -76,7 +134,7 @@ pub(crate) async fn sandbox(cx: &Context, pod: &Pod, again: bool, mut attempt: u
     std::fs::create_dir_all(&config.log_directory)
         .map_err(|e| format!("create {}: {e}", config.log_directory.display()))?;
     let host_network = config.host_network;
-    let started: Sandbox = cx.runtime.run_sandbox(config).await.map_err(|e| e.chain())?;
+    let started: Sandbox = cx.runtime.run_sandbox(config).await?;
     let network = Network {
         netns: started.netns,
         addresses: started.addresses,
@@ -97,20 +155,27 @@ pub(crate) async fn sandbox(cx: &Context, pod: &Pod, again: bool, mut attempt: u
             if let Err(left) = cx.runtime.remove_sandbox(&id).await {
                 tracing::warn!(sandbox = %id, error = %left, "a sandbox without a network was not removed");
             }
-            return Err(error);
+            return Err(error.into());
         }
     };
-    Ok(SandboxUp { id, attempt, pod_ips })
+    Ok(SandboxUp {
+        id,
+        attempt,
+        handler,
+        pod_ips,
+    })
 }
 
 /// Completes a sandbox that an earlier agent started: with its network, and with its files where it has none yet.
 pub(crate) async fn adopted(
     cx: &Context,
     pod: &Pod,
-    id: SandboxId,
-    attempt: u32,
+    found: SandboxView,
     network: &Network,
-) -> Result<SandboxUp, String> {
+) -> Result<SandboxUp, SandboxFailure> {
+    let SandboxView {
+        id, attempt, handler, ..
+    } = found;
     let host = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
     let pod_ips = networked(cx, &id, host, network).await?;
     let dir = cx.pod_dir(uid(pod));
@@ -120,7 +185,12 @@ pub(crate) async fn adopted(
     }
     Granted::of(pod).write(&dir)?;
     complete(cx, pod, &id)?;
-    Ok(SandboxUp { id, attempt, pod_ips })
+    Ok(SandboxUp {
+        id,
+        attempt,
+        handler,
+        pod_ips,
+    })
 }
 
 /// Writes down that the sandbox has all that it needs, for an agent that finds it.

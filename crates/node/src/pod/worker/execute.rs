@@ -12,6 +12,7 @@ use super::{Done, Stage, Volumes, Worker};
 use crate::objects::EventType;
 use crate::pod::backoff::{self, shown as shown_delay};
 use crate::pod::plan::{Action, Cause, Condemned, Plan, SandboxView};
+use crate::pod::start::sandbox::SandboxFailure;
 use crate::pod::start::{self, Start, StartFailure};
 use crate::pod::status::from_ephemeral;
 use crate::pod::termination::{self, Victim};
@@ -91,20 +92,12 @@ impl Worker {
         let replaces = self.sandbox.is_some();
         let again = replaces || self.memory.contains_key("");
         let (cx, pod) = (self.cx.clone(), self.pod.clone());
-        if let (
-            Some(SandboxView {
-                id,
-                ready: true,
-                attempt,
-                ..
-            }),
-            Some(network),
-        ) = (self.sandbox.clone(), self.found.take())
-        {
+        let found = self.sandbox.clone().filter(|sandbox| sandbox.ready);
+        if let (Some(found), Some(network)) = (found, self.found.take()) {
             // Found running; whether the earlier agent had come to the end with it is not known.
             self.ops.spawn(async move {
                 let _making = making;
-                Done::Sandbox(start::sandbox::adopted(&cx, &pod, id, attempt, &network).await)
+                Done::Sandbox(start::sandbox::adopted(&cx, &pod, found, &network).await)
             });
             return;
         }
@@ -139,6 +132,7 @@ impl Worker {
             attempt,
             again: memory.given_up || self.instances.values().any(created),
             sandbox: sandbox.id.clone(),
+            handler: sandbox.handler.clone(),
             pod_ips: self.pod_ips.clone(),
             volumes: volumes.clone(),
             target: self.target(name),
@@ -269,18 +263,10 @@ impl Worker {
                     ready: true,
                     networked: true,
                     attempt: up.attempt,
+                    handler: up.handler,
                 });
             }
-            Done::Sandbox(Err(message)) => {
-                self.busy.sandbox = false;
-                if let Some(sandbox) = &mut self.sandbox {
-                    sandbox.ready = false;
-                }
-                let text = format!("Failed to create pod sandbox: {message}");
-                self.cx
-                    .event(&self.pod, EventType::Warning, "FailedCreatePodSandBox", text);
-                self.memory.entry(String::new()).or_default().retry_at = now.checked_add(RETRY).ok();
-            }
+            Done::Sandbox(Err(failure)) => self.no_sandbox(failure),
             Done::Started { name, result } => {
                 self.busy.starting = None;
                 self.starting = None;
@@ -316,6 +302,22 @@ impl Worker {
             Done::Cleaned(result) => self.absorb_cleaning(result),
             Done::NodeRead(node) => self.absorb_node(node),
             Done::Forgotten(result) => self.absorb_forgetting(result),
+        }
+    }
+
+    fn no_sandbox(&mut self, failure: SandboxFailure) {
+        self.busy.sandbox = false;
+        if let Some(sandbox) = &mut self.sandbox {
+            sandbox.ready = false;
+        }
+        let text = format!("Failed to create pod sandbox: {}", failure.message);
+        let reason = "FailedCreatePodSandBox";
+        self.cx.event(&self.pod, EventType::Warning, reason, text.clone());
+        let retry = self.cx.clock.now().checked_add(RETRY).ok();
+        self.memory.entry(String::new()).or_default().retry_at = retry;
+        if failure.is_final && !self.is_ending() {
+            self.ended = Some((reason.to_owned(), text));
+            self.end();
         }
     }
 

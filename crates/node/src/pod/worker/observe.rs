@@ -31,6 +31,7 @@ impl Worker {
                     && !self.pod_ips.is_empty()
                     && is_complete(&self.cx, self.uid(), &newest.id),
                 attempt: newest.config.attempt,
+                handler: newest.config.handler.clone(),
             });
             self.found = newest.netns.clone().map(|netns| Network {
                 netns,

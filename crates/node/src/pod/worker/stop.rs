@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use super::{Done, Judging, Stage, Worker};
 use crate::allocation::{Refusal, Share};
 use crate::objects::{ApiError, EventType};
-use crate::pod::admission::{host_ports, misfit};
+use crate::pod::admission::{host_ports, misfit, unsupported};
 use crate::pod::resize::Granted;
 
 /// The node ends a pod: as the status will have it, and how long the pod has.
@@ -53,6 +53,7 @@ impl Worker {
             self.cx.state.refuses(&self.pod).map_or(Ok(()), Err)?;
             self.cx.allocations.admit(self.uid(), share)?;
             misfit.map_or(Ok(()), Err)?;
+            unsupported(&self.pod, &self.cx.runtime.abilities()).map_or(Ok(()), Err)?;
             self.cx.allocations.take_ports(self.uid(), ports)
         };
         let Err(refusal) = all() else { return };

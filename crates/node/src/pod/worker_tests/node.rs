@@ -514,3 +514,72 @@ async fn a_static_pod_that_has_ended_is_not_started_again_by_its_mirror() {
     bench.cx.clock.sleep(Duration::from_secs(600)).await;
     assert_eq!(starts(&bench.runtime.take_log()), [0]);
 }
+
+fn runtime_class(bench: &Bench, name: &str, handler: &str) {
+    let class = json!({"metadata": {"name": name}, "handler": handler});
+    let class = Arc::new(serde_json::from_value(class).unwrap());
+    bench.api.runtime_classes.lock().insert(name.into(), class);
+}
+
+/// concepts/containers/runtime-class: usage.
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_run_by_the_handler_that_its_runtime_class_names() {
+    let bench = Bench::new(json!({"containers": containers(&["a"]), "runtimeClassName": "safe"}));
+    runtime_class(&bench, "safe", "gvisor");
+    bench.start();
+    bench.until(is_ready).await;
+    assert_eq!(bench.runtime.all().0[0].config.handler, "gvisor");
+
+    let bench = Bench::new(json!({"containers": containers(&["a"])}));
+    bench.start();
+    bench.until(is_ready).await;
+    assert_eq!(bench.runtime.all().0[0].config.handler, "", "the default one");
+}
+
+/// concepts/workloads/pods/user-namespaces: metrics and observability.
+#[tokio::test(start_paused = true)]
+async fn pods_with_users_of_their_own_are_counted_and_those_that_were_not_created() {
+    let mut spec = json!({"containers": containers(&["a"]), "hostUsers": false});
+    let bench = Bench::new(spec.clone());
+    bench.start();
+    bench.until(is_ready).await;
+    assert_eq!((bench.cx.users.tried(), bench.cx.users.failed()), (1, 0));
+    spec["runtimeClassName"] = json!("none");
+    let bench = Bench::new(spec);
+    bench.start();
+    bench.until(|s| s.phase.as_deref() == Some("Failed")).await;
+    assert_eq!((bench.cx.users.tried(), bench.cx.users.failed()), (1, 1));
+}
+
+/// concepts/containers/runtime-class: usage.
+#[tokio::test(start_paused = true)]
+async fn if_the_runtime_class_does_not_exist_or_its_handler_cannot_be_run_the_pod_enters_the_failed_phase() {
+    for (name, why) in [
+        ("none", "RuntimeClass \"none\" not found"),
+        ("foreign", "no runtime for \"kata\" is configured"),
+    ] {
+        let bench = Bench::new(json!({"containers": containers(&["a"]), "runtimeClassName": name}));
+        runtime_class(&bench, "foreign", "kata");
+        bench.start();
+        let status = bench.until(|s| s.phase.as_deref() == Some("Failed")).await;
+        let text = format!("Failed to create pod sandbox: {why}");
+        assert_eq!(status.message.as_deref(), Some(text.as_str()));
+        assert!(
+            bench
+                .events()
+                .contains(&format!("Warning FailedCreatePodSandBox {text}"))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_class_that_cannot_be_asked_for_is_asked_for_again() {
+    let bench = Bench::new(json!({"containers": containers(&["a"]), "runtimeClassName": "safe"}));
+    runtime_class(&bench, "safe", "gvisor");
+    *bench.api.away.lock() = Some(0);
+    bench.start();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(bench.runtime.all().0.is_empty());
+    *bench.api.away.lock() = None;
+    bench.until(is_ready).await;
+}
