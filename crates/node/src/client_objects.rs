@@ -4,14 +4,16 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_client::event::{self, EventRecorder};
-use coracle_client::{Client, DeleteOptions, Error, ListOptions, Patch, TypedKind};
+use coracle_client::{Client, DeleteOptions, Error, ListOptions, Patch, TypedKind, WatchEvent};
 use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{CancellationToken, InformerOptions, Lister, Metrics, SharedInformer};
+use futures::StreamExt;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
+use k8s_openapi::api::certificates::v1::{ClusterTrustBundle, PodCertificateRequest, PodCertificateRequestStatus};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service, ServiceAccount,
 };
@@ -133,9 +135,13 @@ impl<K: TypedKind> Followed<K> {
     }
 }
 
+/// How long a signer's answer is waited for at once.
+const ANSWER: Duration = Duration::from_secs(30);
+
 /// The API of one agent.
 pub(crate) struct ClientObjects {
     client: Client,
+    clock: Clock,
     events: EventRecorder,
     services: Lister<Service>,
     config_maps: Followed<ConfigMap>,
@@ -174,6 +180,7 @@ impl ClientObjects {
             secrets: Followed::new(client.clone(), clock, shutdown.clone()),
             trust_bundles: Followed::new(client.clone(), clock, shutdown.clone()),
             client,
+            clock,
             events,
             services,
         }
@@ -273,6 +280,61 @@ impl Objects for ClientObjects {
 
     async fn trust_bundles(&self) -> Result<Vec<Arc<ClusterTrustBundle>>, ApiError> {
         self.trust_bundles.all().await
+    }
+
+    async fn service_account(&self, namespace: &str, name: &str) -> Result<Option<Arc<ServiceAccount>>, ApiError> {
+        let accounts = self.client.namespaced::<ServiceAccount>(namespace);
+        accounts.find(name).await.map_err(api_error)
+    }
+
+    async fn request_certificate(
+        &self,
+        wanted: &PodCertificateRequest,
+    ) -> Result<Arc<PodCertificateRequest>, ApiError> {
+        let namespace = wanted.metadata.namespace.as_deref().unwrap_or_default();
+        let requests = self.client.namespaced::<PodCertificateRequest>(namespace);
+        requests.create(wanted).await.map_err(api_error)
+    }
+
+    async fn answer(&self, request: &PodCertificateRequest) -> Result<Option<PodCertificateRequestStatus>, ApiError> {
+        let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
+        let name = request.metadata.name.as_deref().unwrap_or_default();
+        let requests = self.client.namespaced::<PodCertificateRequest>(namespace);
+        // A node may watch its own alone.
+        let options = ListOptions {
+            field_selector: format!("metadata.name={name},spec.nodeName={}", request.spec.node_name),
+            ..ListOptions::default()
+        };
+        let answered =
+            |status: &PodCertificateRequestStatus| status.conditions.iter().flatten().any(|c| c.status == "True");
+        let wait = async {
+            let mut events = requests.watch(&options).await?;
+            while let Some(event) = events.next().await {
+                match event? {
+                    WatchEvent::Added(now) | WatchEvent::Modified(now) => {
+                        if let Some(status) = now.status.clone().filter(|status| answered(status)) {
+                            return Ok(Some(status));
+                        }
+                    }
+                    WatchEvent::Deleted(_) => break,
+                    WatchEvent::Bookmark { .. } => {}
+                }
+            }
+            Ok(None)
+        };
+        if let Ok(Some(status)) = self
+            .clock
+            .timeout(ANSWER, wait)
+            .await
+            .unwrap_or(Ok(None))
+            .map_err(api_error)
+        {
+            return Ok(Some(status));
+        }
+        match requests.find(name).await.map_err(api_error)? {
+            Some(found) => Ok(found.status.clone().filter(|status| answered(status))),
+            None => Err(ApiError::Gone(format!("podcertificaterequest {name:?} not found"))),
+        }
     }
 
     async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<(String, Timestamp), ApiError> {

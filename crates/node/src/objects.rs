@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use coracle_clock::Timestamp;
-use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
+use k8s_openapi::api::certificates::v1::{ClusterTrustBundle, PodCertificateRequest, PodCertificateRequestStatus};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
+    ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::node::v1::RuntimeClass;
 
@@ -40,6 +40,12 @@ pub trait Objects: Send + Sync + 'static {
     async fn runtime_class(&self, name: &str) -> Result<Option<Arc<RuntimeClass>>, ApiError>;
     /// All of them: which ones a volume means is its own to say.
     async fn trust_bundles(&self) -> Result<Vec<Arc<ClusterTrustBundle>>, ApiError>;
+    async fn service_account(&self, namespace: &str, name: &str) -> Result<Option<Arc<ServiceAccount>>, ApiError>;
+    /// Asks a signer; the answer comes later.
+    async fn request_certificate(&self, wanted: &PodCertificateRequest)
+    -> Result<Arc<PodCertificateRequest>, ApiError>;
+    /// What the signer has answered; none while it has not, for as long as one may wait.
+    async fn answer(&self, request: &PodCertificateRequest) -> Result<Option<PodCertificateRequestStatus>, ApiError>;
     /// A token of the pod's service account, bound to the pod, and when it expires.
     async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<(String, Timestamp), ApiError>;
     /// The services of the namespace and `kubernetes` of `default`.

@@ -11,7 +11,9 @@ pub(crate) mod mounts;
 mod nfs;
 mod ownership;
 mod payload;
+mod pem;
 mod persistent_volume_claim;
+mod pod_certificate;
 mod projected;
 mod secret;
 pub(crate) mod sub_path;
@@ -71,10 +73,11 @@ impl Setup<'_> {
     }
 }
 
-/// Service account tokens of one pod, by audience, and when each wants to be renewed.
+/// What one pod has been given for a time: tokens of its service account by audience, certificates by their source.
 #[derive(Default)]
 pub(crate) struct Tokens {
     held: Mutex<BTreeMap<String, Token>>,
+    certificates: Mutex<BTreeMap<String, pod_certificate::Certificate>>,
 }
 
 #[derive(Clone)]
@@ -84,9 +87,11 @@ struct Token {
 }
 
 impl Tokens {
-    /// The earliest time at which a token wants to be renewed.
+    /// The earliest time at which one of them wants to be renewed.
     pub(crate) fn renew_at(&self) -> Option<Timestamp> {
-        self.held.lock().values().map(|t| t.renew_at).min()
+        let tokens = self.held.lock().values().map(|t| t.renew_at).min();
+        let certificates = self.certificates.lock().values().filter_map(|c| c.renew_at()).min();
+        tokens.into_iter().chain(certificates).min()
     }
 }
 

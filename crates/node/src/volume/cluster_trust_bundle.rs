@@ -2,18 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use coracle_api::selector::LabelSelector;
 use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::ClusterTrustBundleProjection;
-use x509_parser::pem::Pem;
 
-use super::Setup;
 use super::payload::Payload;
-
-/// As long as a line of PEM is.
-const COLUMNS: usize = 64;
+use super::{Setup, pem};
 
 /// Adds the file.
 pub(super) async fn collect(
@@ -54,27 +48,11 @@ fn selects(wanted: &ClusterTrustBundleProjection, bundle: &ClusterTrustBundle) -
 
 /// Each certificate once and alone, whatever is around it in the bundles, in an order that does not follow theirs.
 fn united(bundles: &[&str]) -> Result<String, String> {
-    let mut certificates = BTreeSet::new();
-    for block in bundles.iter().flat_map(|text| Pem::iter_from_buffer(text.as_bytes())) {
-        let block = block.map_err(|e| format!("a clustertrustbundle is no PEM: {e}"))?;
-        if block.label == "CERTIFICATE" {
-            certificates.insert(block.contents);
-        }
+    let mut all = BTreeSet::new();
+    for text in bundles {
+        all.extend(pem::certificates(text).map_err(|e| format!("a clustertrustbundle is {e}"))?);
     }
-    let mut text = String::new();
-    for certificate in certificates {
-        text.push_str("-----BEGIN CERTIFICATE-----\n");
-        let encoded = STANDARD.encode(certificate);
-        let mut rest = encoded.as_str();
-        while !rest.is_empty() {
-            let (line, behind) = rest.split_at(rest.len().min(COLUMNS));
-            text.push_str(line);
-            text.push('\n');
-            rest = behind;
-        }
-        text.push_str("-----END CERTIFICATE-----\n");
-    }
-    Ok(text)
+    Ok(pem::encode(&all))
 }
 
 #[cfg(test)]

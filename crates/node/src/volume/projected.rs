@@ -1,4 +1,5 @@
-//! `projected`: config maps, secrets, pod fields, service account tokens and trust bundles in one directory.
+//! `projected`: config maps, secrets, pod fields, service account tokens, trust bundles and certificates in one
+//! directory.
 
 use std::path::PathBuf;
 
@@ -6,7 +7,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection};
 
 use super::payload::Payload;
-use super::{Setup, Token, Volume, cluster_trust_bundle, config_map, downward_api, secret};
+use super::{Setup, Token, Volume, cluster_trust_bundle, config_map, downward_api, pod_certificate, secret};
 
 #[async_trait]
 impl Volume for ProjectedVolumeSource {
@@ -50,7 +51,10 @@ async fn collect(
     if let Some(bundles) = &source.cluster_trust_bundle {
         return cluster_trust_bundle::collect(payload, bundles, mode, setup).await;
     }
-    Err("this node cannot project podCertificate sources".into())
+    if let Some(certificate) = &source.pod_certificate {
+        return pod_certificate::collect(payload, certificate, mode, setup).await;
+    }
+    Err("a projected source names nothing to project".into())
 }
 
 async fn service_account_token(
@@ -85,15 +89,25 @@ async fn service_account_token(
             token
         }
     };
-    // Only the one user of the pod may read it, where there is one user.
+    insert_secret(payload, &wanted.path, token.text.into_bytes(), mode, setup)
+}
+
+/// Adds a file that only the one user of the pod may read, where there is one user.
+pub(super) fn insert_secret(
+    payload: &mut Payload,
+    path: &str,
+    bytes: Vec<u8>,
+    mode: Option<i32>,
+    setup: &Setup<'_>,
+) -> Result<(), String> {
     let owner = setup.fs_user();
     let mode = if owner.is_some() || setup.fs_group().is_some() {
         Some(0o600)
     } else {
         mode
     };
-    payload.insert(&wanted.path, token.text.into_bytes(), mode, None)?;
-    if let Some(file) = payload.files.get_mut(&wanted.path) {
+    payload.insert(path, bytes, mode, None)?;
+    if let Some(file) = payload.files.get_mut(path) {
         file.owner = owner;
     }
     Ok(())

@@ -168,7 +168,15 @@ impl Node {
         };
         match tokio::time::timeout(LIMIT, find).await {
             Ok(pod) => pod,
-            Err(_) => panic!("{name} is never so: {:#?}", last.and_then(|p| p.status.clone())),
+            Err(_) => {
+                let events = self.client.namespaced::<Event>("default");
+                let told = events.list(&ListOptions::default()).await.unwrap().items;
+                let events: Vec<_> = told.iter().map(|e| e.message.as_deref().unwrap_or_default()).collect();
+                panic!(
+                    "{name} is never so: {:#?}, {events:#?}",
+                    last.and_then(|p| p.status.clone())
+                )
+            }
         }
     }
 

@@ -12,6 +12,7 @@ mod containerd;
 mod kernel;
 mod leaks;
 mod pods;
+mod told;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -60,6 +61,10 @@ fn main() {
     let of_the_engine: Vec<Case> = cases![
         kernel::security_contexts_are_what_they_say,
         kernel::images_and_devices_are_volumes_too,
+        told::what_others_say_that_the_node_has_can_be_allocated_until_they_take_it_back,
+        told::a_pod_of_a_handler_that_the_node_has_not_fails_and_says_so,
+        told::trust_bundles_are_followed_in_a_running_pod,
+        told::a_pod_is_given_a_key_and_a_certificate_by_the_signer_that_it_names,
         leaks::nothing_is_left_of_pods_whose_agent_and_shims_are_killed_at_random_points,
     ];
     cases.extend(of_the_engine);

@@ -80,7 +80,7 @@ pub async fn logs(node: &Node, pod: &str, container: &str) -> String {
 }
 
 /// Waits until a container that runs has said this, and nothing else.
-async fn says(node: &Node, pod: &str, container: &str, expected: &str) {
+pub async fn says(node: &Node, pod: &str, container: &str, expected: &str) {
     let path = format!("/containerLogs/default/{pod}/{container}?follow=true");
     let answer = ask(node, &path, "kube-apiserver-kubelet-client", &["system:masters"]);
     let mut body = answer.await.unwrap().into_body();
@@ -124,7 +124,7 @@ pub async fn a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_
         .create(&serde_json::from_value(secret).unwrap())
         .await
         .unwrap();
-    let script = "cat /config/colour /secret/word /shared/from-init; echo; echo $COLOUR $WHO $IP $KUBERNETES_SERVICE_HOST; \
+    let script = "cat /config/colour /secret/word /shared/from-init; echo; (echo x > /config/colour) 2>/dev/null || echo only to be read; echo $COLOUR $WHO $IP $KUBERNETES_SERVICE_HOST; \
         hostname; cat /etc/hosts | busybox tail -1; echo last words > /dev/termination-log; echo hello | nc -ll -p 8080 -e cat /shared/from-init";
     let mut main = container("main", script);
     main["env"] = json!([
@@ -155,7 +155,8 @@ pub async fn a_pod_runs_with_volumes_environment_and_network_and_leaves_nothing_
     let guest = node.until("guest", ended).await;
     assert_eq!(guest.status.as_ref().unwrap().phase.as_deref(), Some("Succeeded"));
     assert_eq!(logs(&node, "guest", "c").await, "written-by-init");
-    let expected = format!("bluesesamewritten-by-init\nblue i-am-web {ip} 10.96.0.1\nweb\n{ip}\tweb\n");
+    let expected =
+        format!("bluesesamewritten-by-init\nonly to be read\nblue i-am-web {ip} 10.96.0.1\nweb\n{ip}\tweb\n");
     says(&node, "web", "main", &expected).await;
     let uid = pod.metadata.uid.clone().unwrap();
     let dir = node.data_dir().join("pods").join(&uid);

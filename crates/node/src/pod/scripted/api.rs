@@ -1,15 +1,15 @@
 //! An API and a network in memory, and the context of a node that has them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use coracle_clock::{Clock, Timestamp};
-use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
+use k8s_openapi::api::certificates::v1::{ClusterTrustBundle, PodCertificateRequest, PodCertificateRequestStatus};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
+    ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::node::v1::RuntimeClass;
 use parking_lot::{Mutex, RwLock};
@@ -79,6 +79,9 @@ pub(crate) struct Written {
     pub(crate) persistent_volumes: Mutex<BTreeMap<String, Arc<PersistentVolume>>>,
     pub(crate) runtime_classes: Mutex<BTreeMap<String, Arc<RuntimeClass>>>,
     pub(crate) trust_bundles: Mutex<Vec<Arc<ClusterTrustBundle>>>,
+    /// What signers were asked for, and what they answer in turn; none is no answer yet.
+    pub(crate) requests: Mutex<Vec<PodCertificateRequest>>,
+    pub(crate) answers: Mutex<VecDeque<Option<PodCertificateRequestStatus>>>,
     pub(crate) statuses: watch::Sender<Vec<PodStatus>>,
     pub(crate) removed: watch::Sender<bool>,
     pub(crate) events: Mutex<Vec<String>>,
@@ -132,6 +135,25 @@ impl Objects for Written {
     async fn trust_bundles(&self) -> std::result::Result<Vec<Arc<ClusterTrustBundle>>, ApiError> {
         self.away()?;
         Ok(self.trust_bundles.lock().clone())
+    }
+
+    async fn service_account(&self, _: &str, _: &str) -> std::result::Result<Option<Arc<ServiceAccount>>, ApiError> {
+        Ok(None)
+    }
+
+    async fn request_certificate(
+        &self,
+        wanted: &PodCertificateRequest,
+    ) -> std::result::Result<Arc<PodCertificateRequest>, ApiError> {
+        self.requests.lock().push(wanted.clone());
+        Ok(Arc::new(wanted.clone()))
+    }
+
+    async fn answer(
+        &self,
+        _: &PodCertificateRequest,
+    ) -> std::result::Result<Option<PodCertificateRequestStatus>, ApiError> {
+        Ok(self.answers.lock().pop_front().flatten())
     }
 
     async fn token(&self, _: &Pod, _: &str, seconds: i64) -> std::result::Result<(String, Timestamp), ApiError> {
