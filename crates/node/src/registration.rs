@@ -30,6 +30,9 @@ const MOST_IMAGES: usize = 50;
 const MOST_NAMES: usize = 5;
 /// How long the runtime may take to list them, and to say how it is.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Between attempts to renew the lease.
+const FIRST_LEASE_RETRY: Duration = Duration::from_millis(200);
+const LONGEST_LEASE_RETRY: Duration = Duration::from_secs(7);
 /// Between attempts to reach an API server that cannot be reached.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
@@ -199,6 +202,7 @@ impl Registrar {
         let state = &self.cx.state;
         let (mut pressures, mut shutting_down) = (state.pressures.subscribe(), state.shutting_down.subscribe());
         let mut lease: Option<Arc<Lease>> = None;
+        let mut failures: u32 = 0;
         let mut reported = self.clock.instant();
         let mut next: Instant = self.clock.instant();
         loop {
@@ -214,8 +218,14 @@ impl Registrar {
             pressures.mark_unchanged();
             shutting_down.mark_unchanged();
             match self.renew(lease.take(), &known).await {
-                Ok(renewed) => lease = Some(renewed),
-                Err(error) => tracing::warn!(node = self.registration.name, %error, "the node's lease was not renewed"),
+                Ok(renewed) => {
+                    lease = Some(renewed);
+                    failures = 0;
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(node = self.registration.name, %error, "the node's lease was not renewed");
+                }
             }
             let status = self.status(known.status.as_ref()).await;
             let changed = known
@@ -238,9 +248,7 @@ impl Registrar {
                     }
                 }
             }
-            // A lease that could not be had at first (its namespace is young) is tried again soon.
-            let pause = if lease.is_some() { CHECK } else { Duration::from_secs(1) };
-            next = (next + pause).max(self.clock.instant());
+            next = (next + pause(failures)).max(self.clock.instant());
             tokio::select! {
                 () = self.clock.sleep_until(next) => {}
                 // A change of these is told at once.
@@ -307,6 +315,14 @@ fn shown(images: &[Arc<ImageInfo>]) -> Vec<ContainerImage> {
     all
 }
 
+/// Until the node is looked at again, after so many failures in a row to renew its lease.
+fn pause(failures: u32) -> Duration {
+    match failures {
+        0 => CHECK,
+        n => (FIRST_LEASE_RETRY * (1 << (n - 1).min(8))).min(LONGEST_LEASE_RETRY),
+    }
+}
+
 /// Versions of one object grow.
 fn is_newer(node: &Node, than: &Node) -> bool {
     let version = |node: &Node| {
@@ -324,4 +340,30 @@ fn is_ready(status: &NodeStatus) -> bool {
         .iter()
         .flatten()
         .any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// reference/node/node-status: heartbeats.
+    #[test]
+    fn a_lease_update_that_fails_is_retried_with_exponential_backoff_from_200_milliseconds_to_7_seconds() {
+        assert_eq!(pause(0), Duration::from_secs(10));
+        let pauses: Vec<_> = (1..=8).map(|n| pause(n).as_millis()).collect();
+        assert_eq!(pauses, [200, 400, 800, 1600, 3200, 6400, 7000, 7000]);
+        assert_eq!(pause(u32::MAX), LONGEST_LEASE_RETRY);
+    }
+
+    #[test]
+    fn what_another_has_written_into_the_node_is_seen_and_what_it_replaced_is_not() {
+        let node = |uid: &str, version: &str| -> Node {
+            let meta = json!({"metadata": {"uid": uid, "resourceVersion": version}});
+            serde_json::from_value(meta).unwrap()
+        };
+        let known = node("a", "9");
+        assert!(is_newer(&node("a", "10"), &known));
+        assert!(!is_newer(&node("a", "9"), &known) && !is_newer(&node("a", "8"), &known));
+        assert!(!is_newer(&node("b", "10"), &known));
+    }
 }

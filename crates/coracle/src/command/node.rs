@@ -106,3 +106,37 @@ async fn machine_goes_down() -> bool {
     let said = coracle_clock::Clock::system().timeout(ASKING, asked).await;
     matches!(said, Ok(Ok(output)) if output.stdout.trim_ascii() == b"stopping")
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        node: NodeFlags,
+    }
+
+    #[test]
+    fn another_process_is_told_the_same_of_its_node() {
+        let words = [
+            "server",
+            "--runtime-handler",
+            "gvisor=/usr/bin/runsc",
+            "--runtime-handler=kata=/usr/bin/kata",
+            "--node-labels=disk=ssd,example.com/zone=",
+            "--kubelet-config=/etc/kubelet.yaml",
+        ];
+        let line = Line::try_parse_from(words).unwrap();
+        let handlers = line.node.runtime_handler.iter().map(|(name, _)| name.as_str());
+        assert_eq!(handlers.collect::<Vec<_>>(), ["gvisor", "kata"]);
+        let labels: Vec<_> = line.node.node_labels.clone();
+        assert_eq!(labels[1], ("example.com/zone".to_owned(), String::new()));
+        let told = std::iter::once("server".into()).chain(arguments(&line.node).unwrap());
+        let again = Line::try_parse_from(told).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{line:?}"));
+        assert!(Line::try_parse_from(["server", "--node-labels", "=x"]).is_err());
+    }
+}

@@ -1,6 +1,8 @@
 //! Requests and limits as cgroup values: QoS class, cgroup path, shares, quotas, limits, the OOM score. Pure.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use coracle_runtime::Resources;
@@ -92,8 +94,7 @@ fn quota(milli: i64) -> i64 {
 /// What a container is limited to: by itself, or else by the limit of the whole pod, so that a program that sizes itself by
 /// its cgroup sees that.
 pub(crate) fn limit<'a>(pod: &'a Pod, container: &'a Container, name: &str) -> Option<&'a Quantity> {
-    let whole_pod = pod.spec.as_ref().and_then(|s| s.resources.as_ref());
-    let in_order = [container.resources.as_ref(), whole_pod].into_iter().flatten();
+    let in_order = [container.resources.as_ref(), whole_pod(pod)].into_iter().flatten();
     in_order
         .filter_map(|r| r.limits.as_ref()?.get(name))
         .find(|amount| milli(amount) > 0)
@@ -102,7 +103,6 @@ pub(crate) fn limit<'a>(pod: &'a Pod, container: &'a Container, name: &str) -> O
 /// A container's cgroup. `memory_capacity` is the node's, in bytes.
 pub(crate) fn of_container(pod: &Pod, container: &Container, memory_capacity: i64) -> Resources {
     let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
-    let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
     let cpu_limit = limit(pod, container, "cpu").map(milli);
     let cpu_request = milli_of(requests, "cpu").or(cpu_limit).unwrap_or(0);
     Resources {
@@ -110,20 +110,34 @@ pub(crate) fn of_container(pod: &Pod, container: &Container, memory_capacity: i6
         cpu_quota: Some(cpu_limit.map_or(-1, quota)),
         cpu_period: Some(PERIOD.unsigned_abs()),
         memory_limit: limit(pod, container, "memory").map(whole),
-        hugepage_limits: hugepages(limits),
+        hugepage_limits: hugepages([container.resources.as_ref(), whole_pod(pod)], |name| {
+            limit(pod, container, name).map(whole)
+        }),
         oom_score_adj: Some(oom_score_adj(pod, container, memory_capacity)),
         ..Resources::default()
     }
 }
 
-fn hugepages(limits: Option<&Amounts>) -> std::collections::BTreeMap<String, u64> {
-    let sizes = limits.into_iter().flatten().filter_map(|(name, amount)| {
+/// Limits of huge pages by the kernel's names for their sizes, for every size that one of these limits.
+fn hugepages<'a>(
+    limited: impl IntoIterator<Item = Option<&'a ResourceRequirements>>,
+    amount: impl Fn(&str) -> Option<i64>,
+) -> BTreeMap<String, u64> {
+    let names = limited
+        .into_iter()
+        .flatten()
+        .flat_map(|r| r.limits.iter().flat_map(|l| l.keys()));
+    let sizes = names.filter_map(|name| {
         let size = name.strip_prefix("hugepages-")?;
         // `2Mi` is `2MB` to the kernel.
         let kernel = size.strip_suffix('i').map(|s| format!("{s}B"))?;
-        Some((kernel, u64::try_from(whole(amount)).ok()?))
+        Some((kernel, u64::try_from(amount(name)?).ok()?))
     });
     sizes.collect()
+}
+
+fn whole_pod(pod: &Pod) -> Option<&ResourceRequirements> {
+    pod.spec.as_ref().and_then(|s| s.resources.as_ref())
 }
 
 fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: i64) -> i32 {
@@ -185,6 +199,14 @@ pub(crate) fn of_pod(pod: &Pod, pids_limit: i64) -> Resources {
         cpu_quota: Some(cpu_limit.map_or(-1, quota)),
         cpu_period: Some(PERIOD.unsigned_abs()),
         memory_limit,
+        hugepage_limits: hugepages(
+            spec.containers
+                .iter()
+                .chain(spec.init_containers.iter().flatten())
+                .map(|c| c.resources.as_ref())
+                .chain([spec.resources.as_ref()]),
+            |name| total(spec, |_, l| whole_of(l, name)),
+        ),
         pids_limit: (pids_limit > 0).then_some(pids_limit),
         ..Resources::default()
     }
@@ -363,6 +385,26 @@ mod tests {
         assert_eq!((own.cpu_quota, own.memory_limit), (Some(50_000), Some(1 << 30)));
         assert_eq!((free.cpu_quota, free.memory_limit), (Some(200_000), Some(1 << 30)));
         assert_eq!(free.cpu_shares, Some(2048), "who asks for nothing asks for its limit");
+    }
+
+    /// tasks/configure-pod-container/assign-pod-level-resources.
+    #[test]
+    fn hugepages_can_be_specified_at_pod_level() {
+        let pages = |amount: &str| json!({"limits": {"hugepages-2Mi": amount}});
+        let of = |spec: serde_json::Value| {
+            let pod = pod(spec);
+            let containers = pod.spec.as_ref().unwrap().containers.iter();
+            let each: Vec<_> = containers
+                .map(|c| of_container(&pod, c, 4 << 30).hugepage_limits)
+                .collect();
+            (of_pod(&pod, -1).hugepage_limits, each)
+        };
+        let limit = |mebibytes: u64| BTreeMap::from([("2MB".to_owned(), mebibytes << 20)]);
+        let by_containers = json!({"containers": [{"name": "a", "resources": pages("4Mi")}, {"name": "b"}]});
+        assert_eq!(of(by_containers), (limit(4), vec![limit(4), BTreeMap::new()]));
+        let by_pod = json!({"containers": [{"name": "a", "resources": pages("4Mi")}, {"name": "b"}],
+            "resources": pages("8Mi")});
+        assert_eq!(of(by_pod), (limit(8), vec![limit(4), limit(8)]));
     }
 
     /// kubernetes/enhancements 2837: OOM score adjustment.

@@ -55,7 +55,7 @@ fn size_in_memory(volume: &EmptyDirVolumeSource, pod: &Pod, allocatable: &Amount
         .min()
 }
 
-/// `2Mi` of `HugePages-2Mi`; of plain `HugePages` it is the one size that the pod's containers ask for.
+/// `2Mi` of `HugePages-2Mi`; of plain `HugePages` it is the one size that the pod or its containers ask for.
 fn page_size(medium: &str, pod: &Pod) -> Result<String, String> {
     if let Some(size) = medium.strip_prefix("HugePages-").filter(|size| !size.is_empty()) {
         return Ok(size.to_owned());
@@ -64,7 +64,9 @@ fn page_size(medium: &str, pod: &Pod) -> Result<String, String> {
     let containers = spec
         .into_iter()
         .flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
-    let amounts = containers.filter_map(|c| c.resources.as_ref()?.requests.as_ref());
+    let of_pod = spec.and_then(|s| s.resources.as_ref());
+    let all = containers.filter_map(|c| c.resources.as_ref()).chain(of_pod);
+    let amounts = all.filter_map(|r| r.requests.as_ref());
     let mut sizes: Vec<&str> = amounts
         .flat_map(|a| a.keys().filter_map(|name| name.strip_prefix("hugepages-")))
         .collect();
@@ -117,6 +119,12 @@ mod tests {
         assert_eq!(
             size("HugePages", json!({"hugepages-2Mi": "4Mi", "cpu": "1"})),
             Ok("2Mi".into())
+        );
+        let of_pod =
+            json!({"spec": {"containers": [{"name": "c"}], "resources": {"requests": {"hugepages-1Gi": "1Gi"}}}});
+        assert_eq!(
+            page_size("HugePages", &serde_json::from_value(of_pod).unwrap()),
+            Ok("1Gi".into())
         );
         assert!(size("HugePages", json!({})).is_err());
         assert!(size("HugePages", json!({"hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi"})).is_err());
