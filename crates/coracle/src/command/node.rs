@@ -116,27 +116,30 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Line {
         #[command(flatten)]
-        node: NodeFlags,
+        agent: crate::cli::Agent,
+    }
+
+    fn read(words: impl IntoIterator<Item = std::ffi::OsString>) -> Result<NodeFlags, clap::Error> {
+        let line = ["agent", "--kubeconfig", "/etc/node.kubeconfig"].map(Into::into);
+        Line::try_parse_from(line.into_iter().chain(words)).map(|line| line.agent.node)
     }
 
     #[test]
     fn another_process_is_told_the_same_of_its_node() {
         let words = [
-            "server",
             "--runtime-handler",
             "gvisor=/usr/bin/runsc",
             "--runtime-handler=kata=/usr/bin/kata",
             "--node-labels=disk=ssd,example.com/zone=",
             "--kubelet-config=/etc/kubelet.yaml",
         ];
-        let line = Line::try_parse_from(words).unwrap();
-        let handlers = line.node.runtime_handler.iter().map(|(name, _)| name.as_str());
+        let flags = read(words.map(Into::into)).unwrap();
+        let handlers = flags.runtime_handler.iter().map(|(name, _)| name.as_str());
         assert_eq!(handlers.collect::<Vec<_>>(), ["gvisor", "kata"]);
-        let labels: Vec<_> = line.node.node_labels.clone();
-        assert_eq!(labels[1], ("example.com/zone".to_owned(), String::new()));
-        let told = std::iter::once("server".into()).chain(arguments(&line.node).unwrap());
-        let again = Line::try_parse_from(told).unwrap();
-        assert_eq!(format!("{again:?}"), format!("{line:?}"));
-        assert!(Line::try_parse_from(["server", "--node-labels", "=x"]).is_err());
+        assert_eq!(flags.node_labels[1], ("example.com/zone".to_owned(), String::new()));
+        let again = read(arguments(&flags).unwrap()).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{flags:?}"));
+        assert!(read(["--node-labels".into(), "=x".into()]).is_err());
+        assert!(read(["--runtime-handler".into(), "gvisor".into()]).is_err());
     }
 }
