@@ -103,26 +103,31 @@ impl<'de> Deserialize<'de> for Node {
 
 /// A whole file.
 #[derive(Debug)]
-pub struct Document(Spanned<Node>);
+pub struct Document {
+    root: Node,
+    line: u64,
+}
 
 impl Document {
-    /// From YAML, of which JSON is a part. `None`: there is nothing in it.
-    pub fn parse(text: &str) -> Result<Option<Self>, ConfigError> {
+    /// From YAML, of which JSON is a part. A text with nothing in it is a map of no fields.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let is_empty = |l: &str| l.trim().is_empty() || l.trim_start().starts_with('#');
         if text.lines().all(is_empty) {
-            return Ok(None);
+            let root = Node::Map(Vec::new());
+            return Ok(Self { root, line: 1 });
         }
-        match serde_saphyr::from_str(text) {
-            Ok(root) => Ok(Some(Self(root))),
-            Err(error) => Err(syntax(&error)),
-        }
+        let root: Spanned<Node> = serde_saphyr::from_str(text).map_err(|error| syntax(&error))?;
+        Ok(Self {
+            line: root.referenced.line(),
+            root: root.value,
+        })
     }
 
     pub fn root(&self) -> Field<'_> {
         Field {
             path: String::new(),
-            line: self.0.referenced.line(),
-            node: &self.0.value,
+            line: self.line,
+            node: &self.root,
         }
     }
 }

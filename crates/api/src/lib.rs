@@ -13,6 +13,7 @@
 
 pub mod cel;
 pub mod configuration;
+pub mod duration;
 pub mod field;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -55,16 +55,10 @@ impl NodeTemplate {
     /// Reads the text of a template file.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let mut template = Self::default();
-        let Some(document) = Document::parse(text)? else {
-            return Ok(template);
-        };
+        let document = Document::parse(text)?;
         let mut fields = document.root().map()?;
         for (name, wanted) in [("apiVersion", "v1"), ("kind", "Node")] {
-            if let Some(field) = fields.take(name)
-                && field.text()? != wanted
-            {
-                return Err(field.error(format!("must be {wanted}")));
-            }
+            fields.take(name).map_or(Ok(()), |field| field.expect(wanted))?;
         }
         if let Some(field) = fields.take("metadata") {
             template.read_metadata(&field)?;

@@ -37,6 +37,6 @@ pub use agent::{Agent, AgentOptions, Error};
 pub use machine::own_address;
 pub use pod::context::{PodNetworking, RuntimeNetworking};
 pub use server::{Certificate, Error as ServeError, Serving};
-pub use settings::{Settings, SettingsError, ShutdownGroup};
+pub use settings::{Settings, ShutdownGroup};
 #[cfg(any(test, fuzzing))]
 pub use streaming::fuzz;

@@ -15,8 +15,6 @@ use crate::eviction::threshold::Threshold;
 use crate::pod::backoff;
 use crate::user_ids;
 
-pub use file::Error as SettingsError;
-
 /// The priority from which on a pod is critical to its node: that of `system-cluster-critical`.
 pub(crate) const CRITICAL: i32 = 2_000_000_000;
 

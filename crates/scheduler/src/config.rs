@@ -3,7 +3,6 @@
 
 mod added_affinity;
 mod arguments;
-mod duration;
 mod selection;
 
 use std::sync::Arc;
@@ -19,7 +18,6 @@ pub use coracle_api::configuration::ConfigError;
 pub use selection::PluginSelection;
 
 use coracle_api::configuration::{Document, Field};
-use duration::duration;
 
 /// See the [module](self).
 #[derive(Clone, Debug, PartialEq)]
@@ -105,36 +103,21 @@ impl ProfileConfiguration {
     }
 }
 
-/// The field must have this text.
-fn expect(field: &Field<'_>, wanted: &str) -> Result<(), ConfigError> {
-    match field.text()? {
-        found if found == wanted => Ok(()),
-        found => Err(field.error(format!("must be {wanted}, not {found:?}"))),
-    }
-}
-
 fn percentage(field: Option<&Field<'_>>) -> Result<Option<u32>, ConfigError> {
-    let read = |f: &Field<'_>| Ok(u32::try_from(f.int(0, 100)?).unwrap_or(0));
-    field.map(read).transpose()
+    field.map(|f| f.int(0, 100)).transpose()
 }
 
 fn seconds(field: &Field<'_>) -> Result<Duration, ConfigError> {
-    Ok(Duration::from_secs(field.int(1, i64::from(u32::MAX))?.unsigned_abs()))
+    Ok(Duration::from_secs(field.int(1, u32::MAX)?.into()))
 }
 
 impl SchedulerConfiguration {
     /// From a file's text. `more` are plugins beside the default ones.
     pub fn parse(text: &str, more: &[Arc<dyn Plugin>]) -> Result<Self, ConfigError> {
-        let Some(document) = Document::parse(text)? else {
-            return Err(ConfigError {
-                line: 1,
-                field: "apiVersion".to_owned(),
-                message: "is required".to_owned(),
-            });
-        };
+        let document = Document::parse(text)?;
         let mut fields = document.root().map()?;
-        expect(&fields.require("apiVersion")?, "kubescheduler.config.k8s.io/v1")?;
-        expect(&fields.require("kind")?, "KubeSchedulerConfiguration")?;
+        fields.require("apiVersion")?.expect("kubescheduler.config.k8s.io/v1")?;
+        fields.require("kind")?.expect("KubeSchedulerConfiguration")?;
         let mut out = Self {
             percentage_of_nodes_to_score: percentage(fields.take("percentageOfNodesToScore").as_ref())?.unwrap_or(0),
             ..Self::default()
@@ -169,7 +152,7 @@ impl SchedulerConfiguration {
         ] {
             if let Some(field) = fields.take(without_effect) {
                 if without_effect == "parallelism" {
-                    field.int(1, i64::from(i32::MAX))?;
+                    field.int(1, i32::MAX)?;
                 } else {
                     field.bool()?;
                 }
@@ -199,7 +182,7 @@ fn leader_election(field: &Field<'_>) -> Result<LeaderElection, ConfigError> {
         ("retryPeriod", &mut out.retry_period),
     ] {
         // Nothing, in these and in names, stands for the default.
-        if let Some(given) = fields.take(name).map(|f| duration(&f)).transpose()?
+        if let Some(given) = fields.take(name).map(|f| f.duration()).transpose()?
             && !given.is_zero()
         {
             *target = given;
@@ -218,7 +201,7 @@ fn leader_election(field: &Field<'_>) -> Result<LeaderElection, ConfigError> {
     if let Some(f) = fields.take("resourceLock")
         && !f.text()?.is_empty()
     {
-        expect(&f, "leases")?;
+        f.expect("leases")?;
     }
     fields.end()?;
     if !out.leader_elect {
@@ -239,12 +222,9 @@ fn client_connection(field: &Field<'_>) -> Result<ClientConnection, ConfigError>
         .transpose()?;
     out.kubeconfig = out.kubeconfig.filter(|k| !k.is_empty());
     let qps = fields.take("qps").map(|f| f.number()).transpose()?;
-    let burst = fields
-        .take("burst")
-        .map(|f| f.int(0, i64::from(u32::MAX)))
-        .transpose()?;
+    let burst = fields.take("burst").map(|f| f.int(0, u32::MAX)).transpose()?;
     if let Some(qps) = qps.filter(|q| *q > 0.0) {
-        let burst = burst.and_then(|b| u32::try_from(b).ok()).unwrap_or(qps as u32);
+        let burst = burst.unwrap_or(qps as u32);
         out.rate = Some((qps, burst.max(1)));
     }
     for content in ["contentType", "acceptContentTypes"] {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use coracle_api::duration;
 use coracle_api::service::UserInfo;
 use coracle_api::status::Status;
 use futures::FutureExt;
@@ -125,22 +126,8 @@ pub(crate) async fn handle(core: Arc<Core>, peer: Peer, request: Request<Incomin
 /// How long a request may take: what it asks for by `timeout`, but no longer than the server allows.
 fn timeout(uri: &http::Uri, most: Duration) -> Duration {
     let query = Query::parse(uri.query().unwrap_or_default());
-    let asked = query.get("timeout").and_then(parse_duration);
+    let asked = query.get("timeout").and_then(duration::parse_length);
     asked.filter(|d| !d.is_zero()).map_or(most, |d| d.min(most))
-}
-
-/// Go's way to write a duration, of one unit.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
-    let number: f64 = text.get(..unit)?.parse().ok()?;
-    let seconds = match text.get(unit..)? {
-        "ms" => number / 1000.0,
-        "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3600.0,
-        _ => return None,
-    };
-    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// How metrics name a request. What is not served is not told apart: anybody can make up names.
@@ -253,6 +240,7 @@ mod tests {
             ("/api?timeout=5s", 5_000),
             ("/api?timeout=1500ms", 1_500),
             ("/api?timeout=2m", 60_000),
+            ("/api?timeout=0m30s", 30_000),
             ("/api?timeout=0s", 60_000),
             ("/api?timeout=soon", 60_000),
             ("/api?timeout=-1s", 60_000),

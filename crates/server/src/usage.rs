@@ -13,6 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_api::duration;
 use coracle_api::object::{Object, StoredObject};
 use coracle_api::resource::{Registry, Resource};
 use coracle_api::service::{ListOptions, ObjectList};
@@ -232,7 +233,7 @@ fn metrics(kind: &str, of: &Object, at: Timestamp, window: Duration, rest: (&str
         "kind": kind,
         "metadata": metadata,
         "timestamp": at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        "window": points::go_duration(window),
+        "window": duration::format(i64::try_from(window.as_nanos()).unwrap_or(i64::MAX)),
     });
     value[rest.0] = rest.1;
     Object::from_value(value)

@@ -1,10 +1,14 @@
 //! A value of a file with the place where it stands, and what it may be taken for.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{ConfigError, Node};
+use crate::duration;
 use crate::names::qualified_name;
 
 /// A value, the path to it and its line.
@@ -44,18 +48,45 @@ impl<'a> Field<'a> {
         self.scalar().and_then(Value::as_str).ok_or_else(|| self.not("a text"))
     }
 
+    /// A text, or a number as a text: `0` is as good as `"0"` for a duration or a quantity.
+    pub fn written(&self) -> Option<Cow<'a, str>> {
+        match self.scalar()? {
+            Value::String(text) => Some(Cow::Borrowed(text)),
+            Value::Number(number) => Some(Cow::Owned(number.to_string())),
+            _ => None,
+        }
+    }
+
+    /// Refuses any other text than this.
+    pub fn expect(&self, wanted: &str) -> Result<(), ConfigError> {
+        match self.text()? {
+            found if found == wanted => Ok(()),
+            found => Err(self.error(format!("must be {wanted}, not {found:?}"))),
+        }
+    }
+
+    /// As `15s`, `1m30s` or `100ms`.
+    pub fn duration(&self) -> Result<Duration, ConfigError> {
+        let text = self.written().ok_or_else(|| self.not("a duration"))?;
+        let parsed = duration::parse_length(&text);
+        parsed.ok_or_else(|| self.error(format!("{text:?} is no duration; write for example 15s or 1m30s")))
+    }
+
     pub fn bool(&self) -> Result<bool, ConfigError> {
         let value = self.scalar().and_then(Value::as_bool);
         value.ok_or_else(|| self.not("true or false"))
     }
 
     /// A whole number from `least` to `most`.
-    pub fn int(&self, least: i64, most: i64) -> Result<i64, ConfigError> {
-        match self.scalar().and_then(Value::as_i64) {
-            Some(n) if (least..=most).contains(&n) => Ok(n),
-            Some(n) if most == i64::MAX => Err(self.error(format!("must be at least {least}, not {n}"))),
-            Some(n) => Err(self.error(format!("must be from {least} to {most}, not {n}"))),
-            None => Err(self.not("a whole number")),
+    pub fn int<T>(&self, least: T, most: T) -> Result<T, ConfigError>
+    where
+        T: TryFrom<i64> + PartialOrd + Display,
+    {
+        let number = self.scalar().and_then(Value::as_i64);
+        let number = number.ok_or_else(|| self.not("a whole number"))?;
+        match T::try_from(number) {
+            Ok(number) if (&least..=&most).contains(&&number) => Ok(number),
+            _ => Err(self.error(format!("must be from {least} to {most}, not {number}"))),
         }
     }
 
@@ -183,10 +214,11 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::Document;
+    use super::*;
 
     #[test]
     fn values_know_where_they_stand() {
-        let document = Document::parse("a:\n  b:\n  - 1\n  - c: x\n").unwrap().unwrap();
+        let document = Document::parse("a:\n  b:\n  - 1\n  - c: x\n").unwrap();
         let mut root = document.root().map().unwrap();
         let b = root.take("a").unwrap().map().unwrap().take("b").unwrap();
         let items = b.list().unwrap();
@@ -205,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_twice_there_or_unknown_is_told_with_its_place() {
-        let document = Document::parse("a:\n  b: ~\n  c: 1\n").unwrap().unwrap();
+        let document = Document::parse("a:\n  b: ~\n  c: 1\n").unwrap();
         let mut fields = document.root().map().unwrap().take("a").unwrap().map().unwrap();
         assert_eq!(
             fields.require("b").err().unwrap().to_string(),
@@ -224,6 +256,28 @@ mod tests {
     fn what_is_no_yaml_names_its_line() {
         assert_eq!(Document::parse("a: 1\nb: [1\n").unwrap_err().line, 2);
         assert_eq!(Document::parse("a: 1\nb: .inf\n").unwrap_err().line, 2);
-        assert!(Document::parse(" \n# nothing\n").unwrap().is_none());
+    }
+
+    #[test]
+    fn what_nothing_stands_in_has_no_fields() {
+        let document = Document::parse(" \n# nothing\n").unwrap();
+        let error = document.root().map().unwrap().require("kind").err().unwrap();
+        assert_eq!(error.to_string(), "line 1: kind: is required");
+    }
+
+    #[test]
+    fn a_number_is_as_good_as_its_text_where_there_are_units() {
+        let document = Document::parse("[0, '0', 1m30s, 5, ~]\n").unwrap();
+        let read = document.root().list().unwrap();
+        let read: Vec<_> = read.iter().map(Field::duration).collect();
+        let seconds: Vec<_> = read.iter().flatten().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [0, 0, 90]);
+        let errors: Vec<_> = read
+            .iter()
+            .filter_map(|r| r.as_ref().err())
+            .map(ToString::to_string)
+            .collect();
+        assert!(errors[0].starts_with("line 1: [3]: \"5\" is no duration"), "{errors:?}");
+        assert_eq!(errors[1], "line 1: [4]: null is not a duration");
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Number, Value};
 
 use super::wire::{BYTES, RawField, Reader};
 use super::{MAGIC, ProtobufError, parse_raw, type_of, unwrap};
+use crate::duration;
 use crate::object::Object;
 use crate::schema::decode::{fill, is_set};
 use crate::schema::{ObjectShape, Schema, SchemaOr, Shape, StringFormat, built_in, scalar};
@@ -210,7 +211,7 @@ fn single(
         Shape::String(StringFormat::Bytes) => scalar::encode_bytes(raw.bytes(name)?).into(),
         Shape::String(StringFormat::Duration) => {
             let nanoseconds = numbers(raw.bytes(name)?, name)?.0;
-            scalar::format_duration(nanoseconds).into()
+            duration::format(nanoseconds).into()
         }
         Shape::String(format) => time(raw.bytes(name)?, name, *format)?,
         Shape::Quantity => quantity(raw.bytes(name)?, name)?,

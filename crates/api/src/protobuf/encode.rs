@@ -7,6 +7,7 @@
 use serde_json::{Map, Value};
 
 use super::wire::Writer;
+use crate::duration;
 use crate::schema::{ObjectShape, Property, Schema, SchemaOr, Shape, StringFormat, scalar};
 
 /// The message of a value: an object's, without an envelope.
@@ -172,7 +173,7 @@ fn string(out: &mut Writer, number: u32, text: &str, format: StringFormat) {
             });
         }
         StringFormat::Duration => {
-            if let Some(nanoseconds) = scalar::parse_duration(text) {
+            if let Some(nanoseconds) = duration::parse(text) {
                 out.nested(number, |out| out.varint_field(1, nanoseconds as u64));
             }
         }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::scalar::{self, ZERO_TIME};
 use super::{Field, ObjectShape, Property, Schema, SchemaOr, Shape, StringFormat};
 use crate::field::{FieldError, FieldErrorKind};
-use crate::quantity;
+use crate::{duration, quantity};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -276,8 +276,8 @@ impl<'a> Walk<'a> {
                     StringFormat::Bytes => scalar::decode_bytes(text).map(|bytes| scalar::encode_bytes(&bytes)),
                     StringFormat::Time => scalar::parse_time(text).map(scalar::format_time),
                     StringFormat::MicroTime => scalar::parse_time(text).map(scalar::format_micro_time),
-                    StringFormat::Duration => match scalar::parse_duration(text) {
-                        Some(nanoseconds) => Ok(scalar::format_duration(nanoseconds)),
+                    StringFormat::Duration => match duration::parse(text) {
+                        Some(nanoseconds) => Ok(duration::format(nanoseconds)),
                         None => Err(format!("time: invalid duration {text:?}")),
                     },
                 };

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::names;
+use crate::{duration, names};
 
 use super::scalar;
 
@@ -11,7 +11,7 @@ pub fn is_well_formed(format: &str, text: &str) -> bool {
     match format {
         "date-time" | "datetime" => scalar::parse_time(text).is_ok(),
         "date" => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
-        "duration" => scalar::parse_duration(text).is_some(),
+        "duration" => duration::parse(text).is_some(),
         "byte" => scalar::decode_bytes(text).is_ok(),
         "ipv4" => text.parse::<Ipv4Addr>().is_ok(),
         "ipv6" => text.parse::<Ipv6Addr>().is_ok(),

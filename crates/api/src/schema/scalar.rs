@@ -1,4 +1,4 @@
-//! Strings that stand for something else: times, bytes, durations. Read as upstream reads them, written in its form.
+//! Strings that stand for something else: times and bytes. Read as upstream reads them, written in its form.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -71,80 +71,6 @@ pub(crate) fn encode_bytes(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// Nanoseconds of a Go duration: `1h2m3.5s`, `-300ms`, `0`.
-pub(crate) fn parse_duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total: i128 = 0;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| c != '.' && !c.is_ascii_digit())?;
-        let (digits, after) = rest.split_at(number);
-        let unit = after
-            .find(|c: char| c == '.' || c.is_ascii_digit())
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit);
-        let scale: i128 = match unit {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        if whole.is_empty() && fraction.is_empty() || fraction.contains('.') || whole.len() > 18 {
-            return None;
-        }
-        total += whole.parse::<i128>().unwrap_or(0) * scale;
-        let mut part = scale;
-        for digit in fraction.bytes().take(18) {
-            part /= 10;
-            total += i128::from(digit - b'0') * part;
-        }
-        rest = after;
-    }
-    i64::try_from(if negative { -total } else { total }).ok()
-}
-
-/// A duration as Go prints it: `1h2m3.5s`.
-pub(crate) fn format_duration(nanoseconds: i64) -> String {
-    let negative = if nanoseconds < 0 { "-" } else { "" };
-    let all = nanoseconds.unsigned_abs();
-    let trimmed = |whole: u64, fraction: u64, width: usize| {
-        let fraction = format!("{fraction:0width$}");
-        match fraction.trim_end_matches('0') {
-            "" => whole.to_string(),
-            fraction => format!("{whole}.{fraction}"),
-        }
-    };
-    match all {
-        0 => "0s".into(),
-        1..1_000 => format!("{negative}{all}ns"),
-        1_000..1_000_000 => format!("{negative}{}µs", trimmed(all / 1_000, all % 1_000, 3)),
-        1_000_000..1_000_000_000 => format!("{negative}{}ms", trimmed(all / 1_000_000, all % 1_000_000, 6)),
-        _ => {
-            let seconds = all / 1_000_000_000;
-            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-            let rest = trimmed(seconds % 60, all % 1_000_000_000, 9);
-            match (hours, minutes) {
-                (0, 0) => format!("{negative}{rest}s"),
-                (0, _) => format!("{negative}{minutes}m{rest}s"),
-                _ => format!("{negative}{hours}h{minutes}m{rest}s"),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,23 +91,6 @@ mod tests {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }
         assert_eq!(parse_time("0001-01-01T00:00:00Z").unwrap().as_second(), ZERO_TIME);
-    }
-
-    #[test]
-    fn durations_go_there_and_back() {
-        for (text, nanoseconds) in [
-            ("1h2m3.5s", 3_723_500_000_000),
-            ("30s", 30_000_000_000),
-            ("-300ms", -300_000_000),
-            ("0s", 0),
-            ("1.5µs", 1_500),
-        ] {
-            assert_eq!(parse_duration(text), Some(nanoseconds), "{text}");
-            assert_eq!(format_duration(nanoseconds), text);
-        }
-        for wrong in ["", "1", "s", "1x", "-", "1..5s"] {
-            assert_eq!(parse_duration(wrong), None, "{wrong}");
-        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use coracle_api::duration;
 use coracle_api::quantity::Quantity;
 use coracle_api::service::{Answer, ListOptions, Operation, Request, Target};
 use coracle_client::{ApiResource, Client};
@@ -60,30 +61,6 @@ struct ExternalMetricValue {
 
 fn milli(value: &Value) -> Option<i64> {
     Quantity::from_json(value).ok().map(|q| q.milli_value())
-}
-
-/// A duration as Go writes it (`1m30s`); metrics servers write no other units.
-pub(super) fn go_duration(text: &str) -> Option<Duration> {
-    let mut total = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        let after = &rest[digits..];
-        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        total += number
-            * match &after[..end] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 1e-3,
-                "us" | "µs" => 1e-6,
-                "ns" => 1e-9,
-                _ => return None,
-            };
-        rest = &after[end..];
-    }
-    Duration::try_from_secs_f64(total).ok()
 }
 
 fn selector_text(selector: Option<&LabelSelector>) -> Result<String, String> {
@@ -155,7 +132,7 @@ impl Metrics<'_> {
             let sample = Sample {
                 value,
                 at: pod.timestamp.unwrap_or(self.now),
-                window: go_duration(&pod.window).unwrap_or_default(),
+                window: duration::parse_length(&pod.window).unwrap_or_default(),
             };
             samples.insert(pod.metadata.name, sample);
         }

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::behavior::{Bounds, Memory};
 use super::calculate::{Facts, Sample, Samples, Tolerance, by_average, by_share, by_utilization, by_value};
 use super::measure::{Measured, Unmeasured, combine};
-use super::metrics::go_duration;
 
 fn now() -> Timestamp {
     "2026-01-01T01:00:00Z".parse().unwrap()
@@ -347,21 +346,5 @@ fn the_metric_that_asks_for_most_wins_and_one_that_fails_forbids_to_go_down() {
         let outcome = combine(&results, current).ok();
         let got = outcome.map(|o| (o.replicas, o.failure.map_or(0, |f| f.1)));
         assert_eq!(got, expected);
-    }
-}
-
-#[test]
-fn windows_are_read_as_go_writes_them() {
-    for (text, expected) in [
-        ("30s", Some(30.0)),
-        ("1m30s", Some(90.0)),
-        ("1h0m0.5s", Some(3600.5)),
-        ("250ms", Some(0.25)),
-        ("", Some(0.0)),
-        ("5", None),
-        ("s", None),
-        ("5x", None),
-    ] {
-        assert_eq!(go_duration(text).map(|d| d.as_secs_f64()), expected, "{text}");
     }
 }

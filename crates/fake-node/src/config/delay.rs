@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use coracle_api::duration;
+
 use crate::draw::Draw;
 
 /// From the first to the second, in milliseconds.
@@ -39,7 +41,7 @@ impl Delay {
 
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (least, most) = text.split_once("..").unwrap_or((text, text));
-        let (least, most) = (duration_ms(least)?, duration_ms(most)?);
+        let (least, most) = (milliseconds(least)?, milliseconds(most)?);
         if most < least {
             return Err(format!("the range {text:?} ends before it begins"));
         }
@@ -47,37 +49,13 @@ impl Delay {
     }
 }
 
-/// `1h30m`, `10s`, `1.5s`, `250ms`, `0`.
-pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let wrong = || format!("{text:?} is no duration; write 250ms, 10s, 5m or 1h30m");
-    if text == "0" {
-        return Ok(0);
-    }
-    if text.is_empty() {
-        return Err(wrong());
-    }
-    let (mut rest, mut total) = (text, 0.0);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let factor = match &rest[..unit] {
-            "ms" => 1.0,
-            "s" => 1000.0,
-            "m" => 60_000.0,
-            "h" => 3_600_000.0,
-            "d" => 86_400_000.0,
-            _ => return Err(wrong()),
-        };
-        total += number * factor;
-        rest = &rest[unit..];
-    }
-    if total > LONGEST as f64 {
-        return Err(format!("{text:?} is longer than a hundred years"));
-    }
-    Ok(total.round() as u64)
+fn milliseconds(text: &str) -> Result<u64, String> {
+    let duration = duration::parse_length(text.trim())
+        .ok_or_else(|| format!("{text:?} is no duration; write 250ms, 10s, 5m or 1h30m"))?;
+    let milliseconds = u64::try_from(duration.as_millis()).ok();
+    milliseconds
+        .filter(|ms| *ms <= LONGEST)
+        .ok_or_else(|| format!("{text:?} is longer than a hundred years"))
 }
 
 #[cfg(test)]

@@ -8,9 +8,7 @@ use super::{Cidr, Cidr6, Config, Delay, NodeLife, Outage};
 
 pub(super) fn config(text: &str) -> Result<Config, ConfigError> {
     let mut config = Config::default();
-    let Some(document) = Document::parse(text)? else {
-        return Ok(config);
-    };
+    let document = Document::parse(text)?;
     let mut fields = document.root().map()?;
     if let Some(field) = fields.take("seed") {
         config.seed = field.seed()?;

@@ -1,9 +1,11 @@
 //! What values of these files may be taken for, beside what those of every file may.
 
+use std::time::Duration;
+
 use coracle_api::configuration::{ConfigError, Field};
 use serde_json::Value;
 
-use super::delay::{Delay, duration_ms};
+use super::delay::Delay;
 
 /// Reads values that only the lives of fake nodes and pods have.
 pub(crate) trait Values {
@@ -17,25 +19,19 @@ pub(crate) trait Values {
     /// `never` and `forever` are `None`.
     fn delay_or(&self, none: &str) -> Result<Option<Delay>, ConfigError>;
     /// A duration that something is repeated after.
-    fn interval(&self) -> Result<std::time::Duration, ConfigError>;
+    fn interval(&self) -> Result<Duration, ConfigError>;
 }
 
 /// Numbers come without quotes in files and with them in annotations.
 fn number<T: std::str::FromStr>(field: &Field<'_>, wanted: &str) -> Result<T, ConfigError> {
-    let text = match field.scalar() {
-        Some(Value::Number(number)) => number.to_string(),
-        Some(Value::String(text)) => text.clone(),
-        _ => return Err(field.not(wanted)),
-    };
-    text.parse().map_err(|_| field.not(wanted))
+    let number = field.written().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| field.not(wanted))
 }
 
-fn duration_text(field: &Field<'_>) -> Result<String, ConfigError> {
-    match field.scalar() {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Number(number)) => Ok(number.to_string()),
-        _ => Err(field.not("a duration such as 10s or 1s..5s")),
-    }
+fn delay(field: &Field<'_>) -> Result<Result<Delay, String>, ConfigError> {
+    let text = field.written();
+    text.map(|text| Delay::parse(&text))
+        .ok_or_else(|| field.not("a duration such as 10s or 1s..5s"))
 }
 
 impl Values for Field<'_> {
@@ -74,22 +70,22 @@ impl Values for Field<'_> {
     }
 
     fn delay(&self) -> Result<Delay, ConfigError> {
-        Delay::parse(&duration_text(self)?).map_err(|e| self.error(e))
+        delay(self)?.map_err(|e| self.error(e))
     }
 
     fn delay_or(&self, none: &str) -> Result<Option<Delay>, ConfigError> {
         if self.scalar().and_then(Value::as_str) == Some(none) {
             return Ok(None);
         }
-        let parsed = Delay::parse(&duration_text(self)?);
-        parsed.map(Some).map_err(|e| self.error(format!("{e}, or {none}")))
+        delay(self)?
+            .map(Some)
+            .map_err(|e| self.error(format!("{e}, or {none}")))
     }
 
-    fn interval(&self) -> Result<std::time::Duration, ConfigError> {
-        let ms = duration_ms(&duration_text(self)?).map_err(|e| self.error(e))?;
-        if ms < 1000 {
-            return Err(self.error("must be at least 1s"));
+    fn interval(&self) -> Result<Duration, ConfigError> {
+        match self.duration()? {
+            short if short < Duration::from_secs(1) => Err(self.error("must be at least 1s")),
+            interval => Ok(interval),
         }
-        Ok(std::time::Duration::from_millis(ms))
     }
 }

@@ -1,18 +1,16 @@
-//! A KubeletConfiguration (`kubelet.config.k8s.io/v1beta1`) as settings. Fields that this agent does not heed are named, so
-//! that nobody waits for an effect that does not come.
+//! A KubeletConfiguration (`kubelet.config.k8s.io/v1beta1`) as settings. A mistake is told with its field and line; fields
+//! that this agent does not heed are named, so that nobody waits for an effect that does not come.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use coracle_api::configuration::{ConfigError, Document, Field, Fields};
 use coracle_api::quantity::Quantity;
 use coracle_runtime::LogLimits;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Taint;
-use serde::Deserialize;
-use serde_json::Value;
 
-use super::{CRITICAL, Settings, ShutdownGroup};
-use crate::eviction::threshold::{self, Threshold};
+use super::{CRITICAL, ImageSettings, Settings, ShutdownGroup};
+use crate::eviction::threshold::{Signal, Threshold, Value};
 use crate::pod::backoff;
 use crate::pod::kernel_support::is_namespaced;
 use crate::user_ids;
@@ -20,263 +18,205 @@ use crate::user_ids;
 const KIND: &str = "KubeletConfiguration";
 const VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 
-/// What is wrong with a configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{0}")]
-    Syntax(String),
-    #[error("apiVersion and kind are {0:?}; they must be {VERSION} and {KIND}")]
-    Kind(String),
-    #[error("{field}: {reason}")]
-    Field { field: &'static str, reason: String },
-}
-
-fn wrong(field: &'static str, reason: impl Into<String>) -> Error {
-    Error::Field {
-        field,
-        reason: reason.into(),
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct File {
-    #[serde(default)]
-    api_version: String,
-    #[serde(default)]
-    kind: String,
-    static_pod_path: Option<String>,
-    max_pods: Option<u32>,
-    pod_pids_limit: Option<i64>,
-    #[serde(default)]
-    allowed_unsafe_sysctls: Vec<String>,
-    shutdown_grace_period: Option<String>,
-    shutdown_grace_period_critical_pods: Option<String>,
-    shutdown_grace_period_by_pod_priority: Option<Vec<Group>>,
-    eviction_hard: Option<BTreeMap<String, String>>,
-    eviction_soft: Option<BTreeMap<String, String>>,
-    eviction_soft_grace_period: Option<BTreeMap<String, String>>,
-    eviction_minimum_reclaim: Option<BTreeMap<String, String>>,
-    eviction_pressure_transition_period: Option<String>,
-    eviction_max_pod_grace_period: Option<i64>,
-    #[serde(rename = "imageGCHighThresholdPercent")]
-    image_high: Option<u8>,
-    #[serde(rename = "imageGCLowThresholdPercent")]
-    image_low: Option<u8>,
-    #[serde(rename = "imageMinimumGCAge")]
-    image_min_age: Option<String>,
-    #[serde(rename = "imageMaximumGCAge")]
-    image_max_age: Option<String>,
-    runtime_request_timeout: Option<String>,
-    container_log_max_size: Option<String>,
-    container_log_max_files: Option<usize>,
-    #[serde(default)]
-    user_namespaces: UserNamespaces,
-    #[serde(default)]
-    register_with_taints: Vec<Taint>,
-    #[serde(default)]
-    crash_loop_back_off: CrashLoopBackOff,
-    #[serde(flatten)]
-    others: BTreeMap<String, Value>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct CrashLoopBackOff {
-    max_container_restart_period: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct UserNamespaces {
-    ids_per_pod: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Group {
-    priority: i32,
-    shutdown_grace_period_seconds: u64,
-}
-
 impl Settings {
     /// Reads a configuration; also the names of its fields that have no effect here.
-    pub fn parse(text: &str) -> Result<(Self, Vec<String>), Error> {
-        let file: File = serde_saphyr::from_str(text).map_err(|e| Error::Syntax(e.to_string()))?;
-        if (file.api_version.as_str(), file.kind.as_str()) != (VERSION, KIND) {
-            return Err(Error::Kind(format!("{} {}", file.api_version, file.kind)));
+    pub fn parse(text: &str) -> Result<(Self, Vec<String>), ConfigError> {
+        let document = Document::parse(text)?;
+        let mut fields = document.root().map()?;
+        fields.require("apiVersion")?.expect(VERSION)?;
+        fields.require("kind")?.expect(KIND)?;
+        let mut settings = Self::default();
+        let mut ignored = Vec::new();
+        if let Some(field) = fields.take("staticPodPath") {
+            settings.static_pods = Some(field.text()?).filter(|path| !path.is_empty()).map(Into::into);
         }
-        let mut settings = Self {
-            static_pods: file.static_pod_path.as_ref().filter(|p| !p.is_empty()).map(Into::into),
-            ..Self::default()
-        };
-        if let Some(most) = file.max_pods {
-            settings.max_pods = most;
+        if let Some(field) = fields.take("maxPods") {
+            settings.max_pods = field.int(0, u32::MAX)?;
         }
-        if let Some(limit) = file.pod_pids_limit {
+        if let Some(field) = fields.take("podPidsLimit") {
+            let limit = field.int(i64::MIN, i64::MAX)?;
             settings.pod_pids_limit = if limit > 0 { limit } else { -1 };
         }
-        settings.ids_per_pod = file.user_namespaces.ids_per_pod.unwrap_or(settings.ids_per_pod);
-        if settings.ids_per_pod == 0 || !settings.ids_per_pod.is_multiple_of(user_ids::UNIT) {
-            return Err(wrong("userNamespaces.idsPerPod", "must be a multiple of 65536"));
-        }
-        if settings.ids_per_pod.checked_mul(settings.max_pods).is_none() {
-            let reason = format!("{} pods cannot have so many each", settings.max_pods);
-            return Err(wrong("userNamespaces.idsPerPod", reason));
-        }
-        settings.taints = taints(&file.register_with_taints)?;
-        settings.allowed_unsafe_sysctls = sysctls(&file.allowed_unsafe_sysctls)?;
-        let duration = |field, text: &Option<String>, default| match text {
-            None => Ok(default),
-            Some(text) => go_duration(text).ok_or_else(|| wrong(field, not_a_duration(text))),
-        };
-        settings.shutdown = shutdown(&file)?;
-        settings.eviction.thresholds = thresholds(&file)?;
-        let eviction = &mut settings.eviction;
-        eviction.transition = duration(
-            "evictionPressureTransitionPeriod",
-            &file.eviction_pressure_transition_period,
-            eviction.transition,
-        )?;
-        if let Some(seconds) = file.eviction_max_pod_grace_period {
-            eviction.max_grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        }
-        let images = &mut settings.images;
-        images.min_age = duration("imageMinimumGCAge", &file.image_min_age, images.min_age)?;
-        images.max_age = duration("imageMaximumGCAge", &file.image_max_age, images.max_age)?;
-        images.high = file.image_high.unwrap_or(images.high);
-        images.low = file.image_low.unwrap_or(images.low);
-        if images.high > 100 {
-            return Err(wrong("imageGCHighThresholdPercent", "must be between 0 and 100"));
-        }
-        if images.low >= images.high {
-            return Err(wrong(
-                "imageGCLowThresholdPercent",
-                "must be less than imageGCHighThresholdPercent",
-            ));
-        }
-        settings.runtime_request_timeout = duration(
-            "runtimeRequestTimeout",
-            &file.runtime_request_timeout,
-            settings.runtime_request_timeout,
-        )?;
-        settings.logs = logs(&file)?;
-        let field = "crashLoopBackOff.maxContainerRestartPeriod";
-        if let Some(text) = &file.crash_loop_back_off.max_container_restart_period {
-            let longest = go_duration(text).ok_or_else(|| wrong(field, not_a_duration(text)))?;
-            let longest = SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX);
-            if longest < SignedDuration::from_secs(1) || longest > backoff::LONGEST {
-                return Err(wrong(field, "must be between 1s and 300s"));
+        if let Some(field) = fields.take("userNamespaces") {
+            let mut fields = field.map()?;
+            if let Some(field) = fields.take("idsPerPod") {
+                settings.ids_per_pod = ids_per_pod(&field, settings.max_pods)?;
             }
-            settings.longest_restart_delay = longest;
+            note(&mut ignored, fields);
         }
-        Ok((settings, file.others.into_keys().collect()))
+        if let Some(list) = fields.take("registerWithTaints") {
+            settings.taints = list.each(taint)?;
+        }
+        if let Some(list) = fields.take("allowedUnsafeSysctls") {
+            settings.allowed_unsafe_sysctls = list.each(sysctl)?;
+        }
+        settings.shutdown = shutdown(&mut fields, &mut ignored)?;
+        settings.eviction.thresholds = thresholds(&mut fields)?;
+        if let Some(field) = fields.take("evictionMaxPodGracePeriod") {
+            settings.eviction.max_grace = Duration::from_secs(field.int(i64::MIN, i64::MAX)?.max(0).unsigned_abs());
+        }
+        percentages(&mut fields, &mut settings.images)?;
+        for (name, target) in [
+            ("evictionPressureTransitionPeriod", &mut settings.eviction.transition),
+            ("imageMinimumGCAge", &mut settings.images.min_age),
+            ("imageMaximumGCAge", &mut settings.images.max_age),
+            ("runtimeRequestTimeout", &mut settings.runtime_request_timeout),
+        ] {
+            if let Some(field) = fields.take(name) {
+                *target = field.duration()?;
+            }
+        }
+        logs(&mut fields, &mut settings.logs)?;
+        if let Some(field) = fields.take("crashLoopBackOff") {
+            let mut fields = field.map()?;
+            if let Some(field) = fields.take("maxContainerRestartPeriod") {
+                settings.longest_restart_delay = restart_delay(&field)?;
+            }
+            note(&mut ignored, fields);
+        }
+        note(&mut ignored, fields);
+        Ok((settings, ignored))
     }
 }
 
-fn taints(written: &[Taint]) -> Result<Vec<Taint>, Error> {
-    let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-    match written
-        .iter()
-        .find(|taint| taint.key.is_empty() || !known.contains(&taint.effect.as_str()))
-    {
-        Some(taint) => {
-            let reason = format!("{:?} with the effect {:?} is no taint", taint.key, taint.effect);
-            Err(wrong("registerWithTaints", reason))
-        }
-        None => Ok(written.to_vec()),
-    }
-}
-
-fn logs(file: &File) -> Result<LogLimits, Error> {
-    let mut limits = LogLimits::default();
-    if let Some(text) = &file.container_log_max_size {
-        let size = text.parse::<Quantity>().ok().map(|q| q.value());
-        let size = size.and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0);
-        let reason = || format!("{text:?} is no size; write for example 10Mi");
-        limits.size = size.ok_or_else(|| wrong("containerLogMaxSize", reason()))?;
-    }
-    limits.files = file.container_log_max_files.unwrap_or(limits.files);
-    if limits.files < 2 {
-        return Err(wrong(
-            "containerLogMaxFiles",
-            "must be 2 or more: the one being written counts",
-        ));
-    }
-    Ok(limits)
+/// Fields that nobody asked for have no effect.
+fn note(ignored: &mut Vec<String>, fields: Fields<'_>) {
+    ignored.extend(fields.rest().into_iter().map(|(_, field)| field.path));
 }
 
 /// Only what a namespace of the pod has can be allowed: the rest is the host's.
-fn sysctls(names: &[String]) -> Result<Vec<String>, Error> {
-    let field = "allowedUnsafeSysctls";
-    for name in names {
-        if !is_namespaced(name.strip_suffix('*').unwrap_or(name)) {
-            return Err(wrong(field, format!("{name:?} belongs to no namespace of a pod")));
-        }
+fn sysctl(field: &Field<'_>) -> Result<String, ConfigError> {
+    let name = field.text()?;
+    if is_namespaced(name.strip_suffix('*').unwrap_or(name)) {
+        Ok(name.to_owned())
+    } else {
+        Err(field.error(format!("{name:?} belongs to no namespace of a pod")))
     }
-    Ok(names.to_vec())
 }
 
-fn not_a_duration(text: &str) -> String {
-    format!("{text:?} is no duration; write for example 30s or 1m30s")
+/// The kernel has only so many ids for all pods together.
+fn ids_per_pod(field: &Field<'_>, pods: u32) -> Result<u32, ConfigError> {
+    let ids: u32 = field.int(0, u32::MAX)?;
+    if ids == 0 || !ids.is_multiple_of(user_ids::UNIT) {
+        return Err(field.error(format!("must be a multiple of {}", user_ids::UNIT)));
+    }
+    match ids.checked_mul(pods) {
+        Some(_) => Ok(ids),
+        None => Err(field.error(format!("{pods} pods cannot have so many each"))),
+    }
 }
 
-fn shutdown(file: &File) -> Result<Vec<ShutdownGroup>, Error> {
-    if let Some(groups) = file
-        .shutdown_grace_period_by_pod_priority
-        .as_ref()
-        .filter(|g| !g.is_empty())
-    {
-        if file.shutdown_grace_period.is_some() || file.shutdown_grace_period_critical_pods.is_some() {
-            return Err(wrong(
-                "shutdownGracePeriodByPodPriority",
-                "may not be set beside shutdownGracePeriod or shutdownGracePeriodCriticalPods",
-            ));
-        }
-        let mut groups: Vec<_> = groups
-            .iter()
-            .map(|g| ShutdownGroup {
-                priority: g.priority,
-                period: Duration::from_secs(g.shutdown_grace_period_seconds),
-            })
-            .collect();
-        groups.sort_by_key(|g| g.priority);
-        return Ok(groups);
+fn taint(field: &Field<'_>) -> Result<Taint, ConfigError> {
+    let mut fields = field.map()?;
+    let key = fields.require("key")?;
+    let effect = fields.require("effect")?;
+    let value = fields.take("value");
+    fields.end()?;
+    if key.text()?.is_empty() {
+        return Err(key.error("must not be empty"));
     }
-    let period = |field, text: &Option<String>| match text {
-        None => Ok(Duration::ZERO),
-        Some(text) => go_duration(text).ok_or_else(|| wrong(field, not_a_duration(text))),
-    };
-    let whole = period("shutdownGracePeriod", &file.shutdown_grace_period)?;
-    let critical = period(
-        "shutdownGracePeriodCriticalPods",
-        &file.shutdown_grace_period_critical_pods,
-    )?;
-    let Some(rest) = whole.checked_sub(critical) else {
-        return Err(wrong(
-            "shutdownGracePeriodCriticalPods",
-            "may not be longer than shutdownGracePeriod",
-        ));
-    };
-    if whole.is_zero() {
+    let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    if !known.contains(&effect.text()?) {
+        return Err(effect.error(format!("must be one of {}", known.join(", "))));
+    }
+    Ok(Taint {
+        key: key.text()?.to_owned(),
+        value: value.map(|v| v.text().map(str::to_owned)).transpose()?,
+        effect: effect.text()?.to_owned(),
+        time_added: None,
+    })
+}
+
+fn percentages(fields: &mut Fields<'_>, images: &mut ImageSettings) -> Result<(), ConfigError> {
+    let high = fields.take("imageGCHighThresholdPercent");
+    let low = fields.take("imageGCLowThresholdPercent");
+    for (field, target) in [(&high, &mut images.high), (&low, &mut images.low)] {
+        if let Some(field) = field {
+            *target = field.int(0, 100u8)?;
+        }
+    }
+    match low.or(high) {
+        Some(field) if images.low >= images.high => {
+            Err(field.error("the low threshold must be less than the high one"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn logs(fields: &mut Fields<'_>, limits: &mut LogLimits) -> Result<(), ConfigError> {
+    if let Some(field) = fields.take("containerLogMaxSize") {
+        let text = field.written().unwrap_or_default();
+        let size = text.parse::<Quantity>().ok().map(|q| q.value());
+        let size = size.and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0);
+        limits.size = size.ok_or_else(|| field.not("a size; write for example 10Mi"))?;
+    }
+    if let Some(field) = fields.take("containerLogMaxFiles") {
+        limits.files = field.int(0, usize::MAX)?;
+        if limits.files < 2 {
+            return Err(field.error("must be 2 or more: the one being written counts"));
+        }
+    }
+    Ok(())
+}
+
+fn restart_delay(field: &Field<'_>) -> Result<SignedDuration, ConfigError> {
+    let longest = SignedDuration::try_from(field.duration()?).unwrap_or(SignedDuration::MAX);
+    if longest < SignedDuration::from_secs(1) || longest > backoff::LONGEST {
+        return Err(field.error("must be between 1s and 300s"));
+    }
+    Ok(longest)
+}
+
+fn shutdown(fields: &mut Fields<'_>, ignored: &mut Vec<String>) -> Result<Vec<ShutdownGroup>, ConfigError> {
+    let whole = fields.take("shutdownGracePeriod");
+    let critical = fields.take("shutdownGracePeriodCriticalPods");
+    if let Some(list) = fields.take("shutdownGracePeriodByPodPriority") {
+        let groups = list.list()?;
+        let groups: Result<Vec<_>, _> = groups.iter().map(|field| group(field, ignored)).collect();
+        let mut groups = groups?;
+        if !groups.is_empty() {
+            if whole.or(critical).is_some() {
+                let beside = "may not be set beside shutdownGracePeriod or shutdownGracePeriodCriticalPods";
+                return Err(list.error(beside));
+            }
+            groups.sort_by_key(|g| g.priority);
+            return Ok(groups);
+        }
+    }
+    let period = |field: &Option<Field<'_>>| field.as_ref().map_or(Ok(Duration::ZERO), Field::duration);
+    let (all, last) = (period(&whole)?, period(&critical)?);
+    if let Some(critical) = critical.filter(|_| last > all) {
+        return Err(critical.error("may not be longer than shutdownGracePeriod"));
+    }
+    if all.is_zero() {
         return Ok(Vec::new());
     }
     Ok(vec![
         ShutdownGroup {
             priority: 0,
-            period: rest,
+            period: all.saturating_sub(last),
         },
         ShutdownGroup {
             priority: CRITICAL,
-            period: critical,
+            period: last,
         },
     ])
 }
 
-fn thresholds(file: &File) -> Result<Vec<Threshold>, Error> {
-    let mut all = match &file.eviction_hard {
+fn group(field: &Field<'_>, ignored: &mut Vec<String>) -> Result<ShutdownGroup, ConfigError> {
+    let mut fields = field.map()?;
+    let group = ShutdownGroup {
+        priority: fields.require("priority")?.int(i32::MIN, i32::MAX)?,
+        period: Duration::from_secs(fields.require("shutdownGracePeriodSeconds")?.int(0, u32::MAX)?.into()),
+    };
+    note(ignored, fields);
+    Ok(group)
+}
+
+fn thresholds(fields: &mut Fields<'_>) -> Result<Vec<Threshold>, ConfigError> {
+    let mut all = match fields.take("evictionHard") {
         None => Threshold::defaults(),
-        Some(hard) => each("evictionHard", hard)?
+        hard => each(hard, value)?
             .into_iter()
             .map(|(signal, value)| Threshold {
                 signal,
@@ -286,24 +226,21 @@ fn thresholds(file: &File) -> Result<Vec<Threshold>, Error> {
             })
             .collect(),
     };
-    let graces = file.eviction_soft_grace_period.clone().unwrap_or_default();
-    for (signal, value) in each("evictionSoft", file.eviction_soft.as_ref().unwrap_or(&BTreeMap::new()))? {
-        let grace = graces.get(signal.name()).and_then(|text| go_duration(text));
-        let Some(grace) = grace.filter(|g| !g.is_zero()) else {
-            return Err(wrong(
-                "evictionSoftGracePeriod",
-                format!("{} has a soft threshold and needs a grace period here", signal.name()),
-            ));
+    let graces = each(fields.take("evictionSoftGracePeriod"), Field::duration)?;
+    let soft = each(fields.take("evictionSoft"), |field| Ok((value(field)?, field.clone())))?;
+    for (signal, (value, field)) in soft {
+        let grace = graces.iter().find(|(of, grace)| *of == signal && !grace.is_zero());
+        let Some((_, grace)) = grace else {
+            return Err(field.error("needs a grace period in evictionSoftGracePeriod"));
         };
         all.push(Threshold {
             signal,
             value,
-            grace,
+            grace: *grace,
             min_reclaim: None,
         });
     }
-    let reclaims = file.eviction_minimum_reclaim.clone().unwrap_or_default();
-    for (signal, value) in each("evictionMinimumReclaim", &reclaims)? {
+    for (signal, value) in each(fields.take("evictionMinimumReclaim"), value)? {
         for threshold in all.iter_mut().filter(|t| t.signal == signal) {
             threshold.min_reclaim = Some(value);
         }
@@ -313,62 +250,31 @@ fn thresholds(file: &File) -> Result<Vec<Threshold>, Error> {
     Ok(all)
 }
 
-fn each(
-    field: &'static str,
-    entries: &BTreeMap<String, String>,
-) -> Result<Vec<(threshold::Signal, threshold::Value)>, Error> {
-    let parsed = entries.iter().map(|(signal, value)| {
-        let signal = threshold::Signal::parse(signal).ok_or_else(|| {
-            wrong(
-                field,
-                format!("{signal:?} is no signal; there are {}", threshold::Signal::names()),
-            )
-        })?;
-        let value = threshold::Value::parse(value).ok_or_else(|| {
-            wrong(
-                field,
-                format!("{}: {value:?} is neither a quantity nor a percentage", signal.name()),
-            )
-        })?;
-        Ok((signal, value))
-    });
-    parsed.collect()
+/// What `read` makes of each signal's entry.
+fn each<'a, T>(
+    field: Option<Field<'a>>,
+    read: impl Fn(&Field<'a>) -> Result<T, ConfigError>,
+) -> Result<Vec<(Signal, T)>, ConfigError> {
+    let Some(field) = field else {
+        return Ok(Vec::new());
+    };
+    let entry = |(name, field): (&str, Field<'a>)| match Signal::parse(name) {
+        Some(signal) => Ok((signal, read(&field)?)),
+        None => Err(field.error(format!("is no signal; there are {}", Signal::names()))),
+    };
+    field.map()?.rest().into_iter().map(entry).collect()
 }
 
-/// A duration as Go writes it: `1m30s`, `1.5h`, `0`.
-pub(crate) fn go_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest.get(..digits)?.parse().ok()?;
-        let unit = rest.get(digits..)?;
-        let length = unit
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(unit.len());
-        seconds += number
-            * match unit.get(..length)? {
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return None,
-            };
-        rest = unit.get(length..)?;
-    }
-    (!text.is_empty())
-        .then(|| Duration::try_from_secs_f64(seconds).ok())
-        .flatten()
+fn value(field: &Field<'_>) -> Result<Value, ConfigError> {
+    let value = field.written().and_then(|text| Value::parse(&text));
+    value.ok_or_else(|| field.not("a quantity or a percentage"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(fields: &str) -> Result<(Settings, Vec<String>), Error> {
+    fn parse(fields: &str) -> Result<(Settings, Vec<String>), ConfigError> {
         Settings::parse(&format!("apiVersion: {VERSION}\nkind: {KIND}\n{fields}"))
     }
 
@@ -422,7 +328,10 @@ mod tests {
         let (settings, _) = parse("allowedUnsafeSysctls: [kernel.msg*, net.core.somaxconn]").unwrap();
         assert_eq!(settings.allowed_unsafe_sysctls, ["kernel.msg*", "net.core.somaxconn"]);
         let error = parse("allowedUnsafeSysctls: [vm.*]").unwrap_err().to_string();
-        assert_eq!(error, "allowedUnsafeSysctls: \"vm.*\" belongs to no namespace of a pod");
+        assert_eq!(
+            error,
+            "line 3: allowedUnsafeSysctls[0]: \"vm.*\" belongs to no namespace of a pod"
+        );
     }
 
     /// concepts/workloads/pods/user-namespaces: ID count for each of Pods.
@@ -456,71 +365,100 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_named_by_its_field() {
+    fn a_mistake_is_told_by_field_and_line() {
         for (fields, expected) in [
             (
-                "evictionHard: {memory.free: 1Gi}",
-                "evictionHard: \"memory.free\" is no signal",
+                "maxPods: 5\nevictionHard:\n  memory.free: 1Gi",
+                "line 5: evictionHard.memory.free: is no signal; there are memory.available, ",
             ),
             (
                 "evictionHard: {memory.available: lots}",
-                "evictionHard: memory.available: \"lots\"",
+                "line 3: evictionHard.memory.available: \"lots\" is not a quantity or a percentage",
             ),
             (
-                "evictionSoft: {memory.available: 1Gi}",
-                "evictionSoftGracePeriod: memory.available",
+                "evictionSoft: {memory.available: 1Gi}\nevictionSoftGracePeriod: {memory.available: 0s}",
+                "line 3: evictionSoft.memory.available: needs a grace period in evictionSoftGracePeriod",
             ),
-            ("imageMinimumGCAge: soon", "imageMinimumGCAge: \"soon\" is no duration"),
+            ("maxPods: -1", "line 3: maxPods: must be from 0 to 4294967295, not -1"),
+            (
+                "imageMinimumGCAge: soon",
+                "line 3: imageMinimumGCAge: \"soon\" is no duration",
+            ),
+            (
+                "imageGCHighThresholdPercent: 101",
+                "line 3: imageGCHighThresholdPercent: must be from 0 to 100, not 101",
+            ),
             (
                 "imageGCLowThresholdPercent: 90",
-                "imageGCLowThresholdPercent: must be less",
+                "line 3: imageGCLowThresholdPercent: the low threshold must be less than the high one",
             ),
             (
-                "crashLoopBackOff: {maxContainerRestartPeriod: 301s}",
-                "crashLoopBackOff.maxContainerRestartPeriod: must be between 1s and 300s",
+                "imageGCHighThresholdPercent: 70",
+                "line 3: imageGCHighThresholdPercent: the low threshold must be less than the high one",
+            ),
+            (
+                "crashLoopBackOff:\n  maxContainerRestartPeriod: 301s",
+                "line 4: crashLoopBackOff.maxContainerRestartPeriod: must be between 1s and 300s",
             ),
             (
                 "crashLoopBackOff: {maxContainerRestartPeriod: 0s}",
-                "crashLoopBackOff.maxContainerRestartPeriod: must be between",
+                "line 3: crashLoopBackOff.maxContainerRestartPeriod: must be between",
             ),
             (
                 "userNamespaces: {idsPerPod: 100000}",
-                "userNamespaces.idsPerPod: must be a multiple of 65536",
+                "line 3: userNamespaces.idsPerPod: must be a multiple of 65536",
             ),
             (
                 "userNamespaces: {idsPerPod: 67108864}",
-                "userNamespaces.idsPerPod: 110 pods cannot have so many",
+                "line 3: userNamespaces.idsPerPod: 110 pods cannot have so many",
             ),
             (
                 "registerWithTaints: [{key: a, effect: Sometimes}]",
-                "registerWithTaints: \"a\" with the effect \"Sometimes\" is no taint",
+                "line 3: registerWithTaints[0].effect: must be one of NoSchedule, ",
             ),
-            ("containerLogMaxSize: lots", "containerLogMaxSize: \"lots\" is no size"),
-            ("containerLogMaxSize: 0", "containerLogMaxSize: \"0\" is no size"),
-            ("containerLogMaxFiles: 1", "containerLogMaxFiles: must be 2 or more"),
+            (
+                "containerLogMaxSize: lots",
+                "line 3: containerLogMaxSize: \"lots\" is not a size",
+            ),
+            ("containerLogMaxSize: 0", "line 3: containerLogMaxSize: 0 is not a size"),
+            (
+                "containerLogMaxFiles: 1",
+                "line 3: containerLogMaxFiles: must be 2 or more",
+            ),
             (
                 "shutdownGracePeriodCriticalPods: 1s",
-                "shutdownGracePeriodCriticalPods: may not",
+                "line 3: shutdownGracePeriodCriticalPods: may not be longer than shutdownGracePeriod",
+            ),
+            (
+                "shutdownGracePeriod: 1s\nshutdownGracePeriodByPodPriority:\n\
+                 - {priority: 0, shutdownGracePeriodSeconds: 5}",
+                "line 4: shutdownGracePeriodByPodPriority: may not be set beside shutdownGracePeriod",
+            ),
+            (
+                "shutdownGracePeriodByPodPriority:\n- priority: 0",
+                "line 4: shutdownGracePeriodByPodPriority[0].shutdownGracePeriodSeconds: is required",
             ),
         ] {
             let error = parse(fields).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.starts_with(expected), "{fields}: {error}");
         }
-        assert!(Settings::parse("kind: Pod").is_err());
+        let error = Settings::parse("kind: Pod").unwrap_err().to_string();
+        assert_eq!(error, "line 1: apiVersion: is required");
     }
 
     #[test]
-    fn durations_are_read_as_go_writes_them() {
-        for (text, millis) in [
-            ("5m0s", Some(300_000)),
-            ("1.5h", Some(5_400_000)),
-            ("0", Some(0)),
-            ("250ms", Some(250)),
-        ] {
-            assert_eq!(go_duration(text).map(|d| d.as_millis()), millis, "{text}");
-        }
-        for text in ["", "5", "m", "5 minutes", "-1s"] {
-            assert_eq!(go_duration(text), None, "{text}");
-        }
+    fn fields_without_effect_are_named_wherever_they_stand() {
+        let fields = "cgroupDriver: systemd\ncrashLoopBackOff: {more: 1}\nshutdownGracePeriodByPodPriority:\n\
+            - {priority: 0, shutdownGracePeriodSeconds: 5, more: 1}\nevictionHard: {memory.available: 0}";
+        let (settings, ignored) = parse(fields).unwrap();
+        assert_eq!(
+            ignored,
+            [
+                "shutdownGracePeriodByPodPriority[0].more",
+                "crashLoopBackOff.more",
+                "cgroupDriver",
+            ]
+        );
+        assert!(settings.eviction.thresholds.is_empty(), "nothing stands for none");
     }
 }

@@ -39,10 +39,7 @@ fn preferred_term(field: &Field<'_>) -> Result<PreferredSchedulingTerm, ConfigEr
     let weight = fields.require("weight")?.int(1, 100)?;
     let preference = term(&fields.require("preference")?)?;
     fields.end()?;
-    Ok(PreferredSchedulingTerm {
-        weight: i32::try_from(weight).unwrap_or(1),
-        preference,
-    })
+    Ok(PreferredSchedulingTerm { weight, preference })
 }
 
 fn term(field: &Field<'_>) -> Result<NodeSelectorTerm, ConfigError> {

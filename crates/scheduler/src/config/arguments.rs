@@ -50,15 +50,15 @@ impl Arguments {
         let name = plugin.text()?;
         let mut fields = args.map()?;
         if let Some(version) = fields.take("apiVersion") {
-            super::expect(&version, "kubescheduler.config.k8s.io/v1")?;
+            version.expect("kubescheduler.config.k8s.io/v1")?;
         }
         if let Some(kind) = fields.take("kind") {
-            super::expect(&kind, &format!("{name}Args"))?;
+            kind.expect(&format!("{name}Args"))?;
         }
         let out = match name {
             "DefaultPreemption" => {
                 let percentage = small(fields.take("minCandidateNodesPercentage"), 100)?.unwrap_or(10);
-                let absolute = small(fields.take("minCandidateNodesAbsolute"), i64::from(i32::MAX))?.unwrap_or(100);
+                let absolute = small(fields.take("minCandidateNodesAbsolute"), i32::MAX.unsigned_abs())?.unwrap_or(100);
                 if (percentage, absolute) == (0, 0) {
                     let both = "minCandidateNodesPercentage and minCandidateNodesAbsolute must not both be 0";
                     return Err(args.error(both));
@@ -107,8 +107,8 @@ impl Arguments {
                 timeout: Duration::from_secs(
                     fields
                         .take("bindTimeoutSeconds")
-                        .map_or(Ok(600), |f| f.int(0, i64::from(u32::MAX)))?
-                        .unsigned_abs(),
+                        .map_or(Ok(600), |f| f.int(0, u32::MAX))?
+                        .into(),
                 ),
                 shape: fields.take("shape").map_or_else(|| Ok(Vec::new()), |f| shape(&f))?,
             },
@@ -170,9 +170,8 @@ impl Arguments {
     }
 }
 
-fn small(field: Option<Field<'_>>, most: i64) -> Result<Option<u32>, ConfigError> {
-    let read = |f: Field<'_>| Ok(u32::try_from(f.int(0, most)?).unwrap_or(u32::MAX));
-    field.map(read).transpose()
+fn small(field: Option<Field<'_>>, most: u32) -> Result<Option<u32>, ConfigError> {
+    field.map(|f| f.int(0, most)).transpose()
 }
 
 /// Of resources, or groups of them.

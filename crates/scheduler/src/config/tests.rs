@@ -343,7 +343,7 @@ fn mistakes_name_field_and_line() {
         ),
         (
             "leaderElection:\n  leaseDuration: 15",
-            "line 4: leaderElection.leaseDuration: 15 is not a text",
+            "line 4: leaderElection.leaseDuration: \"15\" is no duration; write for example 15s or 1m30s",
         ),
         (
             "leaderElection:\n  leaseDuration: 5s",

@@ -116,23 +116,6 @@ fn between(before: Point, after: Point) -> Option<Usage> {
     })
 }
 
-/// A duration as Go writes it, to the millisecond: `1m5.25s`.
-pub(super) fn go_duration(duration: Duration) -> String {
-    let total = duration.as_millis();
-    let (hours, minutes, milliseconds) = (total / 3_600_000, total / 60_000 % 60, total % 60_000);
-    let mut text = String::new();
-    if hours > 0 {
-        text.push_str(&format!("{hours}h"));
-    }
-    if hours > 0 || minutes > 0 {
-        text.push_str(&format!("{minutes}m"));
-    }
-    let fraction = format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000);
-    text.push_str(fraction.trim_end_matches('0').trim_end_matches('.'));
-    text.push('s');
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,18 +180,5 @@ mod tests {
         assert!(!points.is_complete());
         points.add(reading(510, 1.0, 0.0, 0));
         assert!(!points.is_complete());
-    }
-
-    #[test]
-    fn durations_are_written_as_go_writes_them() {
-        for (milliseconds, text) in [
-            (15_000, "15s"),
-            (15_250, "15.25s"),
-            (65_001, "1m5.001s"),
-            (60_000, "1m0s"),
-            (3_600_000, "1h0m0s"),
-        ] {
-            assert_eq!(go_duration(Duration::from_millis(milliseconds)), text);
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::cel::eval::{Fault, Run};
 use crate::cel::value::Value;
+use crate::duration;
 use crate::schema::scalar;
 
 use super::text::plain;
@@ -146,7 +147,7 @@ pub(super) const ALL: &[Entry] = &[
         run: |_, a| match &a[0] {
             Value::Duration(_) => Ok(Some(a[0].clone())),
             Value::Int(n) => overflow(n.checked_mul(1_000_000_000).map(Value::Duration), "duration overflow"),
-            Value::String(s) => parsed(scalar::parse_duration(s).map(Value::Duration), s, "duration"),
+            Value::String(s) => parsed(duration::parse(s).map(Value::Duration), s, "duration"),
             _ => Ok(None),
         },
     },

@@ -5,7 +5,7 @@
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan, Zoned};
 
-use crate::schema::scalar::parse_duration;
+use crate::duration;
 
 const MONTHS: [&str; 12] = [
     "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
@@ -161,16 +161,16 @@ fn descriptor(text: &str, name: &str) -> Result<Schedule, String> {
         "daily" | "midnight" => Schedule::parse("0 0 * * *"),
         "hourly" => Schedule::parse("0 * * * *"),
         _ => {
-            let Some(duration) = name.strip_prefix("every ") else {
+            let Some(every) = name.strip_prefix("every ") else {
                 return Err(format!("unrecognized descriptor: {text}"));
             };
-            match parse_duration(duration) {
+            match duration::parse(every) {
                 // There are no finer steps than seconds, and there is no standing still.
                 Some(nanoseconds) => Ok(Schedule::Every(SignedDuration::from_secs(
                     (nanoseconds / NANOSECONDS).max(1),
                 ))),
                 None => Err(format!(
-                    "failed to parse duration {text}: time: invalid duration {duration:?}"
+                    "failed to parse duration {text}: time: invalid duration {every:?}"
                 )),
             }
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use crate::cel::{Key, List, Merge, ObjectType, Type, Value, escape};
+use crate::duration;
 use crate::schema::scalar;
 
 /// One node of a schema.
@@ -182,7 +183,7 @@ fn text_value(format: &Text, s: &str) -> Value {
         Text::Bytes => scalar::decode_bytes(s).ok().map(|b| Value::Bytes(b.into())),
         Text::Date => scalar::parse_time(&format!("{s}T00:00:00Z")).ok().map(Value::Timestamp),
         Text::Time => scalar::parse_time(s).ok().map(Value::Timestamp),
-        Text::Duration => scalar::parse_duration(s).map(Value::Duration),
+        Text::Duration => duration::parse(s).map(Value::Duration),
     };
     read.unwrap_or_else(|| s.into())
 }
