@@ -51,7 +51,7 @@ pub fn request_info(bytes: &[u8]) {
         Method::DELETE,
         Method::OPTIONS,
     ] {
-        let info = RequestInfo::parse(&method, &uri);
+        let info = RequestInfo::parse(&method, uri.path(), &query);
         let attributes = info.attributes(&UserInfo::default());
         assert!(attributes.resource.is_some() || info.target.resource.is_empty());
         let _ = (
@@ -72,7 +72,7 @@ pub fn accept(bytes: &[u8]) {
         negotiate::accepted(text);
     }
     let headers = HeaderMap::from_iter([(ACCEPT, value)]);
-    let wish = negotiate::Wish::of(&headers, &Uri::default());
+    let wish = negotiate::Wish::of(&headers, &Query::default());
     let _ = (wish.object(true), wish.watch(true), wish.status());
 }
 

@@ -2,7 +2,6 @@
 //! their metadata alone.
 
 use coracle_api::status::Status;
-use http::Uri;
 use http::header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT};
 
 use super::query::Query;
@@ -86,16 +85,24 @@ pub(crate) fn accepted(text: &str) -> Vec<Accepted<'_>> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wish {
     accept: Option<HeaderValue>,
-    agent: Option<HeaderValue>,
-    uri: Uri,
+    /// A person reads the answer.
+    pretty: bool,
 }
 
 impl Wish {
-    pub fn of(headers: &HeaderMap, uri: &Uri) -> Self {
+    pub fn of(headers: &HeaderMap, query: &Query) -> Self {
+        let agent = headers
+            .get(USER_AGENT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
+        let is_persons = || {
+            ["curl", "Wget", "Mozilla/5.0"]
+                .iter()
+                .any(|name| agent.starts_with(name))
+        };
         Self {
             accept: headers.get(ACCEPT).cloned(),
-            agent: headers.get(USER_AGENT).cloned(),
-            uri: uri.clone(),
+            pretty: query.flag_if_said("pretty").unwrap_or_else(is_persons),
         }
     }
 
@@ -122,44 +129,34 @@ impl Wish {
 
     /// The form of a Status, which is never shown as anything else. What went wrong is told in JSON rather than not at all.
     pub fn status(&self) -> Format {
-        let json = || Format {
-            pretty: self.is_pretty(),
+        self.best(|form| form.shape == Shape::Object).unwrap_or(self.json())
+    }
+
+    fn json(&self) -> Format {
+        Format {
+            pretty: self.pretty,
             ..Format::JSON
-        };
-        self.best(|form| form.shape == Shape::Object).unwrap_or_else(json)
+        }
     }
 
     /// The most wanted of the forms that are served.
     fn best(&self, served: impl Fn(&Format) -> bool) -> Option<Format> {
-        let pretty = self.is_pretty();
-        let json = Format { pretty, ..Format::JSON };
         let entries = match &self.accept {
-            None => return Some(json),
+            None => return Some(self.json()),
             Some(text) => accepted(text.to_str().unwrap_or("*/*")),
         };
         if entries.is_empty() {
-            return Some(json);
+            return Some(self.json());
         }
         let format = |entry: &Accepted<'_>| {
             let (media, shape) = form(entry)?;
+            let pretty = self.pretty;
             Some(Format { media, shape, pretty }).filter(&served)
         };
         let forms: Vec<Format> = entries.iter().filter_map(format).collect();
         // A client that takes JSON as well as protobuf gets what is stored, not what must be made of it.
         let unmade = forms.iter().find(|f| f.media != Media::Protobuf);
         unmade.or_else(|| forms.first()).copied()
-    }
-
-    /// Whether a person reads the answer.
-    fn is_pretty(&self) -> bool {
-        let query = Query::parse(self.uri.query().unwrap_or_default());
-        if query.get("pretty").is_some() {
-            return query.flag("pretty");
-        }
-        let agent = self.agent.as_ref().and_then(|v| v.to_str().ok()).unwrap_or_default();
-        ["curl", "Wget", "Mozilla/5.0"]
-            .iter()
-            .any(|name| agent.starts_with(name))
     }
 }
 
@@ -199,7 +196,7 @@ mod tests {
     fn wish(accept: &str) -> Wish {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_str(accept).unwrap());
-        Wish::of(&headers, &Uri::default())
+        Wish::of(&headers, &Query::default())
     }
 
     fn told(format: Result<Format, Status>) -> Result<(Media, Shape), u16> {
@@ -290,17 +287,17 @@ mod tests {
 
     #[test]
     fn people_get_lines() {
-        for (agent, uri, expected) in [
-            ("curl/8.0", "/api", true),
-            ("curl/8.0", "/api?pretty=false", false),
-            ("kubectl/v1.37", "/api", false),
-            ("kubectl/v1.37", "/api?pretty=1", true),
+        for (agent, query, expected) in [
+            ("curl/8.0", "", true),
+            ("curl/8.0", "pretty=false", false),
+            ("kubectl/v1.37", "", false),
+            ("kubectl/v1.37", "pretty=1", true),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-            let wish = Wish::of(&headers, &uri.parse().unwrap());
-            assert_eq!(wish.object(true).unwrap().pretty, expected, "{agent} {uri}");
-            assert_eq!(wish.status().pretty, expected, "{agent} {uri}");
+            let wish = Wish::of(&headers, &Query::parse(query));
+            assert_eq!(wish.object(true).unwrap().pretty, expected, "{agent} {query}");
+            assert_eq!(wish.status().pretty, expected, "{agent} {query}");
         }
     }
 }

@@ -51,7 +51,8 @@ impl Query {
         self.flag_if_said(name).unwrap_or(false)
     }
 
-    fn flag_if_said(&self, name: &str) -> Option<bool> {
+    /// The same, unless it is not there.
+    pub fn flag_if_said(&self, name: &str) -> Option<bool> {
         self.get(name).map(|v| !(v == "0" || v.eq_ignore_ascii_case("false")))
     }
 

@@ -2,7 +2,7 @@
 //! authorization is asked about.
 
 use coracle_api::service::{Target, UserInfo};
-use http::{Method, Uri};
+use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::query::Query;
@@ -31,8 +31,7 @@ const OPEN: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
 const STREAMS: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
 
 impl RequestInfo {
-    pub fn parse(method: &Method, uri: &Uri) -> Self {
-        let path = uri.path();
+    pub fn parse(method: &Method, path: &str, query: &Query) -> Self {
         let mut info = Self {
             verb: method.as_str().to_lowercase(),
             path: path.to_owned(),
@@ -94,20 +93,18 @@ impl RequestInfo {
         }
         info.name.clone_from(&info.target.name);
         if info.target.name.is_empty() && verb == "get" {
-            let query = Query::parse(uri.query().unwrap_or_default());
             verb = if query.flag("watch") { "watch" } else { "list" };
         }
-        if info.target.name.is_empty() && matches!(verb, "list" | "watch") {
-            let query = Query::parse(uri.query().unwrap_or_default());
-            if let Some(name) = query.get("fieldSelector").and_then(pinned_name) {
-                info.name = name;
-            }
+        if info.target.name.is_empty()
+            && matches!(verb, "list" | "watch")
+            && let Some(name) = query.get("fieldSelector").and_then(pinned_name)
+        {
+            info.name = name;
         }
         if info.target.name.is_empty() && verb == "delete" {
             verb = "deletecollection";
         }
         if matches!(verb, "list" | "watch" | "deletecollection") {
-            let query = Query::parse(uri.query().unwrap_or_default());
             info.field_selector = query.get("fieldSelector").unwrap_or_default().to_owned();
         }
         info.verb = verb.to_owned();
@@ -198,7 +195,8 @@ mod tests {
     use super::*;
 
     fn parse(method: Method, path: &str) -> String {
-        let info = RequestInfo::parse(&method, &path.parse().unwrap());
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let info = RequestInfo::parse(&method, path, &Query::parse(query));
         let t = &info.target;
         format!(
             "{} {}/{} ns={} {} {} {}|{}",
@@ -252,10 +250,8 @@ mod tests {
 
     #[test]
     fn a_field_selector_on_the_name_names_the_object_to_authorization() {
-        let uri = "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db"
-            .parse()
-            .unwrap();
-        let info = RequestInfo::parse(&Method::GET, &uri);
+        let query = Query::parse("fieldSelector=metadata.name%3Db");
+        let info = RequestInfo::parse(&Method::GET, "/api/v1/namespaces/a/pods", &query);
         assert_eq!(info.attributes(&UserInfo::default()).resource.unwrap().name, "b");
         assert_eq!(info.target.name, "");
     }
