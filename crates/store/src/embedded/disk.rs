@@ -61,7 +61,6 @@ pub(super) struct Disk {
 struct Open {
     database: Database,
     guard: Guard,
-    path: PathBuf,
 }
 
 impl Disk {
@@ -85,7 +84,9 @@ impl Disk {
             disk.acknowledged.reset()?;
             Open::create(&disk.path, options, &disk.backend, |_| Ok(()))?
         };
-        let loaded = disk.examine(open, options, |open, loaded| open.give_back_space(loaded.bytes))?;
+        let loaded = disk.examine(open, options, |path, open, loaded| {
+            open.give_back_space(path, loaded.bytes)
+        })?;
         Ok((disk, loaded))
     }
 
@@ -98,9 +99,8 @@ impl Disk {
     /// still is.
     pub fn reopen(&mut self, options: &EmbeddedOptions, known: Revision) -> Result<Loaded, Error> {
         self.find_space()?;
-        let path = self.path.clone();
-        let nothing_lost = |_: &mut Open, loaded: &Loaded| match loaded.state.revision {
-            newest if newest < known => Err(missing(&path, known, newest)),
+        let nothing_lost = |path: &Path, _: &mut Open, loaded: &Loaded| match loaded.state.revision {
+            newest if newest < known => Err(missing(path, known, newest)),
             _ => Ok(()),
         };
         let open = Open::existing(&self.path, options, &self.backend)?;
@@ -116,9 +116,9 @@ impl Disk {
         &mut self,
         mut open: Open,
         options: &EmbeddedOptions,
-        then: impl FnOnce(&mut Open, &Loaded) -> Result<(), Error>,
+        then: impl FnOnce(&Path, &mut Open, &Loaded) -> Result<(), Error>,
     ) -> Result<Loaded, Error> {
-        let loaded = contained(&self.path, || open.load(options.clock.instant()))?;
+        let loaded = contained(&self.path, || open.load(&self.path, options.clock.instant()))?;
         let newest = loaded.state.revision;
         if let Some(revision) = self.acknowledged.read().filter(|revision| *revision > newest) {
             return Err(missing(&self.path, revision, newest));
@@ -126,7 +126,7 @@ impl Disk {
         // Everything is as it should be: from here on the file may change.
         let released = open.guard.release();
         released.map_err(|error| Error::io("write", &self.path, error))?;
-        contained(&self.path, || then(&mut open, &loaded))?;
+        contained(&self.path, || then(&self.path, &mut open, &loaded))?;
         self.open = Some(open);
         Ok(loaded)
     }
@@ -177,12 +177,13 @@ impl Disk {
         };
         Acknowledged::of(directory).reset()?;
         let backend: Backend = Box::new(|file| Ok(Box::new(FileBackend::new(file)?)));
-        Open::create(&directory.join(FILE), options, &backend, |open| {
+        let path = directory.join(FILE);
+        Open::create(&path, options, &backend, |open| {
             for batch in keys.chunks(RESTORE_BATCH) {
                 let rows: Vec<_> = batch.iter().map(&mut put).collect();
-                open.transact(rows.iter().map(|(row, event)| (*row, event)), &[], None)?;
+                open.transact(&path, rows.iter().map(|(row, event)| (*row, event)), &[], None)?;
             }
-            open.transact(std::iter::empty(), &[], Some(revision))
+            open.transact(&path, std::iter::empty(), &[], Some(revision))
         })
         .map(drop)
     }
@@ -219,7 +220,7 @@ impl Disk {
                 .enumerate()
                 .map(move |(index, event)| (row(index), event))
         });
-        let written = open.transact(rows, dead, compacted);
+        let written = open.transact(&self.path, rows, dead, compacted);
         let durable = written.is_ok();
         let written = match commits.last() {
             Some(last) if durable => self.acknowledged.note(last.revision),
@@ -262,11 +263,7 @@ impl Open {
             Ok((guard, created.map_err(|error| failure(path, "create", error))?))
         };
         let (guard, database) = contained(path, create)?;
-        let mut open = Self {
-            database,
-            guard,
-            path: path.to_owned(),
-        };
+        let mut open = Self { database, guard };
         open.initialize().map_err(|error| failure(path, "create", error))?;
         fill(&mut open)?;
         std::fs::rename(&making, path).map_err(io)?;
@@ -294,14 +291,12 @@ impl Open {
             Ok((guard, opened.map_err(|error| failure(path, "open", error))?))
         };
         let (guard, database) = contained(path, open)?;
-        let path = path.to_owned();
-        Ok(Self { database, guard, path })
+        Ok(Self { database, guard })
     }
 
     /// Shrinks a file that is much larger than the `bytes` it holds. While the store runs, free space is used again
     /// and not given back; this is for what a past flood left behind.
-    fn give_back_space(&mut self, bytes: u64) -> Result<(), Error> {
-        let path = &self.path;
+    fn give_back_space(&mut self, path: &Path, bytes: u64) -> Result<(), Error> {
         let before = path.metadata().map_err(|error| Error::io("read", path, error))?.len();
         if before < SMALL || before / 4 < bytes {
             return Ok(());
@@ -314,10 +309,10 @@ impl Open {
         Ok(())
     }
 
-    fn load(&self, now: Instant) -> Result<Loaded, Error> {
-        let failed = |error: redb::StorageError| failure(&self.path, "read", error);
-        let (rows, compacted) = self.tables()?;
-        let mut loader = Loader::new(&self.path, compacted, now);
+    fn load(&self, path: &Path, now: Instant) -> Result<Loaded, Error> {
+        let failed = |error: redb::StorageError| failure(path, "read", error);
+        let (rows, compacted) = self.tables(path)?;
+        let mut loader = Loader::new(path, compacted, now);
         for entry in rows.iter().map_err(failed)? {
             let (row, record) = entry.map_err(failed)?;
             loader.row(row.value(), record.value())?;
@@ -334,8 +329,8 @@ impl Open {
     }
 
     /// The rows, and how far history is compacted, once the format is known to be ours.
-    fn tables(&self) -> Result<(Rows, Revision), Error> {
-        let failed = |error: redb::Error| failure(&self.path, "read", error);
+    fn tables(&self, path: &Path) -> Result<(Rows, Revision), Error> {
+        let failed = |error: redb::Error| failure(path, "read", error);
         let meta = || -> Result<_, redb::Error> {
             let txn = self.database.begin_read()?;
             let meta = txn.open_table(META)?;
@@ -347,12 +342,12 @@ impl Open {
             Some(FORMAT) => {}
             Some(found) if found > FORMAT => {
                 return Err(Error::NewerFormat {
-                    path: self.path.clone(),
+                    path: path.to_owned(),
                     found,
                     supported: FORMAT,
                 });
             }
-            _ => return Err(Error::corrupt("format record", self.path.display().to_string())),
+            _ => return Err(Error::corrupt("format record", path.display().to_string())),
         }
         let rows = txn.open_table(ROWS).map_err(|error| failed(error.into()))?;
         Ok((rows, compacted.unwrap_or(1)))
@@ -360,13 +355,14 @@ impl Open {
 
     fn transact<'a>(
         &self,
+        path: &Path,
         rows: impl Iterator<Item = (RowId, &'a Event)>,
         dead: &[RowId],
         compacted: Option<Revision>,
     ) -> Result<(), Error> {
-        contained(&self.path, || {
+        contained(path, || {
             self.try_transact(rows, dead, compacted)
-                .map_err(|error| failure(&self.path, "write", error))
+                .map_err(|error| failure(path, "write", error))
         })
     }
 
