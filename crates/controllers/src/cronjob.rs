@@ -7,11 +7,12 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use coracle_client::event::{EventRecorder, EventType};
+use coracle_client::event::{EventRecorder, EventType, reference};
 use coracle_client::{Client, DeleteOptions, ObjectKey, Propagation};
 use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{Action, Change, Error, Lister};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 
@@ -46,7 +47,7 @@ type ByUid = HashMap<String, Last>;
 struct Last {
     at: Timestamp,
     /// What was started then, unless it has gone.
-    job: Option<Arc<Job>>,
+    job: Option<ObjectReference>,
 }
 
 impl Started {
@@ -152,7 +153,7 @@ impl CronJobs {
                 let status = cron.status.get_or_insert_default();
                 status.last_schedule_time = Some(Time(at));
                 if let Some(job) = job {
-                    add_active(status, &job);
+                    add_active(status, job);
                 }
                 Arc::new(cron)
             }
@@ -215,14 +216,15 @@ impl CronJobs {
                 return Err(error.into());
             }
         };
+        let reference = reference(&*job);
         if crate::job::plan::finished(&job).is_none() {
-            add_active(status, &job);
+            add_active(status, reference.clone());
         }
         status.last_schedule_time = Some(Time(start.scheduled));
         let uid = cron.metadata.uid.as_deref().unwrap_or_default();
         let last = Last {
             at: start.scheduled,
-            job: Some(job),
+            job: Some(reference),
         };
         self.started.note(ObjectKey::of(cron), uid, last);
         Ok(())

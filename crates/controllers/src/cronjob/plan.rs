@@ -172,7 +172,7 @@ fn schedule(plan: &mut Plan, cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) 
     if let Some(there) = jobs.iter().find(|j| j.metadata.name == job.metadata.name) {
         // It was created, but the status does not say so yet.
         if finished(there).is_none() {
-            add_active(&mut plan.status, there);
+            add_active(&mut plan.status, reference(&**there));
         }
         plan.status.last_schedule_time = Some(Time(scheduled));
         return;
@@ -198,10 +198,10 @@ fn schedule(plan: &mut Plan, cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) 
 }
 
 /// Adds a job to the list of those that run.
-pub fn add_active(status: &mut CronJobStatus, job: &Job) {
+pub fn add_active(status: &mut CronJobStatus, job: ObjectReference) {
     let active = status.active.get_or_insert_default();
-    if !active.iter().any(|r| r.uid == job.metadata.uid) {
-        active.push(reference(job));
+    if !active.iter().any(|r| r.uid == job.uid) {
+        active.push(job);
     }
 }
 
