@@ -100,18 +100,18 @@ fn a_snapshot_of_a_running_cluster_brings_back_what_was_deleted_since() {
 fn a_cluster_whose_disk_was_full_goes_on_once_there_is_space() {
     let cluster = Cluster::not_started();
     let disk = Disk::over(&cluster.data_dir().join("store"), "24m");
-    cluster.up(&["--no-node"]).expect_ok();
+    cluster.up(&["--no-node", "--fake-nodes", "1"]).expect_ok();
     let pid = cluster.pid();
     cluster.k(&["create", "configmap", "before", "--from-literal=a=1"]);
     let mut watch = cluster.watch(&["configmaps"]);
     watch.until("before");
 
     let fill = disk.fill();
-    // What is free inside the store's file can still be written.
+    // What is free inside the store's file can still be written; that is less than the disk.
     let data = format!("--from-literal=a={}", "x".repeat(100_000));
     let create = |name: &str| cluster.kubectl(Kubectl::V37, &["create", "configmap", name, &data]);
-    let refused = (0..).map(|n| create(&format!("filler-{n}"))).find(|said| !said.ok);
-    let error = refused.unwrap().expect_error();
+    let mut created = (0..240).map(|n| create(&format!("filler-{n}")));
+    let error = created.find(|said| !said.ok).expect("all fit").expect_error();
     assert!(error.contains("is full"), "{error}");
     assert_eq!(cluster.field("configmap/before", ".data.a"), "1", "reads go on");
     let unready = cluster
@@ -119,8 +119,12 @@ fn a_cluster_whose_disk_was_full_goes_on_once_there_is_space() {
         .expect_error();
     assert!(unready.contains("etcd"), "{unready}");
 
+    let mut lease = cluster.watch(&["lease", "fake-0", "--namespace=kube-node-lease"]);
+    lease.until("ADDED");
     std::fs::remove_file(fill).unwrap();
-    assert!((0..1000).any(|_| create("after").ok), "writes are accepted again");
+    // The node tries to renew its lease all the while.
+    lease.until("MODIFIED");
+    create("after").expect_ok();
     watch.until("after");
     assert_eq!(cluster.k(&["get", "--raw", "/readyz"]), "ok");
     assert_eq!(cluster.pid(), pid, "it is the same process");
