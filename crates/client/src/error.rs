@@ -122,3 +122,12 @@ impl Error {
         Some(Duration::from_secs(seconds.into()))
     }
 }
+
+/// What a write came to; `None` if its object is gone: that needs no more writing, and is gone for who wanted it deleted.
+pub fn gone_is_done<T>(written: Result<T, Error>) -> Result<Option<T>, Error> {
+    match written {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}

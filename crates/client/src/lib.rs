@@ -56,5 +56,5 @@ pub use api::{Api, List, Patch, WatchEvent};
 pub use client::Client;
 pub use config::{Config, ConfigError};
 pub use coracle_api::service::{DeleteOptions, ListOptions, Propagation, VersionMatch, WriteOptions};
-pub use error::Error;
+pub use error::{Error, gone_is_done};
 pub use kind::{ApiResource, DynamicObject, Kind, ObjectKey, PartialObject, TypedKind, Whole};

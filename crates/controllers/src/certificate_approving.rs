@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use coracle_client::{Client, ObjectKey};
+use coracle_client::{Client, ObjectKey, gone_is_done};
 use coracle_clock::Clock;
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -90,10 +90,8 @@ async fn reconcile(cx: Arc<Approving>, key: ObjectKey<CertificateSigningRequest>
             .subresource::<CertificateSigningRequest>("approval")
             .update(&approved)
             .await;
-        return match written {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(Action::Done),
-        };
+        gone_is_done(written)?;
+        return Ok(Action::Done);
     }
     if permissions.is_empty() {
         return Ok(Action::Done);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::{Client, DeleteOptions, ObjectKey};
+use coracle_client::{Client, DeleteOptions, ObjectKey, gone_is_done};
 use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{Action, Error, Lister};
 use jiff::SignedDuration;
@@ -92,10 +92,8 @@ async fn reconcile(cx: Arc<Cleaner>, key: ObjectKey<CertificateSigningRequest>) 
         ..DeleteOptions::default()
     };
     let requests = cx.client.all::<CertificateSigningRequest>();
-    match requests.delete(&key.name, &options).await {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(Action::Done),
-    }
+    gone_is_done(requests.delete(&key.name, &options).await)?;
+    Ok(Action::Done)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ pub(crate) mod issue;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::{Client, ObjectKey};
+use coracle_client::{Client, ObjectKey, gone_is_done};
 use coracle_clock::Clock;
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::ByteString;
@@ -99,15 +99,9 @@ async fn reconcile(cx: Arc<Signing>, key: ObjectKey<CertificateSigningRequest>) 
             status.certificate = Some(ByteString(certificate.into_bytes()));
         }
     }
-    match cx
-        .client
-        .all::<CertificateSigningRequest>()
-        .update_status(&changed)
-        .await
-    {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(Action::Done),
-    }
+    let requests = cx.client.all::<CertificateSigningRequest>();
+    gone_is_done(requests.update_status(&changed).await)?;
+    Ok(Action::Done)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
-use coracle_client::{Client, Kind, ObjectKey, Patch, TypedKind};
+use coracle_client::{Client, Kind, ObjectKey, Patch, TypedKind, gone_is_done};
 use coracle_informer::{Change, Error, Lister, SharedInformer, indexer};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -128,11 +128,7 @@ where
             if let Some(finalizers) = finalizers(orphan.meta(), true) {
                 patch["metadata"]["finalizers"] = finalizers.into();
             }
-            match self.patch(orphan.meta(), patch).await {
-                Ok(adopted) => owned.push(adopted),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
+            owned.extend(gone_is_done(self.patch(orphan.meta(), patch).await)?);
         }
         Ok(owned)
     }
@@ -149,10 +145,7 @@ where
             if let Some(finalizers) = finalizers(stranger.meta(), false) {
                 patch["metadata"]["finalizers"] = finalizers.into();
             }
-            match self.patch::<K>(stranger.meta(), patch).await {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
+            gone_is_done(self.patch::<K>(stranger.meta(), patch).await)?;
         }
         Ok(())
     }

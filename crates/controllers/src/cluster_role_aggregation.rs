@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
-use coracle_client::{Client, ObjectKey, Patch};
+use coracle_client::{Client, ObjectKey, Patch, gone_is_done};
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use serde_json::json;
@@ -55,10 +55,8 @@ async fn reconcile(cx: Arc<Aggregation>, key: ObjectKey<ClusterRole>) -> Result<
         "rules": rules,
     });
     let roles = cx.client.all::<ClusterRole>();
-    match roles.patch(&key.name, Patch::Apply { object, force: true }).await {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(Action::Done),
-    }
+    gone_is_done(roles.patch(&key.name, Patch::Apply { object, force: true }).await)?;
+    Ok(Action::Done)
 }
 
 /// The rules that the role should have, unless it has: those of each role it selects, in order of their names, each once.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use coracle_client::event::{EventRecorder, EventType, reference};
-use coracle_client::{Client, DeleteOptions, ObjectKey, Propagation};
+use coracle_client::{Client, DeleteOptions, ObjectKey, Propagation, gone_is_done};
 use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{Action, Change, Error, Lister};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
@@ -240,21 +240,20 @@ impl CronJobs {
             propagation: Some(Propagation::Background),
             ..DeleteOptions::default()
         };
-        match jobs.delete(name, &options).await {
-            Ok(_) => {
+        let deleted = gone_is_done(jobs.delete(name, &options).await);
+        match &deleted {
+            Ok(Some(_)) => {
                 let message = format!("Deleted job {name}");
                 self.events.event(cron, EventType::Normal, "SuccessfulDelete", message);
-                Ok(())
             }
-            Err(error) if error.is_not_found() => Ok(()),
-            // Perhaps another of this name by now.
-            Err(error) if error.is_conflict() => Err(error.into()),
-            Err(error) => {
+            // A conflict: perhaps it is another of this name by now.
+            Err(error) if !error.is_conflict() => {
                 let message = format!("Deleted job: {error}");
                 self.events.event(cron, EventType::Warning, "FailedDelete", message);
-                Err(error.into())
             }
+            _ => {}
         }
+        deleted.map(drop).map_err(Error::from)
     }
 
     async fn write_status(&self, cron: &CronJob, status: CronJobStatus) -> Result<(), Error> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, ObjectKey, Patch};
+use coracle_client::{Client, ObjectKey, Patch, gone_is_done};
 use coracle_clock::Clock;
 use coracle_informer::{Action, Change, Error, Lister};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
@@ -220,10 +220,7 @@ impl DaemonSets {
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
                 let patch = json!({"metadata": {"uid": pod.metadata.uid, "labels": {REVISION_LABEL: hash}}});
                 let api = self.client.namespaced::<Pod>(namespace);
-                match api.patch(name, Patch::Merge(patch)).await {
-                    Err(error) if !error.is_not_found() => return Err(error.into()),
-                    _ => {}
-                }
+                gone_is_done(api.patch(name, Patch::Merge(patch)).await)?;
             }
         }
         self.history.delete(&doubles).await?;

@@ -10,7 +10,7 @@ mod tests;
 
 use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
+use coracle_client::{Client, DeleteOptions, ObjectKey, Patch, gone_is_done};
 use coracle_clock::Clock;
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
@@ -215,10 +215,7 @@ impl Deployments {
                 ..DeleteOptions::default()
             };
             let set_name = set.metadata.name.as_deref().unwrap_or_default();
-            match api.delete(set_name, &options).await {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
+            gone_is_done(api.delete(set_name, &options).await)?;
         }
         let patched = match plan.revision {
             None => None,

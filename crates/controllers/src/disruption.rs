@@ -12,7 +12,7 @@ use std::sync::Arc;
 use coracle_api::selector::LabelSelector;
 use coracle_client::discovery::Discovered;
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{ApiResource, Client, DynamicObject, ObjectKey, Patch};
+use coracle_client::{ApiResource, Client, DynamicObject, ObjectKey, Patch, gone_is_done};
 use coracle_clock::Clock;
 use coracle_informer::{Action, Change, Error, Lister};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
@@ -272,10 +272,8 @@ impl Budgets {
         let found = self.client.discover().await.map_err(|e| e.to_string())?;
         let resource = scalable(&found, group, owner)?;
         let api = self.client.dynamic::<DynamicObject>(resource).within(namespace);
-        let scale = match api.scale().get(&owner.name).await {
-            Ok(scale) => scale,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error.to_string()),
+        let Some(scale) = api.scale().find(&owner.name).await.map_err(|e| e.to_string())? else {
+            return Ok(None);
         };
         let uid = scale.metadata.uid.clone().unwrap_or_else(|| owner.uid.clone());
         if uid != owner.uid {
@@ -304,9 +302,7 @@ impl Budgets {
         });
         let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
         let pods = self.client.namespaced::<Pod>(&key.namespace);
-        match pods.status().patch(&key.name, Patch::Strategic(patch)).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(Action::Done),
-        }
+        gone_is_done(pods.status().patch(&key.name, Patch::Strategic(patch)).await)?;
+        Ok(Action::Done)
     }
 }

@@ -8,7 +8,7 @@ mod tests;
 use std::collections::HashSet;
 
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, DeleteOptions, ObjectKey};
+use coracle_client::{Client, DeleteOptions, ObjectKey, gone_is_done};
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use parking_lot::Mutex;
@@ -87,10 +87,7 @@ impl State {
                     uid: left.metadata.uid.clone(),
                     ..DeleteOptions::default()
                 };
-                match api.delete(&key.name, &options).await {
-                    Err(error) if !error.is_not_found() => return Err(error.into()),
-                    _ => {}
-                }
+                gone_is_done(api.delete(&key.name, &options).await)?;
             }
             self.seen.lock().remove(&key);
             self.members.forget(&key);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use coracle_client::discovery::Discovered;
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Api, ApiResource, Client, DeleteOptions, PartialObject, Patch, Propagation};
+use coracle_client::{Api, ApiResource, Client, DeleteOptions, PartialObject, Patch, Propagation, gone_is_done};
 use coracle_informer::{Action, Change, Error, InformerFactory, InformerOptions, WorkQueue};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -283,13 +283,11 @@ impl Collector {
             ?policy,
             "deleting an object whose owners are gone"
         );
-        match self.api(node).delete(node.name(), &options).await {
-            Err(error) if error.is_not_found() => {
-                self.resources.removed(node.uid());
-                Ok(Action::Done)
-            }
-            other => other.map(|_| Action::Done).map_err(Error::from),
+        let deleted = self.api(node).delete(node.name(), &options).await;
+        if gone_is_done(deleted)?.is_none() {
+            self.resources.removed(node.uid());
         }
+        Ok(Action::Done)
     }
 
     /// Asks the API for an owner that the graph does not know.
@@ -378,10 +376,8 @@ impl Collector {
     }
 
     async fn patch(&self, node: &Node, patch: serde_json::Value) -> Result<(), Error> {
-        match self.api(node).patch(node.name(), Patch::Merge(patch)).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
+        gone_is_done(self.api(node).patch(node.name(), Patch::Merge(patch)).await)?;
+        Ok(())
     }
 
     /// Takes the owner out of its dependents, then lets it go.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
-use coracle_client::{Client, DeleteOptions, Patch, TypedKind};
+use coracle_client::{Client, DeleteOptions, Patch, TypedKind, gone_is_done};
 use coracle_informer::Error;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
@@ -229,10 +229,7 @@ where
                 ..DeleteOptions::default()
             };
             let api = self.client.namespaced::<ControllerRevision>(namespace);
-            match api.delete(name(revision), &options).await {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
+            gone_is_done(api.delete(name(revision), &options).await)?;
         }
         Ok(())
     }

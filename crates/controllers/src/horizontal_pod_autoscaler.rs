@@ -16,7 +16,7 @@ use std::time::Duration;
 use coracle_api::quantity::Quantity;
 use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Api, Client, DynamicObject, ObjectKey};
+use coracle_client::{Api, Client, DynamicObject, ObjectKey, gone_is_done};
 use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{Action, Change, Error, Lister};
 use futures::future::join_all;
@@ -161,13 +161,11 @@ impl Autoscalers {
         }
         if look.autoscaler.status != seen.status {
             let api = self.client.namespaced::<Autoscaler>(&key.namespace);
-            match api.update_status(&look.autoscaler).await {
-                Err(error) if error.is_conflict() => return Err(error.into()),
-                Err(error) if !error.is_not_found() => {
+            if let Err(error) = gone_is_done(api.update_status(&look.autoscaler).await) {
+                if !error.is_conflict() {
                     self.warn(&seen, "FailedUpdateStatus", error.to_string());
-                    return Err(error.into());
                 }
-                _ => {}
+                return Err(error.into());
             }
         }
         if let Some(failure) = look.failure {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, ObjectKey, Patch};
+use coracle_client::{Client, ObjectKey, Patch, gone_is_done};
 use coracle_clock::Clock;
 use coracle_informer::{Action, Change, Error, Lister};
 use futures::future::join_all;
@@ -190,13 +190,9 @@ impl Jobs {
             async move { (held, patch.await) }
         });
         for (held, result) in join_all(patches).await {
-            match result {
-                Ok(_) => {
-                    let decided = job.spec.as_ref().and_then(|s| policy::action(s, held));
-                    decided.into_iter().for_each(|action| self.metrics.handled(action));
-                }
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
+            if gone_is_done(result)?.is_some() {
+                let decided = job.spec.as_ref().and_then(|s| policy::action(s, held));
+                decided.into_iter().for_each(|action| self.metrics.handled(action));
             }
         }
         Ok(())

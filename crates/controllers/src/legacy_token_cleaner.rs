@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::{Client, DeleteOptions, Patch};
+use coracle_client::{Client, DeleteOptions, Patch, gone_is_done};
 use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{Action, Error, Lister};
 use jiff::SignedDuration;
@@ -173,11 +173,10 @@ async fn reconcile(cx: Arc<Cleaner>, _all: All) -> Result<Action, Error> {
                 secrets.delete(&name, &options).await.map(drop)
             }
         };
-        match done {
-            Err(error) if !error.is_not_found() && !error.is_conflict() => {
-                tracing::error!(secret = name, namespace, %error, "an unused token was not cleaned up");
-            }
-            _ => {}
+        if let Err(error) = gone_is_done(done)
+            && !error.is_conflict()
+        {
+            tracing::error!(secret = name, namespace, %error, "an unused token was not cleaned up");
         }
     }
     Ok(Action::After(INTERVAL))

@@ -20,7 +20,7 @@ mod tests;
 use std::sync::Arc;
 
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
+use coracle_client::{Client, DeleteOptions, ObjectKey, Patch, gone_is_done};
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -202,9 +202,7 @@ impl Provisioner {
                 volumes.patch(&key.name, Patch::Merge(patch)).await.map(drop)
             }
         };
-        match done {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(Action::Done),
-        }
+        gone_is_done(done)?;
+        Ok(Action::Done)
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use coracle_client::discovery::Discovered;
-use coracle_client::{Client, DeleteOptions, ListOptions, ObjectKey, PartialObject, Propagation};
+use coracle_client::{Client, DeleteOptions, ListOptions, ObjectKey, PartialObject, Propagation, gone_is_done};
 use coracle_clock::Clock;
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition, Pod};
@@ -89,16 +89,9 @@ impl Namespaces {
         if let Some(spec) = done.spec.as_mut() {
             spec.finalizers = Some(finalizers.into_iter().filter(|f| f != FINALIZER).collect());
         }
-        match self
-            .client
-            .all::<Namespace>()
-            .subresource::<Namespace>("finalize")
-            .update(&done)
-            .await
-        {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(Action::Done),
-        }
+        let finalize = self.client.all::<Namespace>().subresource::<Namespace>("finalize");
+        gone_is_done(finalize.update(&done).await)?;
+        Ok(Action::Done)
     }
 
     /// Deletes everything in the namespace and says what is left. Pods go first: what they rely on (network policies,
@@ -151,13 +144,8 @@ impl Namespaces {
             api.delete_collection(&everything, &options).await?;
         } else {
             for object in api.list(&everything).await?.items {
-                match api
-                    .delete(object.metadata.name.as_deref().unwrap_or_default(), &options)
-                    .await
-                {
-                    Err(error) if !error.is_not_found() => return Err(error),
-                    _ => {}
-                }
+                let name = object.metadata.name.as_deref().unwrap_or_default();
+                gone_is_done(api.delete(name, &options).await)?;
             }
         }
         let remaining = api.list(&everything).await?.items;
@@ -264,9 +252,7 @@ impl Namespaces {
         if changed.status == namespace.status {
             return Ok(());
         }
-        match self.client.all::<Namespace>().update_status(&changed).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
+        gone_is_done(self.client.all::<Namespace>().update_status(&changed).await)?;
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, ObjectKey, Patch};
+use coracle_client::{Client, ObjectKey, Patch, gone_is_done};
 use coracle_clock::Clock;
 use coracle_informer::{Action, Change, Error, InformerOptions, Lister, WorkQueue};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -252,9 +252,9 @@ impl Lifecycle {
         let was_ready = ready(node).is_some_and(|c| c.status == "True");
         let mut changed = node.clone();
         changed.status.get_or_insert_default().conditions = Some(conditions);
-        match self.client.all::<Node>().update_status(&changed).await {
-            Err(error) if error.is_not_found() => return Ok(()),
-            other => drop(other?),
+        let written = self.client.all::<Node>().update_status(&changed).await;
+        if gone_is_done(written)?.is_none() {
+            return Ok(());
         }
         tracing::info!(controller = NAME, node = name, "a node is silent");
         if was_ready {
@@ -292,10 +292,8 @@ impl Lifecycle {
 
     async fn patch(&self, node: &Node, patch: Value) -> Result<(), Error> {
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        match self.client.all::<Node>().patch(name, Patch::Merge(patch)).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
+        gone_is_done(self.client.all::<Node>().patch(name, Patch::Merge(patch)).await)?;
+        Ok(())
     }
 
     /// A pod that was put on a node which is not ready is not ready either.
@@ -322,10 +320,9 @@ impl Lifecycle {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let pods = self.client.namespaced::<Pod>(namespace);
-        match pods.status().patch(name, Patch::Strategic(patch)).await {
-            Err(error) if !error.is_not_found() => return Err(error.into()),
-            Err(_) => return Ok(()),
-            Ok(_) => {}
+        let patched = pods.status().patch(name, Patch::Strategic(patch)).await;
+        if gone_is_done(patched)?.is_none() {
+            return Ok(());
         }
         self.events
             .event(pod, EventType::Warning, "NodeNotReady", "Node is not ready");

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
+use coracle_client::{Client, DeleteOptions, ObjectKey, Patch, gone_is_done};
 use coracle_clock::{Clock, Instant};
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -218,10 +218,8 @@ impl Collector {
                 }]);
             }
             let patch = Patch::Strategic(json!({"metadata": {"uid": pod.metadata.uid}, "status": status}));
-            match pods.status().patch(name, patch).await {
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => return Ok(()),
-                Err(error) => return Err(error.into()),
+            if gone_is_done(pods.status().patch(name, patch).await)?.is_none() {
+                return Ok(());
             }
         }
         let options = DeleteOptions {
@@ -229,10 +227,8 @@ impl Collector {
             uid: pod.metadata.uid.clone(),
             ..DeleteOptions::default()
         };
-        match pods.delete(name, &options).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
+        gone_is_done(pods.delete(name, &options).await)?;
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use coracle_client::{Client, ObjectKey, Patch};
+use coracle_client::{Client, ObjectKey, Patch, gone_is_done};
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::PersistentVolume;
 use serde_json::Value;
@@ -46,10 +46,8 @@ async fn reconcile(cx: Arc<Protection>, key: ObjectKey<PersistentVolume>) -> Res
         return Ok(Action::Done);
     };
     let volumes = cx.client.all::<PersistentVolume>();
-    match volumes.patch(&key.name, Patch::Merge(patch)).await {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(Action::Done),
-    }
+    gone_is_done(volumes.patch(&key.name, Patch::Merge(patch)).await)?;
+    Ok(Action::Done)
 }
 
 #[cfg(test)]

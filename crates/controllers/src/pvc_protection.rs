@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use coracle_client::{Client, ListOptions, ObjectKey, Patch};
+use coracle_client::{Client, ListOptions, ObjectKey, Patch, gone_is_done};
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
@@ -90,10 +90,8 @@ async fn reconcile(cx: Arc<Protection>, key: ObjectKey<PersistentVolumeClaim>) -
         }
         finalizer::removing(&claim.metadata, FINALIZER)
     };
-    match claims.patch(&key.name, Patch::Merge(patch)).await {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(Action::Done),
-    }
+    gone_is_done(claims.patch(&key.name, Patch::Merge(patch)).await)?;
+    Ok(Action::Done)
 }
 
 #[cfg(test)]

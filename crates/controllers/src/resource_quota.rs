@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use coracle_api::quantity::Quantity;
 use coracle_api::quota::{self, Counted, Evaluator, Usage};
-use coracle_client::{ApiResource, Client, Kind, ObjectKey, PartialObject};
+use coracle_client::{ApiResource, Client, Kind, ObjectKey, PartialObject, gone_is_done};
 use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{Action, Change, Error, InformerFactory, InformerOptions, Lister, SharedInformer, WorkQueue};
 use jiff::SignedDuration;
@@ -186,10 +186,7 @@ impl Quotas {
             let mut changed = (*quota).clone();
             changed.status = Some(status);
             let quotas = self.client.namespaced::<ResourceQuota>(&key.namespace);
-            match quotas.update_status(&changed).await {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
+            gone_is_done(quotas.update_status(&changed).await)?;
         }
         // Pods that hang count for their grace period only.
         let ends = pods.iter().filter_map(|p| end_of(p)).filter(|end| *end >= now);

@@ -65,11 +65,9 @@ async fn reconcile(cx: Arc<RootCa>, key: ObjectKey<Namespace>) -> Result<Action,
             map.metadata.annotations = Some([(NOTE.to_owned(), DESCRIPTION.to_owned())].into());
             map.data = Some([(KEY.to_owned(), cx.ca.to_string())].into());
             match maps.create(&map).await {
-                Err(error) if error.is_already_exists() || error.is_not_found() => {}
-                Err(error) if error.status().is_some_and(|s| s.is("Forbidden")) => {
-                    // The namespace began to go: it needs no map any more.
-                    tracing::debug!(namespace = &*key.name, %error, "the root CA was not published");
-                }
+                Err(error) if error.is_already_exists() => {}
+                // The namespace began to go: it needs no map any more.
+                Err(error) if error.is_namespace_terminating() || error.is_not_found() => {}
                 other => drop(other?),
             }
         }

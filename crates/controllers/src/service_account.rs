@@ -53,18 +53,9 @@ async fn reconcile(cx: Arc<ServiceAccounts>, key: ObjectKey<Namespace>) -> Resul
     let mut account = ServiceAccount::default();
     account.metadata.name = Some(ACCOUNT.into());
     match cx.client.namespaced::<ServiceAccount>(&key.name).create(&account).await {
-        Err(error) if error.is_already_exists() || error.is_not_found() => Ok(Action::Done),
+        Err(error) if error.is_already_exists() => Ok(Action::Done),
         // The namespace began to go: it needs no account any more.
-        Err(error)
-            if error.status().is_some_and(|s| {
-                s.details
-                    .iter()
-                    .flat_map(|d| &d.causes)
-                    .any(|c| c.reason == "NamespaceTerminating")
-            }) =>
-        {
-            Ok(Action::Done)
-        }
+        Err(error) if error.is_namespace_terminating() || error.is_not_found() => Ok(Action::Done),
         other => other.map(|_| Action::Done).map_err(Error::from),
     }
 }

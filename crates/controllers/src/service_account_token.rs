@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coracle_client::{Client, DeleteOptions, ObjectKey};
+use coracle_client::{Client, DeleteOptions, ObjectKey, gone_is_done};
 use coracle_informer::{Action, Error, InformerOptions, Lister};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
@@ -145,18 +145,16 @@ impl Tokens {
                 uid: secret.metadata.uid.clone(),
                 ..DeleteOptions::default()
             };
-            return match secrets.delete(&key.name, &options).await {
-                Err(error) if !error.is_not_found() => Err(error.into()),
-                _ => Ok(Action::Done),
-            };
+            gone_is_done(secrets.delete(&key.name, &options).await)?;
+            return Ok(Action::Done);
         };
         match filled(&secret, &account, &self.ca, &self.key) {
             None => Ok(Action::Done),
             Some(None) => Err(Error::message("the service account key did not sign")),
-            Some(Some(changed)) => match secrets.update(&changed).await {
-                Err(error) if !error.is_not_found() => Err(error.into()),
-                _ => Ok(Action::Done),
-            },
+            Some(Some(changed)) => {
+                gone_is_done(secrets.update(&changed).await)?;
+                Ok(Action::Done)
+            }
         }
     }
 
@@ -177,10 +175,8 @@ impl Tokens {
         if let Some(secrets) = &mut changed.secrets {
             secrets.retain(|s| s.name.as_deref() != Some(secret));
         }
-        match accounts.update(&changed).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(Action::Done),
-        }
+        gone_is_done(accounts.update(&changed).await)?;
+        Ok(Action::Done)
     }
 }
 

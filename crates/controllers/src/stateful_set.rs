@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use coracle_api::selector::LabelSelector;
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
+use coracle_client::{Client, DeleteOptions, ObjectKey, Patch, gone_is_done};
 use coracle_clock::Clock;
 use coracle_informer::{Action, Error, Lister};
 use futures::future::join_all;
@@ -212,10 +212,8 @@ impl StatefulSets {
                 api.patch(name, Patch::Merge(patch)).await.map(drop)
             }
         };
-        match result {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
+        gone_is_done(result)?;
+        Ok(())
     }
 
     async fn step(&self, set: &StatefulSet, step: &Step) -> Result<(), Error> {
@@ -242,19 +240,15 @@ impl StatefulSets {
                     uid: pod.metadata.uid.clone(),
                     ..DeleteOptions::default()
                 };
-                match pods
-                    .delete(pod.metadata.name.as_deref().unwrap_or_default(), &options)
-                    .await
-                {
-                    Ok(_) => self.tell("delete", set, pod, None),
-                    Err(error) if error.is_not_found() => {}
-                    // Gone already, perhaps, and followed by another of its name.
-                    Err(error) if error.is_conflict() => return Err(error.into()),
-                    Err(error) => {
-                        self.tell("delete", set, pod, Some(&error.to_string()));
-                        return Err(error.into());
-                    }
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                let deleted = gone_is_done(pods.delete(name, &options).await);
+                match &deleted {
+                    Ok(Some(_)) => self.tell("delete", set, pod, None),
+                    // A conflict: gone already, perhaps, and followed by another of its name.
+                    Err(error) if !error.is_conflict() => self.tell("delete", set, pod, Some(&error.to_string())),
+                    _ => {}
                 }
+                deleted?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coracle_client::{Client, TypedKind, Whole};
+use coracle_client::{Client, TypedKind, Whole, gone_is_done};
 use coracle_informer::Error;
 
 /// Writes the status of `changed`, if it differs from the object as it was seen; the object then, unless it is gone.
@@ -15,9 +15,5 @@ where
     }
     let meta = changed.meta();
     let api = client.all::<K>().within(meta.namespace.as_deref().unwrap_or_default());
-    match api.update_status(changed).await {
-        Ok(written) => Ok(Some(written)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    Ok(gone_is_done(api.update_status(changed).await)?)
 }

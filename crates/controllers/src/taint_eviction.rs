@@ -8,7 +8,7 @@ mod tests;
 use std::collections::HashMap;
 
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, DeleteOptions, ObjectKey, Patch};
+use coracle_client::{Client, DeleteOptions, ObjectKey, Patch, gone_is_done};
 use coracle_clock::{Clock, Instant};
 use coracle_informer::{Action, Change, Error, Lister};
 use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
@@ -164,23 +164,19 @@ impl Evictions {
                 "lastTransitionTime": Time(self.clock.now()),
                 "observedGeneration": pod.metadata.generation,
             }]}});
-            match pods.status().patch(name, Patch::Strategic(patch)).await {
-                Err(error) if error.is_not_found() => return Ok(Action::Done),
-                other => drop(other?),
+            let told = pods.status().patch(name, Patch::Strategic(patch)).await;
+            if gone_is_done(told)?.is_none() {
+                return Ok(Action::Done);
             }
         }
         let options = DeleteOptions {
             uid: pod.metadata.uid.clone(),
             ..DeleteOptions::default()
         };
-        match pods.delete(name, &options).await {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            Err(_) => Ok(Action::Done),
-            Ok(_) => {
-                let took = self.clock.instant().saturating_duration_since(started);
-                self.metrics.deleted(took);
-                Ok(Action::Done)
-            }
+        if gone_is_done(pods.delete(name, &options).await)?.is_some() {
+            let took = self.clock.instant().saturating_duration_since(started);
+            self.metrics.deleted(took);
         }
+        Ok(Action::Done)
     }
 }

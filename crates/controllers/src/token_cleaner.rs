@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::{Client, DeleteOptions, ObjectKey};
+use coracle_client::{Client, DeleteOptions, ObjectKey, gone_is_done};
 use coracle_clock::Clock;
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::core::v1::Secret;
@@ -51,8 +51,6 @@ async fn reconcile(cx: Arc<Cleaner>, key: ObjectKey<Secret>) -> Result<Action, E
         ..DeleteOptions::default()
     };
     let secrets = cx.client.namespaced::<Secret>(&key.namespace);
-    match secrets.delete(&key.name, &options).await {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(Action::Done),
-    }
+    gone_is_done(secrets.delete(&key.name, &options).await)?;
+    Ok(Action::Done)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::{Client, DeleteOptions, ObjectKey, Propagation};
+use coracle_client::{Client, DeleteOptions, ObjectKey, Propagation, gone_is_done};
 use coracle_clock::{Clock, Timestamp};
 use coracle_informer::{Action, Error, Lister};
 use jiff::SignedDuration;
@@ -68,15 +68,11 @@ async fn reconcile(cx: Arc<Finished>, key: ObjectKey<Job>) -> Result<Action, Err
         propagation: Some(Propagation::Foreground),
         ..DeleteOptions::default()
     };
-    match jobs.delete(&key.name, &options).await {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        Err(_) => Ok(Action::Done),
-        Ok(_) => {
-            let late_by = cx.clock.now().duration_since(at);
-            cx.metrics.deleted(late_by.as_secs_f64());
-            Ok(Action::Done)
-        }
+    if gone_is_done(jobs.delete(&key.name, &options).await)?.is_some() {
+        let late_by = cx.clock.now().duration_since(at);
+        cx.metrics.deleted(late_by.as_secs_f64());
     }
+    Ok(Action::Done)
 }
 
 #[cfg(test)]

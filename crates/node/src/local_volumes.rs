@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_client::event::{EventRecorder, EventType};
-use coracle_client::{Client, ObjectKey, Patch};
+use coracle_client::{Client, ObjectKey, Patch, gone_is_done};
 use coracle_clock::Clock;
 use coracle_informer::{Action, CancellationToken, Controller, Error, InformerFactory, InformerOptions, Lister};
 use k8s_openapi::api::core::v1::PersistentVolume;
@@ -117,10 +117,8 @@ async fn reconcile(cx: Arc<LocalVolumes>, key: ObjectKey<PersistentVolume>) -> R
         "finalizers": left,
     }});
     let volumes = cx.client.all::<PersistentVolume>();
-    match volumes.patch(&key.name, Patch::Merge(patch)).await {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(Action::Done),
-    }
+    gone_is_done(volumes.patch(&key.name, Patch::Merge(patch)).await)?;
+    Ok(Action::Done)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use coracle_client::{Client, DeleteOptions, ObjectKey, TypedKind};
+use coracle_client::{Client, DeleteOptions, ObjectKey, TypedKind, gone_is_done};
 use coracle_informer::{Change, Error, Lister, SharedInformer};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -93,10 +93,8 @@ pub(crate) async fn execute(
             uid: slice.metadata.uid.clone(),
             ..DeleteOptions::default()
         };
-        match slices.delete(name, &options).await {
-            Ok(_) => tracker.deleted(key, &slice),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
+        if gone_is_done(slices.delete(name, &options).await)?.is_some() {
+            tracker.deleted(key, &slice);
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coracle_client::{Client, ObjectKey, Patch};
+use coracle_client::{Client, ObjectKey, Patch, gone_is_done};
 use coracle_informer::{Action, Error, Lister};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -54,13 +54,7 @@ async fn reconcile(cx: Arc<Orphans>, key: ObjectKey<Pod>) -> Result<Action, Erro
         }
     }
     let patch = Patch::Strategic(let_go(&pod));
-    match cx
-        .client
-        .namespaced::<Pod>(&key.namespace)
-        .patch(&key.name, patch)
-        .await
-    {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(Action::Done),
-    }
+    let pods = cx.client.namespaced::<Pod>(&key.namespace);
+    gone_is_done(pods.patch(&key.name, patch).await)?;
+    Ok(Action::Done)
 }

@@ -1,7 +1,7 @@
 //! Expansion: a bound claim that asks for more than it has gets it, first on the volume, then in its own status.
 
 use coracle_client::event::EventType;
-use coracle_client::{ObjectKey, Patch};
+use coracle_client::{ObjectKey, Patch, gone_is_done};
 use coracle_informer::Error;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use serde_json::json;
@@ -36,13 +36,10 @@ impl Provisioner {
         }
         let patch = json!({"metadata": {"uid": claim.metadata.uid}, "status": {"capacity": {"storage": size}}});
         let claims = self.client.namespaced::<PersistentVolumeClaim>(&key.namespace);
-        match claims.status().patch(&key.name, Patch::Merge(patch)).await {
-            Ok(_) => {
-                tell("VolumeResizeSuccessful", "Resize volume succeeded".to_owned());
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error.into()),
+        let patched = claims.status().patch(&key.name, Patch::Merge(patch)).await;
+        if gone_is_done(patched)?.is_some() {
+            tell("VolumeResizeSuccessful", "Resize volume succeeded".to_owned());
         }
+        Ok(())
     }
 }

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use coracle_client::event::reference;
-use coracle_client::{DeleteOptions, Error, Patch};
+use coracle_client::{DeleteOptions, Error, Patch, gone_is_done};
 use coracle_informer::ObjectKey;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 
-use super::registration::gone_is_done;
 use super::{Key, Shared};
 use crate::config::rule::stages_of;
 use crate::draw::Draw;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coracle_client::{Error as ClientError, Patch};
+use coracle_client::{Error as ClientError, Patch, gone_is_done};
 use coracle_informer::{CancellationToken, ObjectKey};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -137,14 +137,5 @@ impl Shared {
         let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
         self.look_again(Key::Lease(name.clone()), next_turn(name, interval, self.now()));
         Ok(())
-    }
-}
-
-/// An object that is gone needs no more writing.
-pub(super) fn gone_is_done<T>(result: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
     }
 }

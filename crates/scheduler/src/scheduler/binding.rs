@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_client::event::EventType;
-use coracle_client::{Error, Patch};
+use coracle_client::{Error, Patch, gone_is_done};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -107,9 +107,7 @@ impl Shared {
         let _turn = self.writes.acquire().await;
         let patch = json!({"metadata": {"uid": pod.pod.metadata.uid}, "status": {"nominatedNodeName": node}});
         let pods = self.client.namespaced::<Pod>(pod.namespace()).status();
-        if let Err(error) = pods.patch(pod.name(), Patch::Strategic(patch)).await
-            && !error.is_not_found()
-        {
+        if let Err(error) = gone_is_done(pods.patch(pod.name(), Patch::Strategic(patch)).await) {
             tracing::warn!(pod = pod.key(), %error, "the node that a pod is going to have could not be written");
         }
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use coracle_client::Patch;
 use coracle_client::event::EventType;
+use coracle_client::{Patch, gone_is_done};
 use coracle_clock::Instant;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -109,9 +109,7 @@ impl Shared {
         }
         let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
         let pods = self.client.namespaced::<Pod>(info.namespace()).status();
-        if let Err(error) = pods.patch(info.name(), Patch::Strategic(patch)).await
-            && !error.is_not_found()
-        {
+        if let Err(error) = gone_is_done(pods.patch(info.name(), Patch::Strategic(patch)).await) {
             tracing::warn!(pod = info.key(), %error, "the PodScheduled condition could not be written");
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use coracle_client::event::EventType;
-use coracle_client::{DeleteOptions, Error, Patch};
+use coracle_client::{DeleteOptions, Error, Patch, gone_is_done};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
@@ -56,9 +56,8 @@ impl Shared {
                 Ok(_) => pods.delete(victim.name(), &delete).await.map(drop),
                 Err(error) => Err(error),
             };
-            match outcome {
-                Err(error) if error.is_not_found() => return Ok(()),
-                other => other?,
+            if gone_is_done(outcome)?.is_none() {
+                return Ok(());
             }
         }
         let message = format!("Preempted by pod {} on node {node}", pod.uid());
@@ -83,9 +82,7 @@ impl Shared {
             let pods = self.client.namespaced::<Pod>(other.namespace()).status();
             let mut turn = self.turns.take(other.uid());
             turn.come().await;
-            if let Err(error) = pods.patch(other.name(), Patch::Strategic(patch)).await
-                && !error.is_not_found()
-            {
+            if let Err(error) = gone_is_done(pods.patch(other.name(), Patch::Strategic(patch)).await) {
                 tracing::warn!(pod = other.key(), %error, "a nomination could not be taken back");
             }
             self.queue.activate(other.uid());
