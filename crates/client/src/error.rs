@@ -116,6 +116,16 @@ impl Error {
         })
     }
 
+    /// A write that failed like this may have been done all the same: its answer is lost or cannot be read, or the server
+    /// does not know itself.
+    pub fn is_uncertain(&self) -> bool {
+        match self {
+            Self::Api(status) => status.code >= 500,
+            Self::Transport { .. } | Self::Timeout { .. } | Self::Decode { .. } => true,
+            Self::Encode { .. } | Self::Config(_) | Self::Unsupported(_) => false,
+        }
+    }
+
     /// How long the server asks to wait before the next try.
     pub fn retry_after(&self) -> Option<Duration> {
         let seconds = self.status()?.details.as_ref()?.retry_after_seconds?;
@@ -129,5 +139,40 @@ pub fn gone_is_done<T>(written: Result<T, Error>) -> Result<Option<T>, Error> {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_is_refused_was_not_done_and_one_without_an_answer_may_have_been() {
+        let lost = || std::io::Error::other("the connection was reset");
+        let transport = Error::Transport {
+            action: "patch",
+            url: "https://here".to_owned(),
+            source: lost().into(),
+        };
+        for (error, uncertain) in [
+            (transport, true),
+            (Error::decode("a pod", lost()), true),
+            (Error::encode("a pod", lost()), false),
+            (Status::timeout("not in time").into(), true),
+            (Status::internal("the store failed").into(), true),
+            (Status::no_such_resource().into(), false),
+            (Status::bad_request("no name").into(), false),
+        ] {
+            assert_eq!(error.is_uncertain(), uncertain, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_write_to_what_is_gone_is_done() {
+        let gone = Status::no_such_resource();
+        assert_eq!(gone_is_done::<()>(Err(gone.into())).unwrap(), None);
+        assert_eq!(gone_is_done(Ok(1)).unwrap(), Some(1));
+        let refused = gone_is_done::<()>(Err(Status::bad_request("no").into()));
+        assert!(refused.is_err());
     }
 }

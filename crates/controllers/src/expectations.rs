@@ -44,14 +44,6 @@ pub enum Wait {
     Answer,
 }
 
-/// Whether a write that failed like this may have been done all the same.
-pub fn is_uncertain(error: &coracle_client::Error) -> bool {
-    match error {
-        coracle_client::Error::Transport { .. } | coracle_client::Error::Timeout { .. } => true,
-        other => other.status().is_some_and(|s| s.code == 504),
-    }
-}
-
 /// Pending creations and deletions, by the owner's uid: another owner of the same name asks for its own.
 pub struct Expectations {
     pending: Mutex<HashMap<String, Pending>>,

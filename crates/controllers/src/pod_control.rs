@@ -10,7 +10,7 @@ use coracle_informer::{Change, Controller, Error, Lister, SharedInformer, WorkQu
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::expectations::{Expectations, Wait, is_uncertain};
+use crate::expectations::{Expectations, Wait};
 use crate::owner::controller_of;
 
 /// Of one controller, whose keys are of `O`.
@@ -167,7 +167,7 @@ impl<O: TypedKind> PodControl<O> {
                         self.events.event(owner, EventType::Normal, "SuccessfulCreate", message);
                     }
                     Err(error) => {
-                        if is_uncertain(&error) {
+                        if error.is_uncertain() {
                             self.expectations.doubt(own_uid(owner));
                         }
                         failed = true;
@@ -220,7 +220,7 @@ impl<O: TypedKind> PodControl<O> {
                     self.events.event(owner, EventType::Normal, "SuccessfulDelete", message);
                 }
                 Err(error) => {
-                    if is_uncertain(&error) {
+                    if error.is_uncertain() {
                         self.expectations.doubt(own_uid(owner));
                     }
                     self.expectations.not_deleted(own_uid(owner), &uid_of(pod));

@@ -8,7 +8,6 @@ use coracle_client::{Error, Kind, ObjectKey};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 
-use crate::expectations::is_uncertain;
 use crate::owner::controller_of;
 
 /// By name: as the API answered, or `None` where its answer was lost or is still to come.
@@ -61,7 +60,7 @@ impl<K: Kind, O: Kind> Written<K, O> {
     pub fn answered(&self, key: &ObjectKey<O>, name: &str, answer: &Result<Arc<K>, Error>) {
         match answer {
             Ok(object) => self.put(key, name, Some(object.clone())),
-            Err(error) if is_uncertain(error) => self.put(key, name, None),
+            Err(error) if error.is_uncertain() => self.put(key, name, None),
             Err(_) => {}
         }
     }

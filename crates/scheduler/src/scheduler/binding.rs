@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_client::event::EventType;
-use coracle_client::{Error, Patch, gone_is_done};
+use coracle_client::{Patch, gone_is_done};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -79,7 +79,7 @@ impl Shared {
         };
         let outcome = match bound {
             Some(Ok(())) => Ok(()),
-            Some(Err(error)) if is_uncertain(&error) && self.has_node(placement).await => Ok(()),
+            Some(Err(error)) if error.is_uncertain() && self.has_node(placement).await => Ok(()),
             Some(Err(error)) if error.is_not_found() => Err(Failure::Gone),
             Some(Err(error)) => Err(Failure::Rejected(
                 "Bind",
@@ -134,11 +134,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// Whether what was asked for may have been done all the same.
-fn is_uncertain(error: &Error) -> bool {
-    error.status().is_none_or(|status| status.code >= 500)
 }
 
 enum Failure {
