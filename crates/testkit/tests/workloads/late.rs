@@ -21,12 +21,21 @@ use tokio::sync::watch;
 
 use crate::world::from;
 
-/// Passes all requests on, but no event of watches of one resource while they are held; and loses the answers to creations
-/// of such meanwhile.
+/// What of one resource does not come through. Meanwhile the answers to creations of such are lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Nothing,
+    /// Of watches.
+    Events,
+    /// That they are asked for.
+    Lists,
+}
+
+/// Passes on all requests and what comes of them, but for what is held.
 struct Late {
     client: Client,
     resource: &'static str,
-    held: watch::Receiver<bool>,
+    held: watch::Receiver<Held>,
 }
 
 impl Service for Late {
@@ -34,13 +43,18 @@ impl Service for Late {
         async move {
             let about = request.target.resource == self.resource;
             let creates = matches!(request.operation, Operation::Create { .. });
+            let lists = matches!(request.operation, Operation::List(_));
             let answer = self.client.request(request).await;
             let mut response = answer.map_err(|e| match e {
                 Error::Api(status) => status,
                 other => Status::internal(other.to_string()),
             })?;
-            if about && creates && *self.held.borrow() {
+            if about && creates && *self.held.borrow() != Held::Nothing {
                 return Err(Status::timeout("the answer was lost"));
+            }
+            if about && lists {
+                let mut held = self.held.clone();
+                held.wait_for(|held| *held != Held::Lists).await.unwrap();
             }
             if let Answer::Watch(stream) = response.answer {
                 let held = self.held.clone();
@@ -48,7 +62,7 @@ impl Service for Late {
                     let mut held = held.clone();
                     async move {
                         if about {
-                            held.wait_for(|held| !held).await.unwrap();
+                            held.wait_for(|held| *held != Held::Events).await.unwrap();
                         }
                         event
                     }
@@ -62,7 +76,7 @@ impl Service for Late {
 }
 
 /// A cluster where one controller runs, late in what it hears of a resource whenever it is held.
-async fn cluster(resource: &'static str, controllers: &'static [&str]) -> (TestCluster, watch::Sender<bool>) {
+async fn cluster(resource: &'static str, controllers: &'static [&str]) -> (TestCluster, watch::Sender<Held>) {
     let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
     let options = Options {
         clock,
@@ -71,7 +85,7 @@ async fn cluster(resource: &'static str, controllers: &'static [&str]) -> (TestC
         ..Options::default()
     };
     let cluster = TestCluster::with(options).await.unwrap();
-    let (hold, held) = watch::channel(false);
+    let (hold, held) = watch::channel(Held::Nothing);
     let late = Late {
         client: cluster.client.clone(),
         resource,
@@ -82,6 +96,16 @@ async fn cluster(resource: &'static str, controllers: &'static [&str]) -> (TestC
     tokio::spawn(coracle_controllers::run(cx, |name| controllers.contains(&name)));
     clock.sleep(Duration::from_secs(1)).await;
     (cluster, hold)
+}
+
+/// Three pods.
+fn replica_set() -> serde_json::Value {
+    json!({
+        "metadata": {"name": "web"},
+        "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": {
+            "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]},
+        }},
+    })
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +123,7 @@ async fn what_was_let_go_of_is_not_collected_however_late_the_collector_hears_of
         secrets.create(&from(secret)).await.unwrap();
     }
     cluster.clock.sleep(Duration::from_secs(1)).await;
-    hold.send_replace(true);
+    hold.send_replace(Held::Events);
     let free = Patch::Merge(json!({"metadata": {"ownerReferences": null}}));
     secrets.patch("kept", free).await.unwrap();
     maps.delete("owner", &DeleteOptions::default()).await.unwrap();
@@ -128,14 +152,14 @@ async fn a_job_that_wants_fewer_pods_counts_the_one_that_has_succeeded_meanwhile
     cluster.clock.sleep(Duration::from_secs(5)).await;
     let pods = cluster.client.namespaced::<Pod>("default");
     let pod = pods.list(&Default::default()).await.unwrap().items.remove(0);
-    hold.send_replace(true);
+    hold.send_replace(Held::Events);
     let succeeded = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
     let name = pod.metadata.name.as_deref().unwrap();
     pods.status().patch(name, succeeded).await.unwrap();
     let fewer = Patch::Merge(json!({"spec": {"parallelism": 0}}));
     jobs.patch("work", fewer).await.unwrap();
     cluster.clock.sleep(Duration::from_secs(5)).await;
-    hold.send_replace(false);
+    hold.send_replace(Held::Nothing);
     cluster.clock.sleep(Duration::from_secs(30)).await;
     let status = jobs.get("work").await.unwrap().status.clone().unwrap();
     assert_eq!((status.succeeded, status.failed, status.active), (Some(1), None, None));
@@ -150,15 +174,9 @@ async fn a_pod_whose_creation_was_done_but_not_answered_is_not_made_again() {
         .create(&from(json!({"metadata": {"name": "default"}})))
         .await
         .unwrap();
-    hold.send_replace(true);
-    let set = json!({
-        "metadata": {"name": "web"},
-        "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": {
-            "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]},
-        }},
-    });
+    hold.send_replace(Held::Events);
     let sets = cluster.client.namespaced::<ReplicaSet>("default");
-    sets.create(&from(set)).await.unwrap();
+    sets.create(&from(replica_set())).await.unwrap();
     cluster.clock.sleep(Duration::from_secs(30)).await;
     let pods = cluster.client.namespaced::<Pod>("default");
     assert_eq!(
@@ -166,16 +184,43 @@ async fn a_pod_whose_creation_was_done_but_not_answered_is_not_made_again() {
         1,
         "its answer is awaited"
     );
-    hold.send_replace(false);
+    hold.send_replace(Held::Nothing);
     cluster.clock.sleep(Duration::from_secs(30)).await;
     assert_eq!(pods.list(&Default::default()).await.unwrap().items.len(), 3);
     cluster.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_set_that_goes_while_its_pods_are_asked_for_makes_no_more_and_the_next_of_its_name_makes_its_own() {
+    let (cluster, hold) = cluster("pods", &["replicaset-controller"]).await;
+    let accounts = cluster.client.namespaced::<ServiceAccount>("default");
+    accounts
+        .create(&from(json!({"metadata": {"name": "default"}})))
+        .await
+        .unwrap();
+    // The answer to the first creation is lost, and what there is asked for.
+    hold.send_replace(Held::Lists);
+    let sets = cluster.client.namespaced::<ReplicaSet>("default");
+    let set: ReplicaSet = from(replica_set());
+    sets.create(&set).await.unwrap();
+    cluster.clock.sleep(Duration::from_secs(30)).await;
+    sets.delete("web", &DeleteOptions::default()).await.unwrap();
+    cluster.clock.sleep(Duration::from_secs(1)).await;
+    hold.send_replace(Held::Nothing);
+    cluster.clock.sleep(Duration::from_secs(30)).await;
+    let pods = cluster.client.namespaced::<Pod>("default");
+    let there = async || pods.list(&Default::default()).await.unwrap().items.len();
+    assert_eq!(there().await, 1, "it has nothing to make pods for");
+    sets.create(&set).await.unwrap();
+    cluster.clock.sleep(Duration::from_secs(30)).await;
+    assert_eq!(there().await, 1 + 3);
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deployment_that_changes_before_its_set_is_seen_tells_its_sets_to_have_no_more_than_is_allowed() {
     let (cluster, hold) = cluster("replicasets", &["deployment-controller"]).await;
-    hold.send_replace(true);
+    hold.send_replace(Held::Events);
     let deployment = json!({
         "metadata": {"name": "web"},
         "spec": {
@@ -197,7 +242,7 @@ async fn a_deployment_that_changes_before_its_set_is_seen_tells_its_sets_to_have
     let told = sets.list(&Default::default()).await.unwrap().items;
     let told: i32 = told.iter().map(|set| set.spec.replicas.unwrap()).sum();
     assert_eq!(told, 3, "two and one more");
-    hold.send_replace(false);
+    hold.send_replace(Held::Nothing);
     cluster.clock.sleep(Duration::from_secs(30)).await;
     assert_eq!(sets.list(&Default::default()).await.unwrap().items.len(), 3);
     cluster.stop().await;
@@ -212,7 +257,7 @@ async fn a_time_of_a_cron_job_is_not_started_again_because_its_job_went_before_t
     let crons = cluster.client.namespaced::<CronJob>("default");
     crons.create(&from(cron)).await.unwrap();
     cluster.clock.sleep(Duration::from_secs(1)).await;
-    hold.send_replace(true);
+    hold.send_replace(Held::Events);
     cluster.clock.sleep(Duration::from_secs(60)).await;
     let jobs = cluster.client.namespaced::<Job>("default");
     let first = jobs.list(&Default::default()).await.unwrap().items.remove(0);
@@ -224,7 +269,7 @@ async fn a_time_of_a_cron_job_is_not_started_again_because_its_job_went_before_t
     jobs.delete(name, &at_once).await.unwrap();
     cluster.clock.sleep(Duration::from_secs(10)).await;
     assert!(jobs.list(&Default::default()).await.unwrap().items.is_empty());
-    hold.send_replace(false);
+    hold.send_replace(Held::Nothing);
     cluster.clock.sleep(Duration::from_secs(60)).await;
     let next = jobs.list(&Default::default()).await.unwrap().items;
     assert_eq!(next.len(), 1);
