@@ -2,11 +2,13 @@
 //! ControllerRevisions by owner, and claims that go. Writes Pods, PersistentVolumeClaims, ControllerRevisions and the set's
 //! status.
 //!
-//! Names follow from ordinals, and deletions name a uid, so that a stale cache does no harm: nothing is made or deleted
-//! twice. What comes and goes is [`plan`]'s to say, the order of an update [`rollout`]'s.
+//! Names follow from ordinals, and deletions name a uid, so that nothing is made or deleted twice however stale the cache.
+//! A pod that was told to go counts as going before the cache says so: another would go beside it. What comes and goes is
+//! [`plan`]'s to say, the order of an update [`rollout`]'s.
 
 pub mod claims;
 pub mod identity;
+mod leaving;
 pub mod plan;
 pub mod rollout;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use crate::metrics::replicas::StatefulSetMetrics;
 use crate::owner::controller_of;
 use crate::status;
 use crate::template::Digests;
+use leaving::Leaving;
 use plan::{Mend, Observed, Plan, Step, plan};
 
 const NAME: &str = "statefulset-controller";
@@ -46,6 +49,7 @@ struct StatefulSets {
     clock: Clock,
     sets: Lister<StatefulSet>,
     pods: Claimable<StatefulSet, Pod>,
+    leaving: Leaving,
     claims: Lister<PersistentVolumeClaim>,
     history: History<StatefulSet>,
     metrics: StatefulSetMetrics,
@@ -73,6 +77,7 @@ pub async fn run(cx: Context) {
         clock: cx.clock,
         sets: sets.lister(),
         pods: claimable.clone(),
+        leaving: Leaving::default(),
         claims: claims.lister(),
         metrics: cx.metrics.stateful_sets.clone(),
     };
@@ -114,6 +119,7 @@ impl StatefulSets {
         let Some(set) = self.sets.get(&key) else {
             self.metrics.forget(&key.namespace, &key.name);
             self.pods.forget(&key);
+            self.leaving.forget(&key);
             self.history.revisions.forget(&key);
             return Ok(Action::Done);
         };
@@ -125,12 +131,15 @@ impl StatefulSets {
             client: &self.client,
             owner: &*set,
         };
-        let pods = claiming
+        let cached = claiming
             .claim(&self.pods, &selector, |meta| {
                 let name = meta.name.as_deref().unwrap_or_default();
                 identity::ordinal(&set, name).is_some()
             })
             .await?;
+        let api = &self.client.namespaced::<Pod>(&key.namespace);
+        let find = |name: String| async move { api.find(&name).await };
+        let pods = self.leaving.mark(&key, cached, self.clock.now(), find).await?;
         let known = set.status.as_ref().and_then(|s| s.collision_count);
         let (update, collisions) = self
             .history
@@ -242,6 +251,7 @@ impl StatefulSets {
                 };
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
                 let deleted = gone_is_done(pods.delete(name, &options).await);
+                self.leaving.told(&ObjectKey::of(set), pod, deleted.as_ref().err());
                 match &deleted {
                     Ok(Some(_)) => self.tell("delete", set, pod, None),
                     // A conflict: gone already, perhaps, and followed by another of its name.

@@ -13,7 +13,7 @@ use coracle_informer::CancellationToken;
 use coracle_testkit::{Options, TestCluster};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use serde_json::json;
@@ -274,5 +274,69 @@ async fn a_time_of_a_cron_job_is_not_started_again_because_its_job_went_before_t
     let next = jobs.list(&Default::default()).await.unwrap().items;
     assert_eq!(next.len(), 1);
     assert_ne!(next[0].metadata.name.as_deref(), Some(name));
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stateful_set_that_changes_before_its_pod_is_seen_to_go_takes_no_second_one() {
+    let (cluster, hold) = cluster("pods", &["statefulset-controller"]).await;
+    let accounts = cluster.client.namespaced::<ServiceAccount>("default");
+    accounts
+        .create(&from(json!({"metadata": {"name": "default"}})))
+        .await
+        .unwrap();
+    let image = |image: &str| json!([{"name": "c", "image": image}]);
+    let set = json!({
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 3, "serviceName": "web", "podManagementPolicy": "Parallel",
+            "updateStrategy": {"rollingUpdate": {"partition": 2}},
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": image("v1")}},
+        },
+    });
+    let sets = cluster.client.namespaced::<StatefulSet>("default");
+    sets.create(&from(set)).await.unwrap();
+    let pods = cluster.client.namespaced::<Pod>("default");
+    let all_serve = async || {
+        cluster.clock.sleep(Duration::from_secs(30)).await;
+        let all = pods.list(&Default::default()).await.unwrap().items;
+        assert_eq!(all.len(), 3);
+        for pod in all.iter().filter(|p| p.spec.as_ref().unwrap().node_name.is_none()) {
+            let name = pod.metadata.name.as_deref().unwrap();
+            pods.bind(name, None, "somewhere").await.unwrap();
+            let serves = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+            pods.status().patch(name, Patch::Merge(serves)).await.unwrap();
+        }
+        cluster.clock.sleep(Duration::from_secs(30)).await;
+    };
+    let change = async |spec: serde_json::Value| {
+        sets.patch("web", Patch::Merge(json!({"spec": spec}))).await.unwrap();
+        cluster.clock.sleep(Duration::from_secs(30)).await;
+    };
+    let end = async |name: &str| {
+        let at_once = DeleteOptions {
+            grace_period_seconds: Some(0),
+            ..DeleteOptions::default()
+        };
+        pods.delete(name, &at_once).await.unwrap();
+    };
+    all_serve().await;
+    change(json!({"template": {"spec": {"containers": image("v2")}}})).await;
+    end("web-2").await;
+    all_serve().await;
+    hold.send_replace(Held::Events);
+    change(json!({"updateStrategy": {"rollingUpdate": {"partition": 0}}})).await;
+    // The last is of the old template now, and the one before it goes.
+    change(json!({"template": {"spec": {"containers": image("v1")}}})).await;
+    let all = pods.list(&Default::default()).await.unwrap().items;
+    let going = all.iter().filter(|p| p.metadata.deletion_timestamp.is_some());
+    let going: Vec<_> = going.map(|p| p.metadata.name.as_deref().unwrap()).collect();
+    assert_eq!(going, ["web-1"]);
+    hold.send_replace(Held::Nothing);
+    end("web-1").await;
+    all_serve().await;
+    let going = pods.get("web-2").await.unwrap();
+    assert!(going.metadata.deletion_timestamp.is_some());
     cluster.stop().await;
 }
