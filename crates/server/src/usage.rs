@@ -20,9 +20,11 @@ use coracle_api::service::{ListOptions, ObjectList};
 use coracle_api::status::Status;
 use coracle_clock::{Instant, Timestamp};
 use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::cache::Selection;
 use crate::core::Core;
@@ -38,9 +40,18 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 32;
 
 /// What was read of the nodes.
-#[derive(Default)]
 pub(crate) struct Usages {
     nodes: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Known>>>>,
+    turns: Semaphore,
+}
+
+impl Default for Usages {
+    fn default() -> Self {
+        Self {
+            nodes: Mutex::default(),
+            turns: Semaphore::new(AT_ONCE),
+        }
+    }
 }
 
 /// What was read of one node; whoever reads it anew holds it.
@@ -145,23 +156,21 @@ fn node_of(object: &Object, is_pod: bool) -> Option<String> {
     object.str(&["spec", "nodeName"]).filter(|_| running).map(str::to_owned)
 }
 
-/// The readings of these nodes, some of them at a time.
+/// The readings of these nodes.
 fn read_all(core: Arc<Core>, names: BTreeSet<String>) -> BoxFuture<'static, HashMap<String, Points>> {
-    let reading: Vec<BoxFuture<'static, (String, Points)>> = names
-        .into_iter()
-        .map(|name| {
-            let core = core.clone();
-            async move {
+    async move {
+        let reading: FuturesUnordered<_> = names
+            .into_iter()
+            .map(|name| async {
                 let points = points_of(&core, &name).await;
                 (name, points)
-            }
-            .boxed()
-        })
-        .collect();
-    futures::stream::iter(reading)
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .boxed()
+            })
+            .collect();
+        let read = reading.collect().await;
+        forget(&core).await;
+        read
+    }
+    .boxed()
 }
 
 /// The nodes or pods that are asked about.
@@ -185,7 +194,10 @@ async fn points_of(core: &Arc<Core>, node: &str) -> Points {
         return known.points.clone();
     }
     loop {
-        match scrape::node(core, node).await {
+        let turn = core.usages.turns.acquire().await;
+        let reading = scrape::node(core, node).await;
+        drop(turn);
+        match reading {
             Ok(reading) => known.points.add(reading),
             Err(error) => {
                 tracing::debug!(node, error, "a node's metrics were not read");
@@ -199,10 +211,7 @@ async fn points_of(core: &Arc<Core>, node: &str) -> Points {
         core.clock.sleep(FIRST_PAUSE).await;
     }
     known.tried = Some(core.clock.instant());
-    let points = known.points.clone();
-    drop(known);
-    forget(core).await;
-    points
+    known.points.clone()
 }
 
 /// Lets go of nodes that are no more.

@@ -116,12 +116,10 @@ async fn refused(answer: Answer) -> Status {
     }
 }
 
-/// The whole answer of a node's agent.
-pub(crate) fn fetch<'a>(core: &'a Arc<Core>, node: &'a str, path: &'a str) -> BoxFuture<'a, Result<Bytes, String>> {
+/// The resource metrics of a node, as its agent tells them.
+pub(crate) fn metrics<'a>(core: &'a Arc<Core>, node: &'a str) -> BoxFuture<'a, Result<Bytes, String>> {
     let get = async move {
-        let destination = target::agent(core, node, path.to_owned())
-            .await
-            .map_err(|s| s.message)?;
+        let destination = target::metrics(core, node).await.map_err(|s| s.message)?;
         let nodes = core.nodes.load_full();
         let link = nodes.dial(core.clock, &destination).await.map_err(|s| s.message)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(link)).await.map_err(|e| e.to_string())?;
@@ -131,7 +129,7 @@ pub(crate) fn fetch<'a>(core: &'a Arc<Core>, node: &'a str, path: &'a str) -> Bo
         let answer = sender.send_request(asked).await.map_err(|e| e.to_string())?;
         let status = answer.status();
         if !status.is_success() {
-            return Err(format!("its agent answers {path} with {status}"));
+            return Err(format!("its agent answers {} with {status}", destination.path));
         }
         let body = Limited::new(answer.into_body(), FETCH_LIMIT).collect().await;
         body.map(|b| b.to_bytes()).map_err(|e| e.to_string())

@@ -1,4 +1,4 @@
-//! Reads `/metrics/resource` of a node's agent.
+//! Reads the resource metrics of a node's agent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::http::connect;
 
 pub(super) async fn node(core: &Arc<Core>, name: &str) -> Result<Reading, String> {
-    let body = connect::fetch(core, name, "/metrics/resource").await?;
+    let body = connect::metrics(core, name).await?;
     parse(&String::from_utf8_lossy(&body), core.clock.now()).ok_or_else(|| "its metrics lack the node's own".to_owned())
 }
 

@@ -48,9 +48,24 @@ async fn pod(core: &Arc<Core>, inbound: &Inbound) -> Result<Object, Status> {
     object(core, "pods", &inbound.info.target.namespace, &inbound.info.target.name).await
 }
 
+/// Where a node's resource metrics are if not at the usual path: nodes that share one agent say so, and metrics-server
+/// looks there too.
+const METRICS_PATH: &str = "metrics.k8s.io/resource-metrics-path";
+
 /// The agent of a node.
 pub(super) async fn agent(core: &Arc<Core>, node: &str, path: String) -> Result<Destination, Status> {
-    let object = object(core, "nodes", "", node).await?;
+    agent_of(&object(core, "nodes", "", node).await?, path)
+}
+
+/// The resource metrics of a node.
+pub(super) async fn metrics(core: &Arc<Core>, node: &str) -> Result<Destination, Status> {
+    let node = object(core, "nodes", "", node).await?;
+    let path = node.annotation(METRICS_PATH).filter(|path| path.starts_with('/'));
+    agent_of(&node, path.unwrap_or("/metrics/resource").to_owned())
+}
+
+fn agent_of(object: &Object, path: String) -> Result<Destination, Status> {
+    let node = object.name();
     // By the address that works most often first, as upstream's preference has it for InternalIP clusters.
     let addresses = object.array(&["status", "addresses"]);
     let of_type = |wanted: &str| {
