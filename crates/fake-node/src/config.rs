@@ -1,6 +1,7 @@
 //! The configuration file: how nodes and pods live. `docs/fake-nodes.md` tells its fields; here they are read, and a
 //! mistake is told by field and line. No I/O.
 
+pub(crate) mod amount;
 pub(crate) mod cidr;
 pub(crate) mod delay;
 mod read;
@@ -9,6 +10,7 @@ pub(crate) mod values;
 
 use std::time::Duration;
 
+pub use amount::Amount;
 pub use cidr::{Cidr, Cidr6};
 pub use coracle_api::configuration::ConfigError;
 pub use delay::Delay;

@@ -15,10 +15,13 @@ use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::task::JoinSet;
 
+use crate::config::rule::{Stages, stages_of};
 use crate::config::{Config, dead_until};
+use crate::draw::Draw;
 use crate::node_object::{Endpoint, FLEET_LABEL, outdated};
 use crate::plan::{deletion, has_ended};
-use crate::server::{self, Followers, Serving};
+use crate::record::group;
+use crate::server::{self, Followers, Serving, Usages};
 use crate::status::millis;
 use crate::template::NodeTemplate;
 use crate::told;
@@ -223,12 +226,15 @@ impl Fleet {
             tasks.spawn(shared.clone().work());
         }
         if let Some(listener) = listener {
+            let lives = shared.clone();
             let view = server::View {
                 fleet: shared.name.clone(),
                 clock,
-                pods: pods.lister(),
+                pods: pods.clone(),
                 nodes: shared.nodes.lister(),
                 followers: shared.followers.clone(),
+                lives: Box::new(move |pod| lives.life_of(pod)),
+                usages: Usages::default(),
             };
             tasks.spawn(listener.serve(view, shutdown.clone()));
         }
@@ -347,6 +353,19 @@ impl Shared {
             return;
         }
         self.queue.add(Key::Pod(ObjectKey::of(pod)));
+    }
+
+    /// How the pod lives, and its chances; none if its node is dead or not of this fleet.
+    fn life_of(&self, pod: &Pod) -> Option<(Stages, Draw)> {
+        let node = pod.spec.as_ref()?.node_name.as_deref()?;
+        if self.dead(node).is_some() {
+            return None;
+        }
+        let (stages, _) = stages_of(&self.config.rules, pod);
+        Some((
+            stages,
+            Draw::of_pod(self.config.seed, group(pod), self.state.ordinal(pod)?),
+        ))
     }
 
     /// Until when the node is dead, if it is: `Some(None)` is for ever.

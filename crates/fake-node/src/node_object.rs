@@ -14,6 +14,8 @@ use crate::template::{NodeTemplate, fill};
 
 /// The label that every fake node has; its value is the fleet's name, and who has it is run by that fleet.
 pub const FLEET_LABEL: &str = "fake.coracle.io/fleet";
+/// Where metrics-server, and the API server here, find the metrics of one of several nodes with one endpoint.
+const METRICS_PATH: &str = "metrics.k8s.io/resource-metrics-path";
 pub(crate) const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// The version of Kubernetes that the nodes speak.
 const KUBELET_VERSION: &str = "v1.37.0";
@@ -56,6 +58,21 @@ pub(crate) fn labels_to_set(node: &api::Node, template: &NodeTemplate) -> BTreeM
     wanted
 }
 
+/// Where the node's metrics are, if anybody tells them.
+fn own_annotation(name: &str, endpoint: &Endpoint) -> Option<(String, String)> {
+    endpoint.port?;
+    Some((
+        METRICS_PATH.to_owned(),
+        format!("/metrics/nodes/{name}/metrics/resource"),
+    ))
+}
+
+/// The annotation that a node, perhaps somebody else's, lacks or has otherwise.
+pub(crate) fn annotation_to_set(node: &api::Node, endpoint: &Endpoint) -> Option<(String, String)> {
+    let own = own_annotation(node.metadata.name.as_deref().unwrap_or_default(), endpoint);
+    own.filter(|(key, path)| node.metadata.annotations.as_ref().and_then(|a| a.get(key)) != Some(path))
+}
+
 /// The object to create.
 pub(crate) fn node(
     fleet: &str,
@@ -76,11 +93,13 @@ pub(crate) fn node(
     let mut labels = own_labels(name, template);
     labels.extend(filled(&template.labels));
     labels.insert(FLEET_LABEL.to_owned(), fleet.to_owned());
+    let mut annotations = filled(&template.annotations);
+    annotations.extend(own_annotation(name, endpoint));
     api::Node {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             labels: Some(labels),
-            annotations: Some(filled(&template.annotations)).filter(|a| !a.is_empty()),
+            annotations: Some(annotations).filter(|a| !a.is_empty()),
             ..ObjectMeta::default()
         },
         spec: Some(api::NodeSpec {
@@ -192,7 +211,7 @@ pub(crate) fn ready(node: &api::Node) -> Option<&api::NodeCondition> {
     conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-/// Whether the node's status lacks something that this fleet says of it.
+/// Whether the node lacks something that this fleet says of it.
 pub(crate) fn outdated(node: &api::Node, endpoint: &Endpoint) -> bool {
     let Some(status) = &node.status else { return true };
     let internal = |a: &api::NodeAddress| a.type_ == "InternalIP" && a.address == endpoint.address;
@@ -202,6 +221,7 @@ pub(crate) fn outdated(node: &api::Node, endpoint: &Endpoint) -> bool {
         .and_then(|d| d.kubelet_endpoint.as_ref())
         .map(|e| e.port);
     ready(node).is_none()
+        || annotation_to_set(node, endpoint).is_some()
         || !status.addresses.iter().flatten().any(internal)
         || status.capacity.is_none()
         || port.filter(|p| *p != 0) != endpoint.port.map(i32::from)
@@ -287,6 +307,8 @@ mod tests {
         let labels = made.metadata.labels.as_ref().unwrap();
         assert_eq!((labels["zone"].as_str(), labels[FLEET_LABEL].as_str()), ("z1", "fake"));
         assert_eq!(labels["kubernetes.io/hostname"], "fake-7");
+        let metrics = &made.metadata.annotations.as_ref().unwrap()[METRICS_PATH];
+        assert_eq!(metrics, "/metrics/nodes/fake-7/metrics/resource");
         assert!(ready(&made).is_some());
         let spec = made.spec.as_ref().unwrap();
         assert_eq!(spec.pod_cidr.as_deref(), Some("10.128.0.0/9"));

@@ -1,23 +1,28 @@
-//! The one HTTPS endpoint of all nodes of the process, as a kubelet has it: it answers for logs, and says of everything that
-//! would need a process why there is none. Only bearers of a client certificate of the cluster's authority may call, and of
+//! The one HTTPS endpoint of all nodes of the process, as a kubelet has it: it answers for logs, tells what the nodes' pods use
+//! by their configuration, and says of everything that would need a process why there is none. Only bearers of a client certificate of the cluster's authority may call, and of
 //! those the API server and administrators.
 
 mod answer;
 mod follow;
 mod tls;
+mod usage;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_clock::Clock;
-use coracle_informer::{CancellationToken, Lister};
+use coracle_informer::{CancellationToken, Lister, SharedInformer};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use crate::config::Stages;
+use crate::draw::Draw;
+
 pub(crate) use follow::Followers;
+pub(crate) use usage::Usages;
 
 /// How the endpoint is served.
 #[derive(Clone)]
@@ -56,14 +61,18 @@ pub(crate) struct Listener {
     allowed_users: Arc<[String]>,
 }
 
+/// How a pod lives, and its chances.
+type Lives = Box<dyn Fn(&Pod) -> Option<(Stages, Draw)> + Send + Sync>;
+
 /// What requests are answered from.
-#[derive(Clone)]
 pub(crate) struct View {
     pub(crate) fleet: String,
     pub(crate) clock: Clock,
-    pub(crate) pods: Lister<Pod>,
+    pub(crate) pods: SharedInformer<Pod>,
     pub(crate) nodes: Lister<Node>,
     pub(crate) followers: Arc<Followers>,
+    pub(crate) lives: Lives,
+    pub(crate) usages: Usages,
 }
 
 pub(crate) async fn bind(serving: &Serving) -> Result<Listener, Error> {

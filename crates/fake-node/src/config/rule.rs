@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use coracle_api::configuration::{ConfigError, Field, Node};
 use k8s_openapi::api::core::v1::Pod;
 
+use super::amount::Amount;
 use super::delay::Delay;
 use super::values::Values;
 
@@ -92,6 +93,12 @@ pub struct Stages {
     pub unready: f64,
     /// From the signal to stop until a container has ended; `None`: it must be killed at the end of its grace period.
     pub terminate: Option<Delay>,
+    /// What each container uses while it runs: cores.
+    pub cpu: Amount,
+    /// Cores that the running pods of one controller use together, in equal parts, beside `cpu`.
+    pub shared_cpu: Amount,
+    /// What each container uses while it runs: bytes.
+    pub memory: Amount,
 }
 
 impl Default for Stages {
@@ -109,12 +116,15 @@ impl Default for Stages {
             pull_recovery: None,
             unready: 0.0,
             terminate: Some(Delay::between_ms(100, 1000)),
+            cpu: Amount::ZERO,
+            shared_cpu: Amount::ZERO,
+            memory: Amount::ZERO,
         }
     }
 }
 
 /// Every field of a rule besides `match`.
-pub(super) const FIELDS: [&str; 12] = [
+pub(super) const FIELDS: [&str; 15] = [
     "create",
     "init",
     "ready",
@@ -127,6 +137,9 @@ pub(super) const FIELDS: [&str; 12] = [
     "pullRecovery",
     "unready",
     "terminate",
+    "cpu",
+    "sharedCPU",
+    "memory",
 ];
 
 impl Stages {
@@ -144,6 +157,9 @@ impl Stages {
             "pullRecovery" => self.pull_recovery = field.delay_or("never")?,
             "unready" => self.unready = field.fraction()?,
             "terminate" => self.terminate = field.delay_or("forever")?,
+            "cpu" => self.cpu = field.amount()?,
+            "sharedCPU" => self.shared_cpu = field.shared_amount()?,
+            "memory" => self.memory = field.amount()?,
             _ => {
                 return Err(field.error(format!("unknown field; there are match, {}", FIELDS.join(", "))));
             }

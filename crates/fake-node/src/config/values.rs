@@ -5,6 +5,7 @@ use std::time::Duration;
 use coracle_api::configuration::{ConfigError, Field};
 use serde_json::Value;
 
+use super::amount::Amount;
 use super::delay::Delay;
 
 /// Reads values that only the lives of fake nodes and pods have.
@@ -18,6 +19,9 @@ pub(crate) trait Values {
     fn delay(&self) -> Result<Delay, ConfigError>;
     /// `never` and `forever` are `None`.
     fn delay_or(&self, none: &str) -> Result<Option<Delay>, ConfigError>;
+    fn amount(&self) -> Result<Amount, ConfigError>;
+    /// Of several containers, which have no request together.
+    fn shared_amount(&self) -> Result<Amount, ConfigError>;
     /// A duration that something is repeated after.
     fn interval(&self) -> Result<Duration, ConfigError>;
 }
@@ -32,6 +36,12 @@ fn delay(field: &Field<'_>) -> Result<Result<Delay, String>, ConfigError> {
     let text = field.written();
     text.map(|text| Delay::parse(&text))
         .ok_or_else(|| field.not("a duration such as 10s or 1s..5s"))
+}
+
+fn amount(field: &Field<'_>, parse: fn(&str) -> Result<Amount, String>) -> Result<Amount, ConfigError> {
+    let text = field.written();
+    let text = text.ok_or_else(|| field.not("an amount such as 250m, 64Mi or 100m..300m"))?;
+    parse(&text).map_err(|e| field.error(e))
 }
 
 impl Values for Field<'_> {
@@ -80,6 +90,14 @@ impl Values for Field<'_> {
         delay(self)?
             .map(Some)
             .map_err(|e| self.error(format!("{e}, or {none}")))
+    }
+
+    fn amount(&self) -> Result<Amount, ConfigError> {
+        amount(self, Amount::parse)
+    }
+
+    fn shared_amount(&self) -> Result<Amount, ConfigError> {
+        amount(self, Amount::parse_absolute)
     }
 
     fn interval(&self) -> Result<Duration, ConfigError> {

@@ -1,5 +1,6 @@
 //! The nodes' own writes: the object, its status, its lease.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_client::{Error as ClientError, Patch, gone_is_done};
@@ -95,8 +96,9 @@ impl Shared {
         let outdated = node_object::outdated(&node, &self.endpoint);
         // As a kubelet does: when it takes the node up, not ever after.
         let labels = node_object::labels_to_set(&node, &self.template);
-        if outdated && !labels.is_empty() {
-            patch["metadata"] = json!({"labels": labels});
+        let annotations = BTreeMap::from_iter(node_object::annotation_to_set(&node, &self.endpoint));
+        if outdated && !(labels.is_empty() && annotations.is_empty()) {
+            patch["metadata"] = json!({"labels": labels, "annotations": annotations});
         }
         if patch != json!({}) {
             gone_is_done(self.client.all::<Node>().patch(name, Patch::Merge(patch)).await)?;

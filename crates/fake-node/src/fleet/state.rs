@@ -171,6 +171,11 @@ impl State {
         Some((*record, record.address))
     }
 
+    /// The pod's number within its group.
+    pub(super) fn ordinal(&self, pod: &Pod) -> Option<u32> {
+        Some(self.pods.lock().get_mut(pod)?.ordinal)
+    }
+
     /// The pod has ended: another may have its address.
     pub(super) fn release(&self, pod: &Pod) {
         let mut nodes = self.nodes.lock();

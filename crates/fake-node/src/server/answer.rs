@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-use super::View;
+use super::{View, usage};
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -48,6 +48,13 @@ pub(super) async fn answer(
             },
             None => absent(&view, namespace, pod),
         },
+        (&Method::GET, ["metrics", "nodes", node, "metrics", "resource"]) => match usage::resource(&view, node) {
+            Some(text) => plain(StatusCode::OK, text),
+            None => plain(
+                StatusCode::NOT_FOUND,
+                format!("node {node} is none of the fake nodes of fleet {:?}\n", view.fleet),
+            ),
+        },
         (_, [verb @ ("exec" | "attach" | "portForward" | "run"), namespace, pod, ..]) => {
             match find(&view, namespace, pod) {
                 Some(pod) => plain(StatusCode::NOT_IMPLEMENTED, refusal(&pod, verb)),
@@ -61,7 +68,7 @@ pub(super) async fn answer(
 
 /// A pod on one of this fleet's nodes.
 fn find(view: &View, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-    let pod = view.pods.find(namespace, name)?;
+    let pod = view.pods.lister().find(namespace, name)?;
     view.nodes.find("", node_of(&pod))?;
     Some(pod)
 }
@@ -119,7 +126,7 @@ fn followed(view: Arc<View>, pod: &Pod, container: &str, query: &str, text: Stri
     let followed = run(pod, container);
     let first = futures::stream::iter([text]);
     let last = futures::stream::once(async move {
-        let now = || view.pods.find(&key.namespace, &key.name);
+        let now = || view.pods.lister().find(&key.namespace, &key.name);
         let goes_on = |pod: &Pod| run(pod, &name) == followed && runs(pod, &name);
         follower.until(|| !now().is_some_and(|pod| goes_on(&pod))).await;
         // Of a run that another has followed, or a pod that is gone, nothing is left to tell.
