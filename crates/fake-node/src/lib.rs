@@ -39,7 +39,7 @@ mod template;
 mod told;
 
 pub use config::rule::ANNOTATION_PREFIX;
-pub use config::{Cidr, Cidr6, Config, ConfigError, Delay, Match, NodeLife, Outage, Rule, Stages};
+pub use config::{Amount, Cidr, Cidr6, Config, ConfigError, Delay, Match, NodeLife, Outage, Rule, Stages};
 pub use fleet::{Error, Fleet, FleetOptions};
 pub use node_object::FLEET_LABEL;
 pub use server::{Error as ServeError, Serving};

@@ -64,14 +64,24 @@ fn surges(set: &Value) -> bool {
     !surge.is_null() && *surge != 0
 }
 
-/// Whether the node is to have a pod of the set: by what the templates here ask for, and the one taint that is set here.
+/// Whether the taint keeps new pods of the set away: the one that users set here, if the template does not tolerate it, and
+/// that of a node that is not heard of. (Daemons tolerate its `NoExecute`, and go on.)
+fn bars(taint: &Value, spec: &Value) -> bool {
+    let lost = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+    match taint["key"].as_str() {
+        Some("trouble") => json::list(spec, "tolerations").is_empty(),
+        Some(key) => lost.contains(&key) && taint["effect"] == "NoSchedule",
+        None => false,
+    }
+}
+
+/// Whether the node is to have a pod of the set, by what the templates here ask for.
 fn fits(set: &Value, node: &Value) -> bool {
     let spec = json::at(set, "spec.template.spec");
     let labels = json::at(node, "metadata.labels");
     let selector = json::at(spec, "nodeSelector").as_object();
     let selected = selector.is_none_or(|s| s.iter().all(|(k, v)| &labels[k] == v));
-    let barred = json::list(node, "spec.taints").iter().any(|t| t["key"] == "trouble");
-    selected && (!barred || !json::list(spec, "tolerations").is_empty())
+    selected && !json::list(node, "spec.taints").iter().any(|taint| bars(taint, spec))
 }
 
 impl Rule for Daemons {
