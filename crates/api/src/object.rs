@@ -321,6 +321,11 @@ impl StoredObject {
         object
     }
 
+    /// The object decoded afresh, but for its managedFields, for those who read and do not write.
+    pub fn to_object_unmanaged(&self) -> Object {
+        serde_json::from_slice(&self.to_json_unmanaged()).unwrap_or_default()
+    }
+
     /// The typed form, decoded if nobody has it at the moment and shared with those who do: ten informers that follow a kind
     /// hold one copy, and once they have let go of a revision nothing is left of it. One revision is meant to be read as
     /// one type; another type is decoded without being shared.

@@ -37,9 +37,8 @@ fn shaped(form: &Form<'_>, object: &Arc<StoredObject>) -> Result<Vec<u8>, Status
         Shape::Object => object.to_json(),
         Shape::Metadata => metadata_only(object)?,
         Shape::Table(version) => {
-            let rows = table::rows(form, std::slice::from_ref(object))?;
             let meta = json!({"resourceVersion": object.revision().to_string()});
-            to_vec(&table::table(form, version, meta, rows, true))?
+            table::table(form, version, meta, std::slice::from_ref(object), true)?
         }
     })
 }
@@ -58,12 +57,8 @@ pub(crate) fn list(form: &Form<'_>, list: &ObjectList) -> Result<Answer, Status>
         meta.insert("remainingItemCount".into(), remaining.into());
     }
     if let Shape::Table(version) = form.format.shape {
-        let rows = table::rows(form, &list.items)?;
-        return finish(
-            form,
-            200,
-            to_vec(&table::table(form, version, Value::Object(meta), rows, true))?,
-        );
+        let table = table::table(form, version, Value::Object(meta), &list.items, true)?;
+        return finish(form, 200, table);
     }
     let (kind, api_version) = match form.format.shape {
         Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
@@ -176,10 +171,6 @@ pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
         let mut parts = e.split(';').map(str::trim);
         parts.next() == Some("gzip") && !parts.any(|p| p == "q=0")
     })
-}
-
-fn to_vec(value: &Value) -> Result<Vec<u8>, Status> {
-    serde_json::to_vec(value).map_err(|e| Status::internal(e.to_string()))
 }
 
 #[derive(Deserialize)]

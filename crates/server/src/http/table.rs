@@ -47,34 +47,46 @@ pub(crate) fn columns(form: &Form<'_>) -> Value {
     Value::Array(columns.collect())
 }
 
-pub(crate) fn rows(form: &Form<'_>, objects: &[Arc<StoredObject>]) -> Result<Vec<Value>, Status> {
-    let broken = |e: serde_json::Error| Status::internal(e.to_string());
-    objects
-        .iter()
-        .map(|stored| {
-            let object = stored.to_object();
-            let cells = form.row.strategy.cells(&object, form.now);
-            let with = match form.table.include {
-                Include::None => Value::Null,
-                Include::Metadata => serde_json::from_slice(&metadata_only(stored)?).map_err(broken)?,
-                Include::Object => object.into_value(),
-            };
-            let mut row = serde_json::Map::new();
-            row.insert("cells".into(), cells.into());
-            row.insert("object".into(), with);
-            Ok(Value::Object(row))
-        })
-        .collect()
+/// The cells of an object's row. Only a column that a user has declared may be of managedFields.
+fn cells(form: &Form<'_>, stored: &StoredObject) -> Vec<Value> {
+    let object = match form.row.custom {
+        true => stored.to_object(),
+        false => stored.to_object_unmanaged(),
+    };
+    form.row.strategy.cells(&object, form.now)
 }
 
-/// A whole table; without `columns` it continues one.
-pub(crate) fn table(form: &Form<'_>, version: &str, metadata: Value, rows: Vec<Value>, with_columns: bool) -> Value {
+/// A whole table as JSON; without `columns` it continues one. What goes with a row is copied as it is stored.
+pub(crate) fn table(
+    form: &Form<'_>,
+    version: &str,
+    metadata: Value,
+    objects: &[Arc<StoredObject>],
+    with_columns: bool,
+) -> Result<Vec<u8>, Status> {
+    let broken = |e: serde_json::Error| Status::internal(e.to_string());
     let definitions = if with_columns { columns(form) } else { Value::Null };
-    json!({
+    let head = json!({
         "kind": "Table",
         "apiVersion": format!("meta.k8s.io/{version}"),
         "metadata": metadata,
         "columnDefinitions": definitions,
-        "rows": rows,
-    })
+    });
+    let mut out = serde_json::to_vec(&head).map_err(broken)?;
+    // The map goes on with the rows.
+    out.pop();
+    out.extend_from_slice(b",\"rows\":[");
+    for (index, stored) in objects.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b"{\"cells\":" } else { b",{\"cells\":" });
+        serde_json::to_writer(&mut out, &cells(form, stored)).map_err(broken)?;
+        out.extend_from_slice(b",\"object\":");
+        match form.table.include {
+            Include::None => out.extend_from_slice(b"null"),
+            Include::Metadata => out.extend(metadata_only(stored)?),
+            Include::Object => stored.write_json(&mut out),
+        }
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"]}");
+    Ok(out)
 }

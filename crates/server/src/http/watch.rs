@@ -161,7 +161,7 @@ impl Lines {
             Delivery::Bookmark {
                 revision,
                 initial_events_end,
-            } => Ok(Some(self.bookmark(revision, initial_events_end))),
+            } => self.bookmark(revision, initial_events_end).map(Some),
         }
     }
 
@@ -192,23 +192,16 @@ impl Lines {
             Shape::Object => return Ok(event::encode(name, &object)),
             Shape::Metadata => encode::metadata_only(&object)?,
             Shape::Table(version) => {
-                let rows = table::rows(&self.form(), &[object])?;
                 let meta = json!({"resourceVersion": stored.revision().to_string()});
-                let value = table::table(&self.form(), version, meta, rows, !self.columns_sent);
+                let table = table::table(&self.form(), version, meta, &[object], !self.columns_sent)?;
                 self.columns_sent = true;
-                serde_json::to_vec(&value).map_err(|e| Status::internal(e.to_string()))?
+                table
             }
         };
-        let mut line = Vec::with_capacity(body.len() + 40);
-        line.extend_from_slice(b"{\"type\":\"");
-        line.extend_from_slice(name.as_bytes());
-        line.extend_from_slice(b"\",\"object\":");
-        line.extend_from_slice(&body);
-        line.extend_from_slice(b"}\n");
-        Ok(line.into())
+        Ok(line(name, &body))
     }
 
-    fn bookmark(&self, revision: u64, initial_events_end: bool) -> Bytes {
+    fn bookmark(&self, revision: u64, initial_events_end: bool) -> Result<Bytes, Status> {
         let mut meta = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if initial_events_end && let Value::Object(meta) = &mut meta {
             meta.insert("annotations".into(), json!({"k8s.io/initial-events-end": "true"}));
@@ -218,10 +211,22 @@ impl Lines {
             Shape::Metadata => {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta})
             }
-            Shape::Table(version) => table::table(&self.form(), version, meta, Vec::new(), false),
+            Shape::Table(version) => {
+                let table = table::table(&self.form(), version, meta, &[], false)?;
+                return Ok(line("BOOKMARK", &table));
+            }
         };
-        let mut line = json!({"type": "BOOKMARK", "object": object}).to_string();
-        line.push('\n');
-        line.into()
+        Ok(line("BOOKMARK", object.to_string().as_bytes()))
     }
+}
+
+/// An event as it is sent, of an object in JSON.
+fn line(name: &str, object: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(object.len() + 40);
+    line.extend_from_slice(b"{\"type\":\"");
+    line.extend_from_slice(name.as_bytes());
+    line.extend_from_slice(b"\",\"object\":");
+    line.extend_from_slice(object);
+    line.extend_from_slice(b"}\n");
+    line.into()
 }
