@@ -578,7 +578,7 @@ async fn a_runtime_class_that_cannot_be_asked_for_is_asked_for_again() {
     runtime_class(&bench, "safe", "gvisor");
     *bench.api.away.lock() = Some(0);
     bench.start();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    bench.cx.clock.sleep(Duration::from_secs(60)).await;
     assert!(bench.runtime.all().0.is_empty());
     *bench.api.away.lock() = None;
     bench.until(is_ready).await;
