@@ -1,6 +1,6 @@
 //! What controllers ask of pods: active, ready, available, and which to delete first.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -113,25 +113,16 @@ fn restarts(pod: &Pod) -> (i32, i32) {
     )
 }
 
-/// Of two times the later one goes first, and none before any. Times of about the same age (by the logarithm) are not
-/// told apart; the uid then decides.
-fn later_first(a: Option<Timestamp>, b: Option<Timestamp>, now: Timestamp, by_uid: Ordering) -> Ordering {
-    let (Some(a), Some(b)) = (a, b) else {
-        return a.cmp(&b);
-    };
-    if a == b {
-        return Ordering::Equal;
-    }
-    let magnitude = |t: Timestamp| {
-        let age = u128::try_from(now.duration_since(t).as_nanos()).unwrap_or(0);
-        age.checked_ilog2()
-    };
-    magnitude(a).cmp(&magnitude(b)).then(by_uid)
+/// How old something is, by the logarithm: times of about the same age are not told apart. What has no time yet comes
+/// before everything.
+fn age(time: Option<Timestamp>, now: Timestamp) -> Option<Option<u32>> {
+    let age = u128::try_from(now.duration_since(time?).as_nanos()).unwrap_or(0);
+    Some(age.checked_ilog2())
 }
 
 /// Sorts pods so that those to delete first come first: unscheduled, then pending, then not ready, then lower deletion
 /// cost, then on nodes with more related pods, then ready for a shorter time, then more restarts (of sidecars last), then
-/// younger.
+/// younger; the uid decides in the end.
 /// `related` are the pods that count for "doubled up on a node".
 pub fn rank_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) {
     let mut on_node: HashMap<String, usize> = HashMap::new();
@@ -143,22 +134,19 @@ pub fn rank_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Times
         "Unknown" => 1,
         _ => 0,
     };
-    let created = |p: &Pod| p.metadata.creation_timestamp.as_ref().map(|t| t.0);
-    let by_uid = |a: &Pod, b: &Pod| a.metadata.uid.cmp(&b.metadata.uid);
-    let by = |a: &Arc<Pod>, b: &Arc<Pod>| -> Ordering {
-        let unassigned = |p: &Pod| node_name(p).is_empty();
-        unassigned(b)
-            .cmp(&unassigned(a))
-            .then(phase_order(a).cmp(&phase_order(b)))
-            .then(is_ready(a).cmp(&is_ready(b)))
-            .then(deletion_cost(a).cmp(&deletion_cost(b)))
-            .then_with(|| on_node.get(node_name(b)).cmp(&on_node.get(node_name(a))))
-            .then_with(|| later_first(ready_since(a).flatten(), ready_since(b).flatten(), now, by_uid(a, b)))
-            .then_with(|| restarts(b).cmp(&restarts(a)))
-            .then_with(|| later_first(created(a), created(b), now, by_uid(a, b)))
-            .then_with(|| by_uid(a, b))
-    };
-    pods.sort_by(by);
+    pods.sort_by_cached_key(|pod| {
+        (
+            !node_name(pod).is_empty(),
+            phase_order(pod),
+            is_ready(pod),
+            deletion_cost(pod),
+            Reverse(on_node.get(node_name(pod)).copied()),
+            age(ready_since(pod).flatten(), now),
+            Reverse(restarts(pod)),
+            age(pod.metadata.creation_timestamp.as_ref().map(|t| t.0), now),
+            pod.metadata.uid.clone(),
+        )
+    });
 }
 
 #[cfg(test)]
@@ -239,6 +227,34 @@ mod tests {
                 assert_eq!(pods[0].metadata.name.as_deref(), Some("first"), "{sentence}");
             }
         }
+    }
+
+    /// Of three pods each may come before the next by another criterion; no order may go round in a circle.
+    #[test]
+    fn the_order_does_not_depend_on_where_pods_stood_before() {
+        let at = |n: usize, since: usize, made: usize, restarts: usize| {
+            let second = |offset: usize| format!("2026-01-01T00:00:{:02}Z", offset % 60);
+            pod(
+                &format!("{:03}", (n * 37) % 101),
+                json!({
+                    "metadata": {"creationTimestamp": if made == 0 { "2025-01-01T00:00:00Z".to_owned() } else { second(made) }},
+                    "spec": {"nodeName": "n"},
+                    "status": {
+                        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": second(since)}],
+                        "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": true,
+                            "restartCount": restarts}],
+                    },
+                }),
+            )
+        };
+        let names = |pods: &[Arc<Pod>]| -> Vec<_> { pods.iter().map(|p| p.metadata.name.clone()).collect() };
+        let mut first: Vec<_> = (0..100).map(|n| at(n, n % 7, n % 3, n % 2)).collect();
+        let mut other = first.clone();
+        other.rotate_left(41);
+        other[20..80].reverse();
+        rank_for_deletion(&mut first, &[], now());
+        rank_for_deletion(&mut other, &[], now());
+        assert_eq!(names(&first), names(&other));
     }
 
     #[test]
